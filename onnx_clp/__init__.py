@@ -1,0 +1,55 @@
+"""Data-free backdoor removal for ONNX models: fold, bound, prune, prove.
+
+    import onnx_clp
+    result = onnx_clp.clean("in.onnx", onnx_clp.CleanConfig(u=3.0))
+    result.report.summary.pruned      # channels switched off
+    result.save("out.onnx")
+
+The names below are loaded on first use: importing the package imports neither onnx nor NumPy.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from onnx_clp.config import CleanConfig as CleanConfig
+    from onnx_clp.errors import ClpError as ClpError
+    from onnx_clp.errors import InvalidModelError as InvalidModelError
+    from onnx_clp.errors import LoadError as LoadError
+    from onnx_clp.errors import NotValidated as NotValidated
+    from onnx_clp.errors import SaveError as SaveError
+    from onnx_clp.errors import UnsupportedModelError as UnsupportedModelError
+    from onnx_clp.errors import UsageError as UsageError
+    from onnx_clp.errors import ValidationFailed as ValidationFailed
+    from onnx_clp.pipeline import CleanResult as CleanResult
+    from onnx_clp.pipeline import clean as clean
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "clean": "pipeline",
+    "CleanResult": "pipeline",
+    "CleanConfig": "config",
+    "ClpError": "errors",
+    "InvalidModelError": "errors",
+    "LoadError": "errors",
+    "NotValidated": "errors",
+    "SaveError": "errors",
+    "UnsupportedModelError": "errors",
+    "UsageError": "errors",
+    "ValidationFailed": "errors",
+}
+
+__all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"onnx_clp.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,79 @@
+"""What a run is asked to do: one frozen dataclass, the same for the command line and the library."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from onnx_clp.errors import UsageError
+
+Bound = Literal["reshaped", "exact"]
+LayerChoice = Literal["conv", "all"]
+Provider = Literal["auto", "cuda", "tensorrt", "cpu"]
+ExternalData = Literal["auto", "always", "never"]
+
+GIB = 1 << 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CleanConfig:
+    """Options of one run.
+
+    Attributes:
+        u: a channel is pruned when its score exceeds mean + u·std of its layer (finite, > 0).
+        bound: the score: "reshaped" is the paper's sigma (an estimate), "exact" the operator norm on a
+            frequency grid with circular padding.
+        layers: "conv" judges convolutions only, "all" judges Gemm and MatMul too.
+        include: shell patterns of layer names; when given, only these layers are judged, whatever they are.
+        exclude: shell patterns of layer names never to judge; wins over `include`.
+        prune: False folds only.
+        freeze_inputs: treat initializers that are also graph inputs as constants and drop those inputs.
+        provider: where validation runs; "auto" takes the best that works, a named one must work.
+        validate: False skips everything that needs ONNX Runtime.
+        tolerance: largest allowed max|Δ| / max|reference| of the fold; None takes the dtype's default.
+        seed: of the inputs validation makes (0 ≤ seed < 2**32).
+        shapes: full input shapes, by input name, for inputs whose shape the model leaves open.
+        eval_data: an .npz file with x_clean, y_clean, x_triggered and y_target.
+        output_name: which model output holds the class scores; None takes the first that fits.
+        max_size: largest model accepted, external data included, in bytes.
+        memory: cap on the validation process, in bytes; None derives one from the model's size.
+        timeout: cap on each validation process, in seconds of wall-clock time.
+        external_data: whether the output keeps its tensors in a file of their own; "auto" does what the
+            input does, and does so too when the model would pass protobuf's limit of 2 GiB.
+    """
+
+    u: float = 3.0
+    bound: Bound = "reshaped"
+    layers: LayerChoice = "conv"
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    prune: bool = True
+    freeze_inputs: bool = False
+    provider: Provider = "auto"
+    validate: bool = True
+    tolerance: float | None = None
+    seed: int = 0
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    eval_data: Path | None = None
+    output_name: str | None = None
+    max_size: int = 64 * GIB
+    memory: int | None = None
+    timeout: float = 600.0
+    external_data: ExternalData = "auto"
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.u) and self.u > 0):
+            raise UsageError(f"u must be a finite number above 0, not {self.u}")
+        if self.tolerance is not None and not (math.isfinite(self.tolerance) and self.tolerance >= 0):
+            raise UsageError(f"tolerance must be a finite number of at least 0, not {self.tolerance}")
+        if not 0 <= self.seed < 2**32:
+            raise UsageError(f"seed must lie in 0..{2**32 - 1}, not {self.seed}")
+        if not (math.isfinite(self.timeout) and self.timeout > 0):
+            raise UsageError(f"timeout must be a number of seconds above 0, not {self.timeout}")
+        if self.max_size <= 0 or (self.memory is not None and self.memory <= 0):
+            raise UsageError("a size limit must be above 0")
+        if self.eval_data is not None and not self.validate:
+            raise UsageError("an evaluation needs ONNX Runtime: drop --no-validate or --eval")

@@ -1,0 +1,236 @@
+"""The report as data: frozen dataclasses, JSON in one call. Every view is made from this document alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+SCHEMA = 1
+
+
+class LayerStatus(enum.StrEnum):
+    """What became of a linear layer when it came to judging its channels."""
+
+    JUDGED = "judged"
+    TOO_SMALL = "too small to judge"
+    HEAD = "head"
+    GATE = "gate"
+    NOT_ZERO_KEEPING = "not zero-keeping"
+    NOT_CONVOLUTION = "not a convolution"
+    EXCLUDED = "excluded"
+    UNJUDGEABLE = "cannot be judged"
+    UNSUPPORTED = "not supported"
+
+
+class Verdict(enum.StrEnum):
+    """The one-word outcome; there is no "clean", because no weight-only score can say that."""
+
+    STOOD_OUT = "stood out"
+    NOTHING_STOOD_OUT = "nothing stood out"
+    COULD_NOT_JUDGE = "could not judge"
+
+
+@dataclass(frozen=True, slots=True)
+class FileFacts:
+    """A model file: its path as given, SHA-256 and size in bytes (external data counted in `bytes`)."""
+
+    path: str
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What the model says of itself, and its size before and after."""
+
+    producer: str
+    ir_version: int
+    opsets: Mapping[str, int]
+    parameters: int
+    nodes_before: int
+    nodes_after: int
+
+
+@dataclass(frozen=True, slots=True)
+class PrunedChannel:
+    """A channel switched off: `z` is its distance from the mean in stds, `rank` 1 the highest score."""
+
+    channel: int
+    score: float
+    upper_bound: float
+    z: float
+    rank: int
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """Scores of one layer seen through one normalisation (None: none is visible).
+
+    `scores[c]` is channel c's UCLC stand-in; `upper_bounds[c]` a true bound of its l2 gain.
+    """
+
+    normalisation: str | None
+    n: int
+    mean: float
+    std: float
+    threshold: float
+    scores: tuple[float, ...]
+    upper_bounds: tuple[float, ...]
+    pruned: tuple[PrunedChannel, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LayerReport:
+    """One linear layer: `folded` names the affines folded into it, `not_folded` says why others were not."""
+
+    name: str
+    place: str
+    op: str
+    weight_shape: tuple[int, ...]
+    channels: int
+    status: LayerStatus
+    reason: str
+    folded: tuple[str, ...]
+    not_folded: str
+    judgements: tuple[Judgement, ...]
+
+    @property
+    def pruned(self) -> tuple[int, ...]:
+        """Channels pruned under any of the layer's normalisations, ascending."""
+        return tuple(sorted({p.channel for j in self.judgements for p in j.pruned}))
+
+    @property
+    def max_z(self) -> float:
+        """The largest distance from the mean, in stds; 0 where nothing was judged or all are equal."""
+        zs = [(max(j.scores) - j.mean) / j.std for j in self.judgements if j.scores and j.std > 0]
+        return max(zs, default=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class AffineLeft:
+    """A normalisation or channel affine that stayed in the graph, and why (`reason` is a SkipReason)."""
+
+    name: str
+    place: str
+    op: str
+    reason: str
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something the user should know that pruning does not settle."""
+
+    kind: str
+    where: str
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """How far pruning moved one output on the seeded inputs; it is reported, not judged."""
+
+    output: str
+    top1_agreement: float | None
+    relative_l2: float
+    max_abs: float
+
+
+@dataclass(frozen=True, slots=True)
+class ValidationReport:
+    """What was proven, where. `outcome` is "validated", "validated on a fallback" or "not asked for"."""
+
+    outcome: str
+    provider_asked: str
+    provider_used: str
+    note: str
+    tolerance: float | None
+    fold_error: float | None
+    discrete_agreement: float | None
+    drift: tuple[Drift, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Shares in 0..1: ACC clean accuracy, ASR attack success rate, RA robust accuracy (None: not measurable)."""
+
+    acc: float | None
+    asr: float | None
+    ra: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationReport:
+    """The model on the user's labelled images, before and after."""
+
+    data: str
+    clean_images: int
+    triggered_images: int
+    before: Rates
+    after: Rates
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Channel counts: every channel of every linear layer is judged, too small to judge, or not judged."""
+
+    verdict: Verdict
+    layers: int
+    layers_judged: int
+    channels_pruned: int
+    channels_judged: int
+    channels_too_small: int
+    channels_not_judged: int
+    affines_folded: int
+    affines_left: int
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Everything one run found and did."""
+
+    tool: str
+    libraries: Mapping[str, str]
+    options: Mapping[str, Any]
+    input: FileFacts | None
+    output: FileFacts | None
+    model: ModelFacts
+    summary: Summary
+    layers: tuple[LayerReport, ...]
+    affines_left: tuple[AffineLeft, ...]
+    findings: tuple[Finding, ...]
+    validation: ValidationReport
+    evaluation: EvaluationReport | None
+    seconds: Mapping[str, float]
+    peak_memory: int | None
+    schema: int = field(default=SCHEMA)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dicts, lists, strings and numbers; non-finite floats become None, as JSON has none."""
+        plain = _plain(self)
+        assert isinstance(plain, dict)
+        return {"schema": plain.pop("schema"), **plain}
+
+    def to_json(self) -> str:
+        """The document as JSON text, two-space indented, ASCII only, ending in a newline."""
+        import json
+
+        return json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
+
+
+def _plain(value: object) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value
