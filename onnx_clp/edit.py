@@ -1,0 +1,228 @@
+"""The only code that changes a ModelProto: in place, one field at a time, so what is not touched is not lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from onnx import GraphProto, NodeProto, TensorProto, helper
+
+from onnx_clp.graph import GraphIndex, ModelIndex, Use
+
+MakeTensor = Callable[[str], TensorProto]
+
+
+class NameScope:
+    """Names taken in any scope of a model; fresh ones come only from here."""
+
+    def __init__(self, taken: Iterable[str]) -> None:
+        self._taken = set(taken)
+
+    def fresh(self, base: str) -> str:
+        """A name no scope of the model has, `base` itself if it is free."""
+        name, count = base, 1
+        while name in self._taken:
+            count += 1
+            name = f"{base}_{count}"
+        self._taken.add(name)
+        return name
+
+
+class GraphEdit:
+    """Edits one model and keeps its `ModelIndex` true; `finish` carries out what was put off.
+
+    Nodes to delete and constants to insert wait for `finish`, so that positions stay valid while passes run.
+    """
+
+    def __init__(self, index: ModelIndex) -> None:
+        self.index, self.store = index, index.store
+        self.names = NameScope(index.names())
+        self.changed = False
+        self._dead: dict[GraphIndex, set[int]] = {}
+        self._new_nodes: dict[GraphIndex, list[NodeProto]] = {}
+        self._loose: list[tuple[GraphIndex, str]] = []
+
+    # Constants
+
+    def add_constant(self, scope: GraphIndex, base: str, make: MakeTensor) -> str:
+        """A new constant in `scope`, under a fresh name made from `base`; the name."""
+        name = self.names.fresh(base)
+        tensor = make(name)
+        self.changed = True
+        scope.add_constant(name)
+        if scope.constants_as_nodes:
+            node = helper.make_node("Constant", [], [name])
+            node.attribute.append(helper.make_attribute("value", tensor))
+            self._new_nodes.setdefault(scope, []).append(node)
+            scope.producers[name] = node
+        else:
+            scope.proto.initializer.append(tensor)
+            scope.initializers[name] = scope.proto.initializer[-1]
+        return name
+
+    def put_constant(
+        self, scope: GraphIndex, node: NodeProto, slot: int, base: str, make: MakeTensor
+    ) -> None:
+        """Give a node a constant at an input slot.
+
+        A stored tensor of the same shape and type that nothing else uses is replaced where it stands; in every
+        other case (shared, computed, sparse, absent) the node gets a new one and the old stays as it is.
+        """
+        old = node.input[slot] if slot < len(node.input) else ""
+        stored, home = scope.stored(old), scope.home(old)
+        if stored is not None and home is not None and home.only_use(old) is not None:
+            new = make(old)
+            if new.dims == stored.dims and new.data_type == stored.data_type:
+                _replace_values(stored, new)
+                home.forget(old)
+                self.changed = True
+                return
+        self.set_input(scope, node, slot, self.add_constant(scope, base, make))
+
+    def set_input(self, scope: GraphIndex, node: NodeProto, slot: int, name: str) -> None:
+        """Point an input slot at another value, filling left-out slots before it with ""."""
+        while len(node.input) <= slot:
+            node.input.append("")
+        old = node.input[slot]
+        if old:
+            scope.remove_use(old, node, slot)
+            self._loosen(scope, old)
+        node.input[slot] = name
+        scope.add_use(name, Use(scope, node, slot))
+        self.changed = True
+
+    # Nodes
+
+    def bypass(self, scope: GraphIndex, node: NodeProto, slot: int) -> None:
+        """Delete a node whose input at `slot` has no other use: what makes that input takes over its output name.
+
+        Everything after the node stays untouched. The input must be made by a node of the same scope.
+        """
+        source, result = node.input[slot], node.output[0]
+        maker = scope.producers[source]
+        self.remove(scope, node)
+        maker.output[list(maker.output).index(source)] = result
+        del scope.producers[source]
+        scope.producers[result] = maker
+        _forget_value_info(scope.proto, source)
+
+    def skip(self, scope: GraphIndex, node: NodeProto, slot: int) -> None:
+        """Delete a node whose output has one use, in this scope, and point that use at the node's input."""
+        source, use = node.input[slot], scope.only_use(node.output[0])
+        assert use is not None
+        assert use.node is not None
+        self.set_input(scope, use.node, use.slot, source)
+        result = node.output[0]
+        self.remove(scope, node)
+        _forget_value_info(scope.proto, result)
+
+    def remove(self, scope: GraphIndex, node: NodeProto) -> None:
+        """Delete a node; its inputs lose a use."""
+        for slot, name in enumerate(node.input):
+            if name:
+                scope.remove_use(name, node, slot)
+                self._loosen(scope, name)
+        for name in node.output:
+            if scope.producers.get(name) is node:
+                del scope.producers[name]
+        self._dead.setdefault(scope, set()).add(id(node))
+        self.changed = True
+
+    def turn_into(
+        self, scope: GraphIndex, node: NodeProto, op_type: str, inputs: list[str]
+    ) -> None:
+        """Make a node another standard operator without attributes, keeping its name, place and output."""
+        for slot, name in enumerate(node.input):
+            if name:
+                scope.remove_use(name, node, slot)
+                self._loosen(scope, name)
+        node.op_type, node.domain = op_type, ""
+        del node.attribute[:]
+        node.input[:] = inputs
+        del node.output[1:]
+        scope.link_node(node)
+        self.changed = True
+
+    # The end
+
+    def _loosen(self, scope: GraphIndex, name: str) -> None:
+        home = scope.home(name)
+        if home is not None:
+            self._loose.append((home, name))
+
+    def finish(self) -> None:
+        """Delete removed nodes and the constants this edit orphaned, insert new Constant nodes."""
+        self._drop_orphans()
+        for scope, dead in self._dead.items():
+            for at in reversed(range(len(scope.nodes))):
+                if id(scope.nodes[at]) in dead:
+                    del scope.proto.node[at]
+            scope.nodes = [n for n in scope.nodes if id(n) not in dead]
+        for scope, nodes in self._new_nodes.items():
+            for at, node in enumerate(nodes):
+                scope.proto.node.insert(at, node)
+            scope.nodes = list(scope.proto.node)
+        self._dead.clear()
+        self._new_nodes.clear()
+
+    def _drop_orphans(self) -> None:
+        while self._loose:
+            scope, name = self._loose.pop()
+            if scope.uses(name) or not scope.is_constant(name) or name in scope.outputs:
+                continue
+            node = scope.producers.get(name)
+            if node is not None and not any(scope.uses(n) for n in node.output):
+                self.remove(scope, node)
+            elif name in scope.initializers and isinstance(scope.proto, GraphProto):
+                _remove_named(scope.proto.initializer, name)
+                del scope.initializers[name]
+                if scope.ir_version < 4:
+                    _remove_named(scope.proto.input, name)
+            elif name in scope.sparse and isinstance(scope.proto, GraphProto):
+                _remove_sparse(scope.proto, name)
+                del scope.sparse[name]
+
+
+def freeze_inputs(graph: GraphProto) -> list[str]:
+    """Take initializers out of the graph's inputs, which makes them constants in IR ≥ 4; their names."""
+    held = {t.name for t in graph.initializer} | {s.values.name for s in graph.sparse_initializer}
+    frozen = [v.name for v in graph.input if v.name in held]
+    for at in reversed(range(len(graph.input))):
+        if graph.input[at].name in held:
+            del graph.input[at]
+    return frozen
+
+
+def _replace_values(stored: TensorProto, new: TensorProto) -> None:
+    """Give a stored tensor new values; its name and documentation stay."""
+    kept = {"name": stored.name, "doc_string": stored.doc_string}
+    metadata = list(stored.metadata_props)
+    stored.Clear()
+    stored.CopyFrom(new)
+    stored.name = kept["name"]
+    if kept["doc_string"]:
+        stored.doc_string = kept["doc_string"]
+    stored.metadata_props.extend(metadata)
+
+
+def _forget_value_info(proto: Any, name: str) -> None:
+    """Drop what is recorded of a value that is no more."""
+    _remove_named(proto.value_info, name)
+    if isinstance(proto, GraphProto):
+        for at in reversed(range(len(proto.quantization_annotation))):
+            if proto.quantization_annotation[at].tensor_name == name:
+                del proto.quantization_annotation[at]
+
+
+def _remove_named(items: Any, name: str) -> None:
+    for at in reversed(range(len(items))):
+        if items[at].name == name:
+            del items[at]
+
+
+def _remove_sparse(graph: GraphProto, name: str) -> None:
+    for at in reversed(range(len(graph.sparse_initializer))):
+        if graph.sparse_initializer[at].values.name == name:
+            del graph.sparse_initializer[at]
+
+

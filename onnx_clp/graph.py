@@ -1,0 +1,329 @@
+"""Read-only questions about a model's graphs: who makes a value, who uses it, is it constant, where is it defined.
+
+A `GraphIndex` covers one scope: the main graph, the body of an If, Loop or Scan, or a local function. Names
+resolve outwards through the bodies' parents (ONNX IR specification, "Names Within a Graph"); functions see
+nothing outside. `edit.GraphEdit` is the only caller of the methods below the line "for edit".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto
+
+from onnx_clp import constants
+from onnx_clp.attributes import STANDARD_DOMAINS, has_reference, identity, input_name, is_op, subgraphs
+from onnx_clp.tensors import TensorStore, numpy_dtype
+
+Array = NDArray[Any]
+
+_CACHE_BELOW: Final = 1 << 20
+# Operators whose first output has the element type of their first input.
+_TYPE_KEEPING: Final = frozenset(
+    "Add Sub Mul Div Relu LeakyRelu PRelu Clip Sigmoid HardSigmoid Tanh Conv ConvTranspose Gemm MatMul Identity "
+    "BatchNormalization MaxPool AveragePool GlobalAveragePool Flatten Reshape Transpose Squeeze Unsqueeze Concat "
+    "Dropout Softmax Pad Slice Max Min Neg Elu Selu HardSwish Gelu Resize Expand Split".split()
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Use:
+    """One place a value is used: an input slot of a node, or (node None) an output of its graph."""
+
+    scope: GraphIndex
+    node: NodeProto | None
+    slot: int
+
+
+class GraphIndex:
+    """One scope of a model.
+
+    Attributes:
+        proto: the GraphProto or FunctionProto itself.
+        parent: the scope around a nested graph; None for the main graph and for functions.
+        place: where the scope is, "" for the main graph.
+        opset: version of the standard domain in force.
+        constants_as_nodes: new constants must be Constant nodes (functions, and graphs before IR 4).
+    """
+
+    def __init__(
+        self,
+        proto: GraphProto | FunctionProto,
+        parent: GraphIndex | None,
+        place: str,
+        opset: int,
+        ir_version: int,
+        store: TensorStore,
+    ) -> None:
+        self.proto, self.parent, self.place, self.opset = proto, parent, place, opset
+        self.store, self.ir_version = store, ir_version
+        self.nodes: list[NodeProto] = list(proto.node)
+        self.is_function = isinstance(proto, FunctionProto)
+        self.constants_as_nodes = self.is_function or ir_version < 4
+        self.initializers: dict[str, TensorProto] = {}
+        self.sparse: dict[str, SparseTensorProto] = {}
+        self.types: dict[str, int] = {}
+        self.inputs: set[str]
+        self.outputs: list[str]
+        if isinstance(proto, GraphProto):
+            self.initializers = {t.name: t for t in proto.initializer}
+            self.sparse = {s.values.name: s for s in proto.sparse_initializer}
+            self.inputs = {v.name for v in proto.input}
+            self.outputs = [v.name for v in proto.output]
+            for values in (proto.input, proto.value_info, proto.output):
+                self.types.update({v.name: v.type.tensor_type.elem_type for v in values})
+        else:
+            self.inputs, self.outputs = set(proto.input), list(proto.output)
+        self.producers = {name: node for node in self.nodes for name in node.output if name}
+        self._uses: dict[str, list[Use]] = {}
+        self._constant: set[str] = set()
+        self._values: dict[str, Array] = {}
+
+    def __repr__(self) -> str:
+        return f"GraphIndex({self.place or 'main graph'!r}, {len(self.nodes)} nodes)"
+
+    # Names
+
+    def home(self, name: str) -> GraphIndex | None:
+        """The scope that defines a name, this one or one around it."""
+        scope: GraphIndex | None = self
+        while scope is not None and not scope.defines(name):
+            scope = scope.parent
+        return scope
+
+    def defines(self, name: str) -> bool:
+        """Whether the name is an input, an initializer or a node's output of this very scope."""
+        return name in self.producers or name in self.initializers or name in self.inputs or name in self.sparse
+
+    def producer(self, name: str) -> NodeProto | None:
+        """The node of this scope that makes the value."""
+        return self.producers.get(name)
+
+    def uses(self, name: str) -> list[Use]:
+        """Every use of a value that this scope defines, those inside nested graphs included."""
+        return self._uses.get(name, [])
+
+    def only_use(self, name: str) -> Use | None:
+        """The single use of a value, or None when it has none or several."""
+        found = self.uses(name)
+        return found[0] if len(found) == 1 else None
+
+    def is_overridable(self, name: str) -> bool:
+        """Whether a caller can replace the initializer at run time (IR ≥ 4: it is also a graph input)."""
+        home = self.home(name)
+        return home is not None and home.ir_version >= 4 and name in home.inputs and (
+            name in home.initializers or name in home.sparse
+        )
+
+    # Values
+
+    def is_constant(self, name: str) -> bool:
+        """Whether the value is known without running the model."""
+        home = self.home(name)
+        return home is not None and name in home._constant
+
+    def stored(self, name: str) -> TensorProto | None:
+        """The tensor that holds a constant directly: an initializer or a Constant node's `value`."""
+        home = self.home(name)
+        if home is None or name not in home._constant:
+            return None
+        if name in home.initializers:
+            return home.initializers[name]
+        node = home.producers.get(name)
+        held = constants.constant_attribute(node) if node is not None and is_op(node, "Constant") else None
+        return held if isinstance(held, TensorProto) else None
+
+    def constant(self, name: str) -> Array | None:
+        """The value of a constant, evaluated without recursion; None when it is none or cannot be evaluated."""
+        home = self.home(name)
+        if home is None or name not in home._constant:
+            return None
+        return home._evaluate(name)
+
+    def _evaluate(self, wanted: str) -> Array | None:
+        memo: dict[tuple[int, str], Array | None] = {}
+        stack: list[tuple[GraphIndex, str]] = [(self, wanted)]
+        while stack:
+            scope, name = stack[-1]
+            missing = [
+                (home, used) for home, used in scope._inputs_of(name) if (id(home), used) not in memo
+            ]
+            if missing:
+                stack.extend(missing)
+                continue
+            stack.pop()
+            if (id(scope), name) not in memo:
+                memo[id(scope), name] = scope._value(name, memo)
+        return memo[id(self), wanted]
+
+    def _inputs_of(self, name: str) -> list[tuple[GraphIndex, str]]:
+        node = self.producers.get(name)
+        if name in self._values or node is None or is_op(node, "Constant"):
+            return []
+        used = list(node.input[:1]) if is_op(node, "CastLike") else [n for n in node.input if n]
+        return [(home, n) for n in used if (home := self.home(n)) is not None]
+
+    def _value(self, name: str, memo: dict[tuple[int, str], Array | None]) -> Array | None:
+        if name in self._values:
+            return self._values[name]
+        value = self._compute(name, memo)
+        if value is not None and value.nbytes < _CACHE_BELOW:
+            self._values[name] = value
+        return value
+
+    def _compute(self, name: str, memo: dict[tuple[int, str], Array | None]) -> Array | None:
+        held: object = self.initializers.get(name) or self.sparse.get(name)
+        node = self.producers.get(name)
+        if held is None and node is not None and is_op(node, "Constant"):
+            held = constants.constant_attribute(node)
+        if isinstance(held, TensorProto):
+            return self.store.array(held)
+        if isinstance(held, SparseTensorProto):
+            return _dense(held, self.store)
+        if isinstance(held, np.ndarray):
+            return held
+        if node is None:
+            return None
+        inputs: list[Array | None] = []
+        for used in node.input:
+            home = self.home(used) if used else None
+            inputs.append(None if home is None else memo.get((id(home), used)))
+            if used and inputs[-1] is None and not is_op(node, "CastLike"):
+                return None
+        if is_op(node, "CastLike"):
+            like = self.element_type(node.input[1])
+            inputs[1] = None if like is None else np.empty(0, numpy_dtype(like))
+        return constants.evaluate(node, inputs)
+
+    def element_type(self, name: str) -> int | None:
+        """The TensorProto.DataType of a value, from what the file says or the operators that keep it."""
+        for _ in range(len(self.nodes) + 2):
+            home = self.home(name)
+            if home is None:
+                return None
+            if name in home.initializers:
+                return int(home.initializers[name].data_type)
+            if home.types.get(name):
+                return home.types[name]
+            node = home.producers.get(name)
+            if node is None or not is_op(node, *_TYPE_KEEPING):
+                return None
+            name = input_name(node, 0)
+        return None
+
+    # For edit
+
+    def link(self) -> None:
+        """Record the uses of this scope's nodes and graph outputs in the scopes that define the names."""
+        for node in self.nodes:
+            self.link_node(node)
+        for slot, name in enumerate(self.outputs):
+            self.add_use(name, Use(self, None, slot))
+
+    def link_node(self, node: NodeProto) -> None:
+        """Record the uses one node makes."""
+        for slot, name in enumerate(node.input):
+            if name:
+                self.add_use(name, Use(self, node, slot))
+
+    def add_use(self, name: str, use: Use) -> None:
+        """Record one use in the name's home."""
+        home = self.home(name)
+        if home is not None:
+            home._uses.setdefault(name, []).append(use)
+
+    def remove_use(self, name: str, node: NodeProto, slot: int) -> None:
+        """Forget one use."""
+        home = self.home(name)
+        if home is not None:
+            home._uses[name] = [u for u in home.uses(name) if not (u.node is node and u.slot == slot)]
+
+    def find_constants(self) -> None:
+        """Mark the values known without running the model; nodes stand in topological order."""
+        for name in (*self.initializers, *self.sparse):
+            if self.ir_version < 4 or name not in self.inputs:
+                self._constant.add(name)
+        for node in self.nodes:
+            self.mark_if_constant(node)
+
+    def mark_if_constant(self, node: NodeProto) -> None:
+        """Mark the node's output as constant where its operator has a rule and its inputs are constant."""
+        if len(node.output) == 0 or has_reference(node):
+            return
+        if is_op(node, "Constant"):
+            self._constant.add(node.output[0])
+        elif constants.can_evaluate(node) and len(node.input):
+            slots = node.input[:1] if is_op(node, "CastLike") else node.input
+            if all(not n or self.is_constant(n) for n in slots):
+                self._constant.add(node.output[0])
+
+    def forget(self, name: str) -> None:
+        """Drop what was cached of a value that changed."""
+        self._values.pop(name, None)
+
+    def add_constant(self, name: str) -> None:
+        """Mark a new name as constant."""
+        self._constant.add(name)
+
+
+def _dense(sparse: SparseTensorProto, store: TensorStore) -> Array | None:
+    """A sparse tensor in full (IR specification: COO indices, linear [NNZ] or [NNZ, rank])."""
+    dims = tuple(sparse.dims)
+    values, indices = store.array(sparse.values), store.array(sparse.indices)
+    if int(np.prod(dims, dtype=object)) * values.itemsize > constants.MAX_BYTES:
+        return None
+    out = np.zeros(dims, values.dtype)
+    if indices.ndim == 1:
+        out.reshape(-1)[indices] = values
+    else:
+        out[tuple(indices.T)] = values
+    return out
+
+
+class ModelIndex:
+    """Every scope of a model, parents before their nested graphs."""
+
+    def __init__(self, model: ModelProto, store: TensorStore) -> None:
+        self.model, self.store = model, store
+        self.scopes: list[GraphIndex] = []
+        self.main = self._add_tree(model.graph, "", _opset(model.opset_import))
+        for function in model.functions:
+            place = f"function {function.domain}::{function.name}"
+            self._add_tree(function, place, _opset(function.opset_import))
+        for scope in self.scopes:
+            scope.link()
+        for scope in self.scopes:
+            scope.find_constants()
+
+    def _add_tree(self, root: GraphProto | FunctionProto, place: str, opset: int) -> GraphIndex:
+        first = GraphIndex(root, None, place, opset, self.model.ir_version, self.store)
+        stack = [first]
+        while stack:
+            scope = stack.pop()
+            self.scopes.append(scope)
+            for node in scope.nodes:
+                for attr, graph in subgraphs(node):
+                    inner = f"{scope.place}/{node.name or identity(node)}.{attr}".lstrip("/")
+                    stack.append(GraphIndex(graph, scope, inner, opset, self.model.ir_version, self.store))
+        return first
+
+    def names(self) -> Iterator[str]:
+        """Every value and initializer name of every scope."""
+        for scope in self.scopes:
+            yield from scope.inputs
+            yield from scope.initializers
+            yield from scope.sparse
+            yield from scope.producers
+
+    def node_count(self) -> int:
+        """Nodes of all scopes."""
+        return sum(len(scope.nodes) for scope in self.scopes)
+
+
+def _opset(imports: Any) -> int:
+    """The standard domain's version; 1 where it is not imported (IR 3 files before opset_import)."""
+    return max((item.version for item in imports if item.domain in STANDARD_DOMAINS), default=1)

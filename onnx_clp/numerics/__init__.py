@@ -1,0 +1,1 @@
+"""Arithmetic on arrays: NumPy and SciPy only, nothing of ONNX."""

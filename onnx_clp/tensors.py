@@ -1,0 +1,148 @@
+"""Where tensor values live, and how to read them: the file itself, a data file, the message, or a recipe.
+
+The ModelProto in memory is a skeleton (see `wire`): a large payload stays in the mapped file and its tensor
+holds a token. `TensorStore` is the only reader and maker of tensors, so values come through it alone and a
+changed weight can be a recipe that is computed when it is written, one layer at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, numpy_helper
+
+from onnx_clp import wire
+
+Array = NDArray[Any]
+
+_PACKED_PER_BYTE = {
+    getattr(TensorProto, name): count
+    for name, count in {"INT4": 2, "UINT4": 2, "FLOAT4E2M1": 2, "INT2": 4, "UINT2": 4}.items()
+    if hasattr(TensorProto, name)
+}
+
+
+class ExternalReader(Protocol):
+    """What the store needs of external data: the payload of a tensor, wherever it lies."""
+
+    def view(self, tensor: TensorProto) -> memoryview:
+        """The tensor's bytes, mapped read-only."""
+
+
+@dataclass(frozen=True, slots=True)
+class MappedPayload:
+    """Bytes that lie in a mapped file."""
+
+    view: memoryview
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes."""
+        return len(self.view)
+
+    def read(self) -> memoryview:
+        """The bytes, not copied."""
+        return self.view
+
+
+@dataclass(frozen=True, slots=True)
+class ComputedPayload:
+    """Bytes made on demand: `compute` gives an array of exactly `nbytes` bytes, the same at every call."""
+
+    nbytes: int
+    compute: Callable[[], Array]
+
+    def read(self) -> memoryview:
+        """The bytes, computed now."""
+        return memoryview(np.ascontiguousarray(self.compute())).cast("B") if self.nbytes else memoryview(b"")
+
+
+Payload = MappedPayload | ComputedPayload
+
+
+def numpy_dtype(data_type: int) -> np.dtype[Any]:
+    """The NumPy (or ml_dtypes) dtype of a TensorProto.DataType; KeyError where there is none."""
+    return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(data_type))
+
+
+def packed_nbytes(data_type: int, count: int) -> int:
+    """Bytes that `count` elements take in raw_data; 2- and 4-bit types are packed."""
+    per_byte = _PACKED_PER_BYTE.get(data_type)
+    if per_byte is not None:
+        return -(-count // per_byte)
+    return count * numpy_dtype(data_type).itemsize
+
+
+class TensorStore:
+    """Reads and makes tensors of one model.
+
+    Arrays returned are read-only views where possible; whoever changes one makes a new one.
+    """
+
+    def __init__(self, external: ExternalReader | None = None) -> None:
+        self._external = external
+        self._payloads: list[Payload] = []
+
+    def stash(self, view: memoryview) -> bytes:
+        """Keep a mapped payload; the token that stands for it."""
+        return self._keep(MappedPayload(view))
+
+    def _keep(self, payload: Payload) -> bytes:
+        self._payloads.append(payload)
+        return wire.make_token(len(self._payloads) - 1)
+
+    def payload_of(self, token: bytes) -> Payload:
+        """The payload a token stands for."""
+        return self._payloads[wire.token_number(token)]
+
+    def raw_bytes(self, tensor: TensorProto) -> memoryview | None:
+        """The tensor's bytes in raw_data layout; None when they sit in a typed field."""
+        if tensor.data_location == TensorProto.EXTERNAL:
+            assert self._external is not None
+            return self._external.view(tensor)
+        if not tensor.HasField("raw_data"):
+            return None
+        raw = tensor.raw_data
+        return self.payload_of(raw).read() if wire.is_token(raw) else memoryview(raw)
+
+    def nbytes(self, tensor: TensorProto) -> int | None:
+        """Bytes of the payload wherever it lies; None when the values sit in a typed field."""
+        if tensor.data_location != TensorProto.EXTERNAL and tensor.HasField("raw_data"):
+            raw = tensor.raw_data
+            return self.payload_of(raw).nbytes if wire.is_token(raw) else len(raw)
+        view = self.raw_bytes(tensor)
+        return None if view is None else len(view)
+
+    def array(self, tensor: TensorProto) -> Array:
+        """The tensor's values, shaped by its dims, in its own dtype (ml_dtypes for bfloat16 and below)."""
+        raw = self.raw_bytes(tensor)
+        if raw is None:
+            return numpy_helper.to_array(tensor)
+        if tensor.data_type in _PACKED_PER_BYTE:
+            small = TensorProto(data_type=tensor.data_type, dims=tensor.dims, raw_data=bytes(raw))
+            return numpy_helper.to_array(small)
+        return np.frombuffer(raw, dtype=numpy_dtype(tensor.data_type)).reshape(tuple(tensor.dims))
+
+    def make(self, name: str, values: Array, data_type: int) -> TensorProto:
+        """A new tensor holding `values`, cast to `data_type`."""
+        if data_type in _PACKED_PER_BYTE:
+            packed = numpy_helper.from_array(values.astype(numpy_dtype(data_type)), name)
+            packed.data_type = data_type
+            return packed
+        array = np.ascontiguousarray(values, dtype=numpy_dtype(data_type))
+        return self.recipe(name, array.shape, data_type, lambda: array)
+
+    def recipe(
+        self, name: str, dims: Iterable[int], data_type: int, compute: Callable[[], Array]
+    ) -> TensorProto:
+        """A new tensor whose values `compute` gives when they are needed, in `data_type` and of shape `dims`."""
+        tensor = TensorProto(name=name, dims=tuple(dims), data_type=data_type)
+        payload = ComputedPayload(packed_nbytes(data_type, int(np.prod(tensor.dims, dtype=object))), compute)
+        small = payload.nbytes <= wire.LIFT_ABOVE
+        tensor.raw_data = bytes(payload.read()) if small else self._keep(payload)
+        return tensor
