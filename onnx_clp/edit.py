@@ -157,11 +157,11 @@ class GraphEdit:
             for at in reversed(range(len(scope.nodes))):
                 if id(scope.nodes[at]) in dead:
                     del scope.proto.node[at]
-            scope.nodes = [n for n in scope.nodes if id(n) not in dead]
+            scope.reload_nodes()
         for scope, nodes in self._new_nodes.items():
             for at, node in enumerate(nodes):
                 scope.proto.node.insert(at, node)
-            scope.nodes = list(scope.proto.node)
+            scope.reload_nodes()
         self._dead.clear()
         self._new_nodes.clear()
 
@@ -195,14 +195,13 @@ def freeze_inputs(graph: GraphProto) -> list[str]:
 
 def _replace_values(stored: TensorProto, new: TensorProto) -> None:
     """Give a stored tensor new values; its name and documentation stay."""
-    kept = {"name": stored.name, "doc_string": stored.doc_string}
-    metadata = list(stored.metadata_props)
-    stored.Clear()
+    kept = TensorProto()
+    kept.CopyFrom(stored)
     stored.CopyFrom(new)
-    stored.name = kept["name"]
-    if kept["doc_string"]:
-        stored.doc_string = kept["doc_string"]
-    stored.metadata_props.extend(metadata)
+    stored.name = kept.name
+    if kept.doc_string:
+        stored.doc_string = kept.doc_string
+    stored.metadata_props.extend(kept.metadata_props)
 
 
 def _forget_value_info(proto: Any, name: str) -> None:

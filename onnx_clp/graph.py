@@ -17,6 +17,7 @@ from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, SparseTensorP
 
 from onnx_clp import constants
 from onnx_clp.attributes import STANDARD_DOMAINS, has_reference, identity, input_name, is_op, subgraphs
+from onnx_clp.ranks import Ranks
 from onnx_clp.tensors import TensorStore, numpy_dtype
 
 Array = NDArray[Any]
@@ -45,6 +46,7 @@ class GraphIndex:
     Attributes:
         proto: the GraphProto or FunctionProto itself.
         parent: the scope around a nested graph; None for the main graph and for functions.
+        owner: the node (of `parent`) whose body this is.
         place: where the scope is, "" for the main graph.
         opset: version of the standard domain in force.
         constants_as_nodes: new constants must be Constant nodes (functions, and graphs before IR 4).
@@ -58,7 +60,9 @@ class GraphIndex:
         opset: int,
         ir_version: int,
         store: TensorStore,
+        owner: NodeProto | None = None,
     ) -> None:
+        self.owner = owner
         self.proto, self.parent, self.place, self.opset = proto, parent, place, opset
         self.store, self.ir_version = store, ir_version
         self.nodes: list[NodeProto] = list(proto.node)
@@ -82,6 +86,8 @@ class GraphIndex:
         self._uses: dict[str, list[Use]] = {}
         self._constant: set[str] = set()
         self._values: dict[str, Array] = {}
+        self._positions: dict[int, int] | None = None
+        self.ranks = Ranks(self)
 
     def __repr__(self) -> str:
         return f"GraphIndex({self.place or 'main graph'!r}, {len(self.nodes)} nodes)"
@@ -118,6 +124,12 @@ class GraphIndex:
         return home is not None and home.ir_version >= 4 and name in home.inputs and (
             name in home.initializers or name in home.sparse
         )
+
+    def positions(self) -> dict[int, int]:
+        """Each node's place in the graph's order, by the id of the node."""
+        if self._positions is None:
+            self._positions = {id(node): at for at, node in enumerate(self.nodes)}
+        return self._positions
 
     # Values
 
@@ -265,6 +277,10 @@ class GraphIndex:
         """Drop what was cached of a value that changed."""
         self._values.pop(name, None)
 
+    def reload_nodes(self) -> None:
+        """Read the node list anew after nodes were deleted or inserted."""
+        self.nodes, self._positions = list(self.proto.node), None
+
     def add_constant(self, name: str) -> None:
         """Mark a new name as constant."""
         self._constant.add(name)
@@ -308,7 +324,8 @@ class ModelIndex:
             for node in scope.nodes:
                 for attr, graph in subgraphs(node):
                     inner = f"{scope.place}/{node.name or identity(node)}.{attr}".lstrip("/")
-                    stack.append(GraphIndex(graph, scope, inner, opset, self.model.ir_version, self.store))
+                    body = GraphIndex(graph, scope, inner, opset, self.model.ir_version, self.store, node)
+                    stack.append(body)
         return first
 
     def names(self) -> Iterator[str]:
@@ -318,6 +335,22 @@ class ModelIndex:
             yield from scope.initializers
             yield from scope.sparse
             yield from scope.producers
+
+    def exits(self, scope: GraphIndex, slot: int) -> list[tuple[GraphIndex, str]]:
+        """Where the value at a graph output goes on: the owner's outputs, or those of a function's calls."""
+        if scope.owner is not None and scope.parent is not None:
+            shift = 1 if scope.owner.op_type == "Loop" else 0
+            outputs = scope.owner.output
+            return [(scope.parent, outputs[slot - shift])] if 0 <= slot - shift < len(outputs) else []
+        if not isinstance(scope.proto, FunctionProto):
+            return []
+        key = (scope.proto.domain, scope.proto.name)
+        return [
+            (caller, node.output[slot])
+            for caller in self.scopes
+            for node in caller.nodes
+            if (node.domain, node.op_type) == key and slot < len(node.output)
+        ]
 
     def node_count(self) -> int:
         """Nodes of all scopes."""

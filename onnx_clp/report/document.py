@@ -9,21 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from onnx_clp.skipped import LayerStatus
+
 SCHEMA = 1
-
-
-class LayerStatus(enum.StrEnum):
-    """What became of a linear layer when it came to judging its channels."""
-
-    JUDGED = "judged"
-    TOO_SMALL = "too small to judge"
-    HEAD = "head"
-    GATE = "gate"
-    NOT_ZERO_KEEPING = "not zero-keeping"
-    NOT_CONVOLUTION = "not a convolution"
-    EXCLUDED = "excluded"
-    UNJUDGEABLE = "cannot be judged"
-    UNSUPPORTED = "not supported"
 
 
 class Verdict(enum.StrEnum):
@@ -234,3 +222,4 @@ def _plain(value: object) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value
+

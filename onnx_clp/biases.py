@@ -1,0 +1,137 @@
+"""Where a linear layer's bias stands, and how a new one gets there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import NodeProto
+
+from onnx_clp.attributes import attribute, input_name, is_op, set_attribute
+from onnx_clp.edit import GraphEdit
+from onnx_clp.graph import GraphIndex
+from onnx_clp.weights import float_type
+
+Float64 = NDArray[np.float64]
+Array = NDArray[Any]
+
+
+class Bias(Protocol):
+    """What a layer adds to its output; channels on the last axis of `values`."""
+
+    def values(self) -> Float64 | None:
+        """The bias, zeros where there is none; None when it is not a constant."""
+
+    def write(self, edit: GraphEdit, values: Float64, data_type: int) -> None:
+        """Store a new bias in the weight's TensorProto.DataType."""
+
+
+@dataclass(slots=True, eq=False)
+class InputBias:
+    """The bias input of Conv and ConvTranspose, perhaps left out."""
+
+    scope: GraphIndex
+    node: NodeProto
+    slot: int
+
+    def values(self) -> Float64 | None:
+        """The bias of shape (channels,), or a single 0."""
+        name = input_name(self.node, self.slot)
+        if not name:
+            return np.zeros(1)
+        found = self.scope.constant(name)
+        return None if found is None or float_type(found.dtype) is None else found.astype(np.float64)
+
+    def write(self, edit: GraphEdit, values: Float64, data_type: int) -> None:
+        """Store the bias, adding the input where it was left out."""
+        base = input_name(self.node, self.slot) or f"{input_name(self.node, 1)}_bias"
+        write_constant(edit, self.scope, self.node, self.slot, base, values, data_type)
+
+
+@dataclass(slots=True, eq=False)
+class GemmBias:
+    """Input C of Gemm, scaled by `beta`: Y = alpha·A'·B' + beta·C (ONNX Gemm, opset 7 to 13)."""
+
+    scope: GraphIndex
+    node: NodeProto
+    slot: int
+
+    def values(self) -> Float64 | None:
+        """beta·C, of any shape that broadcasts to (rows, channels)."""
+        name, beta = input_name(self.node, self.slot), float(attribute(self.node, "beta", 1.0))
+        if not name or beta == 0:
+            return np.zeros(1)
+        found = self.scope.constant(name)
+        if found is None or float_type(found.dtype) is None:
+            return None
+        return np.asarray(beta * found.astype(np.float64))
+
+    def write(self, edit: GraphEdit, values: Float64, data_type: int) -> None:
+        """Store values/beta; a beta of 0 becomes 1, since it silenced the C that was there."""
+        beta = float(attribute(self.node, "beta", 1.0))
+        if beta == 0:
+            set_attribute(self.node, "beta", 1.0)
+            beta = 1.0
+        base = input_name(self.node, self.slot) or f"{input_name(self.node, 1)}_bias"
+        write_constant(edit, self.scope, self.node, self.slot, base, values / beta, data_type)
+
+
+@dataclass(slots=True, eq=False)
+class AddedBias:
+    """A constant added by the node after a MatMul (or an integer layer); `adder` None where there is none."""
+
+    scope: GraphIndex
+    channels: int
+    adder: NodeProto | None = None
+    slot: int = 1
+    axis_from_end: int = 1
+
+    @classmethod
+    def after(cls, scope: GraphIndex, output: str, channels: int, axis_from_end: int = 1) -> AddedBias:
+        """The bias of the layer with this output; only a per-channel Add that is its one use counts."""
+        use = scope.only_use(output)
+        node = use.node if use is not None and use.scope is scope else None
+        if node is None or not is_op(node, "Add") or scope.opset < 7 or len(node.input) != 2:
+            return cls(scope, channels, None, 1, axis_from_end)
+        slot = 1 if node.input[0] == output else 0
+        value = scope.constant(node.input[slot])
+        if value is None or float_type(value.dtype) is None or not _is_bias(value, channels, axis_from_end):
+            return cls(scope, channels, None, 1, axis_from_end)
+        return cls(scope, channels, node, slot, axis_from_end)
+
+    def values(self) -> Float64 | None:
+        """The added constant of shape (channels,), or zeros."""
+        if self.adder is None:
+            return np.zeros(1)
+        found = self.scope.constant(self.adder.input[self.slot])
+        return None if found is None else found.astype(np.float64).reshape(-1)
+
+    def write(self, edit: GraphEdit, values: Float64, data_type: int) -> None:
+        """Store the bias, shaped to broadcast along the channel axis; needs an adder."""
+        assert self.adder is not None
+        old = self.scope.constant(self.adder.input[self.slot])
+        shape = (self.channels, *[1] * (self.axis_from_end - 1))
+        if old is not None and old.size == self.channels:
+            shape = old.shape
+        base = f"{self.adder.output[0]}_bias"
+        write_constant(edit, self.scope, self.adder, self.slot, base, _spread(values, self.channels).reshape(shape), data_type)
+
+
+def _is_bias(value: Array, channels: int, axis_from_end: int) -> bool:
+    """Whether a constant holds one number a channel and broadcasts along the channel axis only."""
+    if value.ndim < axis_from_end or value.size != channels:
+        return False
+    return value.shape[value.ndim - axis_from_end] == channels
+
+
+def _spread(values: Float64, channels: int) -> Float64:
+    return np.broadcast_to(values, (channels,))
+
+
+def write_constant(
+    edit: GraphEdit, scope: GraphIndex, node: NodeProto, slot: int, base: str, values: Float64, data_type: int
+) -> None:
+    """Put a small constant at an input slot of a node."""
+    edit.put_constant(scope, node, slot, base, lambda name: edit.store.make(name, values, data_type))

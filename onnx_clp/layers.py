@@ -1,0 +1,248 @@
+"""Linear layers: Conv, ConvTranspose, Gemm, MatMul and their quantised forms, as one kind of thing.
+
+`find_layer` turns a node into a `LinearLayer`; a linear node that cannot be one (weight not constant, of an
+unknown type, ...) gives a `Skipped` with the reason, any other node None.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from numpy.typing import NDArray
+from onnx import NodeProto
+
+from onnx_clp.attributes import MICROSOFT, attribute, has_reference, identity, is_op, operator, text_attribute
+from onnx_clp.biases import AddedBias, Bias, GemmBias, InputBias
+from onnx_clp.graph import GraphIndex
+from onnx_clp.numerics.affine import KernelLayout
+from onnx_clp.numerics.lipschitz import Geometry
+from onnx_clp.skipped import Skipped, SkipReason
+from onnx_clp.weights import FloatWeight, Weight
+
+Array = NDArray[Any]
+
+_CONVOLUTIONS: Final = ("Conv", "ConvTranspose")
+BLOCKED_DOMAIN: Final = "com.microsoft.nchwc"
+
+
+@dataclass(slots=True, eq=False)
+class LinearLayer:
+    """One linear node seen as y = W·x + b.
+
+    Attributes:
+        name: the node's name, or its identity where it has none; taken before any edit.
+        operator: the ONNX operator.
+        layout: which weight axes are channels.
+        geometry: kernel, strides and dilations; None for Gemm and MatMul.
+        channels, inputs: channel counts over all groups.
+        rank: dimensions of the output, None where unknown.
+        axis_from_end: where the output channels stand, counted from the last axis (1).
+        data_axis_from_end: the same for the input that data comes in by; `data_slot` is its slot.
+        no_padding: every output position sees input only, never zero padding.
+        inside: further nodes that belong to the layer (its bias Add, an integer layer's scaling).
+        fused: an activation is part of the node, so nothing folds into it.
+        gain: constant factor on the product, Gemm's alpha.
+    """
+
+    node: NodeProto
+    scope: GraphIndex
+    name: str
+    operator: str
+    layout: KernelLayout
+    weight: Weight
+    bias: Bias
+    channels: int
+    inputs: int
+    geometry: Geometry | None
+    rank: int | None
+    axis_from_end: int
+    data_axis_from_end: int
+    data_slot: int = 0
+    no_padding: bool = True
+    fused: bool = False
+    gain: float = 1.0
+    inside: list[NodeProto] = field(default_factory=list)
+
+    @property
+    def is_convolution(self) -> bool:
+        """Whether it is a Conv, ConvTranspose or a quantised form of them."""
+        return self.geometry is not None
+
+    @property
+    def is_transposed(self) -> bool:
+        """Whether it is a ConvTranspose."""
+        return self.geometry is not None and self.geometry.transposed
+
+    @property
+    def output(self) -> str:
+        """The value the layer gives, its bias added."""
+        last = self.inside[-1] if self.inside else self.node
+        return last.output[0]
+
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        """The weight's dimensions as stored."""
+        return self.weight.shape
+
+
+Finder = Callable[[GraphIndex, NodeProto], "LinearLayer | Skipped"]
+
+
+def find_layer(scope: GraphIndex, node: NodeProto) -> LinearLayer | Skipped | None:
+    """The node as a linear layer, why it cannot be one, or None where it is another operator."""
+    finder = _finder(node)
+    if finder is None:
+        return None
+    if has_reference(node):
+        return Skipped(SkipReason.REFERENCE_ATTRIBUTE, "an attribute takes its value from the function's call")
+    return finder(scope, node)
+
+
+def _finder(node: NodeProto) -> Finder | None:
+    if is_op(node, *_CONVOLUTIONS) or (node.domain == MICROSOFT and node.op_type == "FusedConv"):
+        return _find_convolution
+    if is_op(node, "Gemm"):
+        return _find_gemm
+    if is_op(node, "MatMul"):
+        return _find_matmul
+    if is_op(node, "QLinearConv", "ConvInteger", "QLinearMatMul", "MatMulInteger"):
+        from onnx_clp import quantized
+
+        return quantized.finder(node)
+    return None
+
+
+def float_or_dequantized(scope: GraphIndex, node: NodeProto, slot: int) -> Weight | Skipped:
+    """The weight at an input slot: behind DequantizeLinear, or in floating point."""
+    maker = scope.producer(node.input[slot]) if slot < len(node.input) else None
+    if maker is not None and is_op(maker, "DequantizeLinear"):
+        from onnx_clp import quantized
+
+        return quantized.DequantizedWeight.find(scope, node, slot, maker)
+    if _dequantized_further_up(scope, maker):
+        return Skipped(SkipReason.QUANTIZED, "its weight is computed from a dequantised one")
+    return FloatWeight.find(scope, node, slot)
+
+
+def _dequantized_further_up(scope: GraphIndex, maker: NodeProto | None) -> bool:
+    stack, seen = [maker], set()
+    while stack:
+        node = stack.pop()
+        if node is None or id(node) in seen:
+            continue
+        seen.add(id(node))
+        if is_op(node, "DequantizeLinear"):
+            return True
+        stack.extend(scope.producer(name) for name in node.input)
+    return False
+
+
+def read_geometry(node: NodeProto, kernel: tuple[int, ...]) -> Geometry:
+    """Strides and dilations of a convolution node (default 1 everywhere)."""
+    ones = [1] * len(kernel)
+    return Geometry(
+        kernel,
+        tuple(int(s) for s in attribute(node, "strides") or ones),
+        tuple(int(d) for d in attribute(node, "dilations") or ones),
+        node.op_type == "ConvTranspose",
+    )
+
+
+def pads_nothing(node: NodeProto) -> bool:
+    """Whether no zero is added around the input (ONNX Conv: pads, auto_pad)."""
+    automatic = text_attribute(node, "auto_pad", "NOTSET")
+    return automatic in ("NOTSET", "VALID", "") and not any(attribute(node, "pads") or [])
+
+
+def _find_convolution(scope: GraphIndex, node: NodeProto) -> LinearLayer | Skipped:
+    weight = float_or_dequantized(scope, node, 1)
+    if isinstance(weight, Skipped):
+        return weight
+    if len(weight.shape) < 3:
+        return Skipped(SkipReason.UNSUPPORTED_WEIGHT, f"its weight has {len(weight.shape)} dimensions")
+    groups = int(attribute(node, "group", 1))
+    transposed = node.op_type == "ConvTranspose"
+    first, second = weight.shape[:2]
+    if groups < 1 or first % groups:
+        return Skipped(SkipReason.UNSUPPORTED_WEIGHT, f"group {groups} does not divide {first} channels")
+    layout = KernelLayout(1, 0, groups, True) if transposed else KernelLayout(0, 1, groups)
+    rank = len(weight.shape)
+    return LinearLayer(
+        node=node,
+        scope=scope,
+        name=node.name or identity(node),
+        operator=operator(node),
+        layout=layout,
+        weight=weight,
+        bias=InputBias(scope, node, 2),
+        channels=second * groups if transposed else first,
+        inputs=first if transposed else second * groups,
+        geometry=read_geometry(node, tuple(weight.shape[2:])),
+        rank=rank,
+        axis_from_end=rank - 1,
+        data_axis_from_end=rank - 1,
+        no_padding=pads_nothing(node) and not transposed,
+        fused=text_attribute(node, "activation", "") != "" or len(node.input) > 3,
+    )
+
+
+def _find_gemm(scope: GraphIndex, node: NodeProto) -> LinearLayer | Skipped:
+    weight = float_or_dequantized(scope, node, 1)
+    if isinstance(weight, Skipped):
+        return weight
+    if len(weight.shape) != 2:
+        return Skipped(SkipReason.UNSUPPORTED_WEIGHT, f"its weight has {len(weight.shape)} dimensions")
+    turned = bool(attribute(node, "transB", 0))
+    return LinearLayer(
+        node=node,
+        scope=scope,
+        name=node.name or identity(node),
+        operator=operator(node),
+        layout=KernelLayout(0, 1) if turned else KernelLayout(1, 0),
+        weight=weight,
+        bias=GemmBias(scope, node, 2),
+        channels=weight.shape[0 if turned else 1],
+        inputs=weight.shape[1 if turned else 0],
+        geometry=None,
+        rank=2,
+        axis_from_end=1,
+        data_axis_from_end=2 if attribute(node, "transA", 0) else 1,
+        gain=float(attribute(node, "alpha", 1.0)),
+    )
+
+
+def _find_matmul(scope: GraphIndex, node: NodeProto) -> LinearLayer | Skipped:
+    if scope.is_constant(node.input[0]) and not scope.is_constant(node.input[1]):
+        return Skipped(SkipReason.UNSUPPORTED_WEIGHT, "its weight stands on the left")
+    weight = float_or_dequantized(scope, node, 1)
+    if isinstance(weight, Skipped):
+        return weight
+    rank = len(weight.shape)
+    if rank < 2 or math.prod(weight.shape[:-2]) != 1:
+        return Skipped(SkipReason.UNSUPPORTED_WEIGHT, f"its weight has shape {weight.shape}")
+    bias = AddedBias.after(scope, node.output[0], weight.shape[-1])
+    return LinearLayer(
+        node=node,
+        scope=scope,
+        name=node.name or identity(node),
+        operator=operator(node),
+        layout=KernelLayout(rank - 1, rank - 2),
+        weight=weight,
+        bias=bias,
+        channels=weight.shape[-1],
+        inputs=weight.shape[-2],
+        geometry=None,
+        rank=scope.ranks.of(node.output[0]),
+        axis_from_end=1,
+        data_axis_from_end=1,
+        inside=[] if bias.adder is None else [bias.adder],
+    )
+
+
+def is_blocked(node: NodeProto) -> bool:
+    """Whether the node works on ONNX Runtime's blocked layout, whose weights are reordered for one machine."""
+    return node.domain == BLOCKED_DOMAIN
+

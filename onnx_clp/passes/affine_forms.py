@@ -1,0 +1,222 @@
+"""Recognisers: every way an exporter writes a per-channel affine, as one `ChannelAffine`.
+
+A recogniser is one function and one row of `RECOGNISERS`. It gets the node, the slot its data comes in by and a
+`Frame` (the data's channel axis), and gives an `Affine` or the reason why the node is none. Constants may be
+stored or computed in the graph in any way `graph.GraphIndex.constant` understands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import NodeProto
+
+from onnx_clp.attributes import attribute, has_reference, input_name, is_op
+from onnx_clp.graph import GraphIndex
+from onnx_clp.numerics.affine import ChannelAffine
+from onnx_clp.skipped import Skipped, SkipReason
+from onnx_clp.weights import float_type, overridable_sentence
+
+Array = NDArray[Any]
+
+_ELEMENTWISE: Final = ("Mul", "Add", "Sub", "Div")
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """The data's channel axis, counted from the last axis (1), its rank and its channels (None: unknown)."""
+
+    axis_from_end: int
+    rank: int | None
+    channels: int | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Affine:
+    """A recognised affine.
+
+    Attributes:
+        affine: its coefficients, one entry a channel.
+        normalises: it scales channels differently, as a normalisation does (a scalar factor does not).
+        blocked: why it may not be folded although its coefficients are known.
+    """
+
+    affine: ChannelAffine
+    normalises: bool
+    blocked: Skipped | None = None
+
+
+Recogniser = Callable[[GraphIndex, NodeProto, Frame], Affine | Skipped]
+
+
+def data_slot(scope: GraphIndex, node: NodeProto) -> int | None:
+    """The slot of the one input that is data, for a node that may be an affine; None for any other node."""
+    if is_op(node, "BatchNormalization"):
+        return 0 if node.input and not scope.is_constant(node.input[0]) else None
+    if not is_op(node, *_ELEMENTWISE) or len(node.input) != 2:
+        return None
+    steady = [_is_parameter(scope, name) for name in node.input]
+    if steady[0] == steady[1]:
+        return None
+    slot = steady.index(False)
+    return None if node.op_type == "Div" and slot == 1 else slot
+
+
+def _is_parameter(scope: GraphIndex, name: str) -> bool:
+    return scope.is_constant(name) or scope.is_overridable(name)
+
+
+def recognise(scope: GraphIndex, node: NodeProto, frame: Frame) -> Affine | Skipped:
+    """The affine a node computes on data with this channel axis; `data_slot` must have found its data."""
+    if has_reference(node):
+        return Skipped(SkipReason.REFERENCE_ATTRIBUTE, "an attribute takes its value from the function's call")
+    found = RECOGNISERS[node.op_type](scope, node, frame)
+    if isinstance(found, Affine) and not found.affine.is_finite:
+        return Skipped(SkipReason.NOT_FINITE, "its factor or offset is not a finite number")
+    return found
+
+
+# BatchNormalization
+
+
+def _batchnorm(scope: GraphIndex, node: NodeProto, frame: Frame) -> Affine | Skipped:
+    """ONNX BatchNormalization, opset 1 to 15."""
+    if not attribute(node, "spatial", 1):
+        return Skipped(SkipReason.NOT_PER_CHANNEL, "spatial=0 normalises every position on its own")
+    parameters: list[Array] = []
+    for slot, what in enumerate(("scale", "bias", "mean", "variance"), start=1):
+        name = input_name(node, slot)
+        if scope.is_overridable(name):
+            return Skipped(SkipReason.OVERRIDABLE, overridable_sentence(what))
+        value = scope.constant(name)
+        if value is None:
+            return Skipped(SkipReason.NOT_CONSTANT, f"its {what} is not a constant")
+        parameters.append(value.reshape(-1))
+    lengths = {p.size for p in parameters}
+    if len(lengths) != 1 or (frame.channels is not None and lengths != {frame.channels}):
+        listed = ", ".join(str(p.size) for p in parameters)
+        want = "each other" if frame.channels is None else f"{frame.channels} channels"
+        return Skipped(SkipReason.WRONG_LENGTH, f"its parameters have lengths {listed}, which do not fit {want}")
+    if frame.rank is None:
+        return Skipped(SkipReason.NOT_PER_CHANNEL, "the number of dimensions of its input is not known")
+    if frame.axis_from_end != frame.rank - 1:
+        return Skipped(SkipReason.NOT_PER_CHANNEL, "it normalises another axis than the layer's channels")
+    epsilon = float(attribute(node, "epsilon", 1e-5))
+    affine = ChannelAffine.of_batchnorm(*parameters, epsilon)
+    if float((parameters[3].astype(np.float64) + epsilon).min(initial=1.0)) <= 0:
+        return Skipped(SkipReason.NOT_FINITE, "its variance is not above -epsilon")
+    return Affine(affine, True, _training(scope, node))
+
+
+def _training(scope: GraphIndex, node: NodeProto) -> Skipped | None:
+    """Why the node normalises by the batch it sees, which is no fixed affine."""
+    if scope.opset >= 14:
+        training = bool(attribute(node, "training_mode", 0))
+    elif scope.opset >= 7:
+        training = any(node.output[1:])
+    else:
+        training = not attribute(node, "is_test", 0)
+    if not training:
+        return None
+    return Skipped(SkipReason.TRAINING, "it is in training mode: it normalises by the batch it sees")
+
+
+# Elementwise
+
+
+def _operand(scope: GraphIndex, node: NodeProto, frame: Frame) -> Array | Skipped:
+    """The constant operand as float64 of shape (channels,) or (1,)."""
+    slot = data_slot(scope, node)
+    assert slot is not None
+    name = node.input[1 - slot]
+    if scope.is_overridable(name):
+        return Skipped(SkipReason.OVERRIDABLE, overridable_sentence("constant"))
+    value = scope.constant(name)
+    if value is None:
+        return Skipped(SkipReason.NOT_CONSTANT, "its constant cannot be evaluated")
+    if float_type(value.dtype) is None:
+        return Skipped(SkipReason.NOT_AFFINE, f"it works on {value.dtype}")
+    shape = _aligned_shape(scope, node, value, frame)
+    if isinstance(shape, Skipped):
+        return shape
+    return _per_channel(value.astype(np.float64).reshape(shape), frame)
+
+
+def _aligned_shape(
+    scope: GraphIndex, node: NodeProto, value: Array, frame: Frame
+) -> tuple[int, ...] | Skipped:
+    """The operand's shape as it aligns with the data's last axes; below opset 7 by `broadcast` and `axis`."""
+    if scope.opset >= 7 or value.ndim == 0:
+        return value.shape
+    if not attribute(node, "broadcast", 0) or data_slot(scope, node) != 0:
+        return Skipped(SkipReason.NOT_PER_CHANNEL, "it does not broadcast its constant")
+    axis = attribute(node, "axis")
+    if axis is None:
+        return value.shape
+    if frame.rank is None:
+        return Skipped(SkipReason.NOT_PER_CHANNEL, "the data's rank is unknown")
+    start = int(axis) + (frame.rank if axis < 0 else 0)
+    return (*value.shape, *[1] * (frame.rank - start - value.ndim))
+
+
+def _per_channel(value: Array, frame: Frame) -> Array | Skipped:
+    beyond = value.ndim > (frame.axis_from_end if frame.rank is None else frame.rank)
+    if beyond:
+        return Skipped(SkipReason.NOT_PER_CHANNEL, f"its constant of shape {value.shape} adds a dimension")
+    for at, size in enumerate(value.shape):
+        if size != 1 and value.ndim - at != frame.axis_from_end:
+            return Skipped(
+                SkipReason.NOT_PER_CHANNEL, f"its constant of shape {value.shape} varies along another axis"
+            )
+    flat = value.reshape(-1)
+    if flat.size != 1 and frame.channels is not None and flat.size != frame.channels:
+        return Skipped(
+            SkipReason.NOT_PER_CHANNEL,
+            f"its constant of shape {value.shape} does not fit {frame.channels} channels",
+        )
+    return flat
+
+
+def _affine(frame: Frame, scale: Array | float, shift: Array | float) -> Affine | Skipped:
+    scale, shift = np.atleast_1d(np.asarray(scale, np.float64)), np.atleast_1d(np.asarray(shift, np.float64))
+    count = frame.channels or max(scale.size, shift.size)
+    affine = ChannelAffine(np.broadcast_to(scale, (count,)), np.broadcast_to(shift, (count,)))
+    return Affine(affine, scale.size > 1)
+
+
+def _multiply(scope: GraphIndex, node: NodeProto, frame: Frame) -> Affine | Skipped:
+    value = _operand(scope, node, frame)
+    return value if isinstance(value, Skipped) else _affine(frame, value, 0.0)
+
+
+def _add(scope: GraphIndex, node: NodeProto, frame: Frame) -> Affine | Skipped:
+    value = _operand(scope, node, frame)
+    return value if isinstance(value, Skipped) else _affine(frame, 1.0, value)
+
+
+def _subtract(scope: GraphIndex, node: NodeProto, frame: Frame) -> Affine | Skipped:
+    value = _operand(scope, node, frame)
+    if isinstance(value, Skipped):
+        return value
+    return _affine(frame, 1.0, -value) if data_slot(scope, node) == 0 else _affine(frame, -1.0, value)
+
+
+def _divide(scope: GraphIndex, node: NodeProto, frame: Frame) -> Affine | Skipped:
+    value = _operand(scope, node, frame)
+    if isinstance(value, Skipped):
+        return value
+    with np.errstate(all="ignore"):
+        return _affine(frame, 1.0 / value, 0.0)
+
+
+RECOGNISERS: Final[dict[str, Recogniser]] = {
+    "BatchNormalization": _batchnorm,
+    "Mul": _multiply,
+    "Add": _add,
+    "Sub": _subtract,
+    "Div": _divide,
+}

@@ -1,0 +1,267 @@
+"""Fold channel affines into the linear layer before them, or after them where that is exact.
+
+    before:  linear > [layout operators, Concat, Split] > affine          y = scale·(W·x + b) + shift
+    after:   linear' > [layout operators, Concat, Split]                  W' = scale·W,  b' = scale·b + shift
+
+    before:  affine > [layout operators] > linear                         y = W·(scale·x + shift) + b
+    after:   [layout operators] > linear'                                 W' = W·scale,  b' = b + W·shift
+
+Conditions: everything but the data is constant; the values that vanish have one consumer and are no graph
+output; the affine is at inference; and (second form) no zero padding where shift is not 0. The first form is
+tried on every affine in graph order, then the second on what is left, from the back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from onnx import NodeProto
+
+from onnx_clp.attributes import identity, operator
+from onnx_clp.biases import AddedBias, write_constant
+from onnx_clp.edit import GraphEdit
+from onnx_clp.graph import GraphIndex, ModelIndex
+from onnx_clp.layers import find_layer
+from onnx_clp.numerics.affine import ChannelAffine
+from onnx_clp.passes.affine_forms import Affine, Frame, data_slot, recognise
+from onnx_clp.passes.channel_views import ChannelView, Segment, carry, layer_view, use_obstacle
+from onnx_clp.rewrite import LayerRewrite
+from onnx_clp.skipped import Skipped, SkipReason
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Match:
+    """An affine that can be folded: the part of it that goes into each layer."""
+
+    scope: GraphIndex
+    node: NodeProto
+    slot: int
+    parts: tuple[tuple[LayerRewrite, ChannelAffine], ...]
+    normalises: bool
+    view: ChannelView | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Layers:
+    """The linear layers of one scope, by the id of their node, and those that cannot be judged or folded."""
+
+    by_node: dict[int, LayerRewrite] = field(default_factory=dict)
+    refused: list[tuple[NodeProto, Skipped]] = field(default_factory=list)
+
+
+def find_layers(scope: GraphIndex) -> Layers:
+    """Every linear node of a scope as a `LayerRewrite`, or why it is none."""
+    layers = Layers()
+    for node in scope.nodes:
+        if scope.is_constant(identity(node)):
+            continue
+        found = find_layer(scope, node)
+        if isinstance(found, Skipped):
+            layers.refused.append((node, found))
+        elif found is not None:
+            layers.by_node[id(node)] = LayerRewrite(found)
+    return layers
+
+
+def candidates(scope: GraphIndex) -> Iterator[NodeProto]:
+    """Nodes that may be an affine: their operator fits and all inputs but one are parameters."""
+    for node in scope.nodes:
+        if not scope.is_constant(identity(node)) and data_slot(scope, node) is not None:
+            yield node
+
+
+def frame_of(node: NodeProto, view: ChannelView | None) -> Frame | None:
+    """The channel axis an affine node works on, from its data's view; BatchNormalization knows its own."""
+    if view is not None:
+        return Frame(view.axis_from_end, view.rank, view.channels)
+    return None
+
+
+def examine(scope: GraphIndex, node: NodeProto, view: ChannelView | None) -> Match | Skipped:
+    """Whether the affine folds into the layers its data comes from."""
+    slot = data_slot(scope, node)
+    assert slot is not None
+    if view is None:
+        return _no_layer(scope, node, slot)
+    frame = Frame(view.axis_from_end, _rank_at(scope, node, slot, view), view.channels)
+    found = recognise(scope, node, frame)
+    if isinstance(found, Skipped):
+        return found
+    obstacle = found.blocked or view.obstacle or use_obstacle(scope, node.input[slot])
+    if obstacle is not None:
+        return obstacle
+    parts = _parts(view, found)
+    if isinstance(parts, Skipped):
+        return parts
+    for rewrite, part in parts:
+        refusal = rewrite.refuses(part) or _carrier_refusal(rewrite, part, len(parts))
+        if refusal is not None:
+            return refusal
+    return Match(scope, node, slot, parts, found.normalises, view)
+
+
+def _rank_at(scope: GraphIndex, node: NodeProto, slot: int, view: ChannelView) -> int | None:
+    if view.rank is not None:
+        return view.rank
+    return scope.ranks.of(node.input[slot])
+
+
+def _no_layer(scope: GraphIndex, node: NodeProto, slot: int) -> Skipped:
+    maker = scope.producer(node.input[slot])
+    source = "a value from outside" if maker is None else f"{operator(maker)}"
+    return Skipped(SkipReason.NO_LINEAR_LAYER, f"its input comes from {source}, not from a linear layer")
+
+
+def _parts(view: ChannelView, found: Affine) -> tuple[tuple[LayerRewrite, ChannelAffine], ...] | Skipped:
+    """The affine cut along the view's segments, each part spread over its layer's channels."""
+    whole = view.resolved(len(found.affine.scale))
+    if whole is None or any(s.rewrite is None for s in whole.segments):
+        return Skipped(SkipReason.BRANCH, "not every channel before it comes from a linear layer")
+    parts: list[tuple[LayerRewrite, ChannelAffine]] = []
+    start = 0
+    for segment in whole.segments:
+        assert segment.rewrite is not None
+        assert segment.count is not None
+        parts.append((segment.rewrite, _spread(found.affine.part(start, segment.count), segment)))
+        start += segment.count
+    return tuple(parts)
+
+
+def _spread(part: ChannelAffine, segment: Segment) -> ChannelAffine:
+    assert segment.rewrite is not None
+    assert segment.count is not None
+    channels = segment.rewrite.layer.channels
+    if segment.count == channels:
+        return part
+    scale, shift = np.ones(channels), np.zeros(channels)
+    here = slice(segment.start, segment.start + segment.count)
+    scale[here], shift[here] = part.scale, part.shift
+    return ChannelAffine(scale, shift)
+
+
+def _carrier_refusal(rewrite: LayerRewrite, part: ChannelAffine, parts: int) -> Skipped | None:
+    """A MatMul has no bias input: the affine node itself becomes its Add, unless a Concat or Split is between."""
+    bias = rewrite.layer.bias
+    if not isinstance(bias, AddedBias) or bias.adder is not None or not part.shift.any():
+        return None
+    if parts == 1 and rewrite.layer.scope.opset >= 7 and len(part.scale) == rewrite.layer.channels:
+        return None
+    return Skipped(SkipReason.BRANCH, "the layer before it has no bias that could take its offset")
+
+
+def apply(edit: GraphEdit, match: Match) -> None:
+    """Fold on paper and take the affine node out; an affine that must carry a MatMul's bias becomes an Add."""
+    name = match.node.name or identity(match.node)
+    for rewrite, part in match.parts:
+        rewrite.absorb(part)
+        rewrite.folded.append(name)
+        rewrite.normalised = rewrite.normalised or match.normalises
+    rewrite, part = match.parts[0]
+    bias = rewrite.layer.bias
+    if isinstance(bias, AddedBias) and bias.adder is None and part.shift.any():
+        _become_adder(edit, match, rewrite, bias)
+    else:
+        edit.bypass(match.scope, match.node, match.slot)
+
+
+def _become_adder(edit: GraphEdit, match: Match, rewrite: LayerRewrite, bias: AddedBias) -> None:
+    assert match.view is not None
+    node, scope = match.node, match.scope
+    bias.axis_from_end = match.view.axis_from_end
+    edit.turn_into(scope, node, "Add", [node.input[match.slot], ""])
+    shape = (rewrite.layer.channels, *[1] * (bias.axis_from_end - 1))
+    zeros = np.zeros(shape)
+    write_constant(edit, scope, node, 1, f"{node.output[0]}_bias", zeros, rewrite.layer.weight.data_type)
+    bias.adder, bias.slot = node, 1
+    rewrite.layer.inside.append(node)
+    rewrite.layer.axis_from_end, rewrite.layer.rank = match.view.axis_from_end, match.view.rank
+
+
+def fold_scope(edit: GraphEdit, scope: GraphIndex, layers: Layers) -> dict[int, Skipped]:
+    """Fold what can be folded in one scope; the affines left (by node id) with the reason."""
+    left: dict[int, Skipped] = {}
+    views: dict[str, ChannelView] = {}
+    inside = {id(n) for r in layers.by_node.values() for n in r.layer.inside}
+    for node in scope.nodes:
+        rewrite = layers.by_node.get(id(node))
+        if rewrite is not None:
+            views[rewrite.layer.output] = layer_view(rewrite)
+        elif id(node) in inside or scope.is_constant(identity(node)):
+            continue
+        elif data_slot(scope, node) is not None:
+            _fold_one(edit, scope, node, views, left)
+        else:
+            carry(scope, node, views)
+    return _fold_forward(edit, scope, layers, left)
+
+
+def _fold_one(
+    edit: GraphEdit,
+    scope: GraphIndex,
+    node: NodeProto,
+    views: dict[str, ChannelView],
+    left: dict[int, Skipped],
+) -> None:
+    slot = data_slot(scope, node)
+    assert slot is not None
+    source, result = node.input[slot], node.output[0]
+    view = views.get(source)
+    found = examine(scope, node, view)
+    if isinstance(found, Match):
+        assert view is not None
+        apply(edit, found)
+        views[result] = view
+    else:
+        left[id(node)] = found
+
+
+def _fold_forward(
+    edit: GraphEdit, scope: GraphIndex, layers: Layers, left: dict[int, Skipped]
+) -> dict[int, Skipped]:
+    for node in reversed(scope.nodes):
+        if id(node) not in left:
+            continue
+        found = examine_forward(scope, node, layers)
+        if isinstance(found, Match):
+            rewrite, part = found.parts[0]
+            rewrite.absorb_input(part)
+            rewrite.folded.insert(0, node.name or identity(node))
+            edit.skip(scope, node, found.slot)
+            del left[id(node)]
+        elif found is not None:
+            left[id(node)] = found
+    return left
+
+
+def examine_forward(scope: GraphIndex, node: NodeProto, layers: Layers) -> Match | Skipped | None:
+    """Whether the affine folds into the layer after it; None where no layer follows it directly."""
+    slot = data_slot(scope, node)
+    assert slot is not None
+    use = scope.only_use(node.output[0])
+    if use is None or use.node is None or use.scope is not scope:
+        return None
+    rewrite = layers.by_node.get(id(use.node))
+    if rewrite is None or use.slot != rewrite.layer.data_slot:
+        return None
+    layer = rewrite.layer
+    rank = layer.rank if layer.is_convolution else scope.ranks.of(node.output[0])
+    if rank is None and node.op_type == "BatchNormalization":
+        return None
+    found = recognise(scope, node, Frame(layer.data_axis_from_end, rank, layer.inputs))
+    if isinstance(found, Skipped):
+        return found
+    if found.blocked is not None:
+        return found.blocked
+    refusal = rewrite.refuses_input(found.affine)
+    if refusal is not None:
+        return refusal
+    return Match(scope, node, slot, ((rewrite, found.affine),), found.normalises)
+
+
+def fold_model(edit: GraphEdit, index: ModelIndex) -> tuple[dict[GraphIndex, Layers], dict[GraphIndex, dict[int, Skipped]]]:
+    """Fold every scope; the layers found and the affines left, by scope."""
+    layers = {scope: find_layers(scope) for scope in index.scopes}
+    left = {scope: fold_scope(edit, scope, layers[scope]) for scope in index.scopes}
+    return layers, left

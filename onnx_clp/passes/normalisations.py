@@ -1,0 +1,190 @@
+"""Normalisations that stayed in the graph, as seen from the layers before them, and how to silence a channel there.
+
+A DenseNet's convolution feeds many: its channels go through a Concat into every later BatchNormalization. A
+`Normalisation` is a run of affines on one value, with the layers its channels come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import NodeProto
+
+from onnx_clp.attributes import identity, input_name, is_op
+from onnx_clp.edit import GraphEdit
+from onnx_clp.graph import GraphIndex
+from onnx_clp.numerics.affine import ChannelAffine
+from onnx_clp.passes.affine_forms import Affine, Frame, data_slot, recognise
+from onnx_clp.passes.channel_views import ChannelView, carry, layer_view
+from onnx_clp.passes.fold_batchnorm import Layers
+from onnx_clp.tensors import Array
+
+Float64 = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(slots=True, eq=False)
+class Normalisation:
+    """Affines on one value, in graph order, nothing between them but layout operators.
+
+    `view` covers exactly the channels of `affine`, their composition.
+    """
+
+    scope: GraphIndex
+    view: ChannelView
+    affine: ChannelAffine
+    normalises: bool
+    steps: list[tuple[NodeProto, ChannelView]]
+
+    @property
+    def name(self) -> str:
+        """The name of the first affine that normalises."""
+        node = self.steps[0][0]
+        return node.name or identity(node)
+
+    def silence(self, edit: GraphEdit, channels: Mask) -> None:
+        """Make the marked channels exactly 0 behind the last step: factors and offsets become 0 there."""
+        for node, view in self.steps:
+            if is_op(node, "BatchNormalization"):
+                for slot in (1, 2):
+                    _zero_vector(edit, self.scope, node, slot, channels)
+            else:
+                _zero_operand(edit, self.scope, node, view, channels)
+
+
+@dataclass(slots=True, eq=False)
+class Sight:
+    """What one layer's channels run into: normalisations, and whether anything else uses them as they are."""
+
+    normalisations: list[tuple[Normalisation, int, int, int]] = field(default_factory=list)
+    raw: bool = False
+
+
+def look(scope: GraphIndex, layers: Layers) -> dict[int, Sight]:
+    """For every layer (by the id of its node) the normalisations left after it in this scope."""
+    sights = {key: Sight() for key in layers.by_node}
+    tracer = _Tracer(scope, layers, sights)
+    for node in scope.nodes:
+        if node.output and scope.producer(identity(node)) is node:
+            tracer.visit(node)
+    tracer.close()
+    return sights
+
+
+class _Tracer:
+    """Walks a scope once, carrying views and collecting runs of affines."""
+
+    def __init__(self, scope: GraphIndex, layers: Layers, sights: dict[int, Sight]) -> None:
+        self._scope, self._layers, self._sights = scope, layers, sights
+        self._views: dict[str, ChannelView] = {}
+        self._runs: dict[str, Normalisation] = {}
+        self._found: list[Normalisation] = []
+        self._inside = {id(n) for r in layers.by_node.values() for n in r.layer.inside}
+
+    def visit(self, node: NodeProto) -> None:
+        rewrite = self._layers.by_node.get(id(node))
+        if rewrite is not None:
+            self._mark_raw(node)
+            if not rewrite.layer.fused:
+                self._views[rewrite.layer.output] = layer_view(rewrite)
+        elif id(node) in self._inside or self._scope.is_constant(identity(node)):
+            return
+        elif not self._affine(node) and not carry(self._scope, node, self._views):
+            self._mark_raw(node)
+
+    def _affine(self, node: NodeProto) -> bool:
+        slot = data_slot(self._scope, node)
+        view = None if slot is None else self._views.get(node.input[slot])
+        if slot is None or view is None:
+            return False
+        rank = view.rank if view.rank is not None else self._scope.ranks.of(node.input[slot])
+        found = recognise(self._scope, node, Frame(view.axis_from_end, rank, view.channels))
+        whole = view.resolved(len(found.affine.scale)) if isinstance(found, Affine) else None
+        if not isinstance(found, Affine) or whole is None:
+            return False
+        run = self._runs.get(node.input[slot])
+        if run is not None and self._scope.only_use(node.input[slot]) is not None:
+            run.affine, run.normalises = run.affine.then(found.affine), run.normalises or found.normalises
+            run.steps.append((node, whole))
+        else:
+            run = Normalisation(self._scope, whole, found.affine, found.normalises, [(node, whole)])
+            self._found.append(run)
+        self._views[node.output[0]] = whole
+        self._runs[node.output[0]] = run
+        return True
+
+    def _mark_raw(self, node: NodeProto) -> None:
+        for name in node.input:
+            self._mark_value(name)
+
+    def _mark_value(self, name: str) -> None:
+        view = self._views.get(name)
+        if view is None or name in self._runs:
+            return
+        for segment in view.segments:
+            if segment.rewrite is not None:
+                self._sights[id(segment.rewrite.layer.node)].raw = True
+
+    def close(self) -> None:
+        """Graph outputs and uses in nested graphs are raw uses; hand each run to the layers it belongs to."""
+        for name in list(self._views):
+            if any(u.node is None or u.scope is not self._scope for u in self._scope.uses(name)):
+                self._mark_value(name)
+        for run in self._found:
+            start = 0
+            for segment in run.view.segments:
+                assert segment.count is not None
+                if segment.rewrite is not None:
+                    place = (run, start, segment.start, segment.count)
+                    self._sights[id(segment.rewrite.layer.node)].normalisations.append(place)
+                start += segment.count
+
+
+def of_layer(sight: Sight) -> list[tuple[Normalisation, int, int, int]]:
+    """The runs that scale channels differently: (run, its first channel, the layer's first, how many)."""
+    return [place for place in sight.normalisations if place[0].normalises]
+
+
+def _zero_vector(edit: GraphEdit, scope: GraphIndex, node: NodeProto, slot: int, channels: Mask) -> None:
+    value = scope.constant(input_name(node, slot))
+    assert value is not None
+    put(edit, scope, node, slot, value, lambda v: np.where(channels, 0, v))
+
+
+def _zero_operand(
+    edit: GraphEdit, scope: GraphIndex, node: NodeProto, view: ChannelView, channels: Mask
+) -> None:
+    slot = data_slot(scope, node)
+    assert slot is not None
+    value = scope.constant(node.input[1 - slot])
+    assert value is not None
+    shape = (len(channels), *[1] * (view.axis_from_end - 1))
+    if value.ndim > len(shape):
+        shape = (*[1] * (value.ndim - len(shape)), *shape)
+    invert = is_op(node, "Div")
+    mask = channels.reshape(shape)
+
+    def silent(old: Array) -> Array:
+        wide = np.broadcast_to(old, shape).astype(np.float64)
+        return np.where(mask, 0.0, 1.0 / wide if invert else wide)
+
+    put(edit, scope, node, 1 - slot, value, silent)
+    if invert:
+        edit.turn_into(scope, node, "Mul", list(node.input))
+
+
+def put(
+    edit: GraphEdit, scope: GraphIndex, node: NodeProto, slot: int, value: Array, change: Callable[[Array], Array]
+) -> None:
+    """Store a changed constant at a slot, in the type of the old one."""
+    from onnx import helper
+
+    data_type = helper.np_dtype_to_tensor_dtype(value.dtype)
+    new = change(value)
+    base = f"{node.input[slot]}_pruned"
+    edit.put_constant(scope, node, slot, base, lambda name: edit.store.make(name, new, data_type))
+
+

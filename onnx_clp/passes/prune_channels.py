@@ -1,0 +1,169 @@
+"""Zero the channels whose score stands out in their layer.
+
+    score(k) = |s_k|·sigma(W_k)          prune k where score(k) > mean + u·std          (ECCV 2022, equation 7)
+
+`s` is the scale of the normalisation after the layer, folded or not; with several, each judges on its own. A
+pruned channel's weight and bias become 0; where a normalisation stayed in the graph its factor and offset
+become 0 too, and the weight only if every branch agrees.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_clp.config import CleanConfig
+from onnx_clp.edit import GraphEdit
+from onnx_clp.graph import ModelIndex
+from onnx_clp.numerics.lipschitz import exact_norm, sigma, upper_bound
+from onnx_clp.numerics.outliers import Outliers, find_outliers, too_few
+from onnx_clp.passes.eligibility import why_ineligible
+from onnx_clp.passes.normalisations import Normalisation, Sight, of_layer
+from onnx_clp.rewrite import LayerRewrite
+from onnx_clp.skipped import LayerStatus
+
+Float64 = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Branch:
+    """One layer's scores seen through one normalisation (None: folded away, or there is none).
+
+    `scores`, `bounds` and `outliers` cover channels `first` … `first + len(scores) - 1` of the layer, which are
+    channels `offset` … of the normalisation.
+    """
+
+    normalisation: Normalisation | None
+    first: int
+    offset: int
+    scores: Float64
+    bounds: Float64
+    outliers: Outliers
+
+    def over_layer(self, channels: int, mask: Mask) -> Mask:
+        """A mask over this branch's channels, spread over the layer's."""
+        out = np.zeros(channels, dtype=bool)
+        out[self.first : self.first + len(mask)] = mask
+        return out
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LayerVerdict:
+    """What became of a layer: its status, why, and its branches where it was scored."""
+
+    rewrite: LayerRewrite
+    status: LayerStatus
+    reason: str
+    branches: tuple[Branch, ...] = ()
+
+
+def matches(name: str, identity_name: str, patterns: tuple[str, ...]) -> bool:
+    """Whether a layer's name or its identity fits one of the shell patterns."""
+    return any(fnmatchcase(name, p) or fnmatchcase(identity_name, p) for p in patterns)
+
+
+def examine(
+    index: ModelIndex, rewrite: LayerRewrite, sight: Sight, config: CleanConfig
+) -> LayerVerdict:
+    """Decide whether a layer is judged, and judge it."""
+    layer = rewrite.layer
+    status, reason = _standing(index, rewrite, sight, config)
+    if status is not LayerStatus.JUDGED:
+        return LayerVerdict(rewrite, status, reason)
+    if rewrite.bias is None:
+        return LayerVerdict(rewrite, LayerStatus.UNJUDGEABLE, "its bias is not a constant")
+    if layer.channels == 0:
+        return LayerVerdict(rewrite, LayerStatus.UNJUDGEABLE, "it has no channels")
+    scores, bounds = _raw_scores(rewrite, config)
+    if not (np.isfinite(scores).all() and np.isfinite(bounds).all()):
+        return LayerVerdict(rewrite, LayerStatus.UNJUDGEABLE, "a weight or its norm is not a finite number")
+    branches = tuple(_branches(rewrite, sight, scores, bounds, config.u))
+    if not branches:
+        return LayerVerdict(rewrite, LayerStatus.UNJUDGEABLE, "its normalisation gives a score that is not finite")
+    if all(too_few(len(b.scores), config.u) for b in branches):
+        reach = (layer.channels - 1) / math.sqrt(layer.channels)
+        reason = f"among {layer.channels} channels none can lie more than {reach:.2f} std above the mean"
+        return LayerVerdict(rewrite, LayerStatus.TOO_SMALL, reason, branches)
+    return LayerVerdict(rewrite, LayerStatus.JUDGED, reason, branches)
+
+
+def _standing(
+    index: ModelIndex, rewrite: LayerRewrite, sight: Sight, config: CleanConfig
+) -> tuple[LayerStatus, str]:
+    layer = rewrite.layer
+    names = (layer.name, layer.output)
+    if matches(*names, config.exclude):
+        return LayerStatus.EXCLUDED, "excluded by --exclude"
+    if config.include:
+        asked = matches(*names, config.include)
+        return (LayerStatus.JUDGED, "") if asked else (LayerStatus.EXCLUDED, "not among --include")
+    if not layer.is_convolution and config.layers == "conv":
+        return LayerStatus.NOT_CONVOLUTION, "only convolutions are judged (--layers all judges it too)"
+    if rewrite.normalised or of_layer(sight):
+        return LayerStatus.JUDGED, ""
+    trouble = why_ineligible(index, layer)
+    return (LayerStatus.JUDGED, "") if trouble is None else (trouble.status, trouble.sentence)
+
+
+def _raw_scores(rewrite: LayerRewrite, config: CleanConfig) -> tuple[Float64, Float64]:
+    """Scores and upper bounds before any normalisation that stayed in the graph."""
+    layer = rewrite.layer
+    matrices = rewrite.kernels()
+    with np.errstate(all="ignore"):
+        gain = np.abs(rewrite.out_scale * layer.gain)
+        plain = sigma(matrices)
+        bounds = upper_bound(plain, matrices.shape[2]) * gain
+        if config.bound == "exact" and layer.geometry is not None:
+            return exact_norm(matrices, layer.geometry) * gain, bounds
+        return plain * gain, bounds
+
+
+def _branches(
+    rewrite: LayerRewrite, sight: Sight, scores: Float64, bounds: Float64, u: float
+) -> list[Branch]:
+    places = of_layer(sight)
+    if not places:
+        return [Branch(None, 0, 0, scores, bounds, find_outliers(scores, u))]
+    out: list[Branch] = []
+    for run, offset, first, count in places:
+        scale = np.abs(run.affine.scale[offset : offset + count])
+        seen, seen_bounds = scores[first : first + count] * scale, bounds[first : first + count] * scale
+        if np.isfinite(seen).all() and np.isfinite(seen_bounds).all():
+            out.append(Branch(run, first, offset, seen, seen_bounds, find_outliers(seen, u)))
+    return out
+
+
+def prune(edit: GraphEdit, verdict: LayerVerdict, sight: Sight) -> None:
+    """Switch the outlying channels of a judged layer off."""
+    if verdict.status is not LayerStatus.JUDGED:
+        return
+    rewrite = verdict.rewrite
+    channels = rewrite.layer.channels
+    agreed = np.ones(channels, dtype=bool)
+    covered = np.zeros(channels, dtype=bool)
+    for branch in verdict.branches:
+        marked = branch.over_layer(channels, branch.outliers.outlying)
+        here = branch.over_layer(channels, np.ones(len(branch.scores), dtype=bool))
+        agreed &= marked | ~here
+        covered |= here
+        if branch.normalisation is not None and marked.any():
+            _silence(edit, branch)
+    if any(b.normalisation is not None for b in verdict.branches) and sight.raw:
+        return
+    zeroed = agreed & covered
+    if zeroed.any():
+        rewrite.zero(zeroed)
+
+
+def _silence(edit: GraphEdit, branch: Branch) -> None:
+    run = branch.normalisation
+    assert run is not None
+    mask = np.zeros(len(run.affine.scale), dtype=bool)
+    mask[branch.offset : branch.offset + len(branch.scores)] = branch.outliers.outlying
+    run.silence(edit, mask)

@@ -1,0 +1,99 @@
+"""How many dimensions a value has, from what the file records or from the operators that make it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from onnx import GraphProto, NodeProto, ValueInfoProto
+
+from onnx_clp.attributes import attribute, input_name, is_op
+
+if TYPE_CHECKING:
+    from onnx_clp.graph import GraphIndex
+
+# Operators whose output has the rank of their first input (elementwise with a constant of no higher rank
+# included: a recorded rank or the other operand settles the rest).
+_RANK_KEEPING: Final = frozenset(
+    "Relu LeakyRelu PRelu Clip Sigmoid HardSigmoid HardSwish Tanh Elu Selu Gelu Softmax LogSoftmax Identity Cast "
+    "Dropout BatchNormalization InstanceNormalization LayerNormalization MaxPool AveragePool GlobalAveragePool "
+    "GlobalMaxPool Conv ConvTranspose Pad Slice Concat Split Neg Sqrt Exp Erf QuantizeLinear DequantizeLinear "
+    "Transpose Resize ConvInteger QLinearConv".split()
+)
+_BROADCASTING: Final = frozenset(("Add", "Sub", "Mul", "Div", "Min", "Max", "Pow", "Where", "MatMul"))
+_MAX_STEPS: Final = 10_000
+
+
+def recorded_rank(value: ValueInfoProto) -> int | None:
+    """The rank a ValueInfoProto states; None where it leaves the shape open."""
+    tensor = value.type.tensor_type
+    return len(tensor.shape.dim) if tensor.HasField("shape") else None
+
+
+class Ranks:
+    """Ranks of one scope's values, worked out when asked and remembered."""
+
+    def __init__(self, scope: GraphIndex) -> None:
+        self._scope = scope
+        self._known: dict[str, int | None] = {}
+        if isinstance(scope.proto, GraphProto):
+            for values in (scope.proto.input, scope.proto.value_info, scope.proto.output):
+                self._known.update({v.name: rank for v in values if (rank := recorded_rank(v)) is not None})
+
+    def of(self, name: str) -> int | None:
+        """The rank of a value; None where it is unknown."""
+        stack = [name]
+        for _ in range(_MAX_STEPS):
+            if not stack:
+                break
+            missing = self._settle(stack[-1])
+            if missing:
+                stack.extend(missing)
+            else:
+                stack.pop()
+        return self._known.get(name)
+
+    def _settle(self, name: str) -> list[str]:
+        """Work a rank out, or name the values it depends on first."""
+        if name in self._known:
+            return []
+        node = self._scope.producer(name)
+        if node is None:
+            self._known[name] = self._stored(name)
+            return []
+        sources = _sources(node)
+        missing = [s for s in sources if s not in self._known]
+        if missing:
+            return missing
+        ranks = [self._known[s] for s in sources]
+        self._known[name] = None if None in ranks else self._apply(node, [r for r in ranks if r is not None])
+        return []
+
+    def _stored(self, name: str) -> int | None:
+        tensor = self._scope.initializers.get(name)
+        if tensor is not None:
+            return len(tensor.dims)
+        outer = self._scope.parent
+        return None if outer is None else outer.ranks.of(name)
+
+    def _apply(self, node: NodeProto, ranks: list[int]) -> int | None:
+        if is_op(node, "Flatten", "Gemm"):
+            return 2
+        if is_op(node, "Reshape", "Constant"):
+            shape = self._scope.constant(node.input[1] if len(node.input) > 1 else node.output[0])
+            if shape is None:
+                return None
+            return int(shape.size) if node.op_type == "Reshape" else shape.ndim
+        if is_op(node, "Unsqueeze", "Squeeze"):
+            listed = attribute(node, "axes")
+            axes = self._scope.constant(input_name(node, 1)) if listed is None else None
+            if listed is None and axes is None:
+                return None
+            count = len(listed) if listed is not None else int(axes.size) if axes is not None else 0
+            return ranks[0] + (count if node.op_type == "Unsqueeze" else -count)
+        return max(ranks, default=None) if ranks else None
+
+
+def _sources(node: NodeProto) -> list[str]:
+    if is_op(node, *_RANK_KEEPING, "Unsqueeze", "Squeeze"):
+        return [node.input[0]]
+    return [n for n in node.input if n] if is_op(node, *_BROADCASTING) else []

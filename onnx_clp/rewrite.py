@@ -1,0 +1,138 @@
+"""What is to be done to one linear layer, gathered over the passes and carried out once.
+
+Passes fold and prune on paper: a `LayerRewrite` keeps the factors in float64, and `commit` stores the result
+in the weight's own type, so that folding three affines rounds once.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_clp.edit import GraphEdit
+from onnx_clp.layers import LinearLayer
+from onnx_clp.numerics.affine import ChannelAffine, carry_shift, channel_factor, kernels
+from onnx_clp.skipped import Skipped, SkipReason
+from onnx_clp.weights import Scaling
+
+Float64 = NDArray[np.float64]
+Array = NDArray[Any]
+
+_DYNAMIC_BIAS = Skipped(SkipReason.DYNAMIC_BIAS, "the layer before it has a bias that is not a constant")
+_NOT_FINITE = Skipped(SkipReason.NOT_FINITE, "folding it would give a value that is not finite")
+
+
+class LayerRewrite:
+    """The pending change of one layer: y = S·W·D·x + b, with channels to zero.
+
+    Attributes:
+        folded: names of the affines folded in, in graph order.
+        normalised: a normalisation is among them, so the layer is judged as the paper does.
+    """
+
+    def __init__(self, layer: LinearLayer) -> None:
+        self.layer = layer
+        self.out_scale: Float64 = np.ones(layer.channels)
+        self.in_scale: Float64 | None = None
+        self.zeroed = np.zeros(layer.channels, dtype=bool)
+        self.folded: list[str] = []
+        self.normalised = False
+        self._bias: Float64 | None = None
+        self._bias_read = False
+        self._bias_changed = False
+
+    @property
+    def bias(self) -> Float64 | None:
+        """The layer's bias so far, channels on the last axis; None when it is not a constant."""
+        if not self._bias_read:
+            self._bias, self._bias_read = self.layer.bias.values(), True
+        return self._bias
+
+    def kernels(self) -> Array:
+        """The paper's reshaped kernels with input factors folded in, output factors not."""
+        values = self.layer.weight.values()
+        if self.in_scale is not None:
+            factor = channel_factor(self.in_scale, values.shape, self.layer.layout, output=False)
+            values = values.astype(np.float64) * factor
+        return kernels(values, self.layer.layout)
+
+    def _scaling(self, output: Float64, input_factor: Float64 | None) -> Scaling:
+        return Scaling(output, input_factor, self.zeroed)
+
+    # What follows the layer
+
+    def refuses(self, affine: ChannelAffine) -> Skipped | None:
+        """Why an affine on the output (one entry a channel) cannot be folded; None when it can."""
+        if self.layer.fused:
+            return Skipped(SkipReason.FUSED_ACTIVATION, "an activation is fused into the layer before it")
+        if self.bias is None:
+            return _DYNAMIC_BIAS
+        with np.errstate(all="ignore"):
+            new_bias = affine.scale * self.bias + affine.shift
+            new_scale = affine.scale * self.out_scale
+        if not (np.isfinite(new_scale).all() and (np.isfinite(new_bias).all() or not np.isfinite(self.bias).all())):
+            return _NOT_FINITE
+        return self.layer.weight.refuses(self._scaling(new_scale, self.in_scale), self.layer.layout)
+
+    def absorb(self, affine: ChannelAffine) -> None:
+        """Fold an affine on the output; `refuses` must have agreed."""
+        assert self.bias is not None
+        self.out_scale = affine.scale * self.out_scale
+        self._bias = affine.scale * self.bias + affine.shift
+        self._bias_changed = True
+
+    # What comes before it
+
+    def refuses_input(self, affine: ChannelAffine) -> Skipped | None:
+        """Why an affine on the input (one entry an input channel) cannot be folded; None when it can."""
+        shifts = bool((affine.shift != 0).any())
+        if shifts and not self.layer.no_padding:
+            return Skipped(SkipReason.PADDING, "the layer after it pads its input with zeros")
+        if shifts and self.bias is None:
+            return _DYNAMIC_BIAS
+        factor = self._input_factor(affine)
+        if not np.isfinite(factor).all():
+            return _NOT_FINITE
+        return self.layer.weight.refuses(self._scaling(self.out_scale, factor), self.layer.layout)
+
+    def _input_factor(self, affine: ChannelAffine) -> Float64:
+        return affine.scale if self.in_scale is None else affine.scale * self.in_scale
+
+    def absorb_input(self, affine: ChannelAffine) -> None:
+        """Fold an affine on the input; `refuses_input` must have agreed."""
+        if (affine.shift != 0).any():
+            current = affine.shift if self.in_scale is None else affine.shift * self.in_scale
+            carried = carry_shift(self.layer.weight.values(), self.layer.layout, current)
+            assert self.bias is not None
+            self._bias = self.bias + self.out_scale * self.layer.gain * carried
+            self._bias_changed = True
+        self.in_scale = self._input_factor(affine)
+
+    # The end
+
+    def zero(self, channels: NDArray[np.bool_]) -> None:
+        """Set weight and bias of the marked channels to zero."""
+        self.zeroed = self.zeroed | channels
+        if self.bias is not None:
+            silent = np.where(channels, 0.0, self.bias)
+            self._bias_changed = self._bias_changed or bool((silent != self.bias).any())
+            self._bias = silent
+
+    def commit(self, edit: GraphEdit) -> None:
+        """Write what has gathered."""
+        scaling = self._scaling(self.out_scale, self.in_scale)
+        bias, layer = self.bias, self.layer
+        if self._bias_changed and bias is not None:
+            self._write_bias(edit, bias)
+        if not scaling.is_identity:
+            layer.weight.write(edit, scaling, layer.layout)
+
+    def _write_bias(self, edit: GraphEdit, bias: Float64) -> None:
+        before = self.layer.bias.values()
+        absent = before is not None and before.shape == (1,) and before[0] == 0
+        if absent and not bias.any():
+            return
+        wide = np.broadcast_to(bias, (*bias.shape[:-1], self.layer.channels))
+        self.layer.bias.write(edit, wide, self.layer.weight.data_type)

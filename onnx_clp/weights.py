@@ -1,0 +1,141 @@
+"""How a linear layer's weight is stored, and how each storage takes a per-channel factor and zeroed channels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import NodeProto, TensorProto
+
+from onnx_clp.attributes import input_name
+from onnx_clp.edit import GraphEdit
+from onnx_clp.graph import GraphIndex
+from onnx_clp.numerics.affine import KernelLayout, scale_weight
+from onnx_clp.skipped import Skipped, SkipReason
+from onnx_clp.tensors import Array, numpy_dtype
+
+Float64 = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+FLOAT_TYPES = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE})
+_ALWAYS_IN_RANGE = 1e6
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scaling:
+    """What is to be done to a weight: factors over all output and input channels, and channels to zero."""
+
+    output: Float64
+    input: Float64 | None
+    zeroed: Mask
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether the weight stays as it is."""
+        scaled = bool((self.output != 1).any()) or (self.input is not None and bool((self.input != 1).any()))
+        return not scaled and not self.zeroed.any()
+
+
+class Weight(Protocol):
+    """A constant weight."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its dimensions."""
+
+    @property
+    def data_type(self) -> int:
+        """The TensorProto.DataType of the layer's arithmetic, which a new bias takes."""
+
+    def values(self) -> Array:
+        """Its values as real numbers, in a float dtype."""
+
+    def refuses(self, scaling: Scaling, layout: KernelLayout) -> Skipped | None:
+        """Why the scaling cannot be done exactly in this storage; None when it can."""
+
+    def write(self, edit: GraphEdit, scaling: Scaling, layout: KernelLayout) -> None:
+        """Carry the scaling out."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FloatWeight:
+    """A weight in float16, bfloat16, float32 or float64, stored or computed from constants."""
+
+    scope: GraphIndex
+    node: NodeProto
+    slot: int
+    shape: tuple[int, ...]
+    data_type: int
+    source: TensorProto | None
+    computed: Array | None
+
+    @classmethod
+    def find(cls, scope: GraphIndex, node: NodeProto, slot: int) -> FloatWeight | Skipped:
+        """The weight at an input slot of a node."""
+        name = input_name(node, slot)
+        stored = scope.stored(name)
+        if stored is not None:
+            if stored.data_type not in FLOAT_TYPES:
+                kind = TensorProto.DataType.Name(stored.data_type).lower()
+                return Skipped(SkipReason.UNSUPPORTED_WEIGHT, f"its weight is of type {kind}")
+            copy = TensorProto()
+            copy.CopyFrom(stored)
+            return cls(scope, node, slot, tuple(stored.dims), stored.data_type, copy, None)
+        if scope.is_overridable(name):
+            return Skipped(SkipReason.OVERRIDABLE, overridable_sentence("weight"))
+        value = scope.constant(name)
+        if value is None:
+            return Skipped(SkipReason.NOT_CONSTANT, "its weight is not a constant")
+        data_type = float_type(value.dtype)
+        if data_type is None:
+            return Skipped(SkipReason.UNSUPPORTED_WEIGHT, f"its weight is of type {value.dtype}")
+        return cls(scope, node, slot, value.shape, data_type, None, value)
+
+    def values(self) -> Array:
+        """The weight in its own dtype."""
+        if self.source is not None:
+            return self.scope.store.array(self.source)
+        assert self.computed is not None
+        return self.computed
+
+    def refuses(self, scaling: Scaling, layout: KernelLayout) -> Skipped | None:
+        """A fold may not push a finite weight out of the dtype's range."""
+        factors = [scaling.output] + ([] if scaling.input is None else [scaling.input])
+        small = self.data_type == TensorProto.FLOAT16
+        if not small and all(np.abs(f).max(initial=0.0) < _ALWAYS_IN_RANGE for f in factors):
+            return None
+        dtype, values = numpy_dtype(self.data_type), self.values()
+        scaled = scale_weight(values, layout, scaling.output, scaling.input, scaling.zeroed, dtype)
+        if np.isfinite(scaled.astype(np.float64)).all() or not np.isfinite(values.astype(np.float64)).all():
+            return None
+        return Skipped(SkipReason.OUT_OF_RANGE, f"the folded weight would leave the range of {dtype}")
+
+    def write(self, edit: GraphEdit, scaling: Scaling, layout: KernelLayout) -> None:
+        """Store the scaled weight as a recipe, computed when the file is written."""
+        dtype = numpy_dtype(self.data_type)
+
+        def compute() -> Array:
+            values = self.values()
+            return scale_weight(values, layout, scaling.output, scaling.input, scaling.zeroed, dtype)
+
+        base = input_name(self.node, self.slot) or "weight"
+        edit.put_constant(
+            self.scope,
+            self.node,
+            self.slot,
+            f"{base}_folded",
+            lambda name: edit.store.recipe(name, self.shape, self.data_type, compute),
+        )
+
+
+def float_type(dtype: np.dtype[Any]) -> int | None:
+    """The TensorProto.DataType of a float dtype that the tool computes with; None for any other."""
+    names = {"float32": 1, "float16": 10, "float64": 11, "bfloat16": 16}
+    return names.get(dtype.name)
+
+
+def overridable_sentence(what: str) -> str:
+    """Why an initializer that is also a graph input is left alone, and the cure."""
+    return f"its {what} is a graph input that a caller may override (--freeze-inputs treats it as a constant)"
