@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto
 
-from onnx_clp.attributes import attribute, is_op, text_attribute
+from onnx_clp.nodes import attribute, is_op, text_attribute
 from onnx_clp.tensors import numpy_dtype
 
 Array = NDArray[Any]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto
 
 from onnx_clp import constants
-from onnx_clp.attributes import STANDARD_DOMAINS, has_reference, identity, input_name, is_op, subgraphs
+from onnx_clp.nodes import STANDARD_DOMAINS, has_reference, identity, input_name, is_op, subgraphs
 from onnx_clp.ranks import Ranks
 from onnx_clp.tensors import TensorStore, numpy_dtype
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 from numpy.typing import NDArray
 from onnx import NodeProto
 
-from onnx_clp.attributes import MICROSOFT, attribute, has_reference, identity, is_op, operator, text_attribute
+from onnx_clp.nodes import MICROSOFT, attribute, has_reference, identity, is_op, operator, text_attribute
 from onnx_clp.biases import AddedBias, Bias, GemmBias, InputBias
 from onnx_clp.graph import GraphIndex
 from onnx_clp.numerics.affine import KernelLayout

@@ -28,41 +28,85 @@ _PACKED_PER_BYTE = {
 
 
 class ExternalReader(Protocol):
-    """What the store needs of external data: the payload of a tensor, wherever it lies."""
+    """What the store needs of external data: a tensor's bytes, wherever they lie, and to let them go."""
 
     def view(self, tensor: TensorProto) -> memoryview:
         """The tensor's bytes, mapped read-only."""
+
+    def forget(self, tensor: TensorProto) -> None:
+        """Let the system drop the tensor's bytes from memory."""
+
+
+class MappedFile(Protocol):
+    """A file mapped read-only."""
+
+    @property
+    def view(self) -> memoryview:
+        """All of it."""
+
+    def forget(self, start: int, end: int) -> None:
+        """Let the system drop a range from memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class MappedPayload:
     """Bytes that lie in a mapped file."""
 
-    view: memoryview
+    file: MappedFile
+    start: int
+    end: int
 
-    @property
-    def nbytes(self) -> int:
-        """Size in bytes."""
-        return len(self.view)
+    def __len__(self) -> int:
+        return self.end - self.start
 
     def read(self) -> memoryview:
         """The bytes, not copied."""
-        return self.view
+        return self.file.view[self.start : self.end]
+
+    def release(self) -> None:
+        """Let the system drop them from memory."""
+        self.file.forget(self.start, self.end)
+
+
+@dataclass(frozen=True, slots=True)
+class ExternalPayload:
+    """Bytes of an external tensor; `tensor` still says where they lie."""
+
+    reader: ExternalReader
+    tensor: TensorProto
+    size: int
+
+    def __len__(self) -> int:
+        return self.size
+
+    def read(self) -> memoryview:
+        """The bytes, not copied."""
+        return self.reader.view(self.tensor)
+
+    def release(self) -> None:
+        """Let the system drop them from memory."""
+        self.reader.forget(self.tensor)
 
 
 @dataclass(frozen=True, slots=True)
 class ComputedPayload:
-    """Bytes made on demand: `compute` gives an array of exactly `nbytes` bytes, the same at every call."""
+    """Bytes made on demand: `compute` gives an array of exactly `size` bytes, the same at every call."""
 
-    nbytes: int
+    size: int
     compute: Callable[[], Array]
+
+    def __len__(self) -> int:
+        return self.size
 
     def read(self) -> memoryview:
         """The bytes, computed now."""
-        return memoryview(np.ascontiguousarray(self.compute())).cast("B") if self.nbytes else memoryview(b"")
+        return memoryview(np.ascontiguousarray(self.compute()).view(np.uint8).reshape(-1)) if self.size else memoryview(b"")
+
+    def release(self) -> None:
+        """Nothing is kept."""
 
 
-Payload = MappedPayload | ComputedPayload
+Payload = MappedPayload | ExternalPayload | ComputedPayload
 
 
 def numpy_dtype(data_type: int) -> np.dtype[Any]:
@@ -88,11 +132,8 @@ class TensorStore:
         self._external = external
         self._payloads: list[Payload] = []
 
-    def stash(self, view: memoryview) -> bytes:
-        """Keep a mapped payload; the token that stands for it."""
-        return self._keep(MappedPayload(view))
-
-    def _keep(self, payload: Payload) -> bytes:
+    def keep(self, payload: Payload) -> bytes:
+        """Keep a payload; the token that stands for it."""
         self._payloads.append(payload)
         return wire.make_token(len(self._payloads) - 1)
 
@@ -114,9 +155,22 @@ class TensorStore:
         """Bytes of the payload wherever it lies; None when the values sit in a typed field."""
         if tensor.data_location != TensorProto.EXTERNAL and tensor.HasField("raw_data"):
             raw = tensor.raw_data
-            return self.payload_of(raw).nbytes if wire.is_token(raw) else len(raw)
+            return len(self.payload_of(raw)) if wire.is_token(raw) else len(raw)
         view = self.raw_bytes(tensor)
         return None if view is None else len(view)
+
+    def payload(self, tensor: TensorProto) -> Payload | None:
+        """The tensor's payload where it lies outside the message: lifted, external or computed."""
+        if tensor.data_location == TensorProto.EXTERNAL:
+            assert self._external is not None
+            return ExternalPayload(self._external, tensor, len(self._external.view(tensor)))
+        return self.payload_of(tensor.raw_data) if wire.is_token(tensor.raw_data) else None
+
+    def release(self, tensor: TensorProto) -> None:
+        """Let the system drop the tensor's bytes from memory; they are read again when asked for again."""
+        payload = self.payload(tensor)
+        if payload is not None:
+            payload.release()
 
     def array(self, tensor: TensorProto) -> Array:
         """The tensor's values, shaped by its dims, in its own dtype (ml_dtypes for bfloat16 and below)."""
@@ -143,6 +197,6 @@ class TensorStore:
         """A new tensor whose values `compute` gives when they are needed, in `data_type` and of shape `dims`."""
         tensor = TensorProto(name=name, dims=tuple(dims), data_type=data_type)
         payload = ComputedPayload(packed_nbytes(data_type, int(np.prod(tensor.dims, dtype=object))), compute)
-        small = payload.nbytes <= wire.LIFT_ABOVE
-        tensor.raw_data = bytes(payload.read()) if small else self._keep(payload)
+        small = len(payload) <= wire.LIFT_ABOVE
+        tensor.raw_data = bytes(payload.read()) if small else self.keep(payload)
         return tensor

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto
 
-from onnx_clp.attributes import input_name
+from onnx_clp.nodes import input_name
 from onnx_clp.edit import GraphEdit
 from onnx_clp.graph import GraphIndex
 from onnx_clp.numerics.affine import KernelLayout, scale_weight
@@ -51,6 +51,9 @@ class Weight(Protocol):
 
     def values(self) -> Array:
         """Its values as real numbers, in a float dtype."""
+
+    def release(self) -> None:
+        """Let the system drop the values from memory; they are read again when asked for again."""
 
     def refuses(self, scaling: Scaling, layout: KernelLayout) -> Skipped | None:
         """Why the scaling cannot be done exactly in this storage; None when it can."""
@@ -100,6 +103,11 @@ class FloatWeight:
         assert self.computed is not None
         return self.computed
 
+    def release(self) -> None:
+        """Let the system drop the mapped pages."""
+        if self.source is not None:
+            self.scope.store.release(self.source)
+
     def refuses(self, scaling: Scaling, layout: KernelLayout) -> Skipped | None:
         """A fold may not push a finite weight out of the dtype's range."""
         factors = [scaling.output] + ([] if scaling.input is None else [scaling.input])
@@ -118,7 +126,9 @@ class FloatWeight:
 
         def compute() -> Array:
             values = self.values()
-            return scale_weight(values, layout, scaling.output, scaling.input, scaling.zeroed, dtype)
+            scaled = scale_weight(values, layout, scaling.output, scaling.input, scaling.zeroed, dtype)
+            self.release()
+            return scaled
 
         base = input_name(self.node, self.slot) or "weight"
         edit.put_constant(

@@ -14,7 +14,7 @@ import secrets
 from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 LIFT_ABOVE: Final = 512
 """Payloads of more bytes than this are lifted; smaller ones (shapes, scalars) stay for protobuf."""
@@ -41,7 +41,13 @@ class WireError(ValueError):
     """The bytes are not a protobuf message: truncated, or a tag that cannot be."""
 
 
-Piece = bytes | memoryview
+class Sized(Protocol):
+    """Something of a known number of bytes that is read when it is written."""
+
+    def __len__(self) -> int: ...
+
+
+Piece = bytes | memoryview | Sized
 
 
 @dataclass(slots=True)
@@ -78,8 +84,8 @@ def token_number(token: bytes) -> int:
     return int.from_bytes(token[len(_NONCE) :], "little")
 
 
-def lift(model: memoryview, stash: Callable[[memoryview], bytes]) -> bytes:
-    """The skeleton of a serialised ModelProto; `stash` takes a payload and gives the token to leave for it.
+def lift(model: memoryview, stash: Callable[[int, int], bytes]) -> bytes:
+    """The skeleton of a serialised ModelProto; `stash` takes a payload's range and gives the token to leave.
 
     Raises WireError where the bytes are no protobuf message.
     """
@@ -87,18 +93,15 @@ def lift(model: memoryview, stash: Callable[[memoryview], bytes]) -> bytes:
     def leaf(start: int, end: int) -> Rope | None:
         if end - start <= LIFT_ABOVE:
             return None
-        token = stash(model[start:end])
+        token = stash(start, end)
         return Rope([token], len(token))
 
     rope = _rewrite(model, 0, len(model), "model", lambda start, end: end - start > LIFT_ABOVE, leaf, 0)
-    return bytes(model) if rope is None else b"".join(rope.pieces)
+    return bytes(model) if rope is None else b"".join(p for p in rope.pieces if isinstance(p, (bytes, memoryview)))
 
 
-def splice(skeleton: bytes, payload: Callable[[bytes], Rope]) -> Rope:
-    """The serialised model as a rope: every token in `skeleton` replaced by the rope `payload` gives for it.
-
-    A payload may be a placeholder of the right size: lengths are all that the surrounding messages need.
-    """
+def splice(skeleton: bytes, payload: Callable[[bytes], Sized]) -> Rope:
+    """The serialised model as a rope, every token in `skeleton` replaced by the piece `payload` gives for it."""
     tokens = _positions(skeleton)
 
     def holds_token(start: int, end: int) -> bool:
@@ -107,7 +110,10 @@ def splice(skeleton: bytes, payload: Callable[[bytes], Rope]) -> Rope:
 
     def leaf(start: int, end: int) -> Rope | None:
         token = skeleton[start:end]
-        return payload(token) if is_token(token) else None
+        if not is_token(token):
+            return None
+        piece = payload(token)
+        return Rope([piece], len(piece))
 
     view = memoryview(skeleton)
     return _rewrite(view, 0, len(view), "model", holds_token, leaf, 0) or Rope([skeleton], len(skeleton))

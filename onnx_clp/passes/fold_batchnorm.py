@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from onnx import NodeProto
 
-from onnx_clp.attributes import identity, operator
+from onnx_clp.nodes import identity, operator
 from onnx_clp.biases import AddedBias, write_constant
 from onnx_clp.edit import GraphEdit
 from onnx_clp.graph import GraphIndex, ModelIndex

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto
 
-from onnx_clp.attributes import identity, input_name, is_op
+from onnx_clp.nodes import identity, input_name, is_op
 from onnx_clp.edit import GraphEdit
 from onnx_clp.graph import GraphIndex
 from onnx_clp.numerics.affine import ChannelAffine
