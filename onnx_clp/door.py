@@ -60,9 +60,9 @@ class OpenFile:
         self._map = mapped
 
     def close(self) -> None:
-        """Give the mapping up; a second call does nothing. Slices of `view` that live on keep it mapped."""
-        self.view.release()
+        """Give the mapping up; a second call does nothing. What still uses `view` keeps it mapped."""
         try:
+            self.view.release()
             self._map.close()
         except BufferError:
             return
