@@ -6,9 +6,9 @@ values may lie.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 from onnx import SparseTensorProto, TensorProto
 
@@ -19,7 +19,9 @@ PayloadSize = Callable[[TensorProto], int | None]
 
 STRING, EXTERNAL, INT64 = 8, 1, 7
 _MAX_BYTES = 2**63 - 1
+MAX_RANK = 64  # NumPy's
 _TYPED_FIELDS = ("float_data", "int32_data", "string_data", "int64_data", "double_data", "uint64_data")
+_typed_values = attrgetter(*_TYPED_FIELDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,24 +99,23 @@ def element_count(tensor: TensorProto) -> int:
     """Return the product of the dimensions, 1 for a scalar.
 
     Raises:
-        InvalidModelError: a dimension is negative, or the product passes 2**63 - 1.
+        InvalidModelError: a dimension is negative, or the product of those above 0 passes 2**63 - 1.
+        UnsupportedModelError: there are more dimensions than arrays have.
     """
-    return _count(tensor.dims, label(tensor))
+    return _product(tensor.dims, tensor)[0]
 
 
 def expected_bytes(tensor: TensorProto) -> int:
     """Return how many bytes the tensor's elements take in `raw_data` or external data; 0 for strings.
 
-    Elements of less than a byte are packed; the last byte is padded.
-
-    Raises:
-        InvalidModelError: type or dimensions are missing or impossible.
-        UnsupportedModelError: the type is unknown.
+    Elements of less than a byte are packed; the last byte is padded. Errors as `element_count` and
+    `element_type`, and InvalidModelError where the bytes would pass 2**63 - 1.
     """
-    bits = element_count(tensor) * element_type(tensor).bits
-    if bits > 8 * _MAX_BYTES:
-        raise InvalidModelError(f"{label(tensor)} would take {bits // 8:,} bytes; its dimensions are wrong")
-    return (bits + 7) // 8
+    count, extent = _product(tensor.dims, tensor)
+    bits = element_type(tensor).bits
+    if extent * bits > 8 * _MAX_BYTES:
+        raise InvalidModelError(f"{label(tensor)} would pass 2**63 bytes; its dimensions are wrong")
+    return (count * bits + 7) // 8
 
 
 def check_tensor(tensor: TensorProto, payload_size: PayloadSize) -> None:
@@ -128,20 +129,19 @@ def check_tensor(tensor: TensorProto, payload_size: PayloadSize) -> None:
         InvalidModelError: the tensor contradicts itself.
         UnsupportedModelError: its type is unknown, or its values are split into segments.
     """
-    kind = element_type(tensor)
-    expected = expected_bytes(tensor)
+    kind, expected = element_type(tensor), expected_bytes(tensor)
     if tensor.HasField("segment"):
         raise UnsupportedModelError(f"{label(tensor)} is stored in segments; export the model again")
     if tensor.data_location not in (0, EXTERNAL):
         raise InvalidModelError(f"{label(tensor)} has the unknown data location {tensor.data_location}")
     size = payload_size(tensor)
-    typed = {name: n for name in _TYPED_FIELDS if (n := len(getattr(tensor, name)))}
+    typed = any(map(len, _typed_values(tensor)))
     if size is None:
-        _check_typed(tensor, kind, typed)
+        _check_typed(tensor, kind)
     elif kind.bits == 0:
         raise InvalidModelError(f"{label(tensor)} holds strings as raw bytes; they belong in string_data")
     elif typed:
-        raise InvalidModelError(f"{label(tensor)} stores its values twice, as bytes and in {min(typed)}")
+        raise InvalidModelError(f"{label(tensor)} stores its values twice, as bytes and as numbers")
     elif size != expected:
         raise InvalidModelError(
             f"{label(tensor)} {_shape(tensor, kind)} needs {expected:,} bytes, has {size:,}"
@@ -160,7 +160,7 @@ def check_sparse(sparse: SparseTensorProto, payload_size: PayloadSize) -> None:
     name = f"sparse {label(values)}"
     check_tensor(values, payload_size)
     check_tensor(indices, payload_size)
-    total, rank = _count(sparse.dims, name), len(sparse.dims)
+    total, rank = _product(sparse.dims, values)[0], len(sparse.dims)
     if len(values.dims) != 1 or indices.data_type != INT64:
         raise InvalidModelError(f"{name}: values must be a vector and indices INT64")
     stored = values.dims[0]
@@ -172,39 +172,38 @@ def check_sparse(sparse: SparseTensorProto, payload_size: PayloadSize) -> None:
         )
 
 
-def _check_typed(tensor: TensorProto, kind: ElementType, typed: dict[str, int]) -> None:
-    wrong = [name for name in typed if name != kind.field]
+def _check_typed(tensor: TensorProto, kind: ElementType) -> None:
+    wrong = [name for name in _TYPED_FIELDS if name != kind.field and len(getattr(tensor, name))]
     if wrong:
         raise InvalidModelError(f"{label(tensor)} of type {kind.name} stores values in {wrong[0]}")
     factor, divisor = kind.entries
     needed = -(-element_count(tensor) * factor // divisor)
-    if typed.get(kind.field, 0) != needed:
-        found = typed.get(kind.field, 0)
+    found = len(getattr(tensor, kind.field))
+    if found != needed:
         raise InvalidModelError(
             f"{label(tensor)} {_shape(tensor, kind)} needs {needed:,} values, has {found:,}"
         )
 
 
-def _count(dims: object, name: str) -> int:
-    sizes = list(dims)  # type: ignore[call-overload]
-    if any(size < 0 for size in sizes):
-        raise InvalidModelError(f"{name} has a negative dimension: {sizes[:8]}")
-    product = math.prod(sizes) if len(sizes) <= 8 else _bounded_product(sizes)
-    if product > _MAX_BYTES:
-        raise InvalidModelError(f"{name}: the product of its dimensions {sizes[:8]} passes 2**63")
-    return product
-
-
-def _bounded_product(sizes: list[int]) -> int:
-    """Multiply any number of sizes without ever holding a number beyond 2**126."""
-    if 0 in sizes:
-        return 0
-    product = 1
-    for size in sizes:
-        product *= size
-        if product > _MAX_BYTES:
-            break
-    return product
+def _product(dims: Sequence[int], tensor: TensorProto) -> tuple[int, int]:
+    """Return the product of `dims`, and the product of those that are not 0."""
+    count = extent = 1
+    if len(dims) > MAX_RANK:
+        raise UnsupportedModelError(
+            f"{label(tensor)} has {len(dims):,} dimensions; at most {MAX_RANK} can be read"
+        )
+    for size in dims:
+        if size < 0:
+            raise InvalidModelError(
+                f"{label(tensor)} has a negative dimension, {size}; export the model again"
+            )
+        count *= size
+        extent *= size or 1
+    if extent > _MAX_BYTES:
+        raise InvalidModelError(
+            f"{label(tensor)}: the product of its dimensions passes 2**63; they are wrong"
+        )
+    return count, extent
 
 
 def _shape(tensor: TensorProto, kind: ElementType) -> str:
