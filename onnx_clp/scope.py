@@ -1,0 +1,234 @@
+"""Scopes: which values a node may use, and whether each node, in its place, is sound.
+
+A graph is walked node by node. A nested graph is asked for by yielding it: whoever drives the walk finishes
+it first, so that the depth of nesting costs a list entry and not a Python frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import onnx
+from onnx import FunctionProto, GraphProto, NodeProto
+
+from onnx_clp.attributes import NodeAttributes, node_label
+from onnx_clp.callgraph import Body, FunctionKey, called_function, function_label, plain_domain
+from onnx_clp.errors import ClpError, InvalidModelError, UnsupportedModelError
+from onnx_clp.names import shown
+from onnx_clp.operators import check_node, operator
+from onnx_clp.payloads import PayloadSize, check_sparse, check_tensor
+from onnx_clp.windows import WEIGHT_INPUT, WINDOWED, Dims, check_window
+
+Walk = Generator[GraphProto, None, None]
+
+MAX_DEPTH = 64
+OWN_DOMAINS = {"": onnx.defs.onnx_opset_version(), "ai.onnx.ml": 5}
+_WINDOW_DOMAINS = frozenset(("", "com.microsoft"))
+
+
+@dataclass(slots=True)
+class Scope:
+    """All that one body sees: the main graph with its nested graphs, or one function with its own.
+
+    Attributes:
+        ir_version: of the model.
+        versions: operator set domain ("" for ONNX's own) to version.
+        functions: the model's local functions.
+        payload_size: as for `onnx_clp.structure.check`.
+        body: counts the nodes and calls seen.
+        in_function: attributes may refer to the caller's.
+        visible: the values defined so far, with their dimensions where they are constants.
+    """
+
+    ir_version: int
+    versions: Mapping[str, int]
+    functions: Mapping[FunctionKey, FunctionProto]
+    payload_size: PayloadSize
+    body: Body = field(default_factory=Body)
+    in_function: bool = False
+    visible: dict[str, Dims | None] = field(default_factory=dict)
+
+    def walk(self, graph: GraphProto, *, keep: bool = False) -> None:
+        """Check a graph and those nested in it; `keep` leaves its values visible afterwards.
+
+        Raises:
+            InvalidModelError: something in it breaks the ONNX specification.
+            UnsupportedModelError: graphs are nested deeper than `MAX_DEPTH`, or something in it is unknown.
+        """
+        self._drive(self._graph(graph, keep))
+
+    def walk_function(self, key: FunctionKey, function: FunctionProto) -> None:
+        """Check a local function; errors as `walk`."""
+        self._drive(self._function(key, function))
+
+    def _drive(self, root: Walk) -> None:
+        walks = [root]
+        while walks:
+            nested = next(walks[-1], None)
+            if nested is None:
+                walks.pop()
+            elif len(walks) > MAX_DEPTH:
+                raise UnsupportedModelError(
+                    f"its graphs are nested deeper than {MAX_DEPTH}; flatten the model"
+                )
+            else:
+                walks.append(self._graph(nested, keep=False))
+
+    def _graph(self, graph: GraphProto, keep: bool) -> Walk:
+        mine: dict[str, None] = {}
+        for value in graph.input:
+            self._define(value.name, None, mine, "graph input")
+        self._constants(graph, dict(mine), mine)
+        yield from self._nodes(graph.node, mine)
+        for value in graph.output:
+            if value.name not in self.visible:
+                raise InvalidModelError(
+                    f"graph output {_quoted(value.name)} is made by nothing; export the model again"
+                )
+        if not keep:
+            for name in mine:
+                del self.visible[name]
+
+    def _function(self, key: FunctionKey, function: FunctionProto) -> Walk:
+        where = function_label(key)
+        mine: dict[str, None] = {}
+        for name in function.input:
+            self._define(name, None, mine, f"input of {where}")
+        defaults = NodeAttributes(
+            function.attribute_proto, lambda: where, self.payload_size, in_function=False, typed=True
+        )
+        parameters = [*function.attribute, *defaults.by_name]
+        if len(set(parameters)) < len(parameters):
+            raise InvalidModelError(f"{where} has two attributes of one name; export the model again")
+        yield from defaults.graphs
+        yield from self._nodes(function.node, mine)
+        for name in function.output:
+            if name not in self.visible:
+                raise InvalidModelError(
+                    f"output {_quoted(name)} of {where} is made by nothing; export the model again"
+                )
+
+    def _constants(self, graph: GraphProto, inputs: Mapping[str, None], mine: dict[str, None]) -> None:
+        """Define the initializers, each of which may also be the default of an input of the same graph."""
+        seen: set[str] = set()
+        for tensor in graph.initializer:
+            check_tensor(tensor, self.payload_size)
+            self._constant(tensor.name, tuple(tensor.dims), inputs, mine, seen)
+        for sparse in graph.sparse_initializer:
+            check_sparse(sparse, self.payload_size)
+            self._constant(sparse.values.name, tuple(sparse.dims), inputs, mine, seen)
+
+    def _constant(
+        self, name: str, dims: Dims, inputs: Mapping[str, None], mine: dict[str, None], seen: set[str]
+    ) -> None:
+        if name in inputs and name not in seen:
+            self.visible[name] = dims
+        else:
+            self._define(name, dims, mine, "initializer")
+        seen.add(name)
+
+    def _nodes(self, nodes: Iterable[NodeProto], mine: dict[str, None]) -> Walk:
+        for node in nodes:
+            inputs, outputs = list(node.input), list(node.output)
+            for name in inputs:
+                if name and name not in self.visible:
+                    raise self._undefined(node, name, nodes)
+            attributes = self._checked(node, inputs, outputs)
+            yield from attributes.graphs
+            dims = _constant_dims(node, attributes) if node.op_type == "Constant" else None
+            for name in outputs:
+                if name:
+                    self._define(name, dims, mine, node)
+
+    def _checked(self, node: NodeProto, inputs: list[str], outputs: list[str]) -> NodeAttributes:
+        op_type, domain = node.op_type, plain_domain(node.domain)
+        if not op_type or not isinstance(op_type, str) or not isinstance(domain, str):
+            raise InvalidModelError(f"{node_label(node)} has no readable operator; export the model again")
+        attributes = NodeAttributes(
+            node.attribute,
+            lambda: node_label(node),
+            self.payload_size,
+            in_function=self.in_function,
+            typed=self.ir_version > 1,
+        )
+        key = called_function(node) if self.functions else None
+        if key is not None and key in self.functions:
+            self.body.count(key)
+            _check_call(node, self.functions[key], inputs, outputs)
+            return attributes
+        self.body.count(None)
+        self._check_operator(node, domain, inputs, outputs, attributes)
+        return attributes
+
+    def _check_operator(
+        self, node: NodeProto, domain: str, inputs: list[str], outputs: list[str], attributes: NodeAttributes
+    ) -> None:
+        op_type = node.op_type
+        if domain not in self.versions:
+            raise InvalidModelError(
+                f"{node_label(node)} is of '{shown(domain)}', an operator set not imported"
+            )
+        if domain in OWN_DOMAINS:
+            version = self.versions[domain]
+            known = operator(domain, op_type, version)
+            if known is None:
+                raise UnsupportedModelError(
+                    f"{node_label(node)}: opset {version} of '{domain or 'ai.onnx'}' has no such operator"
+                )
+            check_node(node, inputs, outputs, attributes, known)
+        if op_type in WINDOWED and domain in _WINDOW_DOMAINS:
+            at = WEIGHT_INPUT.get(op_type)
+            weight = self.visible.get(inputs[at]) if at is not None and at < len(inputs) else None
+            check_window(node, attributes, weight)
+
+    def _define(self, name: str, dims: Dims | None, mine: dict[str, None], by: NodeProto | str) -> None:
+        if name in self.visible or not name or not isinstance(name, str):
+            raise self._misnamed(name, mine, by)
+        self.visible[name] = dims
+        mine[name] = None
+
+    def _misnamed(self, name: str, mine: Mapping[str, None], by: NodeProto | str) -> ClpError:
+        maker = by if isinstance(by, str) else f"output of {node_label(by)}"
+        if not name or not isinstance(name, str):
+            return InvalidModelError(f"{maker} has no name, or one that is not text: {_quoted(name)}")
+        if name in mine:
+            return InvalidModelError(
+                f"{maker}: the value {_quoted(name)} is already defined; names must be unique"
+            )
+        if isinstance(by, str):
+            return UnsupportedModelError(
+                f"{maker} {_quoted(name)} hides a value of an outer graph; rename it"
+            )
+        return InvalidModelError(f"{maker}: {_quoted(name)} is already defined in an outer graph; rename it")
+
+    def _undefined(self, node: NodeProto, name: str, nodes: Iterable[NodeProto]) -> InvalidModelError:
+        if not isinstance(name, str):
+            return InvalidModelError(
+                f"{node_label(node)} has an input whose name is not text: {_quoted(name)}"
+            )
+        later = any(name in other.output for other in nodes)
+        fault = "made only later: its nodes are out of order or form a cycle" if later else "defined nowhere"
+        return InvalidModelError(
+            f"{node_label(node)}: its input {_quoted(name)} is {fault}; export the model again"
+        )
+
+
+def _check_call(node: NodeProto, function: FunctionProto, inputs: list[str], outputs: list[str]) -> None:
+    for what, given, taken in (
+        ("inputs", len(inputs), len(function.input)),
+        ("outputs", len(outputs), len(function.output)),
+    ):
+        if given > taken:
+            raise InvalidModelError(f"{node_label(node)} has {given} {what}, its function {taken}")
+
+
+def _constant_dims(node: NodeProto, attributes: NodeAttributes) -> Dims | None:
+    value = attributes.by_name.get("value")
+    if value is None or node.domain not in ("", "ai.onnx") or not value.HasField("t"):
+        return None
+    return tuple(value.t.dims)
+
+
+def _quoted(name: str | bytes) -> str:
+    return f"'{shown(name)}'"
