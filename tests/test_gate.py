@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pytest
 
 from onnx_clp.errors import UsageError
 from onnx_clp.report.document import LayerReport, LayerStatus
-from onnx_clp.report.gate import NOTHING_JUDGED, UNJUDGED, baseline_of, judge, stood_out, unjudged
+from onnx_clp.report.gate import NOTHING_JUDGED, UNJUDGED, FailOn, baseline_of, judge, stood_out, unjudged
 from tests import reports
 
 LOUD = reports.layer("a", outliers=2)
@@ -61,7 +60,7 @@ def test_unjudged_trips_on_pruned_channels_too() -> None:
 
 
 @pytest.mark.parametrize("fail_on", ["pruned", "unjudged"])
-def test_a_report_is_its_own_baseline(fail_on: Any) -> None:
+def test_a_report_is_its_own_baseline(fail_on: FailOn) -> None:
     report = reports.report()
     baseline = baseline_of(report.to_json(), "old.json")
     assert baseline == stood_out(report) | unjudged(report)
@@ -88,7 +87,7 @@ def test_a_known_layer_that_was_too_small_may_not_grow_an_outlier() -> None:
     assert judge(reports.report((LOUD,)), "unjudged", baseline).tripped
 
 
-def damaged(**changes: Any) -> str:
+def damaged(**changes: object) -> str:
     return json.dumps({**reports.report().to_dict(), **changes})
 
 
