@@ -16,6 +16,22 @@ A channel or a layer that cannot be judged, and an affine that cannot be folded,
 
 from __future__ import annotations
 
+from typing import Final
+
+EXIT_CODES: Final[tuple[tuple[str, str], ...]] = (
+    ("0", "done"),
+    ("1", "a gate that was asked for tripped (--fail-on); output and reports are written"),
+    ("2", "usage, or a file that cannot be read or written, or is refused"),
+    ("3", "validation found that the rewritten model does not compute what it should"),
+    ("4", "the rewritten model could not be validated"),
+    ("5", "internal error: please report it"),
+    ("129, 130, 143", "stopped by a signal: hang-up, interrupt (Ctrl-C), termination"),
+)
+"""What the command's exit status means; for all but 0 and 1 nothing was written."""
+
+GATE_TRIPPED: Final = 1
+INTERNAL_ERROR: Final = 5
+
 
 class ClpError(Exception):
     """Base of the package's errors; its text is one line: the file, the cause and what to do."""

@@ -1,0 +1,328 @@
+"""The command line as data: the parser, and what it parses into."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NoReturn
+
+from onnx_clp import __version__
+from onnx_clp.config import GIB, CleanConfig
+from onnx_clp.errors import EXIT_CODES, UsageError
+
+Color = Literal["auto", "always", "never"]
+FailOn = Literal["never", "pruned", "unjudged"]
+
+REPORT_SUFFIXES = (".json", ".html")
+SARIF_SUFFIXES = (".sarif", ".json")
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arguments:
+    """One command line, checked: the run's configuration, its files, and how to speak of it.
+
+    `destination` is where the model goes (None with --dry-run or without a second file name).
+    """
+
+    source: Path
+    destination: Path | None
+    config: CleanConfig
+    overwrite: bool
+    reports: tuple[Path, ...]
+    sarif: Path | None
+    json: bool
+    fail_on: FailOn
+    baseline: Path | None
+    color: Color
+    quiet: bool
+    verbosity: int
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} (see {self.prog} --help)")
+
+
+def parse(argv: Sequence[str]) -> Arguments:
+    """The arguments of one run, without the program's name.
+
+    Raises:
+        UsageError: they make no sense.
+        SystemExit: --help or --version was asked for and printed.
+    """
+    given = main_parser().parse_intermixed_args(_without_separator(argv))
+    if given.quiet and given.verbose:
+        raise UsageError("-q and -v contradict each other: drop one")
+    arguments = Arguments(
+        source=given.source,
+        destination=None if given.dry_run else given.destination,
+        config=_config(given),
+        overwrite=given.overwrite,
+        reports=tuple(given.report),
+        sarif=given.sarif,
+        json=given.json,
+        fail_on=given.fail_on,
+        baseline=given.baseline,
+        color=given.color,
+        quiet=given.quiet,
+        verbosity=given.verbose,
+    )
+    _check_outputs(arguments, given.destination)
+    return arguments
+
+
+def _without_separator(argv: Sequence[str]) -> list[str]:
+    # Options may stand between the two files, and that kind of parsing does not know "--".
+    words = list(argv)
+    if "--" not in words:
+        return words
+    at = words.index("--")
+    return words[:at] + [f"./{word}" if word.startswith("-") else word for word in words[at + 1 :]]
+
+
+def main_parser() -> argparse.ArgumentParser:
+    """The parser of `onnx-clp IN [OUT]`; its errors are UsageErrors."""
+    parser = _Parser(
+        prog="onnx-clp",
+        usage="%(prog)s [options] IN.onnx [OUT.onnx]",
+        description=(
+            "Fold normalisation into the linear layers of an ONNX model, score every output channel by its "
+            "Lipschitz constant, switch off the channels that stand out, check the new model with ONNX "
+            "Runtime and write it. Without OUT.onnx nothing is written: the analysis is printed."
+        ),
+        epilog=_exit_code_table(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.description = textwrap.fill(parser.description or "", 79)
+    parser.add_argument("source", type=Path, metavar="IN.onnx", help="the model to read; it is never changed")
+    parser.add_argument("destination", type=Path, nargs="?", metavar="OUT.onnx", help="the model to write")
+    _add_judging(parser)
+    _add_validation(parser)
+    _add_limits(parser)
+    _add_reporting(parser)
+    parser.add_argument("--version", action="version", version=f"onnx-clp {__version__}")
+    return parser
+
+
+def _add_judging(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what is judged and changed")
+    group.add_argument(
+        "-u",
+        type=float,
+        default=3.0,
+        help="prune channels above mean + u*std of their layer's scores (default 3)",
+    )
+    group.add_argument(
+        "--bound",
+        choices=("reshaped", "exact"),
+        default="reshaped",
+        help="the score: the paper's sigma (default), or the operator norm on a frequency grid",
+    )
+    for option, text in (
+        ("--include", "judge only the layers whose name matches this shell pattern (repeatable)"),
+        ("--exclude", "never judge the layers whose name matches; wins over --include (repeatable)"),
+    ):
+        group.add_argument(option, action="append", default=[], metavar="PATTERN", help=text)
+    group.add_argument(
+        "--layers",
+        choices=("conv", "all"),
+        default="conv",
+        help="judge convolutions (default), or Gemm and MatMul as well",
+    )
+    group.add_argument("--no-prune", action="store_true", help="fold only")
+    group.add_argument(
+        "--freeze-inputs",
+        action="store_true",
+        help="treat initializers that are also graph inputs as constants, and drop those inputs",
+    )
+
+
+def _add_validation(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("validation and evaluation")
+    group.add_argument(
+        "--provider",
+        choices=("auto", "cuda", "tensorrt", "cpu"),
+        default="auto",
+        help="where ONNX Runtime runs: the best that works (default), or this one or none",
+    )
+    group.add_argument("--no-validate", action="store_true", help="do not run ONNX Runtime at all")
+    group.add_argument(
+        "--tolerance",
+        type=float,
+        metavar="X",
+        help="largest relative error the fold may make (default: by data type)",
+    )
+    group.add_argument("--seed", type=int, default=0, metavar="N", help="of the inputs made up (default 0)")
+    group.add_argument(
+        "--shape",
+        type=_shape,
+        action="append",
+        default=[],
+        metavar="NAME:1,3,224,224",
+        help="full shape of an input the model leaves open (repeatable)",
+    )
+    group.add_argument(
+        "--eval",
+        type=Path,
+        metavar="DATA.npz",
+        help="arrays x_clean, y_clean, x_triggered, y_target: report ACC, ASR and RA before and after",
+    )
+    group.add_argument("--output", metavar="NAME", help="the model output that holds the class scores")
+
+
+def _add_limits(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("writing and limits")
+    group.add_argument("--dry-run", action="store_true", help="analyse and report, write no model")
+    group.add_argument("--overwrite", action="store_true", help="replace OUT.onnx if it exists")
+    group.add_argument(
+        "--external-data",
+        choices=("auto", "always", "never"),
+        default="auto",
+        help="tensors in a file of their own: as the input has it (default), always, never",
+    )
+    group.add_argument(
+        "--max-size",
+        type=_size,
+        default=64 * GIB,
+        metavar="SIZE",
+        help="refuse larger models; SIZE is bytes or has a suffix K, M, G, T (default 64G)",
+    )
+    group.add_argument(
+        "--memory",
+        type=_size,
+        metavar="SIZE",
+        help="cap on the validation process (default: by the model's size)",
+    )
+    group.add_argument(
+        "--timeout",
+        type=float,
+        default=600.0,
+        metavar="SECONDS",
+        help="cap on each validation process (default 600)",
+    )
+
+
+def _add_reporting(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("reporting")
+    group.add_argument(
+        "--report",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="write the report; .json or .html by suffix (repeatable)",
+    )
+    group.add_argument("--json", action="store_true", help="print the JSON report instead of the table")
+    group.add_argument("--sarif", type=Path, metavar="PATH", help="write the pruned channels as SARIF 2.1.0")
+    group.add_argument(
+        "--fail-on",
+        choices=("never", "pruned", "unjudged"),
+        default="never",
+        help="exit with 1 if a channel stood out (pruned), or also if a layer could not be judged",
+    )
+    group.add_argument(
+        "--baseline",
+        type=Path,
+        metavar="OLD.json",
+        help="an earlier --report: --fail-on counts only what is not in it",
+    )
+    group.add_argument(
+        "--color",
+        choices=("auto", "always", "never"),
+        default="auto",
+        help="auto (default) colours terminals only, and honours NO_COLOR",
+    )
+    group.add_argument("-q", "--quiet", action="store_true", help="print no table and no progress")
+    group.add_argument(
+        "-v", "--verbose", action="count", default=0, help="log to stderr, list everything; -vv says more"
+    )
+
+
+def _exit_code_table() -> str:
+    rows = [f"  {code:<14} {meaning}" for code, meaning in EXIT_CODES]
+    return "\n".join(["exit codes:", *rows])
+
+
+def _config(given: argparse.Namespace) -> CleanConfig:
+    shapes = dict(given.shape)
+    if len(shapes) < len(given.shape):
+        raise UsageError("--shape names the same input twice: give each input once")
+    return CleanConfig(
+        u=given.u,
+        bound=given.bound,
+        layers=given.layers,
+        include=tuple(given.include),
+        exclude=tuple(given.exclude),
+        prune=not given.no_prune,
+        freeze_inputs=given.freeze_inputs,
+        provider=given.provider,
+        validate=not given.no_validate,
+        tolerance=given.tolerance,
+        seed=given.seed,
+        shapes=shapes,
+        eval_data=given.eval,
+        output_name=given.output,
+        max_size=given.max_size,
+        memory=given.memory,
+        timeout=given.timeout,
+        external_data=given.external_data,
+    )
+
+
+def _check_outputs(arguments: Arguments, destination: Path | None) -> None:
+    for path in arguments.reports:
+        if path.suffix.lower() not in REPORT_SUFFIXES:
+            raise UsageError(f"--report {path}: the name must end in .json or .html")
+    sarif = arguments.sarif
+    if sarif is not None and sarif.suffix.lower() not in SARIF_SUFFIXES:
+        raise UsageError(f"--sarif {sarif}: the name must end in .sarif or .json")
+    taken = [(arguments.source, "the input model")]
+    if destination is not None:
+        taken.append((destination, "the output model"))
+    if arguments.config.eval_data is not None:
+        taken.append((arguments.config.eval_data, "the evaluation data"))
+    for path in (*arguments.reports, *([sarif] if sarif is not None else [])):
+        for other, what in taken:
+            if _same_file(path, other):
+                raise UsageError(f"{path}: a report there would overwrite {what}; choose another name")
+        taken.append((path, "another report"))
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except (OSError, ValueError):
+        return one.absolute() == other.absolute() or _resolved(one) == _resolved(other)
+
+
+def _resolved(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError, ValueError):
+        return path.absolute()
+
+
+def _shape(text: str) -> tuple[str, tuple[int, ...]]:
+    name, colon, sizes = text.rpartition(":")
+    try:
+        shape = tuple(int(size) for size in sizes.split(","))
+    except ValueError:
+        shape = ()
+    if not colon or not name or not shape or min(shape) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME:1,3,224,224")
+    return name, shape
+
+
+def _size(text: str) -> int:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(?:([KMGT])(?:I?B)?|B)?", text.strip().upper(), re.ASCII)
+    if match is None:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a size: write bytes, or a number with K, M, G or T"
+        )
+    return int(float(match[1]) * _UNITS[match[2] or ""])

@@ -1,0 +1,253 @@
+"""The command line: arguments to a run, its result to the terminal, errors to exit codes.
+
+Nothing else in the package prints or exits. stdout carries the result, stderr everything else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import shutil
+import signal
+import sys
+import types
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn, TextIO
+
+from onnx_clp.arguments import Arguments, main_parser, parse
+from onnx_clp.errors import GATE_TRIPPED, INTERNAL_ERROR, ClpError, Interrupted, SaveError, UsageError
+from onnx_clp.report.wording import one_line
+
+if TYPE_CHECKING:
+    from onnx_clp.progress import Progress
+    from onnx_clp.report.document import Report
+    from onnx_clp.report.gate import Key
+
+__all__ = ["console", "main", "main_parser"]
+
+PROGRAM = "onnx-clp"
+_WIDEST_MESSAGE = 2000
+_log = logging.getLogger("onnx_clp")
+
+
+def console() -> NoReturn:
+    """Run as a program: safe streams, signals that clean up after themselves, an exit status."""
+    _make_streams_safe()
+    try:
+        _catch_signals()
+        status = main(sys.argv[1:])
+    except Interrupted as error:
+        status = error.exit_code
+    _flush_stdout()
+    sys.exit(status)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one command line (without the program's name) and return its exit status; never exits."""
+    try:
+        return _run(parse(argv))
+    except SystemExit as stop:  # argparse has printed --help or --version
+        return stop.code if isinstance(stop.code, int) else 0
+    except ClpError as error:
+        _say(f"error: {error}")
+        return error.exit_code
+    except KeyboardInterrupt:
+        _say("interrupted")
+        return 128 + signal.SIGINT
+    except MemoryError:
+        _say("error: not enough memory for this model; nothing was written")
+        return ClpError.exit_code
+    except Exception as error:
+        _log.debug("traceback of the internal error", exc_info=True)
+        _say(f"internal error: {type(error).__name__}: {error} (please report it, with the output of -vv)")
+        return INTERNAL_ERROR
+
+
+def _run(arguments: Arguments) -> int:
+    from onnx_clp.report.files import ReportFiles
+
+    with _logging(arguments.verbosity):
+        files = ReportFiles(arguments.reports, arguments.sarif)
+        files.check()
+        baseline = _read_baseline(arguments.baseline)
+        from onnx_clp import pipeline
+
+        try:
+            with _progress(arguments) as progress:
+                report = pipeline.run(
+                    arguments.source,
+                    arguments.destination,
+                    arguments.config,
+                    overwrite=arguments.overwrite,
+                    progress=progress,
+                    before_write=files.stage,
+                )
+            with _nothing_undone(report):
+                files.commit(report)
+                _print_result(report, arguments)
+                return _gate(report, arguments, baseline)
+        finally:
+            files.discard()
+
+
+def _read_baseline(path: Path | None) -> frozenset[Key]:
+    if path is None:
+        return frozenset()
+    from onnx_clp.report.gate import baseline_of
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{path}: cannot read the baseline: {error.strerror}") from error
+    except ValueError as error:
+        raise UsageError(f"{path}: not a --report of this tool (no UTF-8 text)") from error
+    return baseline_of(text, str(path))
+
+
+def _print_result(report: Report, arguments: Arguments) -> None:
+    if arguments.json:
+        _print(_defused(report.to_json()))
+    elif not arguments.quiet:
+        from onnx_clp.report import terminal
+
+        colored = _wants_color(arguments.color)
+        verbose = arguments.verbosity > 0
+        _print(terminal.render(report, width=_width(), verbose=verbose, color=colored))
+
+
+def _defused(json_text: str) -> str:
+    # "##[" anywhere in a line is a command to some continuous-integration logs; it can only be in a string.
+    return json_text.replace("##[", "##\\u005b")
+
+
+def _gate(report: Report, arguments: Arguments, baseline: frozenset[Key]) -> int:
+    if arguments.fail_on == "never":
+        return 0
+    from onnx_clp.report.gate import judge
+
+    result = judge(report, arguments.fail_on, baseline)
+    if result.tripped or not arguments.quiet:
+        _say(result.sentence)
+    return GATE_TRIPPED if result.tripped else 0
+
+
+@contextlib.contextmanager
+def _nothing_undone(report: Report) -> Iterator[None]:
+    try:
+        yield
+    except (Interrupted, SaveError) as error:
+        if report.output is not None:
+            cause = "interrupted" if isinstance(error, Interrupted) else str(error)
+            error.args = (f"{cause}; the model {report.output.path} was written",)
+        raise
+
+
+@contextlib.contextmanager
+def _progress(arguments: Arguments) -> Iterator[Callable[[Progress], None] | None]:
+    if arguments.quiet or arguments.verbosity or not _is_terminal(sys.stderr):
+        yield None
+        return
+    from onnx_clp.report.bar import ProgressBar
+
+    with ProgressBar() as bar:
+        yield bar
+
+
+@contextlib.contextmanager
+def _logging(verbosity: int) -> Iterator[None]:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_OneLine(f"{PROGRAM}: %(levelname)s: %(message)s"))
+    before = _log.level, _log.propagate
+    _log.setLevel((logging.WARNING, logging.INFO, logging.DEBUG)[min(verbosity, 2)])
+    _log.propagate = False
+    _log.addHandler(handler)
+    try:
+        yield
+    except Exception:
+        _log.debug("the run ended with", exc_info=True)
+        raise
+    finally:
+        _log.removeHandler(handler)
+        _log.level, _log.propagate = before
+
+
+class _OneLine(logging.Formatter):
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (the base class's name)
+        return one_line(super().formatMessage(record), _WIDEST_MESSAGE)
+
+
+def _wants_color(choice: str) -> bool:
+    if choice == "auto":
+        return _is_terminal(sys.stdout) and not os.environ.get("NO_COLOR")
+    return choice == "always"
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    try:
+        return stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb"
+    except ValueError:  # closed
+        return False
+
+
+def _width() -> int:
+    return min(max(shutil.get_terminal_size().columns, 80), 120) if _is_terminal(sys.stdout) else 80
+
+
+def _print(text: str) -> None:
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _forget_stdout()
+    except OSError as error:
+        _forget_stdout()
+        raise SaveError(f"cannot write to standard output: {error.strerror}") from error
+
+
+def _say(text: str) -> None:
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError, ValueError):
+            print(f"{PROGRAM}: {one_line(text, _WIDEST_MESSAGE)}", file=sys.stderr, flush=True)
+
+
+def _forget_stdout() -> None:
+    # What is still buffered would raise again when the interpreter closes the stream.
+    with contextlib.suppress(OSError, ValueError):
+        devnull = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(devnull, sys.stdout.fileno())
+        os.close(devnull)
+
+
+def _flush_stdout() -> None:
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        _forget_stdout()
+
+
+def _make_streams_safe() -> None:
+    if os.name == "nt":
+        os.system("")  # switches the old console to ANSI sequences
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _catch_signals() -> None:
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        # A signal that came in ignored (nohup, a shell's background job) stays ignored.
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _interrupt)
+
+
+def _interrupt(number: int, frame: types.FrameType | None) -> None:  # noqa: ARG001
+    # One is enough: a second one must not cut short the cleaning up that the first one started.
+    signal.signal(number, signal.SIG_IGN)
+    raise Interrupted(number)

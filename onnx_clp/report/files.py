@@ -1,0 +1,119 @@
+"""Report files: rendered before the model is written, put in place after it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from onnx_clp.errors import SaveError, UsageError
+
+if TYPE_CHECKING:
+    from onnx_clp.report.document import Report
+
+
+@dataclass(slots=True)
+class ReportFiles:
+    """The files asked for: `check` first, then `stage`, then `commit`; `discard` whatever happened.
+
+    A staged file lies beside its target under a temporary name, so that putting it in place is one rename
+    and a report that cannot be rendered or stored is known before the model is written.
+    """
+
+    reports: Sequence[Path]
+    sarif: Path | None
+    _staged: list[tuple[Path, Path]] = field(default_factory=list)
+    _of: Report | None = None
+
+    def check(self) -> None:
+        """Refuse early what cannot work.
+
+        Raises:
+            UsageError: a target is a directory, or lies in a folder that does not exist, or needs an extra
+                that is not installed.
+        """
+        for path in self._targets():
+            if path.is_dir():
+                raise UsageError(f"{path}: is a directory; name a file for the report")
+            if not path.absolute().parent.is_dir():
+                raise UsageError(f"{path}: the folder of the report does not exist; create it first")
+        if any(_is_html(path) for path in self.reports):
+            from onnx_clp.report import html
+
+            html.require_extra()
+
+    def stage(self, report: Report) -> None:
+        """Render every file and store it beside its target.
+
+        Raises:
+            SaveError: a file cannot be stored.
+        """
+        self.discard()
+        for path in self._targets():
+            text = self._render(path, report)
+            self._staged.append((_store(path, text), path))
+        self._of = report
+
+    def commit(self, report: Report) -> None:
+        """Put every file in place; stages `report` unless what is staged tells of the same files.
+
+        Raises:
+            SaveError: a file cannot be put in place.
+        """
+        staged = self._of
+        if staged is None or (staged.input, staged.output) != (report.input, report.output):
+            self.stage(report)
+        while self._staged:
+            temporary, path = self._staged[0]
+            try:
+                temporary.replace(os.path.realpath(path))
+            except OSError as error:
+                raise SaveError(f"{path}: cannot write the report: {error.strerror}") from error
+            del self._staged[0]
+
+    def discard(self) -> None:
+        """Remove what was staged and not committed."""
+        for temporary, _ in self._staged:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+        self._staged.clear()
+        self._of = None
+
+    def _targets(self) -> list[Path]:
+        return [*self.reports, *([self.sarif] if self.sarif is not None else [])]
+
+    def _render(self, path: Path, report: Report) -> str:
+        if path == self.sarif:
+            from onnx_clp.report import sarif
+
+            return sarif.render(report)
+        if _is_html(path):
+            from onnx_clp.report import html
+
+            return html.render(report)
+        return report.to_json()
+
+
+def _is_html(path: Path) -> bool:
+    return path.suffix.lower() == ".html"
+
+
+def _store(path: Path, text: str) -> Path:
+    target = Path(os.path.realpath(path))
+    temporary = target.with_name(f".onnx-clp-{secrets.token_hex(8)}.tmp")
+    try:
+        with temporary.open("x", encoding="utf-8", errors="backslashreplace", newline="\n") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        if isinstance(error, OSError):
+            raise SaveError(f"{path}: cannot write the report: {error.strerror}") from error
+        raise
+    return temporary

@@ -1,0 +1,175 @@
+"""The report as SARIF 2.1.0: one run, one result per pruned channel, fit for GitHub code scanning.
+
+Format: OASIS, Static Analysis Results Interchange Format 2.1.0; section numbers below are that document's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from pathlib import PurePath
+from typing import Any
+from urllib.parse import quote
+
+from onnx_clp.names import shown
+from onnx_clp.report.document import Judgement, LayerReport, PrunedChannel, Report
+from onnx_clp.report.wording import headline, one_line, plural
+
+SCHEMA_URI = "https://json.schemastore.org/sarif-2.1.0.json"
+RULE = "CLP001"
+MOST_RESULTS = 25_000
+MOST_BYTES = 9_500_000
+_MOST_NOTIFICATIONS = 200
+_PAPER = "https://doi.org/10.1007/978-3-031-20065-6_11"
+_HELP = (
+    "The channel's Lipschitz constant lies more than u standard deviations above the mean of its layer, as "
+    "that of a channel driven by a backdoor trigger often does. It may also be an ordinary strong feature. "
+    "Compare accuracy and attack success rate before and after switching it off (onnx-clp --eval)."
+)
+
+Json = dict[str, Any]
+Hit = tuple[LayerReport, Judgement, PrunedChannel]
+
+
+def render(report: Report) -> str:
+    """The SARIF text, below 10 MB: the highest z first, and a notification says how many were left out."""
+    hits = sorted(_hits(report), key=lambda hit: (-hit[2].z, hit[0].place, hit[0].name, hit[2].channel))
+    location = _model_location(report)
+    results: list[str] = []
+    room = MOST_BYTES
+    for hit in hits[:MOST_RESULTS]:
+        text = json.dumps(_result(hit, location))
+        room -= len(text) + 2
+        if room < 0:
+            break
+        results.append(text)
+    head = json.dumps(_log(report, len(hits) - len(results)))
+    # The results are put in as text, so that their size is known while they are counted.
+    return head.replace('"results": []', '"results": [\n' + ",\n".join(results) + "\n]", 1) + "\n"
+
+
+def _hits(report: Report) -> Iterator[Hit]:
+    for layer in report.layers:
+        best: dict[int, Hit] = {}
+        for judgement in layer.judgements:
+            for channel in judgement.pruned:
+                known = best.get(channel.channel)
+                if known is None or channel.z > known[2].z:
+                    best[channel.channel] = (layer, judgement, channel)
+        yield from best.values()
+
+
+def _log(report: Report, left_out: int) -> Json:
+    run = {
+        "tool": {"driver": _driver(report)},
+        "invocations": [
+            {"executionSuccessful": True, "toolExecutionNotifications": _notes(report, left_out)}
+        ],
+        "results": [],
+        "columnKind": "utf16CodeUnits",
+        "properties": {"verdict": report.summary.verdict.value, "resultsLeftOut": left_out},
+    }
+    return {"$schema": SCHEMA_URI, "version": "2.1.0", "runs": [run]}
+
+
+def _driver(report: Report) -> Json:
+    version = re.search(r"\d+(?:\.\d+)+", report.tool)
+    driver = {"name": "onnx-clp", "informationUri": _PAPER, "rules": [_rule()]}
+    return {**driver, "semanticVersion": version[0]} if version else driver
+
+
+def _rule() -> Json:
+    return {
+        "id": RULE,
+        "name": "ChannelStandsOut",
+        "shortDescription": {"text": "A channel's Lipschitz constant stands out of its layer"},
+        "fullDescription": {"text": _HELP},
+        "help": {"text": _HELP, "markdown": _HELP},
+        "helpUri": _PAPER,
+        "defaultConfiguration": {"level": "warning"},
+        "properties": {
+            "tags": ["security", "backdoor", "machine-learning"],
+            "precision": "medium",
+            "security-severity": "7.0",
+        },
+    }
+
+
+def _result(hit: Hit, location: Json) -> Json:
+    layer, judgement, channel = hit
+    print_ = _fingerprint(layer, channel.channel)
+    return {
+        "ruleId": RULE,
+        "ruleIndex": 0,
+        "level": "warning",
+        "message": {"text": _message(hit)},
+        "locations": [{"physicalLocation": location, "logicalLocations": [_logical(layer, channel.channel)]}],
+        # GitHub tells alerts apart by the second; all of ours lie on the model's first line.
+        "partialFingerprints": {"onnxClpChannel/v1": print_, "primaryLocationLineHash": f"{print_}:1"},
+        "properties": {
+            "score": _finite(channel.score),
+            "upperBound": _finite(channel.upper_bound),
+            "z": _finite(channel.z),
+            "rank": channel.rank,
+            "threshold": _finite(judgement.threshold),
+        },
+    }
+
+
+def _message(hit: Hit) -> str:
+    layer, judgement, channel = hit
+    text = (
+        f"Channel {channel.channel} of layer '{shown(layer.name, 120)}' stands out: score "
+        f"{channel.score:.4g}, {channel.z:.2f} standard deviations above the layer's mean "
+        f"(threshold {judgement.threshold:.4g})."
+    )
+    return _literal(text)
+
+
+def _literal(text: str) -> str:
+    # 3.11.5: braces are placeholders unless doubled; 3.11.6: "[text](target)" is a link.
+    return text.replace("{", "{{").replace("}", "}}").replace("](", "] (")
+
+
+def _fingerprint(layer: LayerReport, channel: int) -> str:
+    key = json.dumps([layer.place, layer.name, channel])
+    return hashlib.sha256(key.encode("ascii")).hexdigest()[:32]
+
+
+def _logical(layer: LayerReport, channel: int) -> Json:
+    place = f"{shown(layer.place, 80)}/" if layer.place else ""
+    return {"fullyQualifiedName": f"{place}{shown(layer.name, 120)}#{channel}", "kind": "member"}
+
+
+def _model_location(report: Report) -> Json:
+    path = "model.onnx" if report.input is None else report.input.path
+    return {"artifactLocation": {"uri": _uri(path)}, "region": {"startLine": 1}}
+
+
+def _uri(path: str) -> str:
+    """A relative path as a relative reference, an absolute one as a file: URI (3.4.3)."""
+    pure = PurePath(path)
+    parts = pure.as_posix()
+    encoded = quote(parts.encode("utf-8", "surrogatepass"), safe="/")
+    if not pure.is_absolute():
+        return encoded
+    return f"file://{'' if encoded.startswith('/') else '/'}{encoded}"
+
+
+def _notes(report: Report, left_out: int) -> list[Json]:
+    notes = [_note("note", headline(report))]
+    if left_out:
+        notes.append(_note("warning", f"{plural(left_out, 'more channel')} stood out; this file is full"))
+    for finding in report.findings[:_MOST_NOTIFICATIONS]:
+        notes.append(_note("warning", f"{finding.kind} at {shown(finding.where)}: {finding.sentence}"))
+    return notes
+
+
+def _note(level: str, text: str) -> Json:
+    return {"level": level, "message": {"text": _literal(one_line(text))}}
+
+
+def _finite(value: float) -> float | None:
+    return value if abs(value) < float("inf") else None

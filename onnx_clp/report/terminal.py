@@ -1,0 +1,243 @@
+"""The report as plain text: reads at 80 columns and in a pipe; no boxes, no markup, ASCII but for names."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from onnx_clp.names import shown
+from onnx_clp.report.document import (
+    EvaluationReport,
+    FileFacts,
+    Judgement,
+    LayerReport,
+    LayerStatus,
+    Report,
+    Verdict,
+)
+from onnx_clp.report.wording import headline, next_step, one_line, percent, plural, size
+
+Span = tuple[str, str]
+Line = list[Span]
+
+MOST_CHANNELS = 8
+MOST_NORMALISATIONS = 4
+MOST_ROWS = 12
+_ANSI = {"bold": "1", "dim": "2", "red": "31", "yellow": "33", "cyan": "36"}
+_NUMBERS = 6 + 3 * 9 + 7
+_LABEL = 12
+
+
+@dataclass(frozen=True, slots=True)
+class _Style:
+    width: int
+    verbose: bool
+
+    @property
+    def name(self) -> int:
+        """Columns left for a layer's name."""
+        return self.width - _NUMBERS - 9
+
+
+def render(report: Report, *, width: int = 80, verbose: bool = False, color: bool = False) -> str:
+    """The whole text, ending in a newline; `verbose` lists every channel, layer and affine.
+
+    No line is longer than `width` (at least 80) columns, except a last line that quotes a command.
+    """
+    style = _Style(max(width, 80), verbose)
+    lines = [*_heading(report, style), *_layers(report, style), *_summary(report, style)]
+    return "".join(_text(line, color) + "\n" for line in lines)
+
+
+def _text(line: Line, color: bool) -> str:
+    if not color:
+        return "".join(text for _, text in line).rstrip()
+    return "".join(f"\x1b[{_ANSI[style]}m{text}\x1b[0m" if style else text for style, text in line)
+
+
+def _heading(report: Report, style: _Style) -> Iterator[Line]:
+    model = report.model
+    if report.input is not None:
+        facts = f"  {size(report.input.bytes)}, sha256 {report.input.sha256[:12]}"
+        yield [("bold", shown(report.input.path, style.width - len(facts))), ("dim", facts)]
+    opsets = ", ".join(f"{domain or 'ai.onnx'} {version}" for domain, version in model.opsets.items())
+    made = f"made by {shown(model.producer, 30)}, " if model.producer else ""
+    text = f"{made}IR {model.ir_version}, opset {shown(opsets, 40)}, {model.parameters:,} parameters"
+    yield [("dim", shown(text, style.width))]
+    yield []
+
+
+def _layers(report: Report, style: _Style) -> Iterator[Line]:
+    if not report.layers:
+        yield [("", "This model has no Conv, ConvTranspose, Gemm or MatMul with constant weights.")]
+    else:
+        numbers = " ".join(f"{title:>8}" for title in ("mean", "std", "limit"))
+        yield [("bold", f"{'layer':<{style.name}}{'chans':>6}  {'folded':<7}{numbers} {'pruned':>7}")]
+    for layer in report.layers:
+        yield from _layer(layer, style)
+    yield []
+
+
+def _layer(layer: LayerReport, style: _Style) -> Iterator[Line]:
+    name = shown(layer.name, style.name - 1)
+    folded = "yes" if layer.folded else "no" if layer.not_folded else "-"
+    start = f"{name:<{style.name}}{layer.channels:>6}  {folded:<7}"
+    if layer.status is not LayerStatus.JUDGED or not layer.judgements:
+        yield [("", start), ("yellow", f" {layer.status.value}")]
+    else:
+        yield from _judged(start, layer, style)
+    if layer.not_folded:
+        yield from _wrapped(f"not folded: {layer.not_folded}", style)
+    if layer.reason and style.verbose:
+        yield from _wrapped(layer.reason, style)
+
+
+def _judged(start: str, layer: LayerReport, style: _Style) -> Iterator[Line]:
+    judgements = sorted(layer.judgements, key=lambda j: not j.pruned)
+    if not style.verbose:
+        judgements = judgements[:MOST_NORMALISATIONS]
+    for place, judgement in enumerate(judgements):
+        if place:
+            via = shown(f"  via {judgement.normalisation}", style.name - 1)
+            start = f"{via:<{style.name}}{'':>6}  {'':<7}"
+        yield [("", start + _statistics(judgement)), ("red" if judgement.pruned else "", _count(judgement))]
+        yield from _channels(judgement, style)
+    left = len(layer.judgements) - len(judgements)
+    if left:
+        yield [("dim", f"    ... and {plural(left, 'more normalisation')} (-v lists them)")]
+
+
+def _statistics(judgement: Judgement) -> str:
+    return " ".join(f"{number(x):>8}" for x in (judgement.mean, judgement.std, judgement.threshold))
+
+
+def _count(judgement: Judgement) -> str:
+    return f" {len(judgement.pruned):>7}"
+
+
+def _channels(judgement: Judgement, style: _Style) -> Iterator[Line]:
+    pruned = sorted(judgement.pruned, key=lambda channel: channel.rank)
+    listed = pruned if style.verbose else pruned[:MOST_CHANNELS]
+    for channel in listed:
+        yield [
+            ("red", f"    channel {channel.channel:<6}"),
+            ("", f" score {number(channel.score):<9} z {channel.z:<7.2f}"),
+            ("dim", f" upper bound {number(channel.upper_bound)}"),
+        ]
+    if len(listed) < len(pruned):
+        yield [("dim", f"    ... and {len(pruned) - len(listed):,} more (-v lists them)")]
+
+
+def _summary(report: Report, style: _Style) -> Iterator[Line]:
+    hue = "" if report.summary.verdict is Verdict.NOTHING_STOOD_OUT else "yellow"
+    hue = "red" if report.summary.verdict is Verdict.STOOD_OUT else hue
+    for part in _parts(headline(report), style.width):
+        yield [(hue or "bold", part)]
+    yield from _row("channels", _counts(report), style)
+    yield from _row("folded", _folded(report), style)
+    yield from _validation(report, style)
+    if report.evaluation is not None:
+        yield from _evaluation(report.evaluation, style)
+    yield from _files(report.input, report.output, style)
+    yield from _row("time", _cost(report), style)
+    yield from _left_and_found(report, style)
+    yield []
+    yield [("bold", "next: "), ("", next_step(report))]
+
+
+def _counts(report: Report) -> str:
+    summary = report.summary
+    return (
+        f"{summary.channels_pruned:,} pruned / {summary.channels_judged:,} judged / "
+        f"{summary.channels_too_small:,} too small to judge / {summary.channels_not_judged:,} not judged"
+    )
+
+
+def _folded(report: Report) -> str:
+    nodes = f"nodes {report.model.nodes_before:,} > {report.model.nodes_after:,}"
+    return (
+        f"{plural(report.summary.affines_folded, 'normalisation')} folded, "
+        f"{report.summary.affines_left:,} left in place; {nodes}"
+    )
+
+
+def _validation(report: Report, style: _Style) -> Iterator[Line]:
+    proof = report.validation
+    where = f" on {proof.provider_used} (asked for: {proof.provider_asked})" if proof.provider_used else ""
+    yield from _row("validation", proof.outcome + where, style)
+    if proof.note:
+        yield from _row("", proof.note, style)
+    if proof.fold_error is not None:
+        allowed = "" if proof.tolerance is None else f" (allowed: {number(proof.tolerance)})"
+        yield from _row("fold error", number(proof.fold_error) + allowed, style)
+    if proof.discrete_agreement is not None:
+        yield from _row("", f"{percent(proof.discrete_agreement)} of discrete outputs equal", style)
+    for place, drift in enumerate(proof.drift):
+        top1 = "" if drift.top1_agreement is None else f"top-1 agreement {percent(drift.top1_agreement)}, "
+        text = f"{top1}relative l2 {number(drift.relative_l2)}, max abs {number(drift.max_abs)}"
+        yield from _row("" if place else "drift", f"{shown(drift.output, 24)}: {text}", style)
+
+
+def _evaluation(evaluation: EvaluationReport, style: _Style) -> Iterator[Line]:
+    images = f"{evaluation.clean_images:,} clean and {evaluation.triggered_images:,} triggered images"
+    yield from _row("evaluation", f"{shown(evaluation.data, 30)}, {images}", style)
+    for name in ("acc", "asr", "ra"):
+        before, after = getattr(evaluation.before, name), getattr(evaluation.after, name)
+        yield from _row("", f"{name.upper():<4}{percent(before):>8} > {percent(after):>8}", style)
+
+
+def _files(before: FileFacts | None, after: FileFacts | None, style: _Style) -> Iterator[Line]:
+    if after is None:
+        yield from _row("output", "no model was written", style)
+        return
+    change = f"{size(before.bytes)} > {size(after.bytes)}" if before is not None else size(after.bytes)
+    facts = f", {change}, sha256 {after.sha256[:12]}"
+    room = max(style.width - _LABEL - 6 - len(facts), 20)
+    yield from _row("output", shown(after.path, room) + facts, style)
+
+
+def _cost(report: Report) -> str:
+    stages = ", ".join(f"{shown(stage, 16)} {seconds:.1f}" for stage, seconds in report.seconds.items())
+    memory = "" if report.peak_memory is None else f"; peak memory {size(report.peak_memory)}"
+    return f"{sum(report.seconds.values()):.1f} s" + (f" ({stages})" if stages else "") + memory
+
+
+def _left_and_found(report: Report, style: _Style) -> Iterator[Line]:
+    most = None if style.verbose else MOST_ROWS
+    for place, left in enumerate(report.affines_left[:most]):
+        text = f"{shown(left.name, 30)} ({shown(left.op, 20)}): {left.sentence}"
+        yield from _row("" if place else "left alone", text, style)
+    yield from _more(len(report.affines_left), most)
+    for place, finding in enumerate(report.findings[:most]):
+        where = f" at {shown(finding.where, 30)}" if finding.where else ""
+        text = f"{shown(finding.kind, 40)}{where}: {finding.sentence}"
+        yield from _row("" if place else "findings", text, style, "yellow")
+    yield from _more(len(report.findings), most)
+
+
+def _more(count: int, most: int | None) -> Iterator[Line]:
+    if most is not None and count > most:
+        yield [("dim", f"{'':>{_LABEL + 2}}... and {count - most:,} more (-v lists them)")]
+
+
+def _row(label: str, text: str, style: _Style, hue: str = "") -> Iterator[Line]:
+    room = style.width - _LABEL - 2
+    for place, part in enumerate(_parts(text, room) or [""]):
+        yield [("dim", f"  {'' if place else label:<{_LABEL}}"), (hue, part)]
+
+
+def _wrapped(text: str, style: _Style) -> Iterator[Line]:
+    for part in _parts(text, style.width - 4):
+        yield [("dim", f"    {part}")]
+
+
+def _parts(text: str, room: int) -> list[str]:
+    parts = textwrap.wrap(one_line(text), room - 3)
+    # Wrapping may bring a continuous-integration command to the front of a line.
+    return [rf"\x3a{part[1:]}" if part.startswith("::") else part for part in parts]
+
+
+def number(value: float | None) -> str:
+    """Four significant digits, at most nine characters; "-" for None."""
+    return "-" if value is None else f"{value:#.4g}".removesuffix(".")

@@ -1,0 +1,122 @@
+"""What a report comes to, in words every view shares. No word here calls a model clean or safe."""
+
+from __future__ import annotations
+
+import math
+import shlex
+
+from onnx_clp.names import shown
+from onnx_clp.report.document import EvaluationReport, LayerStatus, Report, Verdict
+
+LARGE_DROP = 0.02
+"""An accuracy lost to pruning that is worth a second thought (a share)."""
+
+HIGH_ASR = 0.20
+"""An attack success rate that still counts as a working backdoor (a share)."""
+
+
+SENTENCE_LIMIT = 400
+
+
+def one_line(text: str, limit: int = SENTENCE_LIMIT) -> str:
+    """A sentence on one printable line of at most `limit` characters.
+
+    Unlike `shown` it leaves backslashes alone, so that the escapes of a name quoted in it stay as they are.
+    """
+    line = "\\".join(shown(part, 12 * limit) for part in text[: limit + 1].split("\\"))
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def headline(report: Report) -> str:
+    """One sentence: what stood out, of how much."""
+    summary = report.summary
+    if summary.verdict is Verdict.COULD_NOT_JUDGE:
+        if not summary.layers:
+            return "could not judge: the model has no linear layer with constant weights"
+        return (
+            f"could not judge: no channel of the model's linear layers ({summary.layers:,}) could be scored"
+        )
+    among = f"{plural(summary.channels_judged, 'channel')} in {plural(summary.layers_judged, 'judged layer')}"
+    if summary.verdict is Verdict.NOTHING_STOOD_OUT:
+        return f"nothing stood out among {among}; a backdoor that leaves no outlier is not excluded"
+    hit = sum(bool(layer.pruned) for layer in report.layers)
+    return (
+        f"stood out: {summary.channels_pruned:,} of {plural(summary.channels_judged, 'channel')}, "
+        f"in {hit:,} of {plural(summary.layers_judged, 'judged layer')}{_done(report)}"
+    )
+
+
+def _done(report: Report) -> str:
+    if report.options.get("prune") is False:
+        return "; left as they are (--no-prune)"
+    return "; switched off" if report.output is not None else "; no model was written"
+
+
+def next_step(report: Report) -> str:
+    """What the user should do now, in one line."""
+    verdict = report.summary.verdict
+    if verdict is Verdict.COULD_NOT_JUDGE:
+        return _when_not_judged(report)
+    if verdict is Verdict.NOTHING_STOOD_OUT:
+        return _when_nothing_stood_out(report)
+    if report.options.get("prune") is False:
+        return "run again without --no-prune to switch these channels off"
+    if report.output is None:
+        source = "IN.onnx" if report.input is None else shown(shlex.quote(report.input.path), 200)
+        return f"write the repaired model: onnx-clp {source} OUT.onnx"
+    output = shown(shlex.quote(report.output.path), 200)
+    if report.validation.outcome == "not asked for":
+        return f"run again without --no-validate before you use {output}"
+    if report.evaluation is None:
+        return f"test {output} on your own data before you use it: --eval DATA.npz measures ACC and ASR"
+    return _after_evaluation(report.evaluation, output)
+
+
+def _when_not_judged(report: Report) -> str:
+    small = [layer.channels for layer in report.layers if layer.status is LayerStatus.TOO_SMALL]
+    if small:
+        n = max(small)
+        reach = (n - 1) / math.sqrt(n) if n > 1 else 0.0
+        return f"one outlier among {n} channels reaches at most {reach:.2f} std: choose -u below that"
+    if not report.layers:
+        return "nothing to do: this model holds no layer of a kind that is judged"
+    return "see with -v why each layer was left alone; --include PATTERN or --layers all overrule it"
+
+
+def _when_nothing_stood_out(report: Report) -> str:
+    lower = f"try a lower -u than {report.options.get('u', 3):g}"
+    if report.evaluation is None:
+        return f"{lower}, or measure with --eval DATA.npz: silence is no proof"
+    asr = report.evaluation.after.asr
+    if asr is not None and asr >= HIGH_ASR:
+        return f"the trigger works ({percent(asr)} ASR) without an outlier: {lower}, or retrain the model"
+    return f"{lower} if you still doubt the model: silence is no proof"
+
+
+def _after_evaluation(evaluation: EvaluationReport, output: str) -> str:
+    before, after = evaluation.before, evaluation.after
+    if after.asr is not None and after.asr >= HIGH_ASR:
+        return f"the trigger still works ({percent(after.asr)} ASR): try a lower -u, or retrain the model"
+    if before.acc is not None and after.acc is not None and before.acc - after.acc > LARGE_DROP:
+        return f"accuracy fell to {percent(after.acc)}: try a higher -u, or fine-tune {output}"
+    return f"test {output} on data of your own before you use it"
+
+
+def percent(share: float | None) -> str:
+    """A share in 0..1 as "91.2 %"; "-" for None or NaN."""
+    return "-" if share is None or math.isnan(share) else f"{100 * share:.1f} %"
+
+
+def plural(count: int, noun: str) -> str:
+    """ "1 layer", "1,216 layers"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def size(count: int) -> str:
+    """Bytes with a decimal unit: "512 B", "2.8 MB"."""
+    value, unit = float(count), "B"
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if value < 1000 or unit == "TB":
+            break
+        value /= 1000
+    return f"{value:,.0f} {unit}" if unit == "B" else f"{value:,.1f} {unit}"

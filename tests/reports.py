@@ -1,0 +1,181 @@
+"""Reports to render in tests: consistent in themselves, made without a model."""
+
+from __future__ import annotations
+
+import math
+import random
+import statistics
+from dataclasses import replace
+from typing import Any
+
+from onnx_clp.report.document import (
+    AffineLeft,
+    Drift,
+    EvaluationReport,
+    FileFacts,
+    Finding,
+    Judgement,
+    LayerReport,
+    LayerStatus,
+    ModelFacts,
+    PrunedChannel,
+    Rates,
+    Report,
+    Summary,
+    ValidationReport,
+    Verdict,
+)
+
+HOSTILE = (
+    "\x1b[31mred\x1b[0m\x1b]0;title\x07",
+    "[bold red]markup[/] [link=http://x]y[/link]",
+    "<script>alert(1)</script><img src=x onerror=alert(2)>",
+    "\u202egnp.exe\u202c\u2066x\u2069",
+    "::error file=a::pwned\n::set-output name=x::y",
+    "line\r\nbreak\ttab\x00nul\x9b31m",
+    "x" * 10_000_000,
+    "\ud800lone",
+    "{{ 7*7 }}{% raw %}{0}[a](http://x)",
+    "' onmouseover='x\" y=\"`$(id)`",
+)
+
+
+def judgement(
+    scores: tuple[float, ...], u: float = 3.0, normalisation: str | None = "bn", kernel: int = 9
+) -> Judgement:
+    """What the paper's rule makes of `scores`."""
+    mean, std = statistics.fmean(scores), statistics.stdev(scores)
+    order = sorted(range(len(scores)), key=lambda c: -scores[c])
+    bounds = tuple(s * math.sqrt(kernel) for s in scores)
+    pruned = tuple(
+        PrunedChannel(c, scores[c], bounds[c], (scores[c] - mean) / std, rank)
+        for rank, c in enumerate(order, start=1)
+        if scores[c] > mean + u * std
+    )
+    return Judgement(normalisation, len(scores), mean, std, mean + u * std, scores, bounds, pruned)
+
+
+def layer(name: str = "/conv1/Conv", channels: int = 64, outliers: int = 0, **changes: Any) -> LayerReport:  # noqa: ANN401
+    """A judged convolution with `outliers` channels far above the rest."""
+    source = random.Random(f"{name[:99]!r}/{channels}")
+    scores = [source.gauss(1.0, 0.1) for _ in range(channels)]
+    scores = [min(score, 1.2) for score in scores]
+    for place in range(outliers):
+        scores[(7 * place + 3) % channels] = 3.0 + 0.1 * place
+    made = LayerReport(
+        name=name,
+        place="",
+        op="Conv",
+        weight_shape=(channels, 16, 3, 3),
+        channels=channels,
+        status=LayerStatus.JUDGED,
+        reason="",
+        folded=("bn",),
+        not_folded="",
+        judgements=(judgement(tuple(scores)),),
+    )
+    return replace(made, **changes)
+
+
+def unjudged(name: str, status: LayerStatus, channels: int = 8, **changes: Any) -> LayerReport:  # noqa: ANN401
+    """A layer nobody scored."""
+    return replace(
+        layer(name, max(channels, 2)),
+        **{"channels": channels, "status": status, "judgements": (), "folded": (), **changes},
+    )
+
+
+def summary(layers: tuple[LayerReport, ...]) -> Summary:
+    """The counts that go with `layers`."""
+    judged = [x for x in layers if x.status is LayerStatus.JUDGED]
+    small = [x for x in layers if x.status is LayerStatus.TOO_SMALL]
+    pruned = sum(len(x.pruned) for x in layers)
+    in_judged, in_small = sum(x.channels for x in judged), sum(x.channels for x in small)
+    verdict = Verdict.NOTHING_STOOD_OUT if judged else Verdict.COULD_NOT_JUDGE
+    return Summary(
+        verdict=Verdict.STOOD_OUT if pruned else verdict,
+        layers=len(layers),
+        layers_judged=len(judged),
+        channels_pruned=pruned,
+        channels_judged=in_judged,
+        channels_too_small=in_small,
+        channels_not_judged=sum(x.channels for x in layers) - in_judged - in_small,
+        affines_folded=sum(len(x.folded) for x in layers),
+        affines_left=1,
+    )
+
+
+LAYERS = (
+    layer("/conv1/Conv", 16, 0),
+    layer("/layer1/layer1.0/conv1/Conv", 16, 1),
+    layer(
+        "/layer2/layer2.0/conv2/Conv", 64, 2, not_folded="the normalisation has another consumer", folded=()
+    ),
+    layer("/layer3/layer3.0/downsample/downsample.0/Conv", 256, 12),
+    unjudged("/se/Conv", LayerStatus.TOO_SMALL, reason="8 channels: one outlier reaches at most 2.47 std"),
+    unjudged("/gate/Conv", LayerStatus.GATE, 32, reason="its output only scales other channels"),
+    unjudged("/fc/Gemm", LayerStatus.NOT_CONVOLUTION, 10, op="Gemm", weight_shape=(10, 128)),
+)
+
+
+def evaluation() -> EvaluationReport:
+    """A backdoor that pruning broke."""
+    before, after = Rates(0.916, 1.0, 0.0), Rates(0.912, 0.062, 0.851)
+    return EvaluationReport("test.npz", 2000, 1800, before, after)
+
+
+def report(layers: tuple[LayerReport, ...] = LAYERS, **changes: Any) -> Report:  # noqa: ANN401
+    """A finished run that wrote out.onnx; `changes` replace fields."""
+    left = AffineLeft(
+        "/bn0/BatchNormalization", "", "BatchNormalization", "no linear layer", "nothing before it"
+    )
+    made = Report(
+        tool="onnx-clp 0.1.0",
+        libraries={"numpy": "2.4.6", "onnx": "1.23.2"},
+        options={"u": 3.0, "bound": "reshaped", "include": [], "shapes": {}},
+        input=FileFacts("in.onnx", "0123456789abcdef" * 4, 2_812_345),
+        output=FileFacts("out.onnx", "fedcba9876543210" * 4, 2_799_001),
+        model=ModelFacts("pytorch 2.13.0", 10, {"": 20}, 701_466, 69, 49),
+        summary=summary(layers),
+        layers=layers,
+        affines_left=(left,),
+        findings=(Finding("data-dependent branch", "/If", "the input decides which branch runs"),),
+        validation=ValidationReport(
+            outcome="validated",
+            provider_asked="auto",
+            provider_used="CPUExecutionProvider",
+            note="",
+            tolerance=1e-5,
+            fold_error=1.234567e-6,
+            discrete_agreement=None,
+            drift=(Drift("logits", 0.984, 0.0213, 0.3412),),
+        ),
+        evaluation=None,
+        seconds={"read": 0.11, "fold": 0.42, "validate": 2.31},
+        peak_memory=213_000_000,
+    )
+    return replace(made, **changes)
+
+
+def hostile() -> Report:
+    """Every text field that a model file can fill holds something nasty."""
+    layers = tuple(layer(name, 64, 1 + place % 3, not_folded=name) for place, name in enumerate(HOSTILE))
+    layers += tuple(unjudged(name, LayerStatus.UNJUDGEABLE, reason=name) for name in HOSTILE)
+    drift = tuple(Drift(name, None, 0.0, math.nan) for name in HOSTILE)
+    return report(
+        layers,
+        input=FileFacts(HOSTILE[0] + ".onnx", "0" * 64, 1),
+        output=FileFacts(HOSTILE[2] + ".onnx", "0" * 64, 1),
+        model=ModelFacts(HOSTILE[0], 10, {HOSTILE[2]: 3, HOSTILE[1]: 1}, 1, 1, 1),
+        affines_left=tuple(AffineLeft(n, n, n, "reason", n) for n in HOSTILE),
+        findings=tuple(Finding("kind", n, n) for n in HOSTILE),
+        validation=replace(report().validation, note=HOSTILE[4], drift=drift),
+    )
+
+
+def many_layers(count: int = 200, channels: int = 512) -> Report:
+    """A large network: one layer in ten has outliers."""
+    layers = tuple(
+        layer(f"/features/block{i:03}/conv/Conv", channels, 3 if i % 10 == 4 else 0) for i in range(count)
+    )
+    return report(layers, evaluation=evaluation())

@@ -1,0 +1,132 @@
+"""SARIF: one result per pruned channel, tellable apart, of bounded size."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from onnx_clp.report import sarif
+from onnx_clp.report.document import FileFacts, PrunedChannel, Report
+from tests import reports
+
+
+def run_of(report: Report) -> dict[str, Any]:
+    log = json.loads(sarif.render(report))
+    assert log["version"] == "2.1.0"
+    (run,) = log["runs"]
+    assert isinstance(run, dict)
+    return run
+
+
+def ids(run: dict[str, Any], key: str = "primaryLocationLineHash") -> list[str]:
+    return [result["partialFingerprints"][key] for result in run["results"]]
+
+
+def test_there_is_one_result_per_pruned_channel_the_highest_z_first() -> None:
+    report = reports.report()
+    run = run_of(report)
+    assert len(run["results"]) == report.summary.channels_pruned == 15
+    zs = [result["properties"]["z"] for result in run["results"]]
+    assert zs == sorted(zs, reverse=True)
+    assert all(result["ruleId"] == sarif.RULE and result["ruleIndex"] == 0 for result in run["results"])
+    assert run["properties"] == {"verdict": "stood out", "resultsLeftOut": 0}
+
+
+def test_nothing_pruned_is_an_empty_list_which_says_that_it_was_looked_at() -> None:
+    run = run_of(reports.report((reports.layer(outliers=0),)))
+    assert run["results"] == []
+    assert run["properties"]["verdict"] == "nothing stood out"
+
+
+def test_a_channel_that_stands_out_twice_is_one_result_with_its_highest_z() -> None:
+    low = reports.judgement((1.0, 1.1) * 20 + (2.0,), normalisation="a")
+    high = reports.judgement((1.0, 1.1) * 20 + (9.0,), normalisation="b")
+    for pair in ((low, high), (high, low)):
+        (result,) = run_of(reports.report((reports.layer(channels=41, judgements=pair),)))["results"]
+        assert result["properties"]["score"] == 9.0
+
+
+def test_fingerprints_tell_channels_apart_and_survive_new_scores() -> None:
+    before = run_of(reports.report((reports.layer("a", 64, 3), reports.layer("b", 64, 3))))
+    assert len(set(ids(before))) == 6
+    (judgement,) = reports.layer("a", 64, 3).judgements
+    louder = reports.judgement(tuple(score * 1.5 for score in judgement.scores))
+    after = run_of(reports.report((reports.layer("a", 64, judgements=(louder,)),)))
+    assert set(ids(after)) < set(ids(before))
+    moved = run_of(reports.report((reports.layer("a", 64, 3, place="If_3/then"),)))
+    assert set(ids(moved)).isdisjoint(ids(before))
+
+
+@pytest.mark.parametrize(
+    ("path", "uri"),
+    [
+        ("in.onnx", "in.onnx"),
+        ("./models/a b.onnx", "models/a%20b.onnx"),
+        ("/srv/größe.onnx", "file:///srv/gr%C3%B6%C3%9Fe.onnx"),
+        ("http://x/y.onnx", "http%3A/x/y.onnx"),
+        ("a\x1b\n%.onnx", "a%1B%0A%25.onnx"),
+    ],
+)
+def test_the_location_is_the_model_as_a_uri(path: str, uri: str) -> None:
+    run = run_of(reports.report(input=FileFacts(path, "0" * 64, 1)))
+    locations = [result["locations"][0]["physicalLocation"] for result in run["results"]]
+    assert locations == [{"artifactLocation": {"uri": uri}, "region": {"startLine": 1}}] * 15
+
+
+def test_the_rule_carries_what_code_scanning_shows() -> None:
+    driver = run_of(reports.report())["tool"]["driver"]
+    assert (driver["name"], driver["semanticVersion"]) == ("onnx-clp", "0.1.0")
+    (rule,) = driver["rules"]
+    assert rule["id"] == sarif.RULE
+    assert 0 <= float(rule["properties"]["security-severity"]) <= 10
+    assert "security" in rule["properties"]["tags"]
+    assert rule["help"]["text"]
+    assert rule["shortDescription"]["text"]
+
+
+def test_findings_and_the_verdict_are_notifications_not_results() -> None:
+    (invocation,) = run_of(reports.report())["invocations"]
+    texts = [note["message"]["text"] for note in invocation["toolExecutionNotifications"]]
+    assert texts[0].startswith("stood out: 15 of 352")
+    assert texts[1:] == ["data-dependent branch at /If: the input decides which branch runs"]
+
+
+def test_hostile_names_stay_text() -> None:
+    text = sarif.render(reports.hostile())
+    assert text.isascii()
+    assert len(text) < 100_000
+    messages = [result["message"]["text"] for result in run_of(reports.hostile())["results"]]
+    assert all(message.isprintable() for message in messages)
+    assert any("{{{{ 7*7 }}}}" in message and "[a] (http" in message for message in messages)
+
+
+@pytest.mark.parametrize("name", ["x", "\u5377" * 100])
+def test_the_file_stays_below_ten_megabytes_and_says_what_it_left_out(name: str) -> None:
+    layer = reports.layer(name, 64, 1)
+    (judgement,) = layer.judgements
+    (channel,) = judgement.pruned
+    many = tuple(PrunedChannel(c, 3.0, 9.0, 5.0 + 1 / (c + 1), c + 1) for c in range(40_000))
+    assert replace(channel, channel=0, z=6.0, rank=1, score=3.0, upper_bound=9.0) == many[0]
+    report = reports.report((replace(layer, judgements=(replace(judgement, pruned=many),)),))
+    text = sarif.render(report)
+    assert len(text.encode()) < 10_000_000
+    run = run_of(report)
+    assert 5_000 < len(run["results"]) <= sarif.MOST_RESULTS
+    left = 40_000 - len(run["results"])
+    assert run["properties"]["resultsLeftOut"] == left
+    note = run["invocations"][0]["toolExecutionNotifications"][1]["message"]["text"]
+    assert note == f"{left:,} more channels stood out; this file is full"
+    assert [result["properties"]["rank"] for result in run["results"]] == list(range(1, 40_001 - left))
+
+
+def test_scores_json_cannot_say_are_null() -> None:
+    layer = reports.layer(channels=64, outliers=1)
+    (judgement,) = layer.judgements
+    odd = PrunedChannel(3, math.inf, math.nan, math.inf, 1)
+    report = reports.report((replace(layer, judgements=(replace(judgement, pruned=(odd,)),)),))
+    (result,) = run_of(report)["results"]
+    assert (result["properties"]["score"], result["properties"]["upperBound"]) == (None, None)

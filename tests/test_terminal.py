@@ -1,0 +1,217 @@
+"""The terminal view: what it says, how wide it is, and what it makes of hostile names."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from onnx_clp.report import terminal, wording
+from onnx_clp.report.document import LayerStatus, Rates, Report
+from onnx_clp.report.terminal import number, render
+from tests import reports
+
+ANSI = re.compile(r"\x1b\[\d+m")
+
+
+def lines_of(report: Report, *, verbose: bool = False) -> list[str]:
+    return render(report, verbose=verbose).splitlines()
+
+
+def line_with(text: str, report: Report) -> str:
+    (line,) = [line for line in lines_of(report) if text in line]
+    return line
+
+
+def test_a_judged_layer_is_a_row_of_numbers_and_its_pruned_channels_follow() -> None:
+    layer = reports.layer("/layer1/conv", 16, 1)
+    (judgement,) = layer.judgements
+    lines = lines_of(reports.report((layer,)))
+    at = next(place for place, line in enumerate(lines) if line.startswith("/layer1/conv "))
+    figures = [number(x) for x in (judgement.mean, judgement.std, judgement.threshold)]
+    assert lines[at].split() == ["/layer1/conv", "16", "yes", *figures, "1"]
+    (channel,) = judgement.pruned
+    words = f"channel 3 score 3.000 z {channel.z:.2f} upper bound 9.000"
+    assert lines[at + 1].split() == words.split()
+
+
+def test_pruned_channels_come_highest_first_and_are_cut_off_unless_verbose() -> None:
+    report = reports.report((reports.layer("many", 512, 12),))
+    scores = [float(line.split()[3]) for line in lines_of(report) if line.startswith("    channel ")]
+    assert len(scores) == terminal.MOST_CHANNELS
+    assert scores == sorted(scores, reverse=True)
+    assert "    ... and 4 more (-v lists them)" in lines_of(report)
+    everything = lines_of(report, verbose=True)
+    assert sum(line.startswith("    channel ") for line in everything) == 12
+    assert not any("more (-v" in line for line in everything)
+
+
+@pytest.mark.parametrize("status", [s for s in LayerStatus if s is not LayerStatus.JUDGED])
+def test_a_layer_that_was_not_judged_says_so_in_its_row_and_why_with_v(status: LayerStatus) -> None:
+    report = reports.report((reports.unjudged("/gate/conv", status, reason="only scales others"),))
+    assert line_with("/gate/conv ", report).endswith(status.value)
+    assert "only scales others" not in render(report)
+    assert "    only scales others" in lines_of(report, verbose=True)
+
+
+def test_a_fold_that_was_refused_gives_its_reason() -> None:
+    layer = reports.layer("/c", folded=(), not_folded="the normalisation has another consumer")
+    lines = lines_of(reports.report((layer,)))
+    assert "    not folded: the normalisation has another consumer" in lines
+    assert line_with("/c ", reports.report((layer,))).split()[2] == "no"
+    neither = reports.report((reports.layer("/c", folded=()),))
+    assert line_with("/c ", neither).split()[2] == "-"
+
+
+def test_several_normalisations_get_a_row_each_the_pruning_ones_first() -> None:
+    calm = tuple(reports.judgement((1.0, 1.1) * 20, normalisation=f"bn{i}") for i in range(6))
+    loud = reports.judgement((1.0, 1.1) * 20 + (9.0,), normalisation="bn-loud")
+    report = reports.report((reports.layer("/c", 40, judgements=(*calm, loud)),))
+    text = render(report)
+    assert line_with("/c ", report).split()[-1] == "1"
+    assert "  via bn2 " in text
+    assert "  via bn3 " not in text
+    assert "... and 3 more normalisations (-v lists them)" in text
+    assert "  via bn5 " in render(report, verbose=True)
+
+
+def test_the_summary_has_every_figure_asked_for() -> None:
+    text = render(reports.report(evaluation=reports.evaluation()))
+    for part in (
+        "stood out: 15 of 352 channels, in 3 of 4 judged layers; switched off",
+        "15 pruned / 352 judged / 8 too small to judge / 42 not judged",
+        "3 normalisations folded, 1 left in place; nodes 69 > 49",
+        "validated on CPUExecutionProvider (asked for: auto)",
+        "fold error  1.235e-06 (allowed: 1.000e-05)",
+        "top-1 agreement 98.4 %, relative l2 0.02130",
+        "ACC   91.6 % >   91.2 %",
+        "ASR  100.0 % >    6.2 %",
+        "RA     0.0 % >   85.1 %",
+        "out.onnx, 2.8 MB > 2.8 MB",
+        "2.8 s (read 0.1, fold 0.4, validate 2.3); peak memory 213.0 MB",
+        "/bn0/BatchNormalization (BatchNormalization): nothing before it",
+        "data-dependent branch at /If: the input decides which branch",
+    ):
+        assert part in text
+
+
+def test_a_rate_that_was_not_measurable_is_a_dash() -> None:
+    evaluation = replace(reports.evaluation(), after=Rates(0.5, None, float("nan")))
+    text = render(reports.report(evaluation=evaluation))
+    assert re.search(r"ASR +100\.0 % > +-\n", text)
+    assert re.search(r"RA +0\.0 % > +-\n", text)
+
+
+LOUD = (reports.layer(outliers=1),)
+QUIET = (reports.layer(outliers=0),)
+SMALL = (reports.unjudged("/c", LayerStatus.TOO_SMALL, 8), reports.unjudged("/d", LayerStatus.TOO_SMALL, 4))
+STILL_BAD = replace(reports.evaluation(), after=Rates(0.91, 0.8, 0.1))
+COSTLY = replace(reports.evaluation(), after=Rates(0.6, 0.05, 0.5))
+UNPROVEN = replace(reports.report().validation, outcome="not asked for")
+
+
+@pytest.mark.parametrize(
+    ("report", "advice"),
+    [
+        (reports.report(LOUD, output=None), "write the repaired model: onnx-clp in.onnx OUT.onnx"),
+        (reports.report(LOUD, options={"prune": False}), "without --no-prune"),
+        (reports.report(LOUD), "--eval DATA.npz measures ACC and ASR"),
+        (reports.report(LOUD, validation=UNPROVEN), "without --no-validate before you use out.onnx"),
+        (reports.report(LOUD, evaluation=reports.evaluation()), "on data of your own"),
+        (reports.report(LOUD, evaluation=STILL_BAD), "the trigger still works (80.0 % ASR)"),
+        (reports.report(LOUD, evaluation=COSTLY), "accuracy fell to 60.0 %: try a higher -u"),
+        (reports.report(QUIET), "try a lower -u than 3, or measure"),
+        (reports.report(QUIET, evaluation=STILL_BAD), "the trigger works (80.0 % ASR) without an outlier"),
+        (reports.report(QUIET, evaluation=reports.evaluation()), "silence is no proof"),
+        (reports.report(SMALL), "one outlier among 8 channels reaches at most 2.47 std"),
+        (reports.report(()), "no layer of a kind that is judged"),
+        (reports.report((reports.unjudged("/c", LayerStatus.GATE),)), "--include PATTERN"),
+    ],
+)
+def test_the_last_line_says_what_to_do_next(report: Report, advice: str) -> None:
+    last = lines_of(report)[-1]
+    assert last.startswith("next: ")
+    assert advice in last
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        reports.report(LOUD),
+        reports.report(QUIET),
+        reports.report(SMALL),
+        reports.report(()),
+        reports.hostile(),
+    ],
+)
+def test_no_verdict_calls_a_model_clean(report: Report) -> None:
+    words = re.findall(r"[a-z]+", (wording.headline(report) + wording.next_step(report)).lower())
+    assert {"clean", "safe", "harmless", "secure"}.isdisjoint(words)
+    assert wording.headline(report).startswith(report.summary.verdict.value)
+
+
+def test_a_model_without_linear_layers_says_so() -> None:
+    text = render(reports.report(()))
+    assert "This model has no Conv, ConvTranspose, Gemm or MatMul with constant weights." in text
+    assert "could not judge: the model has no linear layer" in text
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
+@pytest.mark.parametrize("verbose", [False, True])
+def test_no_line_but_the_last_is_wider_than_the_terminal(width: int, verbose: bool) -> None:
+    for report in (reports.report(evaluation=reports.evaluation()), reports.hostile()):
+        lines = render(report, width=width, verbose=verbose).splitlines()
+        assert max(map(len, lines[:-1])) <= width
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_hostile_names_cannot_leave_their_place(verbose: bool) -> None:
+    report = reports.hostile()
+    text = render(report, verbose=verbose)
+    assert all(char.isprintable() or char == "\n" for char in text)
+    assert not re.search(r"^\s*::", text, re.MULTILINE)
+    assert "##[" not in text
+    assert "[bold red]" in text
+    ordinary = reports.report(report.layers, findings=report.findings, affines_left=report.affines_left)
+    assert len(render(ordinary)) < 30_000
+
+
+def test_colour_adds_escapes_and_nothing_else() -> None:
+    report = reports.hostile()
+    colored = render(report, color=True)
+    stripped = "\n".join(line.rstrip() for line in ANSI.sub("", colored).split("\n"))
+    assert stripped == render(report)
+    assert ANSI.search(colored)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0.000"),
+        (3.0, "3.000"),
+        (1024.0, "1024"),
+        (1.5e-7, "1.500e-07"),
+        (float("nan"), "nan"),
+        (None, "-"),
+    ],
+)
+def test_numbers_have_four_digits(value: float | None, text: str) -> None:
+    assert number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (2_812_345, "2.8 MB"), (5 * 10**15, "5,000.0 TB")],
+)
+def test_sizes_are_decimal(count: int, text: str) -> None:
+    assert wording.size(count) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("a\\x1b b", "a\\x1b b"), ("a\x1b\nb", "a\\x1b\\nb"), ("x" * 500, "x" * 399 + "…"), ("", "")],
+)
+def test_one_line_escapes_once(text: str, expected: str) -> None:
+    assert wording.one_line(text) == expected
+    assert wording.one_line(expected) == expected
