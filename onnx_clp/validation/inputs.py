@@ -61,7 +61,8 @@ _LARGEST = 1 << 31
 def trial_shapes(specs: Sequence[InputSpec], given: Mapping[str, tuple[int, ...]]) -> Iterator[Shapes]:
     """Shapes for all inputs, the likeliest first, none twice.
 
-    What `given` says is kept, also for other inputs that use the same symbol; batch dimensions are 1.
+    What `given` says is kept, also for other inputs that use the same symbol; batch dimensions are 1. Open
+    dimensions of inputs after the first (states, lengths) are tried at the first one's size and at 1.
 
     Raises:
         UsageError: `given` names no input, or contradicts a size the model fixes.
@@ -69,10 +70,12 @@ def trial_shapes(specs: Sequence[InputSpec], given: Mapping[str, tuple[int, ...]
     _check_given(specs, given)
     known = _known_symbols(specs, given)
     tried: set[tuple[tuple[int, ...], ...]] = set()
-    for rank_filler in _OPEN_RANKS if any(s.shape is None for s in specs) else _OPEN_RANKS[:1]:
-        for size, channels in _sizes(specs):
+    for filler in _OPEN_RANKS if any(s.shape is None for s in specs) else _OPEN_RANKS[:1]:
+        for size, side, channels in _sizes(specs):
+            sizes = [size, *[side] * len(specs)]
             shapes = {
-                s.name: given.get(s.name) or _fill(s, rank_filler, known, size, channels) for s in specs
+                s.name: given[s.name] if s.name in given else _fill(s, filler, known, n, channels)
+                for s, n in zip(specs, sizes, strict=False)
             }
             key = tuple(shapes.values())
             if key not in tried:
@@ -87,11 +90,13 @@ def integer_fillings(specs: Sequence[InputSpec]) -> tuple[Ints, ...]:
     return _INTS if any(s.elem_type in wide for s in specs) else _INTS[:1]
 
 
-def _sizes(specs: Sequence[InputSpec]) -> Iterator[tuple[int, int]]:
+def _sizes(specs: Sequence[InputSpec]) -> Iterator[tuple[int, int, int]]:
+    """(size of the first input's open dimensions, of the other inputs', channels) to try, in order."""
     volumes = any(s.shape is not None and sum(not isinstance(d, int) for d in s.shape[2:]) > 2 for s in specs)
     for channels in _CHANNELS:
         for size in _VOLUME_SIZES if volumes else SIZES:
-            yield size, channels
+            for side in (size, 1)[: len(specs)]:
+                yield size, side, channels
 
 
 def _check_given(specs: Sequence[InputSpec], given: Mapping[str, tuple[int, ...]]) -> None:
