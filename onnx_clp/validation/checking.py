@@ -1,0 +1,49 @@
+"""onnx.checker on what will be written: only errors that the input does not already have count."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from onnx_clp.errors import ValidationFailed
+from onnx_clp.report.document import Finding
+from onnx_clp.validation.wording import one_line
+
+
+def check_written(original: Path, written: Path) -> tuple[Finding, ...]:
+    """Check `written` by path, so that size and external data do not matter.
+
+    Returns:
+        A finding when `original` already fails the check that `written` fails, else nothing.
+
+    Raises:
+        ValidationFailed: `written` fails a check that `original` passes.
+    """
+    if not complaint(written, full=True):
+        return ()
+    findings: list[Finding] = []
+    for full, name in ((False, "check"), (True, "full check")):
+        error = complaint(written, full)
+        if not error or findings:
+            continue
+        before = complaint(original, full)
+        if not before:
+            raise ValidationFailed(
+                f"{one_line(original)}: the rewritten model fails onnx's {name}, which the input "
+                f"passes ({error}); please report this, with the model if you can"
+            )
+        findings.append(Finding("checker", "model", f"the input as it came fails onnx's {name}: {before}"))
+    return tuple(findings)
+
+
+def complaint(path: Path, full: bool) -> str:
+    """What onnx.checker says against the file, on one line; empty when it passes."""
+    from onnx import checker
+
+    try:
+        checker.check_model(os.fspath(path), full_check=full)
+    except MemoryError:
+        raise
+    except Exception as error:
+        return one_line(error) or type(error).__name__
+    return ""

@@ -1,0 +1,211 @@
+"""The parent's side: start a fresh interpreter, cap it, collect its answer, and never leave it behind.
+
+The child is started with exec (a forked child would inherit locks and CUDA state), in a session of its own,
+reads the request from stdin and answers on stdout with one JSON document. Whatever ends it (a signal, a
+time or memory cap, its own exit) becomes `NotValidated` here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import IO
+
+from onnx_clp.config import GIB
+from onnx_clp.errors import NotValidated
+from onnx_clp.validation.request import Outcome, Request, answer_from_json
+from onnx_clp.validation.wording import one_line
+
+_HOME = Path(__file__).resolve().parent
+_BASE_MEMORY = 4 * GIB
+_GPU_HOST_MEMORY = 4 * GIB
+_MODEL_COPIES = 6
+_MAX_ANSWER = 64 << 20
+_MAX_STDERR = 16 << 10
+_POLL_SECONDS = 0.1
+
+# The package's folder goes last: nothing that lies beside it can stand in for a library.
+_BOOTSTRAP = (
+    "import sys; sys.path.append(sys.argv[1]); from onnx_clp.validation.worker import main; "
+    "main(int(sys.argv[2]), int(sys.argv[3]))"
+)
+
+
+def validate(request: Request) -> Outcome:
+    """Prove `request`'s models in a child process.
+
+    Returns:
+        What was proven and measured.
+
+    Raises:
+        ValidationFailed: folding changed the outputs, pruning changed their shape or type or made them
+            non-finite, or the result breaks the ONNX specification where the input does not.
+        NotValidated: time or memory ran out, the child crashed, or nothing here can run the input model.
+        UsageError: the provider, a shape, the output's name or the evaluation file does not fit.
+    """
+    cap = memory_cap(request)
+    process = _start(command(os.getpid(), cap))
+    try:
+        return _converse(process, request, cap)
+    finally:
+        _end(process)
+
+
+def memory_cap(request: Request) -> int:
+    """The child's memory cap in bytes: as asked, else 4 GiB and six times the model."""
+    if request.memory is not None:
+        return request.memory
+    size = request.original.stat().st_size if request.model_bytes is None else request.model_bytes
+    return _BASE_MEMORY + _MODEL_COPIES * size
+
+
+def command(parent: int, cap: int) -> list[str]:
+    """The child's command line: this interpreter, without the current folder on its path."""
+    if not sys.executable:
+        raise NotValidated("the validation needs a Python interpreter to start, and this one has no path")
+    flags = ["-P"] + ["-s"] * sys.flags.no_user_site + ["-E"] * sys.flags.ignore_environment
+    package = str(_HOME.parent.parent)
+    return [sys.executable, *flags, "-c", _BOOTSTRAP, package, str(parent), str(cap)]
+
+
+def environment() -> dict[str, str]:
+    """The child's environment: one hash seed, no thread pools beside ONNX Runtime's, no relative paths."""
+    env = {**os.environ, "PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    env["MALLOC_ARENA_MAX"] = "2"
+    for name in ("PYTHONINSPECT", "PYTHONSTARTUP", "PYTHONWARNINGS"):
+        env.pop(name, None)
+    folders = [str(Path(p).absolute()) for p in env.pop("PYTHONPATH", "").split(os.pathsep) if p]
+    if folders:
+        env["PYTHONPATH"] = os.pathsep.join(folders)
+    return env
+
+
+def _start(arguments: list[str]) -> subprocess.Popen[bytes]:
+    pipe = subprocess.PIPE
+    try:
+        return subprocess.Popen(
+            arguments,
+            stdin=pipe,
+            stdout=pipe,
+            stderr=pipe,
+            cwd=_HOME,
+            env=environment(),
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise NotValidated(f"the validation process could not be started: {one_line(error)}") from error
+
+
+def _converse(process: subprocess.Popen[bytes], request: Request, cap: int) -> Outcome:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    answer, complaints = bytearray(), bytearray()
+    reader = threading.Thread(target=_drain, args=(process.stdout, answer, _MAX_ANSWER), daemon=True)
+    threads = [
+        reader,
+        threading.Thread(target=_drain, args=(process.stderr, complaints, _MAX_STDERR), daemon=True),
+        threading.Thread(target=_feed, args=(process.stdin, request.to_json().encode()), daemon=True),
+    ]
+    for thread in threads:
+        thread.start()
+    _wait(process, reader, request, cap)
+    for thread in threads:
+        thread.join(timeout=5)
+    return _understand(request, process.returncode, bytes(answer), bytes(complaints))
+
+
+def _wait(process: subprocess.Popen[bytes], reader: threading.Thread, request: Request, cap: int) -> None:
+    deadline = time.monotonic() + request.timeout
+    # ONNX Runtime on a GPU keeps gigabytes of libraries and pinned buffers in host memory.
+    resident_cap = cap if request.memory or request.provider == "cpu" else cap + _GPU_HOST_MEMORY
+    while reader.is_alive() or process.poll() is None:
+        if time.monotonic() >= deadline:
+            raise NotValidated(
+                f"{_shown(request)}: not validated because it took longer than {request.timeout:g} s; "
+                "allow more with --timeout, or go without a proof with --no-validate"
+            )
+        if _resident(process.pid) > resident_cap:
+            raise NotValidated(memory_sentence(request, resident_cap))
+        reader.join(_POLL_SECONDS)
+        if not reader.is_alive():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_POLL_SECONDS)
+
+
+def memory_sentence(request: Request, cap: int) -> str:
+    """The one line for a model that needs more memory than it may have."""
+    return (
+        f"{_shown(request)}: not validated because it needs more than {cap / GIB:.2g} GiB of memory; "
+        "allow more with --memory, or go without a proof with --no-validate"
+    )
+
+
+def _understand(request: Request, code: int, answer: bytes, complaints: bytes) -> Outcome:
+    if code == 0:
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            return answer_from_json(answer.decode())
+    raise NotValidated(f"{_shown(request)}: not validated because {_ending(code, complaints)}")
+
+
+def _ending(code: int, complaints: bytes) -> str:
+    if code < 0:
+        return f"ONNX Runtime crashed on this model ({_signal_name(-code)})"
+    lines = [line for line in complaints.decode(errors="replace").splitlines() if line.strip()]
+    said = f": {one_line(lines[-1])}" if lines else ""
+    return f"the validation process ended with exit code {code} and no answer{said}"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        name = signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+    return f"{name}, often the system being out of memory" if name == "SIGKILL" else name
+
+
+def _shown(request: Request) -> str:
+    return one_line(request.original)
+
+
+def _feed(pipe: IO[bytes], data: bytes) -> None:
+    with contextlib.suppress(OSError), pipe:
+        pipe.write(data)
+
+
+def _drain(pipe: IO[bytes], into: bytearray, limit: int) -> None:
+    """Read to the end and keep the last `limit` bytes, so that a child that talks too much never blocks."""
+    with contextlib.suppress(OSError, ValueError):
+        while chunk := os.read(pipe.fileno(), 1 << 16):
+            into += chunk
+            del into[:-limit]
+
+
+def _resident(pid: int) -> int:
+    """Resident bytes of `pid`; 0 where the system does not say (not Linux, or the process is gone)."""
+    try:
+        pages = Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]
+    except (OSError, IndexError):
+        return 0
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kill what still runs, the whole group, reap it and close the pipes."""
+    if process.poll() is None:
+        if os.name == "posix":
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()
+        process.wait()
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe:
+            with contextlib.suppress(OSError):
+                pipe.close()

@@ -1,0 +1,188 @@
+"""The proof itself, run in the child: check, run the models on the same inputs, compare."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from onnx_clp.errors import NotValidated, ValidationFailed
+from onnx_clp.report.document import Drift, EvaluationReport, Finding, Rates, ValidationReport
+from onnx_clp.validation import compare, evaluate
+from onnx_clp.validation.checking import check_written
+from onnx_clp.validation.measuring import (
+    Measured,
+    Terms,
+    measure,
+    measure_original,
+    measure_rewritten,
+    run_twice,
+    settle_terms,
+)
+from onnx_clp.validation.provider import Engine
+from onnx_clp.validation.request import Candidate, Outcome, Request
+from onnx_clp.validation.session import REFERENCE, Array, RunError
+from onnx_clp.validation.wording import one_line
+
+
+def prove(request: Request, engine: Engine, memory: int) -> Outcome:
+    """Prove `request` on `engine`; evaluation data may unpack to half of `memory` bytes.
+
+    Raises:
+        ValidationFailed, NotValidated, UsageError: as `validate` documents.
+        MemoryError: a model does not run in the memory there is.
+    """
+    findings = list(engine.findings)
+    if request.written is not None:
+        findings += check_written(request.original, request.written)
+    terms, original = measure_original(settle_terms(request, engine, memory))
+    error, discrete, folded = None, None, original
+    if request.folded is not None:
+        folded = measure_rewritten(request.folded, terms, original, "folding")
+        error, discrete = _prove_fold(terms, original, folded)
+    drifts: tuple[Drift, ...] = ()
+    final = folded
+    if request.final is not None:
+        final = measure_rewritten(request.final, terms, original, "pruning")
+        drifts = _prove_final(terms, folded, final)
+    return Outcome(
+        validation=_report(terms, original, error, discrete, drifts),
+        evaluation=_evaluation(terms, original, final),
+        findings=(*findings, *_doubts(original)),
+        candidates=tuple(_candidate(path, terms, original, folded) for path in request.candidates),
+    )
+
+
+def _prove_fold(terms: Terms, original: Measured, folded: Measured) -> tuple[float | None, float | None]:
+    """(largest float error, smallest discrete share) of the fold over the outputs that can be judged."""
+    found = compare.agreements(original.draws, folded.draws)
+    free = terms.anatomy.data_dependent
+    wrong = [a for a in found if compare.disagrees(a, terms.tolerance, free)]
+    if wrong and not terms.anatomy.random:
+        run_twice(terms, original)
+    judged = [a for a in found if a.output not in original.unsteady]
+    with terms.about():
+        if not judged and wrong:
+            raise NotValidated(
+                "not validated because the input model itself gives other values each time it runs, so "
+                "a fold cannot be told from chance; go without a proof with --no-validate"
+            )
+        for agreement in judged:
+            if agreement in wrong:
+                raise ValidationFailed(_mismatch(agreement, terms))
+        return _summed(judged or found)
+
+
+def _summed(judged: list[compare.Agreement]) -> tuple[float | None, float | None]:
+    errors = [a.error for a in judged if a.error is not None]
+    shares = [a.equal for a in judged if a.equal is not None]
+    if not errors and shares and min(shares) < compare.DISCRETE_FLOOR:
+        raise ValidationFailed(
+            f"folding changed the outputs: only {min(shares):.1%} of the entries are equal, "
+            f"{compare.DISCRETE_FLOOR:.0%} are needed"
+        )
+    return max(errors, default=None), min(shares, default=None)
+
+
+def _mismatch(agreement: compare.Agreement, terms: Terms) -> str:
+    name = one_line(agreement.output, 60)
+    if agreement.changed or agreement.error is None:
+        return f"folding changed output {name}: {agreement.changed}; please report this"
+    size = "infinite" if math.isinf(agreement.error) else f"{agreement.error:.3g}"
+    return (
+        f"folding changed output {name}: max|Δ|/max|reference| is {size}, at most {terms.tolerance:g} is "
+        f"allowed for {terms.anatomy.precision}; --tolerance allows more"
+    )
+
+
+def _prove_final(terms: Terms, folded: Measured, final: Measured) -> tuple[Drift, ...]:
+    """Drift of every float output; a changed shape or type and new non-finite values are failures."""
+    steady = [name for name in folded.draws[0] if terms.anatomy.data_dependent or name in final.draws[0]]
+    with terms.about():
+        if len(steady) < len(folded.draws[0]):
+            raise ValidationFailed("pruning lost an output; please report this")
+        for before, after in zip(folded.draws, final.draws, strict=True):
+            for name in before.keys() & after.keys():
+                _compare_form(name, before[name], after[name], terms)
+    return _drifts(folded, final)
+
+
+def _compare_form(name: str, before: Array, after: Array, terms: Terms) -> None:
+    changed = compare.change(before, after)
+    free = terms.anatomy.data_dependent and before.dtype == after.dtype and before.ndim == after.ndim
+    if changed and not free:
+        raise ValidationFailed(f"pruning changed output {one_line(name, 60)}: {changed}; please report this")
+    worse = compare.turned_non_finite(before, after)
+    if worse:
+        raise ValidationFailed(
+            f"pruning made {worse} values of output {one_line(name, 60)} NaN or infinite that were finite; "
+            "prune less with a larger -u, or leave layers out with --exclude"
+        )
+
+
+def _drifts(before: Measured, after: Measured) -> tuple[Drift, ...]:
+    names = [name for name, array in before.draws[0].items() if compare.is_float(array.dtype)]
+    common = [name for name in names if all(name in outputs for outputs in (*before.draws, *after.draws))]
+    return tuple(
+        compare.drift(name, [o[name] for o in before.draws], [o[name] for o in after.draws])
+        for name in common
+    )
+
+
+def _doubts(original: Measured) -> Iterator[Finding]:
+    """What weakens the proof: outputs with nothing finite in them, and outputs that chance moves."""
+    for name, array in original.draws[0].items():
+        values = [o[name] for o in original.draws if name in o]
+        if compare.is_float(array.dtype) and array.size and not any(_any_finite(v) for v in values):
+            sentence = "every value is NaN or infinite on the inputs drawn, so its agreement says little"
+            yield Finding("non-finite output", one_line(name, 60), sentence)
+    for name in sorted(original.unsteady):
+        sentence = "the input model gives other values each time it runs, so this output is not compared"
+        yield Finding("nondeterministic", one_line(name, 60), sentence)
+
+
+def _any_finite(array: Array) -> bool:
+    return bool(np.isfinite(compare.wide(array)).any())
+
+
+def _report(
+    terms: Terms, original: Measured, error: float | None, discrete: float | None, drifts: tuple[Drift, ...]
+) -> ValidationReport:
+    engine = terms.engine
+    kernel_note = f"on {REFERENCE}: ONNX Runtime {engine.version} has no kernel for an operator of this model"
+    return ValidationReport(
+        outcome="validated on a fallback" if engine.fallback else "validated",
+        provider_asked=terms.request.provider,
+        provider_used=original.provider,
+        note=kernel_note if terms.reference else engine.note,
+        tolerance=None if terms.request.folded is None else terms.tolerance,
+        fold_error=error,
+        discrete_agreement=discrete,
+        drift=drifts,
+    )
+
+
+def _evaluation(terms: Terms, original: Measured, final: Measured) -> EvaluationReport | None:
+    if terms.exam is None or original.predictions is None or final.predictions is None:
+        return None
+    data = terms.exam.data
+    return EvaluationReport(
+        data=str(data.path),
+        clean_images=len(data.x_clean),
+        triggered_images=len(data.x_triggered),
+        before=evaluate.rates(data, original.predictions),
+        after=evaluate.rates(data, final.predictions),
+    )
+
+
+def _candidate(path: Path, terms: Terms, original: Measured, folded: Measured) -> Candidate:
+    try:
+        measured = measure(path, terms, original)
+    except RunError as refused:
+        return Candidate(str(path), (), None, str(refused))
+    rates: Rates | None = None
+    if terms.exam is not None and measured.predictions is not None:
+        rates = evaluate.rates(terms.exam.data, measured.predictions)
+    return Candidate(str(path), _drifts(folded, measured), rates)

@@ -1,0 +1,152 @@
+"""What a validation is asked, what it answers, and both as JSON: the wire between parent and child."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from onnx_clp.config import Provider
+from onnx_clp.errors import ClpError, NotValidated, UsageError, ValidationFailed
+from onnx_clp.report.document import Drift, EvaluationReport, Finding, Rates, ValidationReport
+
+_CLASSES = {kind.__name__: kind for kind in (ValidationFailed, NotValidated, UsageError)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One validation.
+
+    Attributes:
+        original: the input model.
+        folded: the model after folding; None when nothing was folded.
+        final: the model after pruning; None when nothing was pruned. What is written is `final`, else
+            `folded`. Folding is proven for `folded` alone, so a run that only folds passes its result there.
+        provider: where to run; "auto" takes CUDA when it really works, else the CPU.
+        tolerance: largest allowed max|Δ| / max|reference| of the fold; None takes the table's.
+        seed: of the inputs drawn.
+        shapes: full input shapes by input name; they win over what the model says of open dimensions.
+        eval_data: labelled images (.npz) to measure ACC, ASR and RA on.
+        output_name: the output that holds the class scores; None takes the first that fits.
+        timeout: seconds of wall-clock time for the whole child process.
+        memory: cap in bytes on the child's memory; None derives one from `model_bytes`.
+        model_bytes: size of the model with its external data; None takes the size of `original` alone.
+        candidates: further pruned variants of the same model, measured like `final` but never judged.
+    """
+
+    original: Path
+    folded: Path | None
+    final: Path | None
+    provider: Provider = "auto"
+    tolerance: float | None = None
+    seed: int = 0
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    eval_data: Path | None = None
+    output_name: str | None = None
+    timeout: float = 600.0
+    memory: int | None = None
+    model_bytes: int | None = None
+    candidates: tuple[Path, ...] = ()
+
+    @property
+    def written(self) -> Path | None:
+        """The model that is to be written; None when it is the input itself."""
+        return self.final or self.folded
+
+    def to_json(self) -> str:
+        """The request as JSON text with absolute paths; `from_json` gives an equal one back."""
+        plain = {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
+        return json.dumps(plain)
+
+    @staticmethod
+    def from_json(text: str) -> Request:
+        """The inverse of `to_json`."""
+        raw = json.loads(text)
+        for name in ("original", "folded", "final", "eval_data"):
+            raw[name] = None if raw[name] is None else Path(raw[name])
+        raw["shapes"] = {name: tuple(shape) for name, shape in raw["shapes"].items()}
+        raw["candidates"] = tuple(Path(path) for path in raw["candidates"])
+        return Request(**raw)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A further variant: how far it moved from the folded model, and its rates when there was data.
+
+    `failure` says why it could not be measured; it is empty otherwise.
+    """
+
+    path: str
+    drift: tuple[Drift, ...]
+    rates: Rates | None
+    failure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What was proven and measured, and what the user should know beside it."""
+
+    validation: ValidationReport
+    evaluation: EvaluationReport | None
+    findings: tuple[Finding, ...]
+    candidates: tuple[Candidate, ...] = ()
+
+
+def outcome_to_json(outcome: Outcome) -> str:
+    """The outcome as JSON text; non-finite numbers keep their value (Python's JSON dialect)."""
+    return json.dumps({"outcome": dataclasses.asdict(outcome)})
+
+
+def error_to_json(error: ClpError) -> str:
+    """A documented error as JSON text."""
+    return json.dumps({"error": type(error).__name__, "text": str(error)})
+
+
+def answer_from_json(text: str) -> Outcome:
+    """The child's answer: returns its outcome, or raises the error it reports.
+
+    Raises:
+        ValueError, KeyError, TypeError: the text is not an answer.
+    """
+    raw = json.loads(text)
+    if "error" in raw:
+        raise _CLASSES[raw["error"]](str(raw["text"]))
+    return _outcome(raw["outcome"])
+
+
+def _outcome(raw: dict[str, Any]) -> Outcome:
+    validation = raw["validation"]
+    return Outcome(
+        validation=ValidationReport(**{**validation, "drift": _drifts(validation["drift"])}),
+        evaluation=_evaluation(raw["evaluation"]),
+        findings=tuple(Finding(**f) for f in raw["findings"]),
+        candidates=tuple(_candidate(c) for c in raw["candidates"]),
+    )
+
+
+def _candidate(raw: dict[str, Any]) -> Candidate:
+    rates = None if raw["rates"] is None else Rates(**raw["rates"])
+    return Candidate(raw["path"], _drifts(raw["drift"]), rates, raw["failure"])
+
+
+def _evaluation(raw: dict[str, Any] | None) -> EvaluationReport | None:
+    if raw is None:
+        return None
+    return EvaluationReport(**{**raw, "before": Rates(**raw["before"]), "after": Rates(**raw["after"])})
+
+
+def _drifts(raw: list[dict[str, Any]]) -> tuple[Drift, ...]:
+    return tuple(Drift(**d) for d in raw)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Path):
+        return str(value.absolute())
+    if isinstance(value, Mapping):
+        return {name: list(shape) for name, shape in value.items()}
+    if isinstance(value, tuple):
+        return [_plain(v) for v in value]
+    return value

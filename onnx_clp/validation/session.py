@@ -1,0 +1,233 @@
+"""One model, ready to run: on ONNX Runtime, or on onnx's reference evaluator where that has no kernel."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol
+
+import numpy as np
+from onnx import TensorProto, TypeProto
+
+from onnx_clp.config import GIB
+from onnx_clp.validation.provider import Engine, load_runtime
+from onnx_clp.validation.wording import one_line
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Feeds = Mapping[str, Array]
+Outputs = dict[str, Array]
+Signature = tuple[tuple[str, str], ...]
+
+REFERENCE = "onnx.reference"
+_MAX_THREADS = 4
+_MEMORY_WORDS = re.compile(
+    r"bad_alloc|allocate memory|bad allocation|out of memory|Cannot allocate", re.IGNORECASE
+)
+_KERNEL_WORDS = re.compile(r"NOT_IMPLEMENTED|Could not find an implementation")
+
+
+class FailureKind(Enum):
+    """Why a model could not be loaded or run."""
+
+    KERNEL = "no kernel"
+    MEMORY = "memory"
+    REFUSED = "refused"
+
+
+class RunError(Exception):
+    """A model could not be loaded or run; the text is one line."""
+
+    def __init__(self, kind: FailureKind, text: str) -> None:
+        super().__init__(text)
+        self.kind = kind
+
+
+class OrtTensor(Protocol):
+    """What is used of ONNX Runtime's own value type."""
+
+    def data_type(self) -> str: ...  # noqa: D102
+    def shape(self) -> list[int]: ...  # noqa: D102
+    def data_ptr(self) -> int: ...  # noqa: D102
+    def numpy(self) -> object: ...  # noqa: D102
+
+
+class Runner(Protocol):
+    """A loaded model. `provider` is where it really runs; inputs and outputs are (name, type) pairs."""
+
+    provider: str
+    inputs: Signature
+    outputs: Signature
+
+    def run(self, feeds: Feeds) -> Outputs:
+        """Every output by name, lists and maps flattened to arrays. Raises RunError."""
+
+
+def open_runner(path: Path, engine: Engine, *, reference: bool = False, many_runs: bool = False) -> Runner:
+    """Load the model at `path`, on the reference evaluator if `reference`.
+
+    `many_runs` says that time spent preparing weights pays off.
+
+    Raises:
+        RunError: it cannot be loaded.
+    """
+    return ReferenceRunner(path) if reference else OrtRunner(path, engine, many_runs)
+
+
+class OrtRunner:
+    """A session with graph optimisation off: the runtime would fold the input model too."""
+
+    def __init__(self, path: Path, engine: Engine, many_runs: bool) -> None:
+        ort = load_runtime()
+        try:
+            self._session = ort.InferenceSession(
+                os.fspath(path),
+                _options(ort, path.stat().st_size, many_runs),
+                providers=list(engine.providers),
+                provider_options=engine.options,
+                enable_fallback=0,
+            )
+        except Exception as error:
+            raise failure(error) from error
+        self._session.disable_fallback()
+        self._ort = ort
+        self.provider = str(self._session.get_providers()[0])
+        self.inputs: Signature = tuple((i.name, i.type) for i in self._session.get_inputs())
+        self.outputs: Signature = tuple((o.name, o.type) for o in self._session.get_outputs())
+
+    def run(self, feeds: Feeds) -> Outputs:
+        """Every output by name; types NumPy does not know travel as ml_dtypes arrays."""
+        try:
+            values = self._run(feeds)
+        except Exception as error:
+            raise failure(error) from error
+        return flatten([name for name, _ in self.outputs], values)
+
+    def _run(self, feeds: Feeds) -> Sequence[Any]:
+        foreign = any(_is_foreign(a.dtype) for a in feeds.values())
+        if not foreign and not any("bfloat16" in t or "float8" in t for _, t in self.outputs):
+            return list(self._session.run(None, dict(feeds)))
+        values = {name: self._to_ort(array) for name, array in feeds.items()}
+        return [_from_ort(v) for v in self._session.run_with_ort_values(None, values)]
+
+    def _to_ort(self, array: Array) -> object:
+        make = self._ort.OrtValue
+        if not _is_foreign(array.dtype):
+            return make.ortvalue_from_numpy(array)
+        from onnx.helper import np_dtype_to_tensor_dtype
+
+        raw = array.view(f"u{array.dtype.itemsize}")
+        return make.ortvalue_from_numpy_with_onnx_type(raw, np_dtype_to_tensor_dtype(array.dtype))
+
+
+class ReferenceRunner:
+    """onnx's own evaluator: slow, in Python, and knows kernels that the runtime lacks."""
+
+    provider = REFERENCE
+
+    def __init__(self, path: Path) -> None:
+        try:
+            from onnx.reference import ReferenceEvaluator
+
+            self._evaluator = ReferenceEvaluator(os.fspath(path))
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise failure(error) from error
+        pairs = zip(self._evaluator.input_names, self._evaluator.input_types, strict=True)
+        self.inputs: Signature = tuple((name, _type_name(kind)) for name, kind in pairs)
+        pairs = zip(self._evaluator.output_names, self._evaluator.output_types, strict=True)
+        self.outputs: Signature = tuple((name, _type_name(kind)) for name, kind in pairs)
+
+    def run(self, feeds: Feeds) -> Outputs:
+        """Every output by name."""
+        try:
+            with np.errstate(all="ignore"), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                values = list(self._evaluator.run(None, dict(feeds)))
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise failure(error) from error
+        return flatten([name for name, _ in self.outputs], values)
+
+
+def failure(error: Exception) -> RunError:
+    """`error` of a runtime, sorted by what it means."""
+    text = str(error)
+    if isinstance(error, MemoryError) or _MEMORY_WORDS.search(text):
+        return RunError(FailureKind.MEMORY, one_line(text))
+    kind = FailureKind.KERNEL if _KERNEL_WORDS.search(text) else FailureKind.REFUSED
+    return RunError(kind, one_line(text) or type(error).__name__)
+
+
+def flatten(names: Sequence[str], values: Sequence[Any]) -> Outputs:
+    """Arrays by name: the i-th member of a sequence is `name[i]`, a map's values in key order."""
+    arrays: Outputs = {}
+    for name, value in zip(names, values, strict=True):
+        arrays.update(_leaves(name, value))
+    return arrays
+
+
+def _leaves(name: str, value: object) -> Outputs:
+    if isinstance(value, list):
+        return {k: a for i, v in enumerate(value) for k, a in _leaves(f"{name}[{i}]", v).items()}
+    if isinstance(value, dict):
+        return {name: np.asarray([value[key] for key in sorted(value)])}
+    return {name: np.asarray(value)}
+
+
+def _options(ort: ModuleType, size: int, many_runs: bool) -> object:
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = min(_MAX_THREADS, available_cpus())
+    options.inter_op_num_threads = 1
+    options.use_deterministic_compute = True
+    options.log_severity_level = 4
+    options.enable_cpu_mem_arena = size < GIB
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.disable_prepacking", "0" if many_runs else "1")
+    return options
+
+
+def available_cpus() -> int:
+    """CPUs this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _is_foreign(dtype: np.dtype[Any]) -> bool:
+    """Whether NumPy knows `dtype` only through ml_dtypes."""
+    return dtype.kind == "V" or dtype.name.startswith(("bfloat", "float8", "float4", "int4", "uint4"))
+
+
+def _from_ort(value: OrtTensor) -> object:
+    kind = value.data_type()
+    if not ("bfloat16" in kind or "float8" in kind):
+        return value.numpy()
+    import ml_dtypes
+
+    dtype = np.dtype(getattr(ml_dtypes, _ML_NAMES[kind.removeprefix("tensor(").removesuffix(")")]))
+    count = int(np.prod(value.shape()))
+    raw = ctypes.string_at(value.data_ptr(), count * dtype.itemsize) if count else b""
+    return np.frombuffer(raw, dtype).reshape(value.shape())
+
+
+_ML_NAMES = {
+    "bfloat16": "bfloat16",
+    "float8e4m3fn": "float8_e4m3fn",
+    "float8e4m3fnuz": "float8_e4m3fnuz",
+    "float8e5m2": "float8_e5m2",
+    "float8e5m2fnuz": "float8_e5m2fnuz",
+}
+
+
+def _type_name(kind: TypeProto) -> str:
+    """A TypeProto in ONNX Runtime's spelling, as far as comparing needs it."""
+    if kind.HasField("tensor_type"):
+        return f"tensor({TensorProto.DataType.Name(kind.tensor_type.elem_type).lower()})"
+    return str(kind.WhichOneof("value"))

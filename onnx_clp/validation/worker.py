@@ -1,0 +1,104 @@
+"""The child's main: cap itself, keep stdout for the answer alone, prove, answer."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+
+from onnx_clp.errors import ClpError, NotValidated, UsageError, ValidationFailed
+from onnx_clp.validation.request import Outcome, Request, error_to_json, outcome_to_json
+from onnx_clp.validation.wording import one_line
+
+_MAX_FILE = 1 << 20
+
+
+def main(parent: int, cap: int) -> None:
+    """Read a request from stdin, write the answer to what was stdout; libraries' prints go to stderr.
+
+    `parent` is the process id whose death ends this one, `cap` the memory cap in bytes.
+    """
+    answer_to = os.dup(1)
+    os.dup2(2, 1)
+    die_with(parent)
+    _limit("RLIMIT_CORE", 0)
+    text = answer(sys.stdin.buffer.read().decode(), cap)
+    with os.fdopen(answer_to, "wb") as out:
+        out.write(text.encode())
+    # Leave without tearing down: provider libraries are known to crash on the way out.
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def answer(text: str, cap: int) -> str:
+    """The JSON answer to the JSON request `text`; every documented error becomes an answer too."""
+    request = Request.from_json(text)
+    try:
+        return outcome_to_json(_prove(request, cap))
+    except (ValidationFailed, NotValidated, UsageError) as error:
+        return error_to_json(error)
+    except ClpError as error:
+        return error_to_json(NotValidated(str(error)))
+    except MemoryError:
+        from onnx_clp.validation.child import memory_sentence
+
+        return error_to_json(NotValidated(memory_sentence(request, cap)))
+    except RecursionError:
+        shown = one_line(request.original)
+        return error_to_json(NotValidated(f"{shown}: not validated because its graphs are nested too deep"))
+
+
+def _prove(request: Request, cap: int) -> Outcome:
+    """Choose where to run, cap this process accordingly, and only then touch a model."""
+    from onnx_clp.validation.proof import prove
+    from onnx_clp.validation.provider import choose, load_runtime
+
+    engine = choose(request.provider)
+    if not engine.on_gpu:
+        limit_memory(cap)
+    load_runtime().set_seed(request.seed % (1 << 31))
+    return prove(request, engine, cap)
+
+
+def die_with(parent: int) -> None:
+    """On Linux, have the kernel kill this process when the thread that started it ends."""
+    if not sys.platform.startswith("linux"):
+        return
+    import ctypes
+
+    set_parent_death_signal = 1
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def limit_memory(cap: int) -> None:
+    """Let this process map at most `cap` bytes more than it has mapped without touching them by now.
+
+    Only for the CPU: CUDA reserves far more address space than it uses, so there the parent watches
+    resident memory instead.
+    """
+    _limit("RLIMIT_FSIZE", _MAX_FILE)
+    _limit("RLIMIT_AS", cap + _mapped_but_untouched())
+
+
+def _mapped_but_untouched() -> int:
+    try:
+        with open("/proc/self/statm", encoding="ascii") as statm:  # noqa: PTH123
+            mapped, resident = statm.read().split()[:2]
+    except OSError:
+        return 0
+    return (int(mapped) - int(resident)) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _limit(name: str, value: int) -> None:
+    """Lower a soft and hard limit where the system has it; a lower limit already set stays."""
+    with contextlib.suppress(ImportError, AttributeError, ValueError, OSError):
+        import resource
+
+        kind = getattr(resource, name)
+        hard = resource.getrlimit(kind)[1]
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(kind, (value, value))
