@@ -59,6 +59,12 @@ class OpenFile:
         self.view = memoryview(mapped)
         self._map = mapped
 
+    def forget(self, start: int, end: int) -> None:
+        """Let the system drop bytes `start` to `end` from memory; they are read again when looked at again."""
+        if hasattr(mmap, "MADV_DONTNEED") and start < end:
+            page = start - start % mmap.ALLOCATIONGRANULARITY
+            self._map.madvise(mmap.MADV_DONTNEED, page, end - page)
+
     def close(self) -> None:
         """Give the mapping up; a second call does nothing. What still uses `view` keeps it mapped."""
         try:

@@ -206,12 +206,20 @@ class Staged:
     size: int = 0
     _done: bool = field(default=False)
 
+    check: Path | None = None
+
+    def checkable(self) -> Path:
+        """A path at which the model can be loaded now: its external data lies under a temporary name too."""
+        return self.check or self.model
+
     def commit(self) -> None:
         """Put it in place: data first, the model last, then data files of earlier runs go."""
         if self.data is not None and self.data_destination is not None:
             os.replace(self.data, self.data_destination)
         os.replace(self.model, self.destination)
         self._done = True
+        if self.check is not None:
+            self.check.unlink(missing_ok=True)
         _sync_folder(self.destination.parent)
         for stale in self.destination.parent.iterdir():
             if _is_data_of(self.destination, stale.name) and stale != self.data_destination:
@@ -222,7 +230,7 @@ class Staged:
         """Remove what was not put in place."""
         if self._done:
             return
-        for path in (self.model, self.data):
+        for path in (self.model, self.data, self.check):
             if path is not None:
                 path.unlink(missing_ok=True)
 
@@ -272,7 +280,7 @@ def _mode(file: ModelFile) -> int:
 
 def _fill(staged: Staged, file: ModelFile, model: ModelProto | None, choice: ExternalChoice) -> None:
     if model is None and not _moves(file, file.model, choice):
-        _write(staged, file.model, [file.mapped.view], file)
+        _write(staged, [file.mapped.view], file)
         return
     content = ModelProto()
     content.CopyFrom(file.model if model is None else model)
@@ -280,13 +288,43 @@ def _fill(staged: Staged, file: ModelFile, model: ModelProto | None, choice: Ext
         _move_out(staged, file, content, choice)
     else:
         _move_in(file, content)
-    rope = wire.splice(content.SerializeToString(deterministic=True), file.store.payload_of)
+    rope = _rope(file, content)
     if rope.size > PROTOBUF_LIMIT:
         raise SaveError(
             f"{shown_path(staged.destination)}: the model would pass protobuf's limit of 2 GiB; "
             "use --external-data auto"
         )
-    _write(staged, content, rope.pieces, file)
+    _write(staged, rope.pieces, file)
+    if staged.data is not None:
+        _write_check(staged, file, content)
+
+
+def _rope(file: ModelFile, model: ModelProto) -> wire.Rope:
+    return wire.splice(model.SerializeToString(deterministic=True), file.store.payload_of)
+
+
+def _write_check(staged: Staged, file: ModelFile, content: ModelProto) -> None:
+    """A second small model file that finds the data under its temporary name, for validation."""
+    assert staged.data is not None
+    assert staged.data_destination is not None
+    for tensor in every_tensor(content):
+        for entry in tensor.external_data:
+            if entry.key == "location" and entry.value == staged.data_destination.name:
+                entry.value = staged.data.name
+    staged.check = staged.model.with_name(staged.model.name + ".check")
+    with staged.check.open("xb") as out:
+        for piece in _rope(file, content).pieces:
+            out.write(piece if isinstance(piece, (bytes, memoryview)) else piece.read())
+
+
+def complete(file: ModelFile, model: ModelProto | None) -> ModelProto:
+    """A model with every payload in place, external data taken in; None stands for the input as it came."""
+    content = ModelProto()
+    content.CopyFrom(file.model if model is None else model)
+    _move_in(file, content)
+    pieces = _rope(file, content).pieces
+    whole = b"".join(p if isinstance(p, (bytes, memoryview)) else p.read() for p in pieces)
+    return ModelProto.FromString(whole)
 
 
 def _moves(file: ModelFile, model: ModelProto, choice: ExternalChoice) -> bool:
@@ -385,7 +423,7 @@ def _point(tensor: TensorProto, location: str, offset: int, length: int) -> None
     tensor.external_data.extend(entries)
 
 
-def _write(staged: Staged, model: ModelProto, pieces: list[wire.Piece], file: ModelFile) -> None:
+def _write(staged: Staged, pieces: list[wire.Piece], file: ModelFile) -> None:
     digest = hashlib.sha256()
     with staged.model.open("wb") as out:
         for piece in pieces:

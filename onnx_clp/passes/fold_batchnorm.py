@@ -13,7 +13,6 @@ tried on every affine in graph order, then the second on what is left, from the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,13 +21,17 @@ from onnx import NodeProto
 from onnx_clp.nodes import identity, operator
 from onnx_clp.biases import AddedBias, write_constant
 from onnx_clp.edit import GraphEdit
-from onnx_clp.graph import GraphIndex, ModelIndex
+from onnx_clp.graph import GraphIndex
 from onnx_clp.layers import find_layer
 from onnx_clp.numerics.affine import ChannelAffine
 from onnx_clp.passes.affine_forms import Affine, Frame, data_slot, recognise
 from onnx_clp.passes.channel_views import ChannelView, Segment, carry, layer_view, use_obstacle
 from onnx_clp.rewrite import LayerRewrite
 from onnx_clp.skipped import Skipped, SkipReason
+
+
+Left = dict[int, tuple[NodeProto, Skipped]]
+"""Affines that stay, by the id of their node."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,20 +66,6 @@ def find_layers(scope: GraphIndex) -> Layers:
         elif found is not None:
             layers.by_node[id(node)] = LayerRewrite(found)
     return layers
-
-
-def candidates(scope: GraphIndex) -> Iterator[NodeProto]:
-    """Nodes that may be an affine: their operator fits and all inputs but one are parameters."""
-    for node in scope.nodes:
-        if not scope.is_constant(identity(node)) and data_slot(scope, node) is not None:
-            yield node
-
-
-def frame_of(node: NodeProto, view: ChannelView | None) -> Frame | None:
-    """The channel axis an affine node works on, from its data's view; BatchNormalization knows its own."""
-    if view is not None:
-        return Frame(view.axis_from_end, view.rank, view.channels)
-    return None
 
 
 def examine(scope: GraphIndex, node: NodeProto, view: ChannelView | None) -> Match | Skipped:
@@ -179,9 +168,9 @@ def _become_adder(edit: GraphEdit, match: Match, rewrite: LayerRewrite, bias: Ad
     rewrite.layer.axis_from_end, rewrite.layer.rank = match.view.axis_from_end, match.view.rank
 
 
-def fold_scope(edit: GraphEdit, scope: GraphIndex, layers: Layers) -> dict[int, Skipped]:
+def fold_scope(edit: GraphEdit, scope: GraphIndex, layers: Layers) -> Left:
     """Fold what can be folded in one scope; the affines left (by node id) with the reason."""
-    left: dict[int, Skipped] = {}
+    left: Left = {}
     views: dict[str, ChannelView] = {}
     inside = {id(n) for r in layers.by_node.values() for n in r.layer.inside}
     for node in scope.nodes:
@@ -202,7 +191,7 @@ def _fold_one(
     scope: GraphIndex,
     node: NodeProto,
     views: dict[str, ChannelView],
-    left: dict[int, Skipped],
+    left: Left,
 ) -> None:
     slot = data_slot(scope, node)
     assert slot is not None
@@ -214,12 +203,12 @@ def _fold_one(
         apply(edit, found)
         views[result] = view
     else:
-        left[id(node)] = found
+        left[id(node)] = (node, found)
 
 
 def _fold_forward(
-    edit: GraphEdit, scope: GraphIndex, layers: Layers, left: dict[int, Skipped]
-) -> dict[int, Skipped]:
+    edit: GraphEdit, scope: GraphIndex, layers: Layers, left: Left
+) -> Left:
     for node in reversed(scope.nodes):
         if id(node) not in left:
             continue
@@ -231,7 +220,7 @@ def _fold_forward(
             edit.skip(scope, node, found.slot)
             del left[id(node)]
         elif found is not None:
-            left[id(node)] = found
+            left[id(node)] = (node, found)
     return left
 
 
@@ -258,10 +247,3 @@ def examine_forward(scope: GraphIndex, node: NodeProto, layers: Layers) -> Match
     if refusal is not None:
         return refusal
     return Match(scope, node, slot, ((rewrite, found.affine),), found.normalises)
-
-
-def fold_model(edit: GraphEdit, index: ModelIndex) -> tuple[dict[GraphIndex, Layers], dict[GraphIndex, dict[int, Skipped]]]:
-    """Fold every scope; the layers found and the affines left, by scope."""
-    layers = {scope: find_layers(scope) for scope in index.scopes}
-    left = {scope: fold_scope(edit, scope, layers[scope]) for scope in index.scopes}
-    return layers, left

@@ -1,0 +1,125 @@
+"""Fold and score one model: everything the run decides before anything is proven or written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from onnx import ModelProto
+
+from onnx_clp.config import CleanConfig
+from onnx_clp.edit import GraphEdit, freeze_inputs
+from onnx_clp.errors import UnsupportedModelError
+from onnx_clp.graph import GraphIndex, ModelIndex
+from onnx_clp.layers import is_blocked
+from onnx_clp.onnxfile import ModelFile
+from onnx_clp.passes import fold_batchnorm, normalisations, prune_channels
+from onnx_clp.passes.fold_batchnorm import Layers, Left
+from onnx_clp.passes.normalisations import Sight
+from onnx_clp.passes.prune_channels import LayerVerdict
+
+Tick = Callable[[str, int, int], None]
+
+
+@dataclass(slots=True, eq=False)
+class Place:
+    """One scope with what was found in it; `sights` and `left` go by the id of a node."""
+
+    scope: GraphIndex
+    layers: Layers
+    left: Left
+    sights: dict[int, Sight]
+    verdicts: list[LayerVerdict]
+
+
+@dataclass(slots=True, eq=False)
+class Analysis:
+    """What was found and changed.
+
+    Attributes:
+        folded: the model after folding; None when nothing was folded (or frozen).
+        final: the model after pruning; None when nothing was pruned.
+        places: what was found, scope by scope.
+        frozen: inputs taken out by `freeze_inputs`.
+    """
+
+    index: ModelIndex
+    folded: ModelProto | None
+    final: ModelProto | None
+    places: list[Place]
+    frozen: list[str]
+    nodes_before: int
+
+    @property
+    def written(self) -> ModelProto | None:
+        """The model to write; None when it is the input as it came."""
+        return self.final or self.folded
+
+
+def analyse(file: ModelFile, config: CleanConfig, tick: Tick) -> Analysis:
+    """Fold every affine that folds exactly, judge every layer and prune the channels that stand out.
+
+    The skeleton in `file` is copied, never changed. `tick` hears of progress: stage, done, total.
+
+    Raises:
+        UnsupportedModelError: the model's weights lie in a layout only one machine's runtime reads.
+    """
+    model = ModelProto()
+    model.CopyFrom(file.model)
+    frozen = freeze_inputs(model.graph) if config.freeze_inputs else []
+    index = ModelIndex(model, file.store)
+    _refuse_blocked(index)
+    before = index.node_count()
+    edit = GraphEdit(index)
+    places = [_fold(edit, scope) for scope in index.scopes]
+    rewrites = [r for place in places for r in place.layers.by_node.values()]
+    for rewrite in rewrites:
+        rewrite.commit(edit)
+    edit.finish()
+    folded = _snapshot(model) if edit.changed or frozen else None
+    edit.changed = False
+    _judge(index, places, config, tick, len(rewrites))
+    if config.prune:
+        _prune(edit, places)
+    return Analysis(index, folded, model if edit.changed else None, places, frozen, before)
+
+
+def _snapshot(model: ModelProto) -> ModelProto:
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    return copy
+
+
+def _refuse_blocked(index: ModelIndex) -> None:
+    if any(is_blocked(node) for scope in index.scopes for node in scope.nodes):
+        raise UnsupportedModelError(
+            "it was saved by ONNX Runtime for one machine's blocked memory layout (com.microsoft.nchwc); "
+            "give the model as it was before that optimisation"
+        )
+
+
+def _fold(edit: GraphEdit, scope: GraphIndex) -> Place:
+    layers = fold_batchnorm.find_layers(scope)
+    left = fold_batchnorm.fold_scope(edit, scope, layers)
+    return Place(scope, layers, left, {}, [])
+
+
+def _judge(index: ModelIndex, places: list[Place], config: CleanConfig, tick: Tick, total: int) -> None:
+    done = 0
+    for place in places:
+        place.sights = normalisations.look(place.scope, place.layers)
+        for key, rewrite in place.layers.by_node.items():
+            place.verdicts.append(prune_channels.examine(index, rewrite, place.sights[key], config))
+            rewrite.layer.weight.release()
+            done += 1
+            tick("score", done, total)
+
+
+def _prune(edit: GraphEdit, places: list[Place]) -> None:
+    for place in places:
+        for verdict in place.verdicts:
+            prune_channels.prune(edit, verdict, place.sights[id(verdict.rewrite.layer.node)])
+        for verdict in place.verdicts:
+            if verdict.rewrite.zeroed.any():
+                verdict.rewrite.commit(edit)
+    edit.finish()

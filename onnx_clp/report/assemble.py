@@ -1,0 +1,217 @@
+"""From what a run found to the report document."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from onnx import ModelProto
+
+from onnx_clp import __version__
+from onnx_clp.analysis import Analysis, Place
+from onnx_clp.config import CleanConfig
+from onnx_clp.nodes import identity, operator
+from onnx_clp.onnxfile import ModelFile, every_tensor
+from onnx_clp.passes.prune_channels import Branch, LayerVerdict
+from onnx_clp.report.document import (
+    AffineLeft,
+    EvaluationReport,
+    FileFacts,
+    Finding,
+    Judgement,
+    LayerReport,
+    ModelFacts,
+    PrunedChannel,
+    Report,
+    Summary,
+    ValidationReport,
+    Verdict,
+)
+from onnx_clp.skipped import LayerStatus
+
+_LIBRARIES: Final = ("onnx", "numpy", "scipy", "onnx-graphsurgeon", "onnxruntime-gpu", "onnxruntime")
+
+
+def assemble(
+    analysis: Analysis,
+    file: ModelFile,
+    config: CleanConfig,
+    *,
+    input_facts: FileFacts | None,
+    output_facts: FileFacts | None,
+    validation: ValidationReport,
+    evaluation: EvaluationReport | None,
+    findings: tuple[Finding, ...],
+    seconds: Mapping[str, float],
+) -> Report:
+    """The document of one run."""
+    layers = tuple(_layer_reports(analysis))
+    left = tuple(_affines_left(analysis))
+    return Report(
+        tool=f"onnx_clp {__version__}",
+        libraries=_versions(),
+        options=_options(config),
+        input=input_facts,
+        output=output_facts,
+        model=_model_facts(file.model, analysis),
+        summary=_summary(layers, left),
+        layers=layers,
+        affines_left=left,
+        findings=findings,
+        validation=validation,
+        evaluation=evaluation,
+        seconds=dict(seconds),
+        peak_memory=_peak_memory(),
+    )
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _options(config: CleanConfig) -> dict[str, Any]:
+    plain = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
+    return {k: str(v) if isinstance(v, Path) else dict(v) if isinstance(v, Mapping) else v for k, v in plain.items()}
+
+
+def _model_facts(model: ModelProto, analysis: Analysis) -> ModelFacts:
+    parameters = sum(int(np.prod(t.dims, dtype=object)) for t in every_tensor(model))
+    producer = f"{model.producer_name} {model.producer_version}".strip()
+    return ModelFacts(
+        producer=producer,
+        ir_version=model.ir_version,
+        opsets={item.domain: item.version for item in model.opset_import},
+        parameters=parameters,
+        nodes_before=analysis.nodes_before,
+        nodes_after=analysis.index.node_count(),
+    )
+
+
+def _layer_reports(analysis: Analysis) -> list[LayerReport]:
+    reports = []
+    for place in analysis.places:
+        reports += [_layer_report(place, verdict) for verdict in place.verdicts]
+        for node, skipped in place.layers.refused:
+            reports.append(
+                LayerReport(
+                    name=node.name or identity(node),
+                    place=place.scope.place,
+                    op=operator(node),
+                    weight_shape=(),
+                    channels=0,
+                    status=LayerStatus.UNJUDGEABLE,
+                    reason=skipped.sentence,
+                    folded=(),
+                    not_folded="",
+                    judgements=(),
+                )
+            )
+    return reports
+
+
+def _layer_report(place: Place, verdict: LayerVerdict) -> LayerReport:
+    rewrite = verdict.rewrite
+    layer = rewrite.layer
+    return LayerReport(
+        name=layer.name,
+        place=place.scope.place,
+        op=layer.operator,
+        weight_shape=tuple(layer.weight_shape),
+        channels=layer.channels,
+        status=verdict.status,
+        reason=verdict.reason,
+        folded=tuple(rewrite.folded),
+        not_folded="" if rewrite.folded else _not_folded(place, verdict),
+        judgements=tuple(_judgement(branch, verdict.status) for branch in verdict.branches),
+    )
+
+
+def _not_folded(place: Place, verdict: LayerVerdict) -> str:
+    sight = place.sights[id(verdict.rewrite.layer.node)]
+    for run, *_ in sight.normalisations:
+        for node, _ in run.steps:
+            if id(node) in place.left:
+                return place.left[id(node)][1].sentence
+    return "no normalisation follows it"
+
+
+def _judgement(branch: Branch, status: LayerStatus) -> Judgement:
+    found = branch.outliers
+    order = np.argsort(-branch.scores, kind="stable")
+    ranks = np.empty(len(order), dtype=int)
+    ranks[order] = np.arange(1, len(order) + 1)
+    marked = np.flatnonzero(found.outlying) if status is LayerStatus.JUDGED else []
+    return Judgement(
+        normalisation=None if branch.normalisation is None else branch.normalisation.name,
+        n=len(branch.scores),
+        mean=found.mean,
+        std=found.std,
+        threshold=found.threshold,
+        scores=tuple(float(s) for s in branch.scores),
+        upper_bounds=tuple(float(b) for b in branch.bounds),
+        pruned=tuple(
+            PrunedChannel(
+                channel=branch.first + int(c),
+                score=float(branch.scores[c]),
+                upper_bound=float(branch.bounds[c]),
+                z=float(found.z[c]),
+                rank=int(ranks[c]),
+            )
+            for c in marked
+        ),
+    )
+
+
+def _affines_left(analysis: Analysis) -> list[AffineLeft]:
+    return [
+        AffineLeft(
+            name=node.name or identity(node),
+            place=place.scope.place,
+            op=operator(node),
+            reason=skipped.reason.value,
+            sentence=skipped.sentence,
+        )
+        for place in analysis.places
+        for node, skipped in place.left.values()
+    ]
+
+
+def _summary(layers: tuple[LayerReport, ...], left: tuple[AffineLeft, ...]) -> Summary:
+    judged = [layer for layer in layers if layer.status is LayerStatus.JUDGED]
+    pruned = sum(len(layer.pruned) for layer in judged)
+    small = sum(layer.channels for layer in layers if layer.status is LayerStatus.TOO_SMALL)
+    judged_channels = sum(layer.channels for layer in judged)
+    total = sum(layer.channels for layer in layers)
+    verdict = Verdict.STOOD_OUT if pruned else Verdict.NOTHING_STOOD_OUT if judged else Verdict.COULD_NOT_JUDGE
+    return Summary(
+        verdict=verdict,
+        layers=len(layers),
+        layers_judged=len(judged),
+        channels_pruned=pruned,
+        channels_judged=judged_channels,
+        channels_too_small=small,
+        channels_not_judged=total - judged_channels - small,
+        affines_folded=len({(layer.place, name) for layer in layers for name in layer.folded}),
+        affines_left=len(left),
+    )
+
+
+def _peak_memory() -> int | None:
+    """Peak resident memory of this process in bytes; None where the system does not tell."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak) if sys.platform == "darwin" else int(peak) * 1024
