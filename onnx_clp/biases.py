@@ -24,8 +24,11 @@ class Bias(Protocol):
     def values(self) -> Float64 | None:
         """The bias, zeros where there is none; None when it is not a constant."""
 
-    def write(self, edit: GraphEdit, values: Float64, data_type: int) -> None:
-        """Store a new bias in the weight's TensorProto.DataType."""
+    def write(self, edit: GraphEdit, values: Float64, data_type: int, factor: Float64 | None = None) -> None:
+        """Store a new bias in the weight's TensorProto.DataType.
+
+        `factor` (channels,) is what the weight's scales were multiplied by, for a bias whose scale follows them.
+        """
 
 
 @dataclass(slots=True, eq=False)
@@ -44,7 +47,7 @@ class InputBias:
         found = self.scope.constant(name)
         return None if found is None or float_type(found.dtype) is None else found.astype(np.float64)
 
-    def write(self, edit: GraphEdit, values: Float64, data_type: int) -> None:
+    def write(self, edit: GraphEdit, values: Float64, data_type: int, factor: Float64 | None = None) -> None:
         """Store the bias, adding the input where it was left out."""
         base = input_name(self.node, self.slot) or f"{input_name(self.node, 1)}_bias"
         write_constant(edit, self.scope, self.node, self.slot, base, values, data_type)
@@ -68,7 +71,7 @@ class GemmBias:
             return None
         return np.asarray(beta * found.astype(np.float64))
 
-    def write(self, edit: GraphEdit, values: Float64, data_type: int) -> None:
+    def write(self, edit: GraphEdit, values: Float64, data_type: int, factor: Float64 | None = None) -> None:
         """Store values/beta; a beta of 0 becomes 1, since it silenced the C that was there."""
         beta = float(attribute(self.node, "beta", 1.0))
         if beta == 0:
@@ -108,7 +111,7 @@ class AddedBias:
         found = self.scope.constant(self.adder.input[self.slot])
         return None if found is None else found.astype(np.float64).reshape(-1)
 
-    def write(self, edit: GraphEdit, values: Float64, data_type: int) -> None:
+    def write(self, edit: GraphEdit, values: Float64, data_type: int, factor: Float64 | None = None) -> None:
         """Store the bias, shaped to broadcast along the channel axis; needs an adder."""
         assert self.adder is not None
         old = self.scope.constant(self.adder.input[self.slot])
@@ -116,7 +119,8 @@ class AddedBias:
         if old is not None and old.size == self.channels:
             shape = old.shape
         base = f"{self.adder.output[0]}_bias"
-        write_constant(edit, self.scope, self.adder, self.slot, base, _spread(values, self.channels).reshape(shape), data_type)
+        spread = np.broadcast_to(values, (self.channels,)).reshape(shape)
+        write_constant(edit, self.scope, self.adder, self.slot, base, spread, data_type)
 
 
 def _is_bias(value: Array, channels: int, axis_from_end: int) -> bool:
@@ -124,10 +128,6 @@ def _is_bias(value: Array, channels: int, axis_from_end: int) -> bool:
     if value.ndim < axis_from_end or value.size != channels:
         return False
     return value.shape[value.ndim - axis_from_end] == channels
-
-
-def _spread(values: Float64, channels: int) -> Float64:
-    return np.broadcast_to(values, (channels,))
 
 
 def write_constant(

@@ -93,6 +93,15 @@ class GraphEdit:
 
     # Nodes
 
+    def add_node(self, scope: GraphIndex, node: NodeProto) -> NodeProto:
+        """Put a node at the front of its graph; all its inputs are constants. The node as it is kept."""
+        self._new_nodes.setdefault(scope, []).append(node)
+        scope.producers[node.output[0]] = node
+        scope.link_node(node)
+        scope.mark_if_constant(node)
+        self.changed = True
+        return node
+
     def bypass(self, scope: GraphIndex, node: NodeProto, slot: int) -> None:
         """Delete a node whose input at `slot` has no other use: what makes that input takes over its output name.
 

@@ -42,7 +42,8 @@ class LinearLayer:
         axis_from_end: where the output channels stand, counted from the last axis (1).
         data_axis_from_end: the same for the input that data comes in by; `data_slot` is its slot.
         no_padding: every output position sees input only, never zero padding.
-        inside: further nodes that belong to the layer (its bias Add, an integer layer's scaling).
+        inside: nodes on the data's way that belong to the layer (its bias Add, an integer layer's scaling).
+        aside: nodes off that way that do (the product of an integer layer's scales).
         fused: an activation is part of the node, so nothing folds into it.
         gain: constant factor on the product, Gemm's alpha.
     """
@@ -65,6 +66,12 @@ class LinearLayer:
     fused: bool = False
     gain: float = 1.0
     inside: list[NodeProto] = field(default_factory=list)
+    aside: list[NodeProto] = field(default_factory=list)
+
+    @property
+    def own_nodes(self) -> list[NodeProto]:
+        """The nodes that are part of the layer beside its linear node."""
+        return [*self.inside, *self.aside]
 
     @property
     def is_convolution(self) -> bool:
@@ -177,7 +184,7 @@ def _find_convolution(scope: GraphIndex, node: NodeProto) -> LinearLayer | Skipp
         operator=operator(node),
         layout=layout,
         weight=weight,
-        bias=InputBias(scope, node, 2),
+        bias=_input_bias(scope, node),
         channels=second * groups if transposed else first,
         inputs=first if transposed else second * groups,
         geometry=read_geometry(node, tuple(weight.shape[2:])),
@@ -187,6 +194,17 @@ def _find_convolution(scope: GraphIndex, node: NodeProto) -> LinearLayer | Skipp
         no_padding=pads_nothing(node) and not transposed,
         fused=text_attribute(node, "activation", "") != "" or len(node.input) > 3,
     )
+
+
+def _input_bias(scope: GraphIndex, node: NodeProto) -> Bias:
+    maker = scope.producer(node.input[2]) if len(node.input) > 2 else None
+    if maker is not None and is_op(maker, "DequantizeLinear"):
+        from onnx_clp import quantized
+
+        scale = scope.constant(maker.input[1])
+        if scale is not None:
+            return quantized.DequantizedBias(scope, node, 2, maker, scale)
+    return InputBias(scope, node, 2)
 
 
 def _find_gemm(scope: GraphIndex, node: NodeProto) -> LinearLayer | Skipped:

@@ -135,4 +135,5 @@ class LayerRewrite:
         if absent and not bias.any():
             return
         wide = np.broadcast_to(bias, (*bias.shape[:-1], self.layer.channels))
-        self.layer.bias.write(edit, wide, self.layer.weight.data_type)
+        factor = self.out_scale if self.in_scale is None else self.out_scale * self.in_scale[:1]
+        self.layer.bias.write(edit, wide, self.layer.weight.data_type, np.where(factor == 0, 1.0, np.abs(factor)))

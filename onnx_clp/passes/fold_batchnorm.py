@@ -172,7 +172,7 @@ def fold_scope(edit: GraphEdit, scope: GraphIndex, layers: Layers) -> Left:
     """Fold what can be folded in one scope; the affines left (by node id) with the reason."""
     left: Left = {}
     views: dict[str, ChannelView] = {}
-    inside = {id(n) for r in layers.by_node.values() for n in r.layer.inside}
+    inside = {id(n) for r in layers.by_node.values() for n in r.layer.own_nodes}
     for node in scope.nodes:
         rewrite = layers.by_node.get(id(node))
         if rewrite is not None:

@@ -82,7 +82,7 @@ class _Tracer:
         self._views: dict[str, ChannelView] = {}
         self._runs: dict[str, Normalisation] = {}
         self._found: list[Normalisation] = []
-        self._inside = {id(n) for r in layers.by_node.values() for n in r.layer.inside}
+        self._inside = {id(n) for r in layers.by_node.values() for n in r.layer.own_nodes}
 
     def visit(self, node: NodeProto) -> None:
         rewrite = self._layers.by_node.get(id(node))
