@@ -109,11 +109,11 @@ class GraphEdit:
         """
         source, result = node.input[slot], node.output[0]
         maker = scope.producers[source]
-        self.remove(scope, node)
+        self.remove(scope, node, keep=result)
         maker.output[list(maker.output).index(source)] = result
         del scope.producers[source]
         scope.producers[result] = maker
-        _forget_value_info(scope.proto, source)
+        self.forget_value_info(scope, source)
 
     def skip(self, scope: GraphIndex, node: NodeProto, slot: int) -> None:
         """Delete a node whose output has one use, in this scope, and point that use at the node's input."""
@@ -121,12 +121,10 @@ class GraphEdit:
         assert use is not None
         assert use.node is not None
         self.set_input(scope, use.node, use.slot, source)
-        result = node.output[0]
         self.remove(scope, node)
-        _forget_value_info(scope.proto, result)
 
-    def remove(self, scope: GraphIndex, node: NodeProto) -> None:
-        """Delete a node; its inputs lose a use."""
+    def remove(self, scope: GraphIndex, node: NodeProto, keep: str = "") -> None:
+        """Delete a node; its inputs lose a use. What is recorded of its outputs goes, but of `keep`."""
         for slot, name in enumerate(node.input):
             if name:
                 scope.remove_use(name, node, slot)
@@ -134,6 +132,8 @@ class GraphEdit:
         for name in node.output:
             if scope.producers.get(name) is node:
                 del scope.producers[name]
+            if name and name != keep:
+                self.forget_value_info(scope, name)
         self._dead.setdefault(scope, set()).add(id(node))
         self.changed = True
 
@@ -151,6 +151,10 @@ class GraphEdit:
         del node.output[1:]
         scope.link_node(node)
         self.changed = True
+
+    def forget_value_info(self, scope: GraphIndex, name: str) -> None:
+        """Drop what is recorded of a value that is no more, or has another shape now."""
+        _forget_value_info(scope.proto, name)
 
     # The end
 
@@ -182,11 +186,11 @@ class GraphEdit:
             node = scope.producers.get(name)
             if node is not None and not any(scope.uses(n) for n in node.output):
                 self.remove(scope, node)
+            elif name in scope.inputs:
+                continue  # before IR 4 an initializer is an input too, and inputs stay as they are
             elif name in scope.initializers and isinstance(scope.proto, GraphProto):
                 _remove_named(scope.proto.initializer, name)
                 del scope.initializers[name]
-                if scope.ir_version < 4:
-                    _remove_named(scope.proto.input, name)
             elif name in scope.sparse and isinstance(scope.proto, GraphProto):
                 _remove_sparse(scope.proto, name)
                 del scope.sparse[name]

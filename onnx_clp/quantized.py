@@ -368,6 +368,10 @@ class IntegerWeight:
             return quantized("its scale is used by other layers too")
         return None
 
+    def _makers(self, node: NodeProto) -> list[NodeProto]:
+        made = (self.scope.producer(name) for name in node.input)
+        return [m for m in made if m is not None]
+
     def write(self, edit: GraphEdit, scaling: Scaling, layout: KernelLayout) -> None:
         """Store a new scale, and zero-points where a channel is silent."""
         factor = _single_factor(scaling)
@@ -381,6 +385,8 @@ class IntegerWeight:
             scale = self.parts.scale.astype(np.float64).reshape(-1) * factor
             shape = (-1, *[1] * (self.rank - 2)) if self.rank > 2 else (-1,)
             _put(edit, self.scope, node, slot, scale.reshape(shape).astype(self.parts.scale.dtype))
+            if scale.size != self.parts.scale.size and not any(is_op(p, "Cast") for p in self._makers(node)):
+                edit.forget_value_info(self.scope, node.output[0])
 
 
 def finder(node: NodeProto) -> Finder:

@@ -20,6 +20,9 @@ _RANK_KEEPING: Final = frozenset(
     "Transpose Resize ConvInteger QLinearConv".split()
 )
 _BROADCASTING: Final = frozenset(("Add", "Sub", "Mul", "Div", "Min", "Max", "Pow", "Where", "MatMul"))
+_SHAPE_KEEPING: Final = frozenset(
+    "Relu LeakyRelu Clip Sigmoid HardSigmoid HardSwish Tanh Elu Selu Gelu Softmax Identity Cast Dropout".split()
+)
 _MAX_STEPS: Final = 10_000
 
 
@@ -29,15 +32,22 @@ def recorded_rank(value: ValueInfoProto) -> int | None:
     return len(tensor.shape.dim) if tensor.HasField("shape") else None
 
 
+def recorded_sizes(value: ValueInfoProto) -> tuple[int, ...]:
+    """The sizes a ValueInfoProto states, 0 for each it leaves open."""
+    return tuple(d.dim_value for d in value.type.tensor_type.shape.dim)
+
+
 class Ranks:
-    """Ranks of one scope's values, worked out when asked and remembered."""
+    """Ranks of one scope's values, and sizes along an axis, worked out when asked and remembered."""
 
     def __init__(self, scope: GraphIndex) -> None:
         self._scope = scope
         self._known: dict[str, int | None] = {}
+        self._shapes: dict[str, tuple[int, ...]] = {}
         if isinstance(scope.proto, GraphProto):
             for values in (scope.proto.input, scope.proto.value_info, scope.proto.output):
                 self._known.update({v.name: rank for v in values if (rank := recorded_rank(v)) is not None})
+                self._shapes.update({v.name: recorded_sizes(v) for v in values})
 
     def of(self, name: str) -> int | None:
         """The rank of a value; None where it is unknown."""
@@ -51,6 +61,23 @@ class Ranks:
             else:
                 stack.pop()
         return self._known.get(name)
+
+    def size(self, name: str, axis: int) -> int | None:
+        """The size of a value along an axis, as recorded or as its maker gives it; None where unknown."""
+        for _ in range(_MAX_STEPS):
+            sizes = self._shapes.get(name, ())
+            if axis < len(sizes) and sizes[axis] > 0:
+                return sizes[axis]
+            node = self._scope.producer(name)
+            if node is None:
+                return None
+            if is_op(node, "BatchNormalization", "Conv") and axis == 1:
+                made = self._scope.constant(node.input[1])
+                return None if made is None else int(made.shape[0])
+            if not is_op(node, *_SHAPE_KEEPING):
+                return None
+            name = node.input[0]
+        return None
 
     def _settle(self, name: str) -> list[str]:
         """Work a rank out, or name the values it depends on first."""

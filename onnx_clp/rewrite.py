@@ -15,6 +15,7 @@ from onnx_clp.edit import GraphEdit
 from onnx_clp.layers import LinearLayer
 from onnx_clp.numerics.affine import ChannelAffine, carry_shift, channel_factor, kernels
 from onnx_clp.skipped import Skipped, SkipReason
+from onnx_clp.tensors import numpy_dtype
 from onnx_clp.weights import Scaling
 
 Float64 = NDArray[np.float64]
@@ -50,6 +51,10 @@ class LayerRewrite:
             self._bias, self._bias_read = self.layer.bias.values(), True
         return self._bias
 
+    def reread_bias(self) -> None:
+        """Take the bias anew from the graph, after the layer was found to have one."""
+        self._bias, self._bias_read = self.layer.bias.values(), True
+
     def kernels(self) -> Array:
         """The paper's reshaped kernels with input factors folded in, output factors not."""
         values = self.layer.weight.values()
@@ -72,9 +77,20 @@ class LayerRewrite:
         with np.errstate(all="ignore"):
             new_bias = affine.scale * self.bias + affine.shift
             new_scale = affine.scale * self.out_scale
-        if not (np.isfinite(new_scale).all() and (np.isfinite(new_bias).all() or not np.isfinite(self.bias).all())):
+        if not np.isfinite(new_scale).all():
             return _NOT_FINITE
+        refusal = self._bias_refusal(new_bias)
+        if refusal is not None:
+            return refusal
         return self.layer.weight.refuses(self._scaling(new_scale, self.in_scale), self.layer.layout)
+
+    def _bias_refusal(self, new: Float64) -> Skipped | None:
+        """A bias that was finite must stay so in the type it is stored in."""
+        if self.bias is None or not np.isfinite(self.bias).all():
+            return None
+        with np.errstate(all="ignore"):
+            stored = new.astype(numpy_dtype(self.layer.weight.data_type)).astype(np.float64)
+        return None if np.isfinite(stored).all() else _NOT_FINITE
 
     def absorb(self, affine: ChannelAffine) -> None:
         """Fold an affine on the output; `refuses` must have agreed."""

@@ -20,7 +20,8 @@ Float64 = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 FLOAT_TYPES = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE})
-_ALWAYS_IN_RANGE = 1e6
+_MODERATE = 1e6
+_LOST = 2.0**-8  # bfloat16's own rounding; float16 loses as much only among its subnormal numbers
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,16 +110,16 @@ class FloatWeight:
             self.scope.store.release(self.source)
 
     def refuses(self, scaling: Scaling, layout: KernelLayout) -> Skipped | None:
-        """A fold may not push a finite weight out of the dtype's range."""
+        """A fold may push no weight out of the dtype's range, up or down."""
         factors = [scaling.output] + ([] if scaling.input is None else [scaling.input])
-        small = self.data_type == TensorProto.FLOAT16
-        if not small and all(np.abs(f).max(initial=0.0) < _ALWAYS_IN_RANGE for f in factors):
+        if self.data_type != TensorProto.FLOAT16 and all(_is_moderate(f) for f in factors):
             return None
         dtype, values = numpy_dtype(self.data_type), self.values()
-        scaled = scale_weight(values, layout, scaling.output, scaling.input, scaling.zeroed, dtype)
-        if np.isfinite(scaled.astype(np.float64)).all() or not np.isfinite(values.astype(np.float64)).all():
-            return None
-        return Skipped(SkipReason.OUT_OF_RANGE, f"the folded weight would leave the range of {dtype}")
+        wide = np.dtype(np.float64)
+        exact = scale_weight(values, layout, scaling.output, scaling.input, scaling.zeroed, wide)
+        if not np.isfinite(exact).all():
+            return None if not np.isfinite(values.astype(np.float64)).all() else _out_of_range(dtype)
+        return None if survives(exact, dtype) else _out_of_range(dtype)
 
     def write(self, edit: GraphEdit, scaling: Scaling, layout: KernelLayout) -> None:
         """Store the scaled weight as a recipe, computed when the file is written."""
@@ -138,6 +139,28 @@ class FloatWeight:
             f"{base}_folded",
             lambda name: edit.store.recipe(name, self.shape, self.data_type, compute),
         )
+
+
+def _is_moderate(factor: Float64) -> bool:
+    sizes = np.abs(factor[factor != 0])
+    return bool(sizes.max(initial=1.0) < _MODERATE and sizes.min(initial=1.0) > 1 / _MODERATE)
+
+
+def _out_of_range(dtype: np.dtype[Any]) -> Skipped:
+    return Skipped(SkipReason.OUT_OF_RANGE, f"the folded values would leave the range of {dtype}")
+
+
+def survives(exact: Float64, dtype: np.dtype[Any]) -> bool:
+    """Whether float64 values keep their size in `dtype`: none overflows, and together they round little."""
+    with np.errstate(all="ignore"):
+        stored = exact.astype(dtype).astype(np.float64)
+        if not np.isfinite(stored).all():
+            return False
+        peak = float(np.abs(exact).max(initial=0.0))
+        if peak == 0:
+            return True
+        lost = np.linalg.norm(((stored - exact) / peak).reshape(-1))
+        return bool(lost <= _LOST * np.linalg.norm((exact / peak).reshape(-1)))
 
 
 def float_type(dtype: np.dtype[Any]) -> int | None:

@@ -113,6 +113,13 @@ def _move(scope: GraphIndex, node: NodeProto, view: ChannelView) -> ChannelView 
     return None
 
 
+def moves_only(scope: GraphIndex, node: NodeProto) -> bool:
+    """Whether a node changes no value, at most their order: Identity and the like, or Transpose."""
+    if is_op(node, "Cast"):
+        return keeps_type(scope, node)
+    return is_op(node, "Identity", "Transpose") or (is_op(node, "Dropout") and drops_nothing(scope, node))
+
+
 def drops_nothing(scope: GraphIndex, node: NodeProto) -> bool:
     """Whether a Dropout is the identity: inference mode, and its mask unused (ONNX Dropout, opset 1 to 22)."""
     if any(name and scope.uses(name) for name in node.output[1:]):

@@ -18,14 +18,21 @@ from dataclasses import dataclass, field
 import numpy as np
 from onnx import NodeProto
 
-from onnx_clp.nodes import identity, operator
+from onnx_clp.nodes import attribute, identity, is_op, operator
 from onnx_clp.biases import AddedBias, write_constant
 from onnx_clp.edit import GraphEdit
 from onnx_clp.graph import GraphIndex
 from onnx_clp.layers import find_layer
 from onnx_clp.numerics.affine import ChannelAffine
 from onnx_clp.passes.affine_forms import Affine, Frame, data_slot, recognise
-from onnx_clp.passes.channel_views import ChannelView, Segment, carry, layer_view, use_obstacle
+from onnx_clp.passes.channel_views import (
+    ChannelView,
+    Segment,
+    carry,
+    layer_view,
+    moves_only,
+    use_obstacle,
+)
 from onnx_clp.rewrite import LayerRewrite
 from onnx_clp.skipped import Skipped, SkipReason
 
@@ -197,6 +204,9 @@ def _fold_one(
     assert slot is not None
     source, result = node.input[slot], node.output[0]
     view = views.get(source)
+    if view is not None and _adopted(scope, node, view):
+        views[result] = view
+        return
     found = examine(scope, node, view)
     if isinstance(found, Match):
         assert view is not None
@@ -204,6 +214,24 @@ def _fold_one(
         views[result] = view
     else:
         left[id(node)] = (node, found)
+
+
+def _adopted(scope: GraphIndex, node: NodeProto, view: ChannelView) -> bool:
+    """Take an Add behind a MatMul and layout operators as the MatMul's bias, which it is."""
+    rewrite = view.segments[0].rewrite
+    bias = None if rewrite is None else rewrite.layer.bias
+    if rewrite is None or not isinstance(bias, AddedBias) or bias.adder is not None:
+        return False
+    if len(view.segments) != 1 or view.obstacle is not None or not is_op(node, "Add"):
+        return False
+    found = AddedBias.after(scope, node.input[data_slot(scope, node) or 0], bias.channels, view.axis_from_end)
+    if found.adder is not node:
+        return False
+    bias.adder, bias.slot, bias.axis_from_end = node, found.slot, view.axis_from_end
+    rewrite.layer.inside.append(node)
+    rewrite.layer.axis_from_end, rewrite.layer.rank = view.axis_from_end, view.rank
+    rewrite.reread_bias()
+    return True
 
 
 def _fold_forward(
@@ -224,21 +252,47 @@ def _fold_forward(
     return left
 
 
+def _layer_after(scope: GraphIndex, name: str, layers: Layers) -> tuple[LayerRewrite, Frame] | None:
+    """The layer a value goes into through layout operators only, and the value's channel axis."""
+    path: list[NodeProto] = []
+    while True:
+        use = scope.only_use(name)
+        if use is None or use.node is None or use.scope is not scope:
+            return None
+        rewrite = layers.by_node.get(id(use.node))
+        if rewrite is not None:
+            return (rewrite, _frame_before(rewrite, path, scope)) if use.slot == rewrite.layer.data_slot else None
+        if not moves_only(scope, use.node):
+            return None
+        path.append(use.node)
+        name = use.node.output[0]
+
+
+def _frame_before(rewrite: LayerRewrite, path: list[NodeProto], scope: GraphIndex) -> Frame:
+    layer = rewrite.layer
+    axis, rank = layer.data_axis_from_end, layer.rank if layer.operator != "MatMul" else None
+    for node in reversed(path):
+        if is_op(node, "Transpose"):
+            perm = attribute(node, "perm") or list(reversed(range(rank or 0)))
+            rank = len(perm)
+            axis = rank - perm[rank - axis] if 0 < axis <= rank else rank + 1
+    return Frame(axis, rank, layer.inputs)
+
+
 def examine_forward(scope: GraphIndex, node: NodeProto, layers: Layers) -> Match | Skipped | None:
     """Whether the affine folds into the layer after it; None where no layer follows it directly."""
     slot = data_slot(scope, node)
     assert slot is not None
-    use = scope.only_use(node.output[0])
-    if use is None or use.node is None or use.scope is not scope:
+    after = _layer_after(scope, node.output[0], layers)
+    if after is None:
         return None
-    rewrite = layers.by_node.get(id(use.node))
-    if rewrite is None or use.slot != rewrite.layer.data_slot:
-        return None
-    layer = rewrite.layer
-    rank = layer.rank if layer.is_convolution else scope.ranks.of(node.output[0])
-    if rank is None and node.op_type == "BatchNormalization":
-        return None
-    found = recognise(scope, node, Frame(layer.data_axis_from_end, rank, layer.inputs))
+    rewrite, frame = after
+    rank = frame.rank if frame.rank is not None else scope.ranks.of(node.input[slot])
+    found = recognise(scope, node, Frame(frame.axis_from_end, rank, frame.channels))
+    if isinstance(found, Affine) and not is_op(node, "BatchNormalization") and len(found.affine.scale) > 1:
+        axis = None if rank is None else rank - frame.axis_from_end
+        if axis is None or scope.ranks.size(node.input[slot], axis) != frame.channels:
+            return Skipped(SkipReason.NOT_PER_CHANNEL, "its input is not known to have the layer's channels")
     if isinstance(found, Skipped):
         return found
     if found.blocked is not None:
