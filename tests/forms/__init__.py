@@ -19,6 +19,7 @@ from tests.forms import (
     names,
     places,
     quantised,
+    rounding,
 )
 from tests.forms.build import Form
 
@@ -32,6 +33,7 @@ MODULES = (
     places,
     dtypes,
     quantised,
+    rounding,
     forward,
     branches,
     guards,

@@ -118,7 +118,10 @@ def _look_through() -> Iterator[Form]:
     yield folds("affine/behind-dropout-opset10", old)
     older = model(f"{CONV} z = Dropout<ratio = 0.4>(c) {tail}", opset=7, W=W, **bn(4))
     yield folds("affine/behind-dropout-opset7", older)
-    split = f"{CONV} a = Mul(c, k) d = Transpose<perm = [0,2,3,1]>(a) e = Add(d, t) y = Transpose<perm = [0,3,1,2]>(e)"
+    split = (
+        f"{CONV} a = Mul(c, k) d = Transpose<perm = [0,2,3,1]>(a) e = Add(d, t) "
+        "y = Transpose<perm = [0,3,1,2]>(e)"
+    )
     yield folds("affine/split-around-transpose", model(split, W=W, k=positive(4, 1, 1), t=rand(4)))
     middle = f"{CONV} {pair.format('c', 'y', 'e')} "
     middle = middle.replace("y =", "e = Mul(d, k) y =")
@@ -146,7 +149,10 @@ def _spatial_wrappers() -> Iterator[Form]:
     yield folds("affine/conv1d-as-2d-negative-axis", model(f"{negative} {bnorm}", x=x, W=weight, **bn(4)))
     last = "i = Constant<value = int64[1] {3}>() w = Unsqueeze(x, i) d = Conv(w, W) c = Squeeze(d, i)"
     yield folds("affine/conv1d-as-2d-last-axis", model(f"{last} {bnorm}", x=x, W=(4, 3, 3, 1), **bn(4)))
-    channel_last = f"n = Transpose<perm = [0,2,1]>(x) {lead.replace('(x, i)', '(n, i)')} f = Transpose<perm = [0,2,1]>(c)"
+    channel_last = (
+        f"n = Transpose<perm = [0,2,1]>(x) {lead.replace('(x, i)', '(n, i)')} "
+        "f = Transpose<perm = [0,2,1]>(c)"
+    )
     recipe = model(f"{channel_last} y = Add(f, t)", x="float[2,8,3] x", W=weight, t=rand(4))
     yield folds("affine/conv1d-as-2d-nwc-add", recipe)
     # Squeezing the batch or the channel away moves every later axis.

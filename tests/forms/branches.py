@@ -135,7 +135,10 @@ def _split_limits() -> Iterator[Form]:
         **bn(6, "1"),
     )
     yield may("branches/Split-in-space-same-affine", "both halves ask for the same fold", recipe)
-    piece = "d = Conv(x, W) i = Constant<value_ints = [0]>() j = Constant<value_ints = [4]>() k = Constant<value_ints = [1]>() "
+    piece = (
+        "d = Conv(x, W) i = Constant<value_ints = [0]>() j = Constant<value_ints = [4]>() "
+        "k = Constant<value_ints = [1]>() "
+    )
     piece += "p = Slice(d, i, j, k) y = BatchNormalization(p, g1, b1, m1, v1)"
     yield may("branches/Slice-bn", "the rest of the channels is dropped", model(piece, **six, **bn(4, "1")))
     shuffle = (

@@ -193,7 +193,7 @@ def _open_shapes(model: ModelProto) -> None:
 
 
 def model(body: str, *edits: Edit, **facts: Weight | str | int) -> Recipe:
-    """A recipe for the model of `body`: `edits` change the built model, `facts` are `Frame`'s and the weights."""
+    """A recipe for the model of `body`: `edits` change it once built, `facts` are `Frame`'s and weights."""
     framed: dict[str, Any] = {n: f for n, f in facts.items() if n in FRAMED}
     weights = {n: w for n, w in facts.items() if n not in FRAMED and not isinstance(w, (str, int))}
     assert len(framed) + len(weights) == len(facts), "a weight is an array or a shape"
@@ -213,4 +213,6 @@ def overridable(*names: str) -> Edit:
 
 
 def initializer(proto: ModelProto, name: str) -> onnx.TensorProto:
-    return next(i for i in proto.graph.initializer if i.name == name)
+    """The initializer of that name, to read or to change."""
+    found: onnx.TensorProto = next(i for i in proto.graph.initializer if i.name == name)
+    return found

@@ -46,11 +46,17 @@ def _formulas() -> Iterator[Form]:
     negated = inverse.replace("p = Mul(m, k) t = Sub(b, p)", "z = Neg(m) p = Mul(z, k) t = Add(p, b)")
     yield folds("computed/Neg-mean", model(f"{negated} {CONV} o = Mul(c, k) y = Add(o, t)", W=W, **four))
     shaped = "".join(f"{p}4 = Reshape({p}, w) " for p in "gbmv")
-    jax = f"{EPS}{TO_CHANNEL}{shaped} s = Add(v4, e) q = Sqrt(s) k = Div(g4, q) z = Neg(m4) p = Mul(z, k) t = Add(p, b4)"
+    jax = (
+        f"{EPS}{TO_CHANNEL}{shaped} s = Add(v4, e) q = Sqrt(s) k = Div(g4, q) z = Neg(m4) p = Mul(z, k) "
+        "t = Add(p, b4)"
+    )
     yield folds("computed/keras-on-jax", model(f"{jax} {CONV} o = Mul(c, k) y = Add(o, t)", W=W, **flat))
     axes = "a = Constant<value = int64[2] {1,2}>() "
     raised = "".join(f"{p}4 = Unsqueeze({p}, a) " for p in "gbmv")
-    line = f"{EPS}{axes}{raised} s = Add(v4, e) q = Sqrt(s) {CONV} d = Sub(c, m4) n = Div(d, q) o = Mul(n, g4) y = Add(o, b4)"
+    line = (
+        f"{EPS}{axes}{raised} s = Add(v4, e) q = Sqrt(s) {CONV} d = Sub(c, m4) n = Div(d, q) "
+        "o = Mul(n, g4) y = Add(o, b4)"
+    )
     yield folds("computed/Unsqueeze-parameters", model(line, W=W, **flat))
     old = line.replace(axes, "").replace(", a)", ")").replace("Unsqueeze(", "Unsqueeze<axes = [1,2]>(")
     yield folds("computed/Unsqueeze-parameters-opset11", model(old, opset=11, W=W, **flat))
@@ -142,7 +148,10 @@ def _parameters() -> Iterator[Form]:
         "one stacked constant",
         model(f"{lines} {CONV} {tail}", W=W, s=stacked),
     )
-    ones = "w = Constant<value_ints = [4]>() g = ConstantOfShape<value = float[1] {1.5}>(w) b = ConstantOfShape(w) "
+    ones = (
+        "w = Constant<value_ints = [4]>() g = ConstantOfShape<value = float[1] {1.5}>(w) "
+        "b = ConstantOfShape(w) "
+    )
     rest = {n: a for n, a in bn(4).items() if n in "mv"}
     yield folds("computed/bn-ConstantOfShape", model(f"{ones} {CONV} {tail}", W=W, **rest))
 

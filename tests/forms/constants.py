@@ -144,7 +144,8 @@ def _shared() -> Iterator[Form]:
         ),
         "bias-is-bn-shift": (f"c = Conv(x, W, b) {tail} z = Identity(x)", {}),
         "bn-parameters-elsewhere": (
-            f"{CONV} {tail} i = Constant<value_ints = [1,4,1,1]>() h = Reshape(g, i) r = Relu(y) z = Mul(r, h)",
+            f"{CONV} {tail} i = Constant<value_ints = [1,4,1,1]>() "
+            "h = Reshape(g, i) r = Relu(y) z = Mul(r, h)",
             {},
         ),
         "weight-is-output": (f"{CONV} {tail} z = Identity(W)", {}),

@@ -36,7 +36,7 @@ def _renamed(*operators: str, imported: str = "") -> Edit:
 
 def _own() -> Iterator[Form]:
     body = f"{CONV} {BN}"
-    # onnx.checker knows its operators by the short name only; the runtimes take either, as the specification does.
+    # onnx.checker knows its operators by the short name only; runtimes take either.
     both = ("Conv", "BatchNormalization")
     for name, edit in (
         ("conv", _renamed("Conv")),
@@ -67,13 +67,13 @@ def _others() -> Iterator[Form]:
     ml = f"{CONV} d = ai.onnx.ml.Binarizer<threshold = 0.1>(x) {BN} z = Neg(d)"
     recipe = model(ml, y=f"{Y}, float[2,3,6,6] z", imports='"ai.onnx.ml" : 1', W=W, **bn(4))
     yield folds("domains/ai.onnx.ml-beside", recipe)
-    for name, body, form in (
-        ("after", f"{CONV} {BN.replace('y =', 'n =')} y = com.acme.Twice(n)", folds),
-        ("before", f"n = com.acme.Twice(x) {CONV.replace('(x', '(n')} {BN}", folds),
+    for name, body in (
+        ("after", f"{CONV} {BN.replace('y =', 'n =')} y = com.acme.Twice(n)"),
+        ("before", f"n = com.acme.Twice(x) {CONV.replace('(x', '(n')} {BN}"),
     ):
-        yield reference(form(f"domains/unknown-{name}", model(body, y=Y, imports=ACME, W=W, **bn(4))))
-    between = model(f"d = Conv(x, W) c = com.acme.Twice(d) {BN}", y=Y, imports=ACME, W=W, **bn(4))
-    yield reference(stays("domains/unknown-between", "not_linear", between))
+        yield reference(folds(f"domains/unknown-{name}", model(body, y=Y, imports=ACME, W=W, **bn(4))))
+    doubled = model(f"d = Conv(x, W) c = com.acme.Twice(d) {BN}", y=Y, imports=ACME, W=W, **bn(4))
+    yield reference(stays("domains/unknown-between", "not_linear", doubled))
     reads = f"{CONV} {BN} z = com.acme.Twice(c)"
     recipe = model(reads, y=f"{Y}, float[2,4,4,4] z", imports=ACME, W=W, **bn(4))
     yield reference(stays("domains/unknown-reads-conv", "several_consumers", recipe))

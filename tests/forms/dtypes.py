@@ -33,7 +33,7 @@ def rows() -> Iterator[Form]:
     yield from _limits()
 
 
-def _typed(body: str, dtype: str, x: str = "[2,3,6,6]", **weights: Weight) -> Recipe:
+def _typed(body: str, dtype: str, x: str = "[2,3,6,6]", /, **weights: Weight) -> Recipe:
     stored = {n: w if isinstance(w, tuple) else w.astype(NUMPY_OF[dtype]) for n, w in weights.items()}
     opset, ir = (22, 10) if dtype == "bfloat16" else (17, 8)
     return model(body, x=f"{dtype}{x} x", dtype=dtype, opset=opset, ir=ir, **stored)
@@ -47,7 +47,8 @@ def _of(dtype: str) -> Iterator[Form]:
     yield folds(
         f"dtypes/{dtype}-Conv-bn-bias", _typed(CONV_BN.replace("W)", "W, B)"), dtype, W=W, B=rand(4), **stats)
     )
-    yield folds(f"dtypes/{dtype}-Conv-bn", _typed(CONV_BN, dtype, W=W, **stats))
+    strided = CONV_BN.replace("Conv(", "Conv<strides = [2,1], pads = [1,0,0,1]>(")
+    yield folds(f"dtypes/{dtype}-Conv-bn-strided", _typed(strided, dtype, W=W, **stats))
     yield folds(f"dtypes/{dtype}-Conv-mul-add", _typed(f"c = Conv(x, W) {pair}", dtype, W=W, **wide))
     up = CONV_BN.replace("Conv", "ConvTranspose")
     yield folds(f"dtypes/{dtype}-ConvTranspose-bn", _typed(up, dtype, W=(3, 4, 3, 3), **stats))
@@ -93,8 +94,6 @@ def _mixed() -> Iterator[Form]:
     yield may("dtypes/float-conv-cast-half-bn", "the Cast narrows in between", recipe)
     whole = "d = Conv(x, W) e = Cast<to = 6>(d) c = Cast<to = 1>(e) y = BatchNormalization(c, g, b, m, v)"
     yield stays("dtypes/cast-to-integer-between", "not_linear", model(whole, W=W, **bn(4)))
-    weight = "W = Cast<to = 1>(W0) " + CONV_BN
-    yield folds("dtypes/half-weight-cast-to-float", model(weight, W0=rand(*W).astype(np.float16), **bn(4)))
 
 
 def _limits() -> Iterator[Form]:

@@ -137,13 +137,13 @@ def _products() -> Iterator[Form]:
     yield stays("forward/mul-MatMul-per-row", "not_per_channel", rows_, listed=False)
     sequence = model(f"{BN} y = MatMul(c, W)", x="float[2,6,6] x", W=(6, 4), **bn(6))
     yield stays("forward/bn-MatMul-3d", "not_per_channel", sequence)
-    left = model(f"{BN} y = MatMul(W, c)", x="float[6,6] x", W=(4, 6), **bn(6))
-    yield stays("forward/bn-MatMul-constant-left", "not_per_channel", left)
+    turned = model(f"{BN} y = MatMul(W, c)", x="float[6,6] x", W=(4, 6), **bn(6))
+    yield stays("forward/bn-MatMul-constant-left", "not_per_channel", turned)
     run_time = model(f"{BN} y = Gemm(c, W, B)", x=f"{x}, float[4] B", W=(6, 4), **bn(6))
     # The shift can be added on after a run-time C, at the price of a node.
     yield may("forward/bn-Gemm-C-at-run-time", "C is not constant", run_time, remain="Add")
-    weight = model(f"{BN} y = Gemm(c, W)", x=f"{x}, float[6,4] W", **bn(6))
-    yield stays("forward/bn-Gemm-weight-at-run-time", "weight_not_constant", weight)
+    given = model(f"{BN} y = Gemm(c, W)", x=f"{x}, float[6,4] W", **bn(6))
+    yield stays("forward/bn-Gemm-weight-at-run-time", "weight_not_constant", given)
     flat = model(f"{BN} f = Flatten(c) y = Gemm(f, W)", x="float[2,3,2,2] x", W=(12, 4), **bn(3))
     yield may("forward/bn-Flatten-Gemm", "each channel becomes a run of inputs", flat)
 
@@ -195,5 +195,8 @@ def _both_sides() -> Iterator[Form]:
     yield stays(
         "forward/Conv-Relu-bn-padded-Conv", "zero_padding", model(stuck, V=rand(3, 3, 2, 2), W=W, **bn(3))
     )
-    add = "a = Conv<pads = [1,1,1,1]>(x, V) r = Add(a, x) c = BatchNormalization(r, g, b, m, v) e = Relu(c) y = Conv(e, W)"
+    add = (
+        "a = Conv<pads = [1,1,1,1]>(x, V) r = Add(a, x) c = BatchNormalization(r, g, b, m, v) "
+        "e = Relu(c) y = Conv(e, W)"
+    )
     yield stays("forward/preactivation", "not_linear", model(add, V=rand(3, 3, 3, 3), W=W, **bn(3)))

@@ -1,4 +1,4 @@
-"""What must not be folded: other readers, other operators in between, and broadcasts that are not per channel."""
+"""What must not be folded: other readers, operators in between, broadcasts that are not per channel."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def _readers() -> Iterator[Form]:
     # A Shape reads no values, so folding is right; a folder may still count it as a reader.
     shape = model(f"{CONV} {BN} z = Shape(c)", y="float y, int64[4] z", W=W, **bn(4))
     yield may("guards/readers-Shape", "a Shape reads no values", shape)
-    for name, line, weights in (("bn", BN, {**bn(4)}), ("mul", "y = Mul(c, k)", {"k": k})):
-        recipe = model(f"{CONV} {line}", y="float y, float c", W=W, **weights)
+    for name, line, weight in (("bn", BN, bn(4)), ("mul", "y = Mul(c, k)", {"k": k})):
+        recipe = model(f"{CONV} {line}", y="float y, float c", W=W, **weight)
         yield stays(f"guards/conv-is-output-before-{name}", "graph_output", recipe)
     middle = model(f"{CONV} s = Mul(c, k) y = Add(s, k)", y="float y, float s", W=W, k=k)
     # The Mul may go into the convolution, which then makes the output s; the Add must stay.
@@ -162,7 +162,10 @@ def _operands() -> Iterator[Form]:
     gate = "p = GlobalAveragePool(x) e = Conv(p, V) q = Sigmoid(e) c = Conv(x, W) y = Mul(c, q)"
     recipe = model(gate, W=W, V=rand(4, 3, 1, 1))
     yield stays("guards/squeeze-and-excite", "not_constant", recipe, listed=False, visible=False)
-    position = "c = Conv(x, W) s = Shape(x) i = Constant<value_int = 0>() n = Gather(s, i) f = Cast<to = 1>(n) y = Mul(c, f)"
+    position = (
+        "c = Conv(x, W) s = Shape(x) i = Constant<value_int = 0>() n = Gather(s, i) f = Cast<to = 1>(n) "
+        "y = Mul(c, f)"
+    )
     recipe = model(position, W=W)
     yield stays("guards/scale-from-batch-size", "not_constant", recipe, listed=False)
     random = f"{CONV} k = RandomNormal<shape = [4,1,1], seed = 3.0>() y = Mul(c, k)"

@@ -107,7 +107,7 @@ def _invalid(before: ModelProto, after: ModelProto) -> list[str]:
 
 
 def check(model: ModelProto, *, full: bool = True) -> str:
-    """What onnx.checker says (`full`: shape inference in strict mode too), in one line; empty when it passes."""
+    """What onnx.checker says in one line, empty when it passes; `full` adds strict shape inference."""
     try:
         checker.check_model(model, full_check=full)
     except (checker.ValidationError, onnx.shape_inference.InferenceError) as error:

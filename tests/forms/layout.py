@@ -32,7 +32,7 @@ def _exports() -> Iterator[Form]:
     yield folds("layout/keras-mul-add", pair)
     lines = "e = Cast<to = 1>(c) f = Sub(e, m) h = Mul(f, k) y = Add(h, t)"
     yield folds("layout/keras-on-torch", model(f"{CONV} {lines}", x=X, W=W, **four))
-    bias = f"e = Cast<to = 1>(c) p = Add(e, q) {lines.replace('e = Cast<to = 1>(c) f = Sub(e', 'u = Cast<to = 1>(p) f = Sub(u')}"
+    bias = "p = Cast<to = 1>(c) u = Add(p, q) e = Cast<to = 1>(u) f = Sub(e, m) h = Mul(f, k) y = Add(h, t)"
     yield folds("layout/keras-on-torch-bias", model(f"{CONV} {bias}", x=X, W=W, q=rand(4), **four))
     bnorm = model(f"{CONV} {BACK} y = {BN}", x=X, W=W, **bn(4))
     yield folds("layout/transpose-transpose-bn", bnorm)
@@ -53,7 +53,10 @@ def _exports() -> Iterator[Form]:
 
 
 def _ranks() -> Iterator[Form]:
-    one = "n = Transpose<perm = [0,2,1]>(x) a = Conv(n, W) c = Transpose<perm = [0,2,1]>(a) s = Mul(c, k) y = Add(s, t)"
+    one = (
+        "n = Transpose<perm = [0,2,1]>(x) a = Conv(n, W) c = Transpose<perm = [0,2,1]>(a) s = Mul(c, k) "
+        "y = Add(s, t)"
+    )
     yield folds("layout/1d-NWC", model(one, x="float[2,8,3] x", W=(4, 3, 3), k=positive(4), t=rand(1, 1, 4)))
     three = "n = Transpose<perm = [0,4,1,2,3]>(x) a = Conv(n, W) c = Transpose<perm = [0,2,3,4,1]>(a) "
     recipe = model(

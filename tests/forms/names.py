@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from onnx import ModelProto, helper
 
 from tests.forms.build import (
+    Edit,
     Form,
     Recipe,
     Weight,
@@ -64,7 +65,7 @@ def rows() -> Iterator[Form]:
 
 def _node_names() -> Iterator[Form]:
     names = {
-        "empty": BODY,
+        "one-empty": "c = Conv(x, W) [bn] y = BatchNormalization(c, g, b, m, v)",
         "given": "[conv] c = Conv(x, W) [bn] y = BatchNormalization(c, g, b, m, v)",
         "duplicate": "[n] c = Conv(x, W) [n] y = BatchNormalization(c, g, b, m, v)",
         "like-tensors": "[y] c = Conv(x, W) [W] y = BatchNormalization(c, g, b, m, v)",
@@ -83,7 +84,7 @@ def _node_names() -> Iterator[Form]:
 
 def _odd_names() -> Iterator[Form]:
     """Tensor names as files hold them: paths, colons, spaces, other scripts."""
-    plain = {n: a for n, a in bn(4).items()}
+    plain = bn(4)
     for kind, pattern in (
         ("paths", "/model/layer.0/{}"),
         ("tensorflow", "import/block/{}/ReadVariableOp:0"),
@@ -123,7 +124,8 @@ def _clashes() -> Iterator[Form]:
     yield folds("names/taken-by-an-input", given)
     inside = (
         "y = If (q) <then_branch = t () => (float[2,4,4,4] p) { c = Conv(x, W) "
-        "p = BatchNormalization(c, g, b, m, v) }, else_branch = e () => (float[2,4,4,4] r) { d = Conv(x, W) r = Relu(d) }> "
+        "p = BatchNormalization(c, g, b, m, v) }, "
+        "else_branch = e () => (float[2,4,4,4] r) { d = Conv(x, W) r = Relu(d) }> "
         'z = Mul(x, "W_bias") o = Mul(x, "c_bias")'
     )
     weights = {"W_bias": positive(1), "c_bias": positive(1, seed=5)}
@@ -139,7 +141,7 @@ def _clashes() -> Iterator[Form]:
     yield folds("names/taken-in-an-inner-graph", recipe)
 
 
-def _recipe(*edits: object, body: str = BODY, **more: Weight) -> Recipe:
+def _recipe(*edits: Edit, body: str = BODY, **more: Weight) -> Recipe:
     return model(body, *edits, ir=10, W=W, **more, **bn(4))
 
 

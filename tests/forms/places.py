@@ -51,14 +51,13 @@ def _branch(name: str, out: str, body: str, stored: str = "") -> str:
 
 def _if() -> Iterator[Form]:
     one, two = f"c = Conv(x, W) p = {BN}", f"d = Conv(x, W) r = {BN.replace('(c', '(d')}"
-    both = {
+    both: dict[str, tuple[str, str, str, str, dict[str, Weight]]] = {
+        # sibling graphs may reuse names, for other values
         "constants-inside": (f"{constants(INIT)} {one}", f"{constants(OTHER)} {two}", "", "", {}),
         "initializers-inside": (one, two, _stored({**INIT}), _stored({**OTHER}), {}),
         "constants-outside": (one, two, "", "", INIT),
     }
     for name, (then, other, kept, kept_too, outside) in both.items():
-        if name == "constants-inside":  # sibling graphs may reuse names, for other values
-            other = other.replace("d =", "d =")
         branches = f"{_branch('then', 'p', then, kept)}, {_branch('else', 'r', other, kept_too)}"
         recipe = model(f"y = If (q) <{branches}>", x=XQ, y=f"{OUT} y", **outside)
         yield folds(f"places/If-{name}", recipe)
@@ -94,8 +93,10 @@ def _loops() -> Iterator[Form]:
     )
     yield stays("places/Loop-conv-is-scan-output", "several_consumers", recipe)
     carried = (
-        "b (int64 i, bool a, float[2,3,6,6] h, float[3,3,3,3] w) => (bool o, float[2,3,6,6] p, float[3,3,3,3] u) "
-        "{ o = Identity(a) c = Conv<pads = [1,1,1,1]>(h, w) p = BatchNormalization(c, g, b, m, v) u = Neg(w) }"
+        "b (int64 i, bool a, float[2,3,6,6] h, float[3,3,3,3] w) "
+        "=> (bool o, float[2,3,6,6] p, float[3,3,3,3] u) "
+        "{ o = Identity(a) u = Neg(w) "
+        "c = Conv<pads = [1,1,1,1]>(h, w) p = BatchNormalization(c, g, b, m, v) }"
     )
     text = f"y, z = Loop (n, t, x, W) <body = {carried}>"
     recipe = model(text, x=f"{X}, int64 n, bool t", y="float[2,3,6,6] y, float[3,3,3,3] z", W=weight, **stats)
@@ -121,7 +122,10 @@ def _nested() -> Iterator[Form]:
     yield folds("places/If-in-If-constants-between", recipe)
     step = "c = Conv<pads = [1,1,1,1]>(h, W) p2 = BatchNormalization(c, g, b, m, v)"
     wide = "float[2,3,6,6]"
-    inner = f"then_branch = t2 () => ({wide} p2) {{ {step} }}, else_branch = e2 () => ({wide} r2) {{ r2 = Neg(h) }}"
+    inner = (
+        f"then_branch = t2 () => ({wide} p2) {{ {step} }}, else_branch = e2 () => ({wide} "
+        f"r2) {{ r2 = Neg(h) }}"
+    )
     body = f"b (int64 i, bool a, {wide} h) => (bool o, {wide} p) {{ o = Identity(a) p = If (q) <{inner}> }}"
     weights = {"W": rand(3, 3, 3, 3), **bn(3)}
     recipe = model(f"y = Loop (n, q, x) <body = {body}>", x=f"{XQ}, int64 n", y=f"{wide} y", **weights)
@@ -167,8 +171,9 @@ def _function(name: str, inputs: str, body: str, *, out: str = "y", attributes: 
     return f"{head} {name} {attributes} ({inputs}) => ({out}) {{ {body} }} "
 
 
-def _local(body: str, *functions: str, y: str = "float[a,b,c,d] y", x: str = X, **weights: Weight) -> Recipe:
-    return model(body, x=x, y=y, imports='"local" : 1', functions="".join(functions), **weights)
+def _local(body: str, *functions: str, **facts: Weight | str) -> Recipe:
+    given = {"x": X, "y": "float[a,b,c,d] y", **facts}
+    return model(body, imports='"local" : 1', functions="".join(functions), **given)
 
 
 def _functions() -> Iterator[Form]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -18,7 +17,7 @@ PER_TENSOR = "w = DequantizeLinear(q, s, z)"
 
 
 def ints(
-    shape: tuple[int, ...], dtype: Any = np.int8, low: int = -120, high: int = 120, seed: int = 0
+    shape: tuple[int, ...], dtype: type = np.int8, low: int = -120, high: int = 120, seed: int = 0
 ) -> Array:
     return np.random.default_rng([13, seed, *shape]).integers(low, high, shape).astype(dtype)
 
@@ -40,21 +39,19 @@ def rows() -> Iterator[Form]:
     yield from _linear()
     yield from _blocks()
     yield from _sharing()
-    yield from _across_rounding()
-    yield from _integer()
 
 
-def _weights(dtype: Any = np.int8, c: int = 4) -> dict[str, Weight]:
+def stored_weights(dtype: type = np.int8, c: int = 4) -> dict[str, Weight]:
     low, high = (0, 250) if dtype == np.uint8 else (-120, 120)
-    zero = np.full(c, 128 if dtype == np.uint8 else 0, dtype)
+    zero: Array = np.full(c, 128 if dtype == np.uint8 else 0, dtype)
     return {"q": ints((c, 3, 3, 3), dtype, low, high), "s": scales(c), "z": zero}
 
 
 def _per_channel() -> Iterator[Form]:
     body = f"{PER_CHANNEL} c = Conv(x, w) {TAIL}"
     for name, dtype in (("int8", np.int8), ("uint8", np.uint8)):
-        yield folds(f"quantised/channel-{name}", model(body, **_weights(dtype), **plus(4)))
-        offset = {**_weights(dtype), "z": ints((4,), dtype, 3, 9)}
+        yield folds(f"quantised/channel-{name}", model(body, **stored_weights(dtype), **plus(4)))
+        offset = {**stored_weights(dtype), "z": ints((4,), dtype, 3, 9)}
         yield folds(f"quantised/channel-{name}-zero-points", model(body, **offset, **plus(4)))
     no_zero = model(body.replace(", z)", ")"), q=ints(W), s=scales(4), **plus(4))
     yield folds("quantised/channel-no-zero-point", no_zero)
@@ -67,7 +64,7 @@ def _per_channel() -> Iterator[Form]:
             "z": ints((4,), np.int8, 0, 5).astype(kind),
         }
         yield folds(f"quantised/channel-{name}", model(body, opset=21, ir=10, **weights, **plus(4)))
-    old = model(body, opset=13, **_weights(), **plus(4))
+    old = model(body, opset=13, **stored_weights(), **plus(4))
     yield folds("quantised/channel-opset13", old)
     half = {n: np.asarray(a).astype(np.float16) for n, a in plus(4).items()}
     recipe = model(
@@ -83,20 +80,26 @@ def _per_channel() -> Iterator[Form]:
     )
     yield folds("quantised/channel-scales-float16", recipe)
     pair = f"{PER_CHANNEL} c = Conv(x, w, B) e = Mul(c, k) y = Add(e, t)"
-    recipe = model(pair, **_weights(), B=rand(4), k=positive(4, 1, 1), t=rand(4, 1, 1))
+    recipe = model(pair, **stored_weights(), B=rand(4), k=positive(4, 1, 1), t=rand(4, 1, 1))
     yield folds("quantised/channel-mul-add", recipe)
     # A negative factor must not make a scale negative; negating the integers is exact unless one is -128.
-    yield may("quantised/channel-negative-factor", "scales stay positive", model(body, **_weights(), **bn(4)))
-    low = {**_weights(), "q": np.where(ints(W) < -100, -128, ints(W)).astype(np.int8)}
-    yield stays("quantised/channel-negative-factor-128", "scale_not_positive", model(body, **low, **bn(4)))
+    yield may(
+        "quantised/channel-negative-factor", "scales stay positive", model(body, **stored_weights(), **bn(4))
+    )
+    lowest = {**stored_weights(), "q": np.where(ints(W) < -100, -128, ints(W)).astype(np.int8)}
+    yield stays("quantised/channel-negative-factor-128", "scale_not_positive", model(body, **lowest, **bn(4)))
     zero = {**plus(4), "g": np.array([1, 0, 1, 2], np.float32)}
-    yield may("quantised/channel-zero-factor", "a scale may not be zero", model(body, **_weights(), **zero))
+    yield may(
+        "quantised/channel-zero-factor", "a scale may not be zero", model(body, **stored_weights(), **zero)
+    )
     wrong = body.replace("axis = 0", "axis = 1")
     by_input = {"q": ints(W), "s": scales(3), "z": np.zeros(3, np.int8)}
     yield stays("quantised/channel-wrong-axis", "scales_not_per_channel", model(wrong, **by_input, **plus(4)))
     behind = f"{PER_CHANNEL} i = Identity(w) c = Conv(x, i) {TAIL}"
     yield may(
-        "quantised/behind-Identity", "a node more to look through", model(behind, **_weights(), **plus(4))
+        "quantised/behind-Identity",
+        "a node more to look through",
+        model(behind, **stored_weights(), **plus(4)),
     )
     turned = (
         "r = DequantizeLinear<axis = 3>(q, s, z) w = Transpose<perm = [3,2,0,1]>(r) c = Conv(x, w) " + TAIL
@@ -134,15 +137,18 @@ def _per_tensor() -> Iterator[Form]:
 
 
 def _bias() -> Iterator[Form]:
-    real = model(f"{PER_CHANNEL} c = Conv(x, w, B) {TAIL}", **_weights(), B=rand(4), **plus(4))
+    real = model(f"{PER_CHANNEL} c = Conv(x, w, B) {TAIL}", **stored_weights(), B=rand(4), **plus(4))
     yield folds("quantised/bias-float", real)
-    weights = _weights()
+    weights = stored_weights()
     line = "B = DequantizeLinear<axis = 0>(qb, sb)"
     stored = {"qb": ints((4,), np.int32, -3000, 3000), "sb": np.asarray(weights["s"]) * np.float32(0.02)}
     body = f"{PER_CHANNEL} {line} c = Conv(x, w, B) {TAIL}"
     # The new bias is stored in steps of its own new scale: half a step off at most.
     yield folds("quantised/bias-int32", model(body, **weights, **stored, **plus(4)), tolerance=1e-3)
-    lead = "xs = Constant<value = float {0.03}>() xz = Constant<value = int8 {0}>() xq = QuantizeLinear(x, xs, xz) d = DequantizeLinear(xq, xs, xz)"
+    lead = (
+        "xs = Constant<value = float {0.03}>() xz = Constant<value = int8 {0}>() "
+        "xq = QuantizeLinear(x, xs, xz) d = DequantizeLinear(xq, xs, xz)"
+    )
     whole = model(f"{lead} {body.replace('Conv(x', 'Conv(d')}", **weights, **stored, **plus(4))
     yield folds("quantised/bias-int32-quantised-input", whole, tolerance=1e-3)
     single = {"qb": ints((4,), np.int32, -3000, 3000), "sb": np.array(0.0004, np.float32)}
@@ -151,7 +157,7 @@ def _bias() -> Iterator[Form]:
     ptq = "g = DequantizeLinear(qg, sg) b = DequantizeLinear(qt, st)"
     stats = {n: a for n, a in plus(4).items() if n in "mv"}
     shift = {"qg": ints((4,), np.int8, 30, 120), "sg": scales(), "qt": ints((4,), np.int8), "st": scales()}
-    recipe = model(f"{ptq} {PER_CHANNEL} c = Conv(x, w) {TAIL}", **_weights(), **shift, **stats)
+    recipe = model(f"{ptq} {PER_CHANNEL} c = Conv(x, w) {TAIL}", **stored_weights(), **shift, **stats)
     yield folds("quantised/bn-scale-and-bias-quantised", recipe)
     recipe = model(f"{ptq} c = Conv(x, W) {TAIL}", W=W, **shift, **stats)
     yield folds("quantised/float-conv-bn-quantised", recipe)
@@ -172,10 +178,10 @@ def _linear() -> Iterator[Form]:
     grouped = {"q": ints((4, 2, 3, 3)), "s": scales(2), "z": np.zeros(2, np.int8)}
     recipe = model(up.replace("G", "2", 1), x="float[2,4,6,6] x", **grouped, **plus(4))
     yield stays("quantised/ConvTranspose-grouped", "scales_not_per_channel", recipe)
-    for trans, axis, shape in ((1, 0, (4, 6)), (0, 1, (6, 4))):
+    for trans, axis, matrix in ((1, 0, (4, 6)), (0, 1, (6, 4))):
         body = f"w = DequantizeLinear<axis = {axis}>(q, s, z) c = Gemm<transB = {trans}>(x, w, B) {TAIL}"
         recipe = model(
-            body, x="float[2,6] x", q=ints(shape), s=scales(4), z=np.zeros(4, np.int8), B=rand(4), **plus(4)
+            body, x="float[2,6] x", q=ints(matrix), s=scales(4), z=np.zeros(4, np.int8), B=rand(4), **plus(4)
         )
         yield folds(f"quantised/Gemm-transB{trans}", recipe)
     single = f"{PER_TENSOR} c = Gemm<transB = 1>(x, w, B) {TAIL}"
@@ -216,12 +222,12 @@ def _blocks() -> Iterator[Form]:
 def _sharing() -> Iterator[Form]:
     two = "float y, float o"
     shared = f"{PER_CHANNEL} c = Conv(x, w) {TAIL} o = Conv<strides = [2,2]>(x, w)"
-    yield folds("quantised/shared-weight", model(shared, y=two, **_weights(), **plus(4)))
+    yield folds("quantised/shared-weight", model(shared, y=two, **stored_weights(), **plus(4)))
     again = PER_CHANNEL.replace("w =", "w2 =")
     stored = f"{PER_CHANNEL} {again} c = Conv(x, w) {TAIL} o = Conv<strides = [2,2]>(x, w2)"
-    yield folds("quantised/shared-integers", model(stored, y=two, **_weights(), **plus(4)))
+    yield folds("quantised/shared-integers", model(stored, y=two, **stored_weights(), **plus(4)))
     other = f"{PER_CHANNEL} c = Conv(x, w) {TAIL} w2 = DequantizeLinear<axis = 0>(q2, s, z) o = Conv(x, w2)"
-    recipe = model(other, y=two, q2=ints(W, seed=3), **_weights(), **plus(4))
+    recipe = model(other, y=two, q2=ints(W, seed=3), **stored_weights(), **plus(4))
     yield folds("quantised/shared-scales", recipe)
     lead = "xq = QuantizeLinear(x, s, zx) d = DequantizeLinear(xq, s, zx)"
     body = f"{lead} {PER_TENSOR} c = Conv(d, w) {TAIL}"
@@ -232,72 +238,8 @@ def _sharing() -> Iterator[Form]:
         "zx": np.zeros((), np.int8),
     }
     yield folds("quantised/scale-shared-with-activation", model(body, **weights, **plus(4)))
-    recipe = model(f"{PER_CHANNEL} c = Conv(x, w) {TAIL}", overridable("s"), **_weights(), **plus(4))
+    recipe = model(f"{PER_CHANNEL} c = Conv(x, w) {TAIL}", overridable("s"), **stored_weights(), **plus(4))
     yield stays("quantised/scales-overridable", "overridable", recipe)
-    recipe = model(f"{PER_CHANNEL} c = Conv(x, w) {TAIL}", overridable("q"), **_weights(), **plus(4))
+    recipe = model(f"{PER_CHANNEL} c = Conv(x, w) {TAIL}", overridable("q"), **stored_weights(), **plus(4))
     # The fold would change the scales alone, which are right for any integers; still the weight is not fixed.
     yield may("quantised/integers-overridable", "only the scales would change", recipe)
-
-
-def _across_rounding() -> Iterator[Form]:
-    q = "ys = Constant<value = float {0.05}>() yz = Constant<value = int8 {3}>()"
-    pair = "o = QuantizeLinear(e, ys, yz) c = DequantizeLinear(o, ys, yz)"
-    static = f"{q} {PER_CHANNEL} e = Conv(x, w) {pair} {TAIL}"
-    yield stays("quantised/qdq-between", "rounding_between", model(static, **_weights(), **plus(4)))
-    real = f"{q} e = Conv(x, W) {pair} {TAIL}"
-    yield stays("quantised/qdq-between-float-weight", "rounding_between", model(real, W=W, **plus(4)))
-    affine = f"{q} e = Conv(x, W) {pair} y = Mul(c, k)"
-    yield stays("quantised/qdq-between-mul", "rounding_between", model(affine, W=W, k=positive(4, 1, 1)))
-    after = f"{q} {PER_CHANNEL} c = Conv(x, w) e = BatchNormalization(c, g, b, m, v) y = QuantizeLinear(e, ys, yz)"
-    yield folds("quantised/bn-then-quantise", model(after, y="int8 y", **_weights(), **plus(4)))
-    ahead = "xs = Constant<value = float {0.03}>() xz = Constant<value = uint8 {128}>() xq = QuantizeLinear(x, xs, xz) d = DequantizeLinear(xq, xs, xz)"
-    yield folds(
-        "quantised/input-quantised",
-        model(f"{ahead} {PER_CHANNEL} c = Conv(d, w) {TAIL}", **_weights(), **plus(4)),
-    )
-    yield folds(
-        "quantised/input-quantised-float-weight", model(f"{ahead} c = Conv(d, W) {TAIL}", W=W, **bn(4))
-    )
-
-
-def _integer() -> Iterator[Form]:
-    scale = {
-        "xs": np.array(0.03, np.float32),
-        "xz": np.array(128, np.uint8),
-        "ys": np.array(0.09, np.float32),
-        "yz": np.array(120, np.uint8),
-    }
-    conv = "xq = QuantizeLinear(x, xs, xz) o = QLinearConv(xq, xs, xz, q, s, z, ys, yz)"
-    chain = f"{conv} c = DequantizeLinear(o, ys, yz) {TAIL}"
-    yield stays(
-        "quantised/QLinearConv-bn", "rounding_between", model(chain, **scale, **_weights(), **plus(4))
-    )
-    scaled = f"{conv} c = DequantizeLinear(o, ys, yz) y = Mul(c, k)"
-    recipe = model(scaled, **scale, **_weights(), k=positive(4, 1, 1))
-    yield may("quantised/QLinearConv-mul", "a pure scale fits into the DequantizeLinear after it", recipe)
-    dynamic = "xq, xs, xz = DynamicQuantizeLinear(x) i = ConvInteger(xq, q, xz) f = Cast<to = 1>(i) r = Mul(xs, s) c = Mul(f, r)"
-    weights: dict[str, Weight] = {"q": ints(W, np.uint8, 0, 250), "s": scales() / 4}
-    bare = dynamic.replace("q, xz)", "q, xz, z)")
-    # The scale of an integer convolution is a run-time product; the constant half of it can take the factor.
-    recipe = model(f"{bare} {TAIL}", z=np.array(120, np.uint8), **weights, **plus(4))
-    yield may("quantised/ConvInteger-dynamic-bn", "the shift needs a node of its own", recipe)
-    biased = f"{bare.replace('c = Mul(f, r)', 'e = Mul(f, r) c = Add(e, B)')} {TAIL}"
-    recipe = model(biased, z=np.array(120, np.uint8), B=rand(1, 4, 1, 1), **weights, **plus(4))
-    yield may("quantised/ConvInteger-dynamic-bias-bn", "scale and bias can take the affine", recipe)
-    static = (
-        "xq = QuantizeLinear(x, xs, xz) i = ConvInteger(xq, q, xz, z) f = Cast<to = 1>(i) c = Mul(f, r) "
-        + TAIL
-    )
-    fixed = {n: scale[n] for n in ("xs", "xz")}
-    recipe = model(static, z=np.array(120, np.uint8), r=scales() * 0.03, q=weights["q"], **fixed, **plus(4))
-    yield may("quantised/ConvInteger-static-bn", "two affines after an integer convolution are one", recipe)
-    product = "xq, xs, xz = DynamicQuantizeLinear(x) i = MatMulInteger(xq, q, xz, z) f = Cast<to = 1>(i) r = Mul(xs, s) c = Mul(f, r) y = Mul(c, k)"
-    recipe = model(
-        product,
-        x="float[2,6] x",
-        q=ints((6, 4), np.uint8, 0, 250),
-        z=np.array(120, np.uint8),
-        s=scales(),
-        k=positive(4),
-    )
-    yield may("quantised/MatMulInteger-mul", "the weight's scale can take the factor", recipe)

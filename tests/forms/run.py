@@ -20,13 +20,13 @@ TOLERANCE = {"float32": 1e-4, "float16": 5e-3, "bfloat16": 4e-2, "float64": 1e-1
 Feeds = Mapping[str, Array]
 
 
-class BatchNormalization(OpRun):  # type: ignore[misc]
+class BatchNormalization(OpRun):
     """BatchNormalization of opsets 1 to 15 by the specification's text (onnx.reference trains at 7 to 13)."""
 
     op_domain = ""
 
     def _run(
-        self, x: Array, scale: Array, bias: Array, mean: Array, var: Array, **_: Any
+        self, x: Array, scale: Array, bias: Array, mean: Array, var: Array, **_: object
     ) -> tuple[Array, ...]:
         given = {a.name: helper.get_attribute_value(a) for a in self.onnx_node.attribute}
         shape = (1, *scale.shape) if scale.ndim > 1 else (1, -1, *(1,) * (x.ndim - 2))
@@ -48,7 +48,7 @@ class BatchNormalization(OpRun):  # type: ignore[misc]
         return bool(given.get("training_mode", 0))
 
 
-class Twice(OpRun):  # type: ignore[misc]
+class Twice(OpRun):
     """A contrib-like operator of no known domain: doubles its input."""
 
     op_domain = "com.acme"
@@ -60,10 +60,10 @@ class Twice(OpRun):  # type: ignore[misc]
 def _legacy(symbol: str) -> type[OpRun]:
     """Mul or Add of opset 6 and before, where `broadcast` and `axis` place a shorter second operand."""
 
-    class Legacy(OpRun):  # type: ignore[misc]
+    class Legacy(OpRun):
         op_domain = ""
 
-        def _run(self, a: Array, b: Array, **_: Any) -> tuple[Array]:
+        def _run(self, a: Array, b: Array, **_: object) -> tuple[Array]:
             given = {at.name: helper.get_attribute_value(at) for at in self.onnx_node.attribute}
             if given.get("broadcast") and "axis" in given:
                 b = b.reshape(b.shape + (1,) * (a.ndim - given["axis"] - b.ndim))

@@ -1,4 +1,4 @@
-"""What a fold may change: the affine, the linear node it goes into and their constants; the rest compares equal.
+"""What a fold may change: the affine, its linear node and their constants; the rest compares equal.
 
 `changes(before, after)` lists every difference outside those in words.
 """
@@ -57,7 +57,7 @@ def _graph(before: GraphProto, after: GraphProto, freed: frozenset[str]) -> list
 
 
 def _nodes(before: Body, after: Body) -> list[str]:
-    """Surviving nodes keep order, names, docs and attributes; only the fold's own nodes come, go or change."""
+    """Surviving nodes keep order, names, docs and attributes; only the fold's own nodes may change."""
     found: list[str] = []
     place = 0
     gone: list[NodeProto] = []
@@ -91,7 +91,7 @@ def _shell(node: NodeProto) -> bytes:
     for attribute in shell.attribute:
         attribute.ClearField("g")
         del attribute.graphs[:]
-    return shell.SerializeToString(deterministic=True)
+    return bytes(shell.SerializeToString(deterministic=True))
 
 
 def _inside(before: NodeProto, after: NodeProto) -> list[str]:
