@@ -9,7 +9,8 @@ import pytest
 
 from onnx_clp.report import terminal, wording
 from onnx_clp.report.document import LayerStatus, Rates, Report
-from onnx_clp.report.terminal import number, render
+from onnx_clp.report.terminal import render
+from onnx_clp.report.wording import number
 from tests import reports
 
 ANSI = re.compile(r"\x1b\[\d+m")

@@ -16,7 +16,7 @@ from onnx_clp.report.document import (
     Report,
     Verdict,
 )
-from onnx_clp.report.wording import headline, next_step, one_line, percent, plural, size
+from onnx_clp.report.wording import headline, next_step, number, one_line, percent, plural, size
 
 Span = tuple[str, str]
 Line = list[Span]
@@ -236,8 +236,3 @@ def _parts(text: str, room: int) -> list[str]:
     parts = textwrap.wrap(one_line(text), room - 3)
     # Wrapping may bring a continuous-integration command to the front of a line.
     return [rf"\x3a{part[1:]}" if part.startswith("::") else part for part in parts]
-
-
-def number(value: float | None) -> str:
-    """Four significant digits, at most nine characters; "-" for None."""
-    return "-" if value is None else f"{value:#.4g}".removesuffix(".")

@@ -120,3 +120,8 @@ def size(count: int) -> str:
             break
         value /= 1000
     return f"{value:,.0f} {unit}" if unit == "B" else f"{value:,.1f} {unit}"
+
+
+def number(value: float | None) -> str:
+    """Four significant digits, at most nine characters; "-" for None."""
+    return "-" if value is None else f"{value:#.4g}".removesuffix(".")
