@@ -21,7 +21,8 @@ EXTRA = ("jinja2", "matplotlib")
 MOST_PICTURES = 1000
 MOST_ROWS = 1000
 MOST_CHANNELS = 200
-_HEAT = ((1.5, "hit2"), (1.0, "hit1"), (0.85, "warm2"), (0.7, "warm1"), (0.5, "calm2"))
+_HEAT = ((0.95, "warm2"), (0.85, "warm1"), (0.5, "calm2"))
+"""Classes of layers without an outlier, by their highest z as a share of u."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ def render(report: Report) -> str:
     require_extra()
     u = report.options.get("u")
     column = _cards(report, float(u) if isinstance(u, (int, float)) and u > 0 else 3.0)
-    worst = sorted(column, key=lambda card: (-len(card.layer.pruned), -card.layer.max_z, card.place))
+    worst = sorted(column, key=lambda card: (not card.layer.pruned, -card.layer.max_z, card.place))
     return _template().render(
         report=report,
         summary=sentence(report),
@@ -75,9 +76,7 @@ def sentence(report: Report) -> str:
     """What happened, for a reader who knows neither the method nor the model's inside."""
     summary = report.summary
     if summary.verdict is Verdict.COULD_NOT_JUDGE:
-        return (
-            "Nothing can be said about this model: none of its layers is of a kind that this method can judge."
-        )
+        return "Nothing can be said about this model: this method could judge none of its layers."
     if summary.verdict is Verdict.NOTHING_STOOD_OUT:
         return (
             f"None of the {wording.plural(summary.channels_judged, 'channel')} judged stands out from its "
@@ -86,17 +85,17 @@ def sentence(report: Report) -> str:
     layers = sum(bool(layer.pruned) for layer in report.layers)
     return (
         f"{wording.plural(summary.channels_pruned, 'channel')} of {summary.channels_judged:,}, in "
-        f"{wording.plural(layers, 'layer')}, can react far more strongly than {'its' if summary.channels_pruned == 1 else 'their'} "
-        f"neighbours, as channels that serve a hidden trigger often do. {_what_was_done(report)}{_measured(report)}"
+        f"{wording.plural(layers, 'layer')}, can react far more strongly than the others of their layer, as "
+        f"channels that serve a hidden trigger often do. {_what_was_done(report)}{_measured(report)}"
     )
 
 
 def _what_was_done(report: Report) -> str:
     if report.options.get("prune") is False:
-        return "They were left as they are."
+        return "Nothing was switched off: pruning was not asked for."
     if report.output is None:
         return "Nothing was changed: this was an analysis only."
-    return "They were switched off in the model that was written."
+    return f"The model that was written no longer uses {'it' if report.summary.channels_pruned == 1 else 'them'}."
 
 
 def _measured(report: Report) -> str:
@@ -144,7 +143,7 @@ def _heat(layer: LayerReport, judgement: Judgement | None, u: float) -> str:
         return "unjudged"
     if layer.pruned:
         return "hit2" if layer.max_z >= 1.5 * u else "hit1"
-    return next((name for least, name in _HEAT[2:] if layer.max_z >= least * u), "calm1")
+    return next((name for least, name in _HEAT if layer.max_z >= least * u), "calm1")
 
 
 def _rates(report: Report) -> Markup:

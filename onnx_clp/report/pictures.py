@@ -42,7 +42,7 @@ _MOST_MARKS = 40
 _MOST_LABELS = 3
 _STYLE = {
     "svg.fonttype": "none",
-    "font.size": 8.5,
+    "font.size": 8,
     "text.color": INK,
     "axes.labelcolor": INK,
     "axes.edgecolor": FAINT,
@@ -67,7 +67,7 @@ def of_scores(judgement: Judgement) -> str:
     scores = [score for score in judgement.scores if math.isfinite(score)]
     if not scores:
         return ""
-    with _axes(5.6, 1.05, (0.075, 0.2, 0.91, 0.78)) as (figure, axes):
+    with _axes(7.8, 1.15, (0.05, 0.19, 0.94, 0.79)) as (figure, axes):
         top = _histogram(axes, scores)
         _line(axes, judgement.mean, top, MEAN, (0, (4, 3)))
         if judgement.std > 0:
@@ -147,7 +147,7 @@ def _mark(axes: Axes, judgement: Judgement, top: float) -> None:
     last = math.inf
     low, high = _range(judgement)
     for channel in hits[:_MOST_LABELS]:
-        if last - channel.score > 0.11 * (high - low):
+        if last - channel.score > 0.07 * (high - low):
             axes.text(channel.score, top * 0.36, f"#{channel.channel}", color=HIT, ha="center", va="bottom")
             last = channel.score
 
@@ -172,4 +172,6 @@ def _svg(figure: Figure, label: str) -> str:
     for color, name in _PROPERTIES.items():
         text = text.replace(color, f"var({name})")
     text = re.sub(r"\s*\n\s*", "\n", text)
-    return re.sub(r'<svg width="[^"]*" height="[^"]*"', f'<svg role="img" aria-label="{label}"', text, count=1).strip()
+    return re.sub(
+        r'<svg width="[^"]*" height="[^"]*"', f'<svg role="img" aria-label="{label}"', text, count=1
+    ).strip()
