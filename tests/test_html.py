@@ -17,7 +17,8 @@ import pytest
 from onnx_clp.cli import main
 from onnx_clp.errors import UsageError
 from onnx_clp.report import html
-from onnx_clp.report.document import LayerStatus, PrunedChannel, Report
+from onnx_clp.report.document import PrunedChannel, Report
+from onnx_clp.skipped import LayerStatus
 from tests import reports
 
 pytest.importorskip("jinja2")
@@ -94,10 +95,10 @@ def test_a_layer_without_an_outlier_is_never_red(z: float, heat: str) -> None:
 def test_the_summary_is_a_sentence_without_jargon(full: str) -> None:
     words = Page(full).words
     assert (
-        "15 channels of 352, in 3 layers, can react far more strongly than the others of their layer, as channels "
-        "that serve a hidden trigger often do. The model that was written no longer uses them. On the images "
-        "supplied the trigger succeeded in 100.0 % of cases before and 6.2 % after; ordinary accuracy went from "
-        "91.6 % to 91.2 %."
+        "15 channels of 352, in 3 layers, can react far more strongly than the others of their layer, as "
+        "channels that serve a hidden trigger often do. The model that was written no longer uses them. On "
+        "the images supplied the trigger succeeded in 100.0 % of cases before and 6.2 % after; ordinary "
+        "accuracy went from 91.6 % to 91.2 %."
     ) in words
 
 
@@ -256,17 +257,25 @@ def browser() -> str:
     return found
 
 
-SWITCHES = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --enable-logging=stderr"
-).split()
+SWITCHES = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--enable-logging=stderr",
+    "--dump-dom",
+]
 
 
 @pytest.mark.parametrize("name", ["full", "hostile"])
 def test_a_browser_shows_every_layer_and_has_no_complaint(
     name: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    command = [browser(), *SWITCHES, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]
+    command = [browser(), *SWITCHES, f"--user-data-dir={tmp_path / 'profile'}"]
     path = tmp_path / "report.html"
     path.write_text(request.getfixturevalue(name), encoding="utf-8")
     done = subprocess.run([*command, path.as_uri()], capture_output=True, text=True, check=True, timeout=120)
@@ -281,7 +290,7 @@ def test_a_browser_shows_every_layer_and_has_no_complaint(
 
 
 def test_the_browser_test_would_see_a_complaint(tmp_path: Path) -> None:
-    command = [browser(), *SWITCHES, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]
+    command = [browser(), *SWITCHES, f"--user-data-dir={tmp_path / 'profile'}"]
     path = tmp_path / "bad.html"
     path.write_text("<script>console.error('boo')</script>", encoding="utf-8")
     done = subprocess.run([*command, path.as_uri()], capture_output=True, text=True, check=True, timeout=120)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from onnx_clp.errors import UsageError
 from onnx_clp.names import shown
 from onnx_clp.report import wording
-from onnx_clp.report.document import Judgement, LayerReport, LayerStatus, Report, Verdict
+from onnx_clp.report.document import Judgement, LayerReport, Report, Verdict
+from onnx_clp.skipped import LayerStatus
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -46,7 +47,8 @@ def require_extra() -> None:
     missing = [name for name in EXTRA if find_spec(name) is None]
     if missing:
         raise UsageError(
-            f"an .html report needs {' and '.join(missing)}: pip install 'onnx-clp[report]', or name a .json file"
+            f"an .html report needs {' and '.join(missing)}: "
+            "pip install 'onnx-clp[report]', or name a .json file"
         )
 
 
@@ -95,7 +97,8 @@ def _what_was_done(report: Report) -> str:
         return "Nothing was switched off: pruning was not asked for."
     if report.output is None:
         return "Nothing was changed: this was an analysis only."
-    return f"The model that was written no longer uses {'it' if report.summary.channels_pruned == 1 else 'them'}."
+    which = "it" if report.summary.channels_pruned == 1 else "them"
+    return f"The model that was written no longer uses {which}."
 
 
 def _measured(report: Report) -> str:
@@ -121,7 +124,7 @@ def _cards(report: Report, u: float) -> list[Card]:
     for place, layer in enumerate(report.layers):
         judgement = _worst(layer)
         # Made here from numbers alone: the picture holds no text of the model's.
-        picture = Markup(pictures.of_scores(judgement) if judgement and place in chosen else "")  # noqa: S704
+        picture = Markup(pictures.of_scores(judgement) if judgement and place in chosen else "")
         cards.append(Card(place, layer, _heat(layer, judgement, u), judgement, picture))
     return cards
 
@@ -151,7 +154,7 @@ def _rates(report: Report) -> Markup:
 
     from onnx_clp.report import pictures
 
-    return Markup(pictures.of_rates(report.evaluation) if report.evaluation else "")  # noqa: S704
+    return Markup(pictures.of_rates(report.evaluation) if report.evaluation else "")
 
 
 def _template() -> Template:

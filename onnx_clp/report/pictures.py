@@ -12,7 +12,7 @@ import logging
 import math
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -24,6 +24,8 @@ from onnx_clp.report.wording import percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+LineStyle = str | tuple[int, tuple[int, ...]]
 
 # Colours no drawing needs otherwise; each is replaced by a custom property of the page.
 INK, FAINT, BARS, MEAN, LIMIT, HIT, BEFORE, AFTER = (f"#0101{n:02x}" for n in range(8))
@@ -40,7 +42,7 @@ _PROPERTIES = {
 _MOST_BINS = 48
 _MOST_MARKS = 40
 _MOST_LABELS = 3
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.size": 8,
     "text.color": INK,
@@ -134,7 +136,7 @@ def _histogram(axes: Axes, scores: list[float]) -> int:
     return max(counts)
 
 
-def _line(axes: Axes, x: float, top: float, color: str, style: object) -> None:
+def _line(axes: Axes, x: float, top: float, color: str, style: LineStyle) -> None:
     if math.isfinite(x):
         axes.plot([x, x], [0, top * 1.08], color=color, linewidth=1.3, linestyle=style, clip_on=False)
 
