@@ -16,7 +16,6 @@ from onnx_clp.report.document import (
     Finding,
     Judgement,
     LayerReport,
-    LayerStatus,
     ModelFacts,
     PrunedChannel,
     Rates,
@@ -25,6 +24,7 @@ from onnx_clp.report.document import (
     ValidationReport,
     Verdict,
 )
+from onnx_clp.skipped import LayerStatus
 
 HOSTILE = (
     "\x1b[31mred\x1b[0m\x1b]0;title\x07",

@@ -22,7 +22,8 @@ from onnx_clp.arguments import Arguments, parse
 from onnx_clp.cli import main
 from onnx_clp.config import CleanConfig
 from onnx_clp.progress import Progress
-from onnx_clp.report.document import LayerStatus, Report
+from onnx_clp.report.document import Report
+from onnx_clp.skipped import LayerStatus
 from tests import reports
 
 ROOT = Path(__file__).parent.parent

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from onnx_clp.report import document
-from onnx_clp.report.document import FileFacts, LayerStatus, Report, Verdict
+from onnx_clp.report.document import FileFacts, Report, Verdict
+from onnx_clp.skipped import LayerStatus
 from tests import reports
 
 SCHEMA: dict[str, Any] = json.loads(files("onnx_clp.report").joinpath("schema.json").read_text("utf-8"))

@@ -8,8 +8,10 @@ from dataclasses import replace
 import pytest
 
 from onnx_clp.report import terminal, wording
-from onnx_clp.report.document import LayerStatus, Rates, Report
-from onnx_clp.report.terminal import number, render
+from onnx_clp.report.document import Rates, Report
+from onnx_clp.report.terminal import render
+from onnx_clp.report.wording import number
+from onnx_clp.skipped import LayerStatus
 from tests import reports
 
 ANSI = re.compile(r"\x1b\[\d+m")
@@ -88,12 +90,19 @@ def test_the_summary_has_every_figure_asked_for() -> None:
         "ACC   91.6 % >   91.2 %",
         "ASR  100.0 % >    6.2 %",
         "RA     0.0 % >   85.1 %",
-        "out.onnx, 2.8 MB > 2.8 MB",
+        "out.onnx, 2.8 MB > 2.8 MB, sha256 fedcba987654",
         "2.8 s (read 0.1, fold 0.4, validate 2.3); peak memory 213.0 MB",
         "/bn0/BatchNormalization (BatchNormalization): nothing before it",
         "data-dependent branch at /If: the input decides which branch",
     ):
         assert part in text
+
+
+def test_an_output_that_is_the_input_byte_for_byte_is_called_a_copy() -> None:
+    before = reports.report().input
+    assert before is not None
+    copied = reports.report(QUIET, output=replace(before, path="out.onnx"))
+    assert line_with("out.onnx, ", copied).endswith("2.8 MB, a copy of the input")
 
 
 def test_a_rate_that_was_not_measurable_is_a_dash() -> None:
@@ -114,7 +123,7 @@ UNPROVEN = replace(reports.report().validation, outcome="not asked for")
 @pytest.mark.parametrize(
     ("report", "advice"),
     [
-        (reports.report(LOUD, output=None), "write the repaired model: onnx-clp in.onnx OUT.onnx"),
+        (reports.report(LOUD, output=None), "the same command an output file"),
         (reports.report(LOUD, options={"prune": False}), "without --no-prune"),
         (reports.report(LOUD), "--eval DATA.npz measures ACC and ASR"),
         (reports.report(LOUD, validation=UNPROVEN), "without --no-validate before you use out.onnx"),

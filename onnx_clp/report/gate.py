@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from onnx_clp.errors import UsageError
-from onnx_clp.report.document import SCHEMA, LayerStatus, Report, Verdict
+from onnx_clp.report.document import SCHEMA, Report, Verdict
+from onnx_clp.skipped import LayerStatus
 
 FailOn = Literal["never", "pruned", "unjudged"]
 Key = tuple[str, str, int | None]

@@ -7,23 +7,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from onnx_clp.names import shown
-from onnx_clp.report.document import (
-    EvaluationReport,
-    FileFacts,
-    Judgement,
-    LayerReport,
-    LayerStatus,
-    Report,
-    Verdict,
-)
-from onnx_clp.report.wording import headline, next_step, one_line, percent, plural, size
+from onnx_clp.report.document import EvaluationReport, FileFacts, Judgement, LayerReport, Report, Verdict
+from onnx_clp.report.wording import headline, next_step, number, one_line, percent, plural, size
+from onnx_clp.skipped import LayerStatus
 
 Span = tuple[str, str]
 Line = list[Span]
 
 MOST_CHANNELS = 8
 MOST_NORMALISATIONS = 4
-MOST_ROWS = 12
+MOST_ROWS = 8
 _ANSI = {"bold": "1", "dim": "2", "red": "31", "yellow": "33", "cyan": "36"}
 _NUMBERS = 6 + 3 * 9 + 7
 _LABEL = 12
@@ -191,8 +184,11 @@ def _files(before: FileFacts | None, after: FileFacts | None, style: _Style) -> 
     if after is None:
         yield from _row("output", "no model was written", style)
         return
-    change = f"{size(before.bytes)} > {size(after.bytes)}" if before is not None else size(after.bytes)
-    facts = f", {change}, sha256 {after.sha256[:12]}"
+    facts = f", {size(after.bytes)}, sha256 {after.sha256[:12]}"
+    if before is not None:
+        facts = f", {size(before.bytes)} > {size(after.bytes)}, sha256 {after.sha256[:12]}"
+        if before.sha256 == after.sha256:
+            facts = f", {size(after.bytes)}, a copy of the input"
     room = max(style.width - _LABEL - 6 - len(facts), 20)
     yield from _row("output", shown(after.path, room) + facts, style)
 
@@ -236,8 +232,3 @@ def _parts(text: str, room: int) -> list[str]:
     parts = textwrap.wrap(one_line(text), room - 3)
     # Wrapping may bring a continuous-integration command to the front of a line.
     return [rf"\x3a{part[1:]}" if part.startswith("::") else part for part in parts]
-
-
-def number(value: float | None) -> str:
-    """Four significant digits, at most nine characters; "-" for None."""
-    return "-" if value is None else f"{value:#.4g}".removesuffix(".")

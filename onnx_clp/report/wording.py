@@ -6,7 +6,8 @@ import math
 import shlex
 
 from onnx_clp.names import shown
-from onnx_clp.report.document import EvaluationReport, LayerStatus, Report, Verdict
+from onnx_clp.report.document import EvaluationReport, Report, Verdict
+from onnx_clp.skipped import LayerStatus
 
 LARGE_DROP = 0.02
 """An accuracy lost to pruning that is worth a second thought (a share)."""
@@ -62,8 +63,7 @@ def next_step(report: Report) -> str:
     if report.options.get("prune") is False:
         return "run again without --no-prune to switch these channels off"
     if report.output is None:
-        source = "IN.onnx" if report.input is None else shown(shlex.quote(report.input.path), 200)
-        return f"write the repaired model: onnx-clp {source} OUT.onnx"
+        return "to write the repaired model, give the same command an output file and no --dry-run"
     output = shown(shlex.quote(report.output.path), 200)
     if report.validation.outcome == "not asked for":
         return f"run again without --no-validate before you use {output}"
@@ -120,3 +120,8 @@ def size(count: int) -> str:
             break
         value /= 1000
     return f"{value:,.0f} {unit}" if unit == "B" else f"{value:,.1f} {unit}"
+
+
+def number(value: float | None) -> str:
+    """Four significant digits, at most nine characters; "-" for None."""
+    return "-" if value is None else f"{value:#.4g}".removesuffix(".")

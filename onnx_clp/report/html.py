@@ -1,0 +1,178 @@
+"""The report as one standalone HTML page: no scripts, nothing fetched, light and dark."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.resources import files
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from onnx_clp.errors import UsageError
+from onnx_clp.names import shown
+from onnx_clp.report import wording
+from onnx_clp.report.document import Judgement, LayerReport, Report, Verdict
+from onnx_clp.skipped import LayerStatus
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+    from markupsafe import Markup
+
+EXTRA = ("jinja2", "matplotlib")
+MOST_PICTURES = 1000
+MOST_ROWS = 1000
+MOST_CHANNELS = 200
+_HEAT = ((0.95, "warm2"), (0.85, "warm1"), (0.5, "calm2"))
+"""Classes of layers without an outlier, by their highest z as a share of u."""
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """One layer on the page: `place` is its position in the graph, `heat` a CSS class for its highest z."""
+
+    place: int
+    layer: LayerReport
+    heat: str
+    judgement: Judgement | None
+    picture: Markup
+
+    @property
+    def others(self) -> int:
+        """How many judgements of the layer are not drawn."""
+        return max(len(self.layer.judgements) - 1, 0)
+
+
+def require_extra() -> None:
+    """Raise UsageError unless what the page is made with is installed."""
+    missing = [name for name in EXTRA if find_spec(name) is None]
+    if missing:
+        raise UsageError(
+            f"an .html report needs {' and '.join(missing)}: "
+            "pip install 'onnx-clp[report]', or name a .json file"
+        )
+
+
+def render(report: Report) -> str:
+    """The page, below 3 MB for a network of 200 layers.
+
+    Raises:
+        UsageError: the extra `report` is not installed.
+    """
+    require_extra()
+    u = report.options.get("u")
+    column = _cards(report, float(u) if isinstance(u, (int, float)) and u > 0 else 3.0)
+    worst = sorted(column, key=lambda card: (not card.layer.pruned, -card.layer.max_z, card.place))
+    return _template().render(
+        report=report,
+        summary=sentence(report),
+        column=column,
+        judged=[card for card in worst if card.judgement is not None],
+        left=[card for card in column if card.judgement is None or card.layer.not_folded],
+        rates=_rates(report),
+        most_channels=MOST_CHANNELS,
+        most_rows=MOST_ROWS,
+    )
+
+
+def sentence(report: Report) -> str:
+    """What happened, for a reader who knows neither the method nor the model's inside."""
+    summary = report.summary
+    if summary.verdict is Verdict.COULD_NOT_JUDGE:
+        return "Nothing can be said about this model: this method could judge none of its layers."
+    if summary.verdict is Verdict.NOTHING_STOOD_OUT:
+        return (
+            f"None of the {wording.plural(summary.channels_judged, 'channel')} judged stands out from its "
+            "neighbours. That is no proof: some hidden triggers leave no mark that this method can see."
+        )
+    layers = sum(bool(layer.pruned) for layer in report.layers)
+    return (
+        f"{wording.plural(summary.channels_pruned, 'channel')} of {summary.channels_judged:,}, in "
+        f"{wording.plural(layers, 'layer')}, can react far more strongly than the others of their layer, as "
+        f"channels that serve a hidden trigger often do. {_what_was_done(report)}{_measured(report)}"
+    )
+
+
+def _what_was_done(report: Report) -> str:
+    if report.options.get("prune") is False:
+        return "Nothing was switched off: pruning was not asked for."
+    if report.output is None:
+        return "Nothing was changed: this was an analysis only."
+    which = "it" if report.summary.channels_pruned == 1 else "them"
+    return f"The model that was written no longer uses {which}."
+
+
+def _measured(report: Report) -> str:
+    found = report.evaluation
+    if found is None:
+        return ""
+    before, after = found.before, found.after
+    return (
+        f" On the images supplied the trigger succeeded in {wording.percent(before.asr)} of cases before and "
+        f"{wording.percent(after.asr)} after; ordinary accuracy went from {wording.percent(before.acc)} to "
+        f"{wording.percent(after.acc)}."
+    )
+
+
+def _cards(report: Report, u: float) -> list[Card]:
+    from markupsafe import Markup
+
+    from onnx_clp.report import pictures
+
+    drawn = sorted(range(len(report.layers)), key=lambda at: -report.layers[at].max_z)[:MOST_PICTURES]
+    chosen = set(drawn)
+    cards = []
+    for place, layer in enumerate(report.layers):
+        judgement = _worst(layer)
+        # Made here from numbers alone: the picture holds no text of the model's.
+        picture = Markup(pictures.of_scores(judgement) if judgement and place in chosen else "")
+        cards.append(Card(place, layer, _heat(layer, judgement, u), judgement, picture))
+    return cards
+
+
+def _worst(layer: LayerReport) -> Judgement | None:
+    if layer.status is not LayerStatus.JUDGED:
+        return None
+    return max(layer.judgements, key=_highest_z, default=None)
+
+
+def _highest_z(judgement: Judgement) -> float:
+    if not judgement.scores or not judgement.std > 0:
+        return 0.0
+    return (max(judgement.scores) - judgement.mean) / judgement.std
+
+
+def _heat(layer: LayerReport, judgement: Judgement | None, u: float) -> str:
+    if judgement is None:
+        return "unjudged"
+    if layer.pruned:
+        return "hit2" if layer.max_z >= 1.5 * u else "hit1"
+    return next((name for least, name in _HEAT if layer.max_z >= least * u), "calm1")
+
+
+def _rates(report: Report) -> Markup:
+    from markupsafe import Markup
+
+    from onnx_clp.report import pictures
+
+    return Markup(pictures.of_rates(report.evaluation) if report.evaluation else "")
+
+
+def _template() -> Template:
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    filters: dict[str, Callable[..., str]] = {
+        "shown": shown,
+        "one_line": wording.one_line,
+        "percent": wording.percent,
+        "plural": wording.plural,
+        "size": wording.size,
+        "number": wording.number,
+        "headline": wording.headline,
+        "next_step": wording.next_step,
+    }
+    environment.filters.update(filters)
+    source = files("onnx_clp.report").joinpath("report.html.j2").read_text(encoding="utf-8")
+    return environment.from_string(source)

@@ -1,0 +1,179 @@
+"""Pictures of the HTML report: matplotlib drawings as inline SVG that takes its colours from the page.
+
+A picture holds no text from the model, no identifiers and no style sheet, so that hundreds fit on one page
+without touching each other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import math
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from onnx_clp.report.document import EvaluationReport, Judgement
+from onnx_clp.report.wording import percent
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+LineStyle = str | tuple[int, tuple[int, ...]]
+
+# Colours no drawing needs otherwise; each is replaced by a custom property of the page.
+INK, FAINT, BARS, MEAN, LIMIT, HIT, BEFORE, AFTER = (f"#0101{n:02x}" for n in range(8))
+_PROPERTIES = {
+    INK: "--ink",
+    FAINT: "--faint",
+    BARS: "--bars",
+    MEAN: "--mean",
+    LIMIT: "--limit",
+    HIT: "--hit",
+    BEFORE: "--before",
+    AFTER: "--after",
+}
+_MOST_BINS = 48
+_MOST_MARKS = 40
+_MOST_LABELS = 3
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "font.size": 8,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": FAINT,
+    "xtick.color": FAINT,
+    "ytick.color": FAINT,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+    "axes.formatter.useoffset": False,
+}
+
+
+def of_scores(judgement: Judgement) -> str:
+    """An SVG histogram of channel scores, with the mean, the threshold and the channels that stood out.
+
+    Empty where no score is finite.
+    """
+    scores = [score for score in judgement.scores if math.isfinite(score)]
+    if not scores:
+        return ""
+    with _axes(7.8, 1.15, (0.05, 0.19, 0.94, 0.79)) as (figure, axes):
+        top = _histogram(axes, scores)
+        _line(axes, judgement.mean, top, MEAN, (0, (4, 3)))
+        if judgement.std > 0:
+            _line(axes, judgement.threshold, top, LIMIT, "solid")
+        _mark(axes, judgement, top)
+        axes.set_xlim(*_range(judgement))
+        axes.set_ylim(0, top * 1.1)
+        axes.yaxis.set_major_locator(MaxNLocator(3, integer=True))
+        return _svg(figure, f"Scores of {judgement.n} channels, {len(judgement.pruned)} above the threshold")
+
+
+def of_rates(evaluation: EvaluationReport) -> str:
+    """An SVG bar chart of accuracy, attack success and robust accuracy, before and after."""
+    names = (("acc", "accuracy (ACC)"), ("asr", "attack success (ASR)"), ("ra", "robust accuracy (RA)"))
+    with _axes(5.6, 1.9, (0.24, 0.11, 0.72, 0.87)) as (figure, axes):
+        for row, (name, _) in enumerate(names):
+            for offset, color, rates in ((-0.19, BEFORE, evaluation.before), (0.19, AFTER, evaluation.after)):
+                share = getattr(rates, name)
+                known = share is not None and math.isfinite(share)
+                length = 100 * share if known else 0.0
+                axes.barh(row + offset, length, height=0.34, color=color, clip_on=False)
+                axes.text(length + 1.5, row + offset, percent(share), va="center", ha="left")
+        axes.set_yticks(range(len(names)), [label for _, label in names])
+        axes.set_xlim(0, 112)
+        axes.set_xticks([0, 25, 50, 75, 100], ["0 %", "25 %", "50 %", "75 %", "100 %"])
+        axes.invert_yaxis()
+        return _svg(figure, "Accuracy, attack success rate and robust accuracy before and after")
+
+
+@contextlib.contextmanager
+def _axes(
+    width: float, height: float, place: tuple[float, float, float, float]
+) -> Iterator[tuple[Figure, Axes]]:
+    """A drawing of that size in inches; `place` is left, bottom, width and height as shares of it."""
+    # The library logs about its own font cache; that is no news of this tool's.
+    logger = logging.getLogger("matplotlib")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with mpl.rc_context():
+            mpl.rcdefaults()
+            mpl.rcParams.update(_STYLE)
+            figure = Figure(figsize=(width, height))
+            FigureCanvasSVG(figure)
+            figure.patch.set_visible(False)
+            axes = figure.add_axes(place)
+            axes.patch.set_visible(False)
+            yield figure, axes
+    finally:
+        logger.setLevel(level)
+
+
+def _histogram(axes: Axes, scores: list[float]) -> int:
+    low, high = min(scores), max(scores)
+    if high <= low:
+        low, high = low - 0.5, high + 0.5
+    bins = min(_MOST_BINS, max(8, round(3 * math.sqrt(len(scores)))))
+    step = (high - low) / bins
+    counts = [0] * bins
+    for score in scores:
+        counts[min(int((score - low) / step), bins - 1)] += 1
+    edges = [low + step * place for place in range(bins + 1)]
+    axes.stairs(counts, edges, fill=True, color=BARS, clip_on=False)
+    return max(counts)
+
+
+def _line(axes: Axes, x: float, top: float, color: str, style: LineStyle) -> None:
+    if math.isfinite(x):
+        axes.plot([x, x], [0, top * 1.08], color=color, linewidth=1.3, linestyle=style, clip_on=False)
+
+
+def _mark(axes: Axes, judgement: Judgement, top: float) -> None:
+    hits = sorted(judgement.pruned, key=lambda channel: channel.rank)[:_MOST_MARKS]
+    hits = [channel for channel in hits if math.isfinite(channel.score)]
+    for channel in hits:
+        axes.plot([channel.score] * 2, [0, top * 0.3], color=HIT, linewidth=1.6, clip_on=False)
+    last = math.inf
+    low, high = _range(judgement)
+    for channel in hits[:_MOST_LABELS]:
+        if last - channel.score > 0.07 * (high - low):
+            axes.text(channel.score, top * 0.36, f"#{channel.channel}", color=HIT, ha="center", va="bottom")
+            last = channel.score
+
+
+def _range(judgement: Judgement) -> tuple[float, float]:
+    ends = [x for x in (*judgement.scores, judgement.mean, judgement.threshold) if math.isfinite(x)]
+    room = 0.02 * (max(ends) - min(ends)) or 0.5
+    return min(ends) - room, max(ends) + room
+
+
+def _svg(figure: Figure, label: str) -> str:
+    stream = io.StringIO()
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    figure.savefig(stream, format="svg", metadata=nothing)
+    text = stream.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>|<defs>.*?</defs>|<!--.*?-->", "", text, flags=re.DOTALL)
+    text = re.sub(r' (?:id|clip-path|xmlns(?::xlink)?|version)="[^"]*"', "", text)
+    text = re.sub(r"</?g/?>|font-family: [^;\"]*; ?|; font-family: [^;\"]*", "", text)
+    text = re.sub(r' transform="rotate\(-0 [^"]*"', "", text)
+    text = re.sub(r"(\d+\.\d\d)\d+", r"\1", text)
+    for color, name in _PROPERTIES.items():
+        text = text.replace(color, f"var({name})")
+    text = re.sub(r"\s*\n\s*", "\n", text)
+    return re.sub(
+        r'<svg width="[^"]*" height="[^"]*"', f'<svg role="img" aria-label="{label}"', text, count=1
+    ).strip()
