@@ -13,11 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from validation_models import network, save, text_model
 
 from onnx_clp.errors import Interrupted, NotValidated, UsageError, ValidationFailed
 from onnx_clp.validation import Request, child, validate, worker
 from onnx_clp.validation.provider import CPU
+from tests.validation_models import network, save, text_model
 
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits and /proc are Linux's")
 LOOP = """g (float[1,4] x) => (float[1,4] y)

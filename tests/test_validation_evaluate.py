@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from validation_models import run, text_model
 
 from onnx_clp.errors import UsageError
 from onnx_clp.report.document import EvaluationReport, Rates
 from onnx_clp.validation import evaldata
 from onnx_clp.validation.session import Array
+from tests.validation_models import run, text_model
 
 # The classes are the four pixels: the brightest one wins. The rewritten model never answers class 3.
 BRIGHTEST = "g (float[n,1,2,2] x) => (float[n,4] y) { y = Flatten(x) }"

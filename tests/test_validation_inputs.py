@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from onnx import parser
-from validation_models import run, text_model
 
 from onnx_clp.errors import NotValidated, UsageError
 from onnx_clp.validation import inputs
 from onnx_clp.validation.anatomy import Anatomy, InputSpec, anatomy_of
 from onnx_clp.validation.session import Array
+from tests.validation_models import run, text_model
 
 DENSE = "{ f = Flatten(x) y = MatMul(f, w) }"
 CONV = "<float[2,{c},3,3] w = {{{zeros}}}>"
@@ -40,21 +40,21 @@ def first(found: Anatomy, **given: tuple[int, ...]) -> dict[str, tuple[int, ...]
     [
         pytest.param(conv("[1,3,32,48]", 3), (1, 3, 32, 48), id="fixed"),
         pytest.param(conv("[n,3,32,32]", 3), (1, 3, 32, 32), id="batch"),
-        pytest.param(conv("[n,c,h,w]", 5), (1, 5, 224, 224), id="channels from the weight"),
-        pytest.param(conv("[n,c,h,w]", 2, attributes="<group: int = 2>"), (1, 4, 224, 224), id="grouped"),
-        pytest.param(conv("[]", 5), (1, 5, 224, 224), id="open rank"),
+        pytest.param(conv("[n,c,h,w]", 5), (1, 5, 64, 64), id="channels from the weight"),
+        pytest.param(conv("[n,c,h,w]", 2, attributes="<group: int = 2>"), (1, 4, 64, 64), id="grouped"),
+        pytest.param(conv("[]", 5), (1, 5, 64, 64), id="open rank"),
         pytest.param(
             conv("[n,h,w,c]", 5, "t = Transpose<perm: ints = [0, 3, 1, 2]>(x)", "t"),
-            (1, 224, 224, 5),
+            (1, 64, 64, 5),
             id="NHWC",
         ),
         pytest.param(
             conv("[n,c,h,w]", 5, "s = Cast<to: int = 1>(x) t = Sub(s, s)", "t"),
-            (1, 5, 224, 224),
+            (1, 5, 64, 64),
             id="behind others",
         ),
         pytest.param(
-            anatomy("g (float[n,c,h,w] x) => (float[] y) { y = Relu(x) }"), (1, 3, 224, 224), id="no hint"
+            anatomy("g (float[n,c,h,w] x) => (float[] y) { y = Relu(x) }"), (1, 3, 64, 64), id="no hint"
         ),
         pytest.param(anatomy("g (float[batch] x) => (float[] y) { y = Relu(x) }"), (1,), id="vector"),
         pytest.param(anatomy("g (float x) => (float y) { y = Relu(x) }"), (), id="scalar"),
@@ -75,14 +75,14 @@ def test_rows_of_a_dense_layer_come_from_its_weight() -> None:
 
 def test_symbols_are_shared_and_given_shapes_win() -> None:
     found = anatomy("g (float[n,h] x, float[n,h] z, float[m,batch_size] s) => (float[] y) { y = Add(x, z) }")
-    assert first(found) == {"x": (1, 224), "z": (1, 224), "s": (1, 1)}
+    assert first(found) == {"x": (1, 64), "z": (1, 64), "s": (1, 1)}
     assert first(found, x=(4, 7)) == {"x": (4, 7), "z": (4, 7), "s": (1, 1)}
 
 
 def test_other_sizes_follow_and_none_comes_twice() -> None:
     found = conv("[n,3,h,w]", 3)
     shapes = [s["x"] for s in inputs.trial_shapes(found.inputs, {})]
-    assert shapes[:3] == [(1, 3, 224, 224), (1, 3, 32, 32), (1, 3, 28, 28)]
+    assert shapes[:3] == [(1, 3, 64, 64), (1, 3, 224, 224), (1, 3, 32, 32)]
     assert len(shapes) == len(set(shapes)) == len(inputs.SIZES)
 
 
@@ -95,8 +95,8 @@ def test_volumes_start_small() -> None:
 def test_states_of_side_inputs_are_tried_at_one() -> None:
     found = anatomy("g (float[1,t] x, float[2,s,8] state) => (float[] y) { y = Relu(x) }")
     assert list(islice(inputs.trial_shapes(found.inputs, {}), 2)) == [
-        {"x": (1, 224), "state": (2, 224, 8)},
-        {"x": (1, 224), "state": (2, 1, 8)},
+        {"x": (1, 64), "state": (2, 64, 8)},
+        {"x": (1, 64), "state": (2, 1, 8)},
     ]
 
 

@@ -9,11 +9,11 @@ import numpy as np
 import onnx
 import pytest
 from numpy.typing import DTypeLike
-from validation_models import network, run, save, text_model
 
 from onnx_clp.errors import NotValidated, UsageError, ValidationFailed
 from onnx_clp.validation.provider import CPU
 from onnx_clp.validation.session import REFERENCE
+from tests.validation_models import network, run, save, text_model
 
 
 @pytest.fixture

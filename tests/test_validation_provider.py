@@ -9,11 +9,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from validation_models import network, save
 
 from onnx_clp.errors import NotValidated, UsageError
 from onnx_clp.validation import Request, provider, validate
 from onnx_clp.validation.provider import CPU, CUDA, Gpu, choose
+from tests.validation_models import network, save
 
 GPU = Gpu("NVIDIA Test", "13.0")
 
