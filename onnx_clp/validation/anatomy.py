@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import os
+import mmap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
 from onnx import AttributeProto, GraphProto, NodeProto, TensorProto
+
+from onnx_clp.wire import lift
 
 Dim = int | str | None
 Axes = tuple[int, ...]
@@ -78,9 +80,14 @@ class Anatomy:
 
 
 def read_anatomy(path: Path) -> Anatomy:
-    """Read the model at `path`, without its external data."""
-    model = onnx.load_model(os.fspath(path), load_external_data=False)
-    return anatomy_of(model)
+    """Read the model at `path`, without its external data and without parsing its weights."""
+    with (
+        path.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+        memoryview(mapped) as view,
+    ):
+        skeleton = lift(view, lambda *_: b"")
+    return anatomy_of(onnx.ModelProto.FromString(skeleton))
 
 
 def anatomy_of(model: onnx.ModelProto) -> Anatomy:

@@ -19,7 +19,7 @@ from typing import IO
 
 from onnx_clp.config import GIB
 from onnx_clp.errors import NotValidated
-from onnx_clp.validation.request import Outcome, Request, answer_from_json
+from onnx_clp.validation.request import Outcome, Request, answer_from_json, memory_sentence
 from onnx_clp.validation.wording import one_line
 
 _HOME = Path(__file__).resolve().parent
@@ -137,14 +137,6 @@ def _wait(process: subprocess.Popen[bytes], reader: threading.Thread, request: R
         if not reader.is_alive():
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(_POLL_SECONDS)
-
-
-def memory_sentence(request: Request, cap: int) -> str:
-    """The one line for a model that needs more memory than it may have."""
-    return (
-        f"{_shown(request)}: not validated because it needs more than {cap / GIB:.2g} GiB of memory; "
-        "allow more with --memory, or go without a proof with --no-validate"
-    )
 
 
 def _understand(request: Request, code: int, answer: bytes, complaints: bytes) -> Outcome:

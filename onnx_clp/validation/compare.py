@@ -12,8 +12,8 @@ import numpy as np
 from onnx_clp.report.document import Drift
 from onnx_clp.validation.session import Array, Outputs
 
-# Largest allowed max|Δ| / max|reference| of a fold, by the model's least precise arithmetic. Over real networks of
-# up to 52 folded normalisations rounding alone reached 2.5e-6 in float32 and 6.2e-3 in float16.
+# Largest allowed max|Δ| / max|reference| of a fold, by the model's least precise arithmetic. Over real
+# networks of up to 52 folded normalisations rounding alone reached 2.5e-6 in float32 and 6.2e-3 in float16.
 TOLERANCES = {
     "float64": 1e-9,
     "float32": 1e-4,

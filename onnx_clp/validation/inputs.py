@@ -19,33 +19,10 @@ Shapes = dict[str, tuple[int, ...]]
 Ints = Literal["small", "binary", "zeros", "ones"]
 
 _INTS: tuple[Ints, ...] = ("small", "binary", "zeros", "ones")
-# Image sizes first, in the order they are common; small ones reach models of tokens, tabular rows and states.
-SIZES = (
-    224,
-    32,
-    28,
-    64,
-    96,
-    112,
-    128,
-    160,
-    192,
-    256,
-    299,
-    320,
-    384,
-    416,
-    512,
-    640,
-    48,
-    40,
-    24,
-    16,
-    8,
-    4,
-    2,
-    1,
-)
+# A cheap image size that networks without fixed dense layers take, then the common ones; the small ones at the
+# end reach models of tokens, tabular rows and states.
+_IMAGES = (64, 224, 32, 28, 96, 112, 128, 160, 192, 256, 299, 320, 384, 416, 512, 640)
+SIZES = (*_IMAGES, 48, 40, 24, 16, 8, 4, 2, 1)
 _VOLUME_SIZES = (32, 64, 16, 28, 48, 96, 8, 4, 2, 1)
 _CHANNELS = (3, 1, 4, 2)
 _OPEN_RANKS: tuple[tuple[Dim, ...], ...] = (

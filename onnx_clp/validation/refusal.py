@@ -14,7 +14,7 @@ _WAY_OUT = "or go without a proof with --no-validate"
 
 def refusal(failure: RunError, version: str) -> str:
     """One sentence for an input model that ONNX Runtime `version` does not run."""
-    text, runtime = str(failure), f"ONNX Runtime {version}"
+    text, runtime = failure.details, f"ONNX Runtime {version}"
     if ir := _IR.search(text):
         limit = f"{runtime} loads at most IR version {ir[2]}, the file has {ir[1]}"
         return f"not validated because {limit}; install a newer one, {_WAY_OUT}"
@@ -26,6 +26,6 @@ def refusal(failure: RunError, version: str) -> str:
             f"not validated because {runtime} has no operator {unknown[1] or unknown[2]}; go {_WAY_OUT[3:]}"
         )
     return (
-        f"not validated because {runtime} does not run the input model ({text}); if that is about sizes, "
+        f"not validated because {runtime} does not run the input model ({failure}); if that is about sizes, "
         f"say them with --shape, {_WAY_OUT}"
     )

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from onnx_clp.config import Provider
+from onnx_clp.config import GIB, Provider
 from onnx_clp.errors import ClpError, NotValidated, UsageError, ValidationFailed
 from onnx_clp.report.document import Drift, EvaluationReport, Finding, Rates, ValidationReport
+from onnx_clp.validation.wording import one_line
 
 _CLASSES = {kind.__name__: kind for kind in (ValidationFailed, NotValidated, UsageError)}
 
@@ -93,6 +94,14 @@ class Outcome:
     evaluation: EvaluationReport | None
     findings: tuple[Finding, ...]
     candidates: tuple[Candidate, ...] = ()
+
+
+def memory_sentence(request: Request, cap: int) -> str:
+    """The one line for a model that needs more memory than it may have."""
+    return (
+        f"{one_line(request.original)}: not validated because it needs more than {cap / GIB:.2g} GiB of "
+        "memory; allow more with --memory, or go without a proof with --no-validate"
+    )
 
 
 def outcome_to_json(outcome: Outcome) -> str:

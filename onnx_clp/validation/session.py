@@ -41,11 +41,12 @@ class FailureKind(Enum):
 
 
 class RunError(Exception):
-    """A model could not be loaded or run; the text is one line."""
+    """A model could not be loaded or run; its text is one line, `details` up to five times as long."""
 
-    def __init__(self, kind: FailureKind, text: str) -> None:
-        super().__init__(text)
+    def __init__(self, kind: FailureKind, details: str) -> None:
+        super().__init__(one_line(details))
         self.kind = kind
+        self.details = details
 
 
 class OrtTensor(Protocol):
@@ -161,9 +162,9 @@ def failure(error: Exception) -> RunError:
     """`error` of a runtime, sorted by what it means."""
     text = str(error)
     if isinstance(error, MemoryError) or _MEMORY_WORDS.search(text):
-        return RunError(FailureKind.MEMORY, one_line(text))
+        return RunError(FailureKind.MEMORY, one_line(text, 1500))
     kind = FailureKind.KERNEL if _KERNEL_WORDS.search(text) else FailureKind.REFUSED
-    return RunError(kind, one_line(text) or type(error).__name__)
+    return RunError(kind, one_line(text, 1500) or type(error).__name__)
 
 
 def flatten(names: Sequence[str], values: Sequence[Any]) -> Outputs:

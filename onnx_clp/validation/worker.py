@@ -8,7 +8,7 @@ import signal
 import sys
 
 from onnx_clp.errors import ClpError, NotValidated, UsageError, ValidationFailed
-from onnx_clp.validation.request import Outcome, Request, error_to_json, outcome_to_json
+from onnx_clp.validation.request import Outcome, Request, error_to_json, memory_sentence, outcome_to_json
 from onnx_clp.validation.wording import one_line
 
 _MAX_FILE = 1 << 20
@@ -41,8 +41,6 @@ def answer(text: str, cap: int) -> str:
     except ClpError as error:
         return error_to_json(NotValidated(str(error)))
     except MemoryError:
-        from onnx_clp.validation.child import memory_sentence
-
         return error_to_json(NotValidated(memory_sentence(request, cap)))
     except RecursionError:
         shown = one_line(request.original)
