@@ -16,6 +16,7 @@ from onnx import TensorProto
 
 from onnx_clp.errors import ClpError, InvalidModelError, LoadError
 from onnx_clp.external import ExternalData
+from tests.hostile.outside import ENTRIES, PLACES, hard, out, proc
 
 FLOATS = np.arange(6, dtype=np.float32)
 
@@ -229,53 +230,7 @@ def test_a_folder_that_only_looks_like_a_cache_gives_no_right(tmp_path: Path) ->
 # --- what is refused ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("location", "entries", "word"),
-    [
-        (None, {}, "missing"),
-        ("", {}, "missing"),
-        ("/etc/passwd", {}, "absolute"),
-        ("//etc/passwd", {}, "absolute"),
-        ("../secret", {}, "climbs"),
-        ("sub/../../secret", {}, "climbs"),
-        ("sub/../m.data", {}, "climbs"),
-        ("..", {}, "climbs"),
-        ("../model/m.data", {}, "climbs"),
-        ("..\\secret", {}, "backslash"),
-        ("C:/secret", {}, "absolute"),
-        ("c:secret", {}, "absolute"),
-        ("\\\\host\\share", {}, "backslash"),
-        (".", {}, "does not name a file"),
-        ("./", {}, "does not name a file"),
-        ("sub/", {}, "does not name a file"),
-        ("sub//m.data", {}, "does not name a file"),
-        ("m.data/", {}, "does not name a file"),
-        ("sub", {}, "folder"),
-        ("m.data\0", {}, "NUL"),
-        ("m.data/x", {}, "not a folder"),
-        ("gone.data", {}, "no such file"),
-        ("x" * 300, {}, "too long"),
-        ("\x1b[2J\n", {}, "\\x1b[2J\\n"),
-        ("m.data", {"offset": "-8"}, "decimal"),
-        ("m.data", {"offset": "+8"}, "decimal"),
-        ("m.data", {"offset": " 8"}, "decimal"),
-        ("m.data", {"offset": "8\n"}, "decimal"),
-        ("m.data", {"offset": "0x8"}, "decimal"),
-        ("m.data", {"offset": "8.0"}, "decimal"),
-        ("m.data", {"offset": "1_6"}, "decimal"),
-        ("m.data", {"offset": "٨"}, "decimal"),
-        ("m.data", {"offset": ""}, "decimal"),
-        ("m.data", {"offset": "9" * 19}, "decimal"),
-        ("m.data", {"offset": "9" * 5000}, "decimal"),
-        ("m.data", {"offset": "9223372036854775807"}, "beyond the end"),
-        ("m.data", {"offset": "9"}, "beyond the end"),
-        ("m.data", {"offset": "32"}, "beyond the end"),
-        ("m.data", {"offset": "8", "length": "25"}, "needs 24"),
-        ("m.data", {"offset": "8", "length": "23"}, "needs 24"),
-        ("m.data", {"offset": "8", "length": "0"}, "needs 24"),
-        ("m.data", {"length": "-24"}, "decimal"),
-    ],
-)
+@pytest.mark.parametrize(("location", "entries", "word"), ENTRIES)
 def test_an_unsound_entry_is_refused(
     data: ExternalData, location: str, entries: dict[str, str], word: str
 ) -> None:
@@ -294,49 +249,7 @@ def test_text_that_is_not_utf8_is_refused(data: ExternalData) -> None:
     assert "not text" in refusal(data, where)
 
 
-def _out(folder: Path) -> None:
-    (folder / "x").symlink_to("../secret")
-
-
-def _out_by_folder(folder: Path) -> None:
-    (folder / "d").symlink_to("..")
-    (folder / "x").symlink_to("d/secret")
-
-
-def _absolute(folder: Path) -> None:
-    (folder / "x").symlink_to(folder.parent / "secret")
-
-
-def _sibling_with_the_same_beginning(folder: Path) -> None:
-    (folder / "x").symlink_to("../modelling/secret")
-
-
-def _proc(folder: Path) -> None:
-    (folder / "x").symlink_to("/proc/self/environ")
-
-
-def _hard(folder: Path) -> None:
-    os.link(folder.parent / "secret", folder / "x")
-
-
-@pytest.mark.parametrize(
-    ("make", "word"),
-    [
-        (_out, "link out of"),
-        (_out_by_folder, "link out of"),
-        (_absolute, "link out of"),
-        (_sibling_with_the_same_beginning, "link out of"),
-        (_proc, "link out of"),
-        (_hard, "hard links"),
-        (lambda f: (f / "x").symlink_to("x"), "circle"),
-        (lambda f: (f / "x").symlink_to("nowhere"), "broken link"),
-        (lambda f: (f / "x").symlink_to("/dev/zero"), "link out of"),
-        (lambda f: os.mkfifo(f / "x"), "FIFO"),
-        (lambda f: (f / "x").mkdir(), "folder"),
-        (lambda f: (f / "x").symlink_to("."), "a folder, not a file"),
-        (lambda f: (f / "x").write_bytes(b""), "beyond the end"),
-    ],
-)
+@pytest.mark.parametrize(("make", "word"), PLACES)
 def test_a_name_that_leads_astray_is_refused(
     folder: Path, data: ExternalData, make: Callable[[Path], object], word: str
 ) -> None:
@@ -353,7 +266,7 @@ def test_nothing_outside_the_folder_is_opened(folder: Path, data: ExternalData) 
             opened.append(str(args[0]))
 
     sys.addaudithook(watch)
-    for make in (_out, _hard, _proc):
+    for make in (out, hard, proc):
         make(folder)
         refusal(data, tensor("x"))
         (folder / "x").unlink()
@@ -422,7 +335,7 @@ def test_strings_and_impossible_dimensions_are_refused(data: ExternalData) -> No
 )
 def test_any_entry_gives_the_bytes_or_one_line(folder: Path, entries: list[tuple[str, str]]) -> None:
     (folder / "x").unlink(missing_ok=True)
-    _out(folder)
+    out(folder)
     where = tensor(None)
     for key, value in entries:
         where.external_data.add(key=key, value=value)
