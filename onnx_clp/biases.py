@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -83,26 +84,44 @@ class GemmBias:
 
 @dataclass(slots=True, eq=False)
 class AddedBias:
-    """A constant added by the node after a MatMul (or an integer layer); `adder` None where there is none."""
+    """A constant added after a MatMul or an integer layer; `adder` is None where there is none yet.
+
+    `maker` gives the value that is added to; the channels stand `axis_from_end` from its last axis (1).
+    """
 
     scope: GraphIndex
+    maker: NodeProto
     channels: int
+    axis_from_end: int = 1
     adder: NodeProto | None = None
     slot: int = 1
-    axis_from_end: int = 1
 
     @classmethod
-    def after(cls, scope: GraphIndex, output: str, channels: int, axis_from_end: int = 1) -> AddedBias:
-        """The bias of the layer with this output; only a per-channel Add that is its one use counts."""
-        use = scope.only_use(output)
-        node = use.node if use is not None and use.scope is scope else None
-        if node is None or not is_op(node, "Add") or scope.opset < 7 or len(node.input) != 2:
-            return cls(scope, channels, None, 1, axis_from_end)
-        slot = 1 if node.input[0] == output else 0
-        value = scope.constant(node.input[slot])
-        if value is None or float_type(value.dtype) is None or not _is_bias(value, channels, axis_from_end):
-            return cls(scope, channels, None, 1, axis_from_end)
-        return cls(scope, channels, node, slot, axis_from_end)
+    def after(cls, scope: GraphIndex, maker: NodeProto, channels: int, axis_from_end: int = 1) -> AddedBias:
+        """The bias after a node; only a per-channel Add that is the one use of its output counts."""
+        bias = cls(scope, maker, channels, axis_from_end)
+        use = scope.only_use(maker.output[0])
+        if use is not None and use.node is not None and use.scope is scope:
+            bias.adopt(use.node, maker.output[0])
+        return bias
+
+    def adopt(self, node: NodeProto, data: str) -> bool:
+        """Take `node` as the adder if it adds one constant a channel to `data`."""
+        if not is_op(node, "Add") or self.scope.opset < 7 or len(node.input) != 2:
+            return False
+        slot = 1 if node.input[0] == data else 0
+        value = self.scope.constant(node.input[slot])
+        if value is None or float_type(value.dtype) is None:
+            return False
+        if not _is_bias(value, self.channels, self.axis_from_end):
+            return False
+        self.adder, self.slot = node, slot
+        return True
+
+    @property
+    def can_be_added(self) -> bool:
+        """Whether there is an adder, or one can be put in (Add broadcasts from opset 7)."""
+        return self.adder is not None or self.scope.opset >= 7
 
     def values(self) -> Float64 | None:
         """The added constant of shape (channels,), or zeros."""
@@ -112,15 +131,18 @@ class AddedBias:
         return None if found is None else found.astype(np.float64).reshape(-1)
 
     def write(self, edit: GraphEdit, values: Float64, data_type: int, factor: Float64 | None = None) -> None:
-        """Store the bias, shaped to broadcast along the channel axis; needs an adder."""
-        assert self.adder is not None
+        """Store the bias, shaped to broadcast along the channel axis; puts an Add in where there is none."""
+        shape: tuple[int, ...] = (self.channels, *[1] * (self.axis_from_end - 1))
+        spread = np.broadcast_to(values, (self.channels,))
+        if self.adder is None:
+            base = f"{self.maker.output[0]}_bias"
+            make = partial(edit.store.make, values=spread.reshape(shape), data_type=data_type)
+            self.adder, self.slot = edit.add_after(self.scope, self.maker, "Add", base, make), 1
+            return
         old = self.scope.constant(self.adder.input[self.slot])
-        shape = (self.channels, *[1] * (self.axis_from_end - 1))
-        if old is not None and old.size == self.channels:
-            shape = old.shape
+        shape = shape if old is None else old.shape
         base = f"{self.adder.output[0]}_bias"
-        spread = np.broadcast_to(values, (self.channels,)).reshape(shape)
-        write_constant(edit, self.scope, self.adder, self.slot, base, spread, data_type)
+        write_constant(edit, self.scope, self.adder, self.slot, base, spread.reshape(shape), data_type)
 
 
 def _is_bias(value: Array, channels: int, axis_from_end: int) -> bool:

@@ -40,6 +40,7 @@ class GraphEdit:
         self.changed = False
         self._dead: dict[GraphIndex, set[int]] = {}
         self._new_nodes: dict[GraphIndex, list[NodeProto]] = {}
+        self._followers: dict[GraphIndex, dict[int, list[NodeProto]]] = {}
         self._loose: list[tuple[GraphIndex, str]] = []
 
     # Constants
@@ -99,6 +100,21 @@ class GraphEdit:
         scope.producers[node.output[0]] = node
         scope.link_node(node)
         scope.mark_if_constant(node)
+        self.changed = True
+        return node
+
+    def add_after(
+        self, scope: GraphIndex, maker: NodeProto, op_type: str, base: str, make: MakeTensor
+    ) -> NodeProto:
+        """Put a binary operator with a new constant right after a node; it takes over the node's output name."""
+        result = maker.output[0]
+        constant = self.add_constant(scope, base, make)
+        between = self.names.fresh(f"{result}_before_{op_type.lower()}")
+        maker.output[0] = between
+        node = helper.make_node(op_type, [between, constant], [result])
+        scope.producers[between], scope.producers[result] = maker, node
+        self._followers.setdefault(scope, {}).setdefault(id(maker), []).append(node)
+        scope.link_node(node)
         self.changed = True
         return node
 
@@ -171,12 +187,24 @@ class GraphEdit:
                 if id(scope.nodes[at]) in dead:
                     del scope.proto.node[at]
             scope.reload_nodes()
+        for scope, followers in self._followers.items():
+            self._insert_followers(scope, followers)
         for scope, nodes in self._new_nodes.items():
             for at, node in enumerate(nodes):
                 scope.proto.node.insert(at, node)
+                scope.replace_node(node, scope.proto.node[at])
             scope.reload_nodes()
         self._dead.clear()
         self._new_nodes.clear()
+        self._followers.clear()
+
+    def _insert_followers(self, scope: GraphIndex, followers: dict[int, list[NodeProto]]) -> None:
+        for at in reversed(range(len(scope.nodes))):
+            for node in reversed(followers.get(id(scope.nodes[at]), [])):
+                scope.proto.node.insert(at + 1, node)
+                inserted = scope.proto.node[at + 1]
+                scope.replace_node(node, inserted)
+        scope.reload_nodes()
 
     def _drop_orphans(self) -> None:
         while self._loose:

@@ -277,6 +277,15 @@ class GraphIndex:
         """Drop what was cached of a value that changed."""
         self._values.pop(name, None)
 
+    def replace_node(self, old: NodeProto, new: NodeProto) -> None:
+        """Know a node by the copy that the graph keeps of it."""
+        for name in new.output:
+            self.producers[name] = new
+        for slot, name in enumerate(new.input):
+            if name:
+                self.remove_use(name, old, slot)
+                self.add_use(name, Use(self, new, slot))
+
     def reload_nodes(self) -> None:
         """Read the node list anew after nodes were deleted or inserted."""
         self.nodes, self._positions = list(self.proto.node), None

@@ -241,7 +241,7 @@ def _find_matmul(scope: GraphIndex, node: NodeProto) -> LinearLayer | Skipped:
     rank = len(weight.shape)
     if rank < 2 or math.prod(weight.shape[:-2]) != 1:
         return Skipped(SkipReason.UNSUPPORTED_WEIGHT, f"its weight has shape {weight.shape}")
-    bias = AddedBias.after(scope, node.output[0], weight.shape[-1])
+    bias = AddedBias.after(scope, node, weight.shape[-1])
     return LinearLayer(
         node=node,
         scope=scope,

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_clp.biases import AddedBias
 from onnx_clp.edit import GraphEdit
 from onnx_clp.layers import LinearLayer
 from onnx_clp.numerics.affine import ChannelAffine, carry_shift, channel_factor, kernels
@@ -22,6 +23,7 @@ Float64 = NDArray[np.float64]
 Array = NDArray[Any]
 
 _DYNAMIC_BIAS = Skipped(SkipReason.DYNAMIC_BIAS, "the layer before it has a bias that is not a constant")
+_NO_BIAS = Skipped(SkipReason.DYNAMIC_BIAS, "the layer beside it has no bias that could take its offset")
 _NOT_FINITE = Skipped(SkipReason.NOT_FINITE, "folding it would give a value that is not finite")
 
 
@@ -51,9 +53,12 @@ class LayerRewrite:
             self._bias, self._bias_read = self.layer.bias.values(), True
         return self._bias
 
-    def reread_bias(self) -> None:
-        """Take the bias anew from the graph, after the layer was found to have one."""
-        self._bias, self._bias_read = self.layer.bias.values(), True
+    def take_in_bias(self) -> None:
+        """Add the constant of an adder that was found to be the layer's bias to what has gathered."""
+        pending, found = self.bias, self.layer.bias.values()
+        if pending is not None and found is not None:
+            self._bias_changed = self._bias_changed or bool(pending.any())
+            self._bias = pending + found
 
     def kernels(self) -> Array:
         """The paper's reshaped kernels with input factors folded in, output factors not."""
@@ -74,6 +79,8 @@ class LayerRewrite:
             return Skipped(SkipReason.FUSED_ACTIVATION, "an activation is fused into the layer before it")
         if self.bias is None:
             return _DYNAMIC_BIAS
+        if affine.shift.any() and not self._takes_bias():
+            return _NO_BIAS
         with np.errstate(all="ignore"):
             new_bias = affine.scale * self.bias + affine.shift
             new_scale = affine.scale * self.out_scale
@@ -83,6 +90,10 @@ class LayerRewrite:
         if refusal is not None:
             return refusal
         return self.layer.weight.refuses(self._scaling(new_scale, self.in_scale), self.layer.layout)
+
+    def _takes_bias(self) -> bool:
+        bias = self.layer.bias
+        return not isinstance(bias, AddedBias) or bias.can_be_added
 
     def _bias_refusal(self, new: Float64) -> Skipped | None:
         """A bias that was finite must stay so in the type it is stored in."""
@@ -108,6 +119,8 @@ class LayerRewrite:
             return Skipped(SkipReason.PADDING, "the layer after it pads its input with zeros")
         if shifts and self.bias is None:
             return _DYNAMIC_BIAS
+        if shifts and not self._takes_bias():
+            return _NO_BIAS
         factor = self._input_factor(affine)
         if not np.isfinite(factor).all():
             return _NOT_FINITE
@@ -142,6 +155,7 @@ class LayerRewrite:
         bias, layer = self.bias, self.layer
         if self._bias_changed and bias is not None:
             self._write_bias(edit, bias)
+        self._bias_changed = False
         if not scaling.is_identity:
             layer.weight.write(edit, scaling, layer.layout)
 
@@ -152,4 +166,7 @@ class LayerRewrite:
             return
         wide = np.broadcast_to(bias, (*bias.shape[:-1], self.layer.channels))
         factor = self.out_scale if self.in_scale is None else self.out_scale * self.in_scale[:1]
+        bare = isinstance(self.layer.bias, AddedBias) and self.layer.bias.adder is None
         self.layer.bias.write(edit, wide, self.layer.weight.data_type, np.where(factor == 0, 1.0, np.abs(factor)))
+        if bare and isinstance(self.layer.bias, AddedBias) and self.layer.bias.adder is not None:
+            self.layer.inside.append(self.layer.bias.adder)

@@ -101,7 +101,7 @@ def carry(scope: GraphIndex, node: NodeProto, views: dict[str, ChannelView]) -> 
 def _move(scope: GraphIndex, node: NodeProto, view: ChannelView) -> ChannelView | None:
     if is_op(node, "Identity") or (is_op(node, "Dropout") and drops_nothing(scope, node)):
         return view
-    if is_op(node, "Cast"):
+    if is_op(node, "Cast", "CastLike"):
         return view if keeps_type(scope, node) else None
     if is_op(node, "Transpose"):
         return _transposed(node, view)
@@ -115,7 +115,7 @@ def _move(scope: GraphIndex, node: NodeProto, view: ChannelView) -> ChannelView 
 
 def moves_only(scope: GraphIndex, node: NodeProto) -> bool:
     """Whether a node changes no value, at most their order: Identity and the like, or Transpose."""
-    if is_op(node, "Cast"):
+    if is_op(node, "Cast", "CastLike"):
         return keeps_type(scope, node)
     return is_op(node, "Identity", "Transpose") or (is_op(node, "Dropout") and drops_nothing(scope, node))
 
@@ -132,8 +132,9 @@ def drops_nothing(scope: GraphIndex, node: NodeProto) -> bool:
 
 
 def keeps_type(scope: GraphIndex, node: NodeProto) -> bool:
-    """Whether a Cast casts to the type its input has already."""
-    return scope.element_type(node.input[0]) == attribute(node, "to")
+    """Whether a Cast or CastLike casts to the type its input has already."""
+    to = attribute(node, "to") if is_op(node, "Cast") else scope.element_type(input_name(node, 1))
+    return to is not None and scope.element_type(node.input[0]) == to
 
 
 def _transposed(node: NodeProto, view: ChannelView) -> ChannelView | None:

@@ -19,7 +19,7 @@ import numpy as np
 from onnx import NodeProto
 
 from onnx_clp.nodes import attribute, identity, is_op, operator
-from onnx_clp.biases import AddedBias, write_constant
+from onnx_clp.biases import AddedBias
 from onnx_clp.edit import GraphEdit
 from onnx_clp.graph import GraphIndex
 from onnx_clp.layers import find_layer
@@ -50,7 +50,6 @@ class Match:
     slot: int
     parts: tuple[tuple[LayerRewrite, ChannelAffine], ...]
     normalises: bool
-    view: ChannelView | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -92,10 +91,10 @@ def examine(scope: GraphIndex, node: NodeProto, view: ChannelView | None) -> Mat
     if isinstance(parts, Skipped):
         return parts
     for rewrite, part in parts:
-        refusal = rewrite.refuses(part) or _carrier_refusal(rewrite, part, len(parts))
+        refusal = rewrite.refuses(part)
         if refusal is not None:
             return refusal
-    return Match(scope, node, slot, parts, found.normalises, view)
+    return Match(scope, node, slot, parts, found.normalises)
 
 
 def _rank_at(scope: GraphIndex, node: NodeProto, slot: int, view: ChannelView) -> int | None:
@@ -137,42 +136,13 @@ def _spread(part: ChannelAffine, segment: Segment) -> ChannelAffine:
     return ChannelAffine(scale, shift)
 
 
-def _carrier_refusal(rewrite: LayerRewrite, part: ChannelAffine, parts: int) -> Skipped | None:
-    """A MatMul has no bias input: the affine node itself becomes its Add, unless a Concat or Split is between."""
-    bias = rewrite.layer.bias
-    if not isinstance(bias, AddedBias) or bias.adder is not None or not part.shift.any():
-        return None
-    if parts == 1 and rewrite.layer.scope.opset >= 7 and len(part.scale) == rewrite.layer.channels:
-        return None
-    return Skipped(SkipReason.BRANCH, "the layer before it has no bias that could take its offset")
-
-
 def apply(edit: GraphEdit, match: Match) -> None:
-    """Fold on paper and take the affine node out; an affine that must carry a MatMul's bias becomes an Add."""
-    name = match.node.name or identity(match.node)
+    """Fold on paper and take the affine node out."""
     for rewrite, part in match.parts:
         rewrite.absorb(part)
-        rewrite.folded.append(name)
+        rewrite.folded.append(match.node.name or identity(match.node))
         rewrite.normalised = rewrite.normalised or match.normalises
-    rewrite, part = match.parts[0]
-    bias = rewrite.layer.bias
-    if isinstance(bias, AddedBias) and bias.adder is None and part.shift.any():
-        _become_adder(edit, match, rewrite, bias)
-    else:
-        edit.bypass(match.scope, match.node, match.slot)
-
-
-def _become_adder(edit: GraphEdit, match: Match, rewrite: LayerRewrite, bias: AddedBias) -> None:
-    assert match.view is not None
-    node, scope = match.node, match.scope
-    bias.axis_from_end = match.view.axis_from_end
-    edit.turn_into(scope, node, "Add", [node.input[match.slot], ""])
-    shape = (rewrite.layer.channels, *[1] * (bias.axis_from_end - 1))
-    zeros = np.zeros(shape)
-    write_constant(edit, scope, node, 1, f"{node.output[0]}_bias", zeros, rewrite.layer.weight.data_type)
-    bias.adder, bias.slot = node, 1
-    rewrite.layer.inside.append(node)
-    rewrite.layer.axis_from_end, rewrite.layer.rank = match.view.axis_from_end, match.view.rank
+    edit.bypass(match.scope, match.node, match.slot)
 
 
 def fold_scope(edit: GraphEdit, scope: GraphIndex, layers: Layers) -> Left:
@@ -224,13 +194,14 @@ def _adopted(scope: GraphIndex, node: NodeProto, view: ChannelView) -> bool:
         return False
     if len(view.segments) != 1 or view.obstacle is not None or not is_op(node, "Add"):
         return False
-    found = AddedBias.after(scope, node.input[data_slot(scope, node) or 0], bias.channels, view.axis_from_end)
-    if found.adder is not node:
+    pending = rewrite.bias
+    bias.axis_from_end = view.axis_from_end
+    if pending is None or not bias.adopt(node, node.input[data_slot(scope, node) or 0]):
+        bias.axis_from_end = rewrite.layer.axis_from_end
         return False
-    bias.adder, bias.slot, bias.axis_from_end = node, found.slot, view.axis_from_end
     rewrite.layer.inside.append(node)
     rewrite.layer.axis_from_end, rewrite.layer.rank = view.axis_from_end, view.rank
-    rewrite.reread_bias()
+    rewrite.take_in_bias()
     return True
 
 

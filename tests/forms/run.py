@@ -140,7 +140,7 @@ def _difference(got: Array, wanted: Array, tolerance: float | None) -> str:
     finite = np.isfinite(b)
     if not np.array_equal(a[~finite], b[~finite], equal_nan=True):
         return "non-finite values differ"
-    error = np.abs(a - b)[finite].max(initial=0.0)
+    error = np.abs(a[finite] - b[finite]).max(initial=0.0)
     allowed = TOLERANCE[str(wanted.dtype)] if tolerance is None else tolerance
     scale = np.abs(b[finite]).max(initial=0.0)
     return f"off by {error:.3g} of {scale:.3g}" if error > allowed * max(scale, 1e-12) else ""
