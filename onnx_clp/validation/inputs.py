@@ -19,8 +19,8 @@ Shapes = dict[str, tuple[int, ...]]
 Ints = Literal["small", "binary", "zeros", "ones"]
 
 _INTS: tuple[Ints, ...] = ("small", "binary", "zeros", "ones")
-# A cheap image size that networks without fixed dense layers take, then the common ones; the small ones at the
-# end reach models of tokens, tabular rows and states.
+# A cheap image size that networks without fixed dense layers take, then the common ones; the small ones at
+# the end reach models of tokens, tabular rows and states.
 _IMAGES = (64, 224, 32, 28, 96, 112, 128, 160, 192, 256, 299, 320, 384, 416, 512, 640)
 SIZES = (*_IMAGES, 48, 40, 24, 16, 8, 4, 2, 1)
 _VOLUME_SIZES = (32, 64, 16, 28, 48, 96, 8, 4, 2, 1)
