@@ -153,9 +153,7 @@ class GraphEdit:
         self._dead.setdefault(scope, set()).add(id(node))
         self.changed = True
 
-    def turn_into(
-        self, scope: GraphIndex, node: NodeProto, op_type: str, inputs: list[str]
-    ) -> None:
+    def turn_into(self, scope: GraphIndex, node: NodeProto, op_type: str, inputs: list[str]) -> None:
         """Make a node another standard operator without attributes, keeping its name, place and output."""
         for slot, name in enumerate(node.input):
             if name:
@@ -264,5 +262,3 @@ def _remove_sparse(graph: GraphProto, name: str) -> None:
     for at in reversed(range(len(graph.sparse_initializer))):
         if graph.sparse_initializer[at].values.name == name:
             del graph.sparse_initializer[at]
-
-

@@ -25,9 +25,7 @@ Array = NDArray[Any]
 _CACHE_BELOW: Final = 1 << 20
 # Operators whose first output has the element type of their first input.
 _TYPE_KEEPING: Final = frozenset(
-    "Add Sub Mul Div Relu LeakyRelu PRelu Clip Sigmoid HardSigmoid Tanh Conv ConvTranspose Gemm MatMul Identity "
-    "BatchNormalization MaxPool AveragePool GlobalAveragePool Flatten Reshape Transpose Squeeze Unsqueeze Concat "
-    "Dropout Softmax Pad Slice Max Min Neg Elu Selu HardSwish Gelu Resize Expand Split".split()
+    ["Add", "Sub", "Mul", "Div", "Relu", "LeakyRelu", "PRelu", "Clip", "Sigmoid", "HardSigmoid", "Tanh", "Conv", "ConvTranspose", "Gemm", "MatMul", "Identity", "BatchNormalization", "MaxPool", "AveragePool", "GlobalAveragePool", "Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Concat", "Dropout", "Softmax", "Pad", "Slice", "Max", "Min", "Neg", "Elu", "Selu", "HardSwish", "Gelu", "Resize", "Expand", "Split"]
 )
 
 
@@ -103,7 +101,9 @@ class GraphIndex:
 
     def defines(self, name: str) -> bool:
         """Whether the name is an input, an initializer or a node's output of this very scope."""
-        return name in self.producers or name in self.initializers or name in self.inputs or name in self.sparse
+        return (
+            name in self.producers or name in self.initializers or name in self.inputs or name in self.sparse
+        )
 
     def producer(self, name: str) -> NodeProto | None:
         """The node of this scope that makes the value."""
@@ -121,8 +121,11 @@ class GraphIndex:
     def is_overridable(self, name: str) -> bool:
         """Whether a caller can replace the initializer at run time (IR ≥ 4: it is also a graph input)."""
         home = self.home(name)
-        return home is not None and home.ir_version >= 4 and name in home.inputs and (
-            name in home.initializers or name in home.sparse
+        return (
+            home is not None
+            and home.ir_version >= 4
+            and name in home.inputs
+            and (name in home.initializers or name in home.sparse)
         )
 
     def positions(self) -> dict[int, int]:
@@ -161,9 +164,7 @@ class GraphIndex:
         stack: list[tuple[GraphIndex, str]] = [(self, wanted)]
         while stack:
             scope, name = stack[-1]
-            missing = [
-                (home, used) for home, used in scope._inputs_of(name) if (id(home), used) not in memo
-            ]
+            missing = [(home, used) for home, used in scope._inputs_of(name) if (id(home), used) not in memo]
             if missing:
                 stack.extend(missing)
                 continue

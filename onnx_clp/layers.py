@@ -14,9 +14,9 @@ from typing import Any, Final
 from numpy.typing import NDArray
 from onnx import NodeProto
 
-from onnx_clp.nodes import MICROSOFT, attribute, has_reference, identity, is_op, operator, text_attribute
 from onnx_clp.biases import AddedBias, Bias, GemmBias, InputBias
 from onnx_clp.graph import GraphIndex
+from onnx_clp.nodes import MICROSOFT, attribute, has_reference, identity, is_op, operator, text_attribute
 from onnx_clp.numerics.affine import KernelLayout
 from onnx_clp.numerics.lipschitz import Geometry
 from onnx_clp.skipped import Skipped, SkipReason
@@ -104,7 +104,9 @@ def find_layer(scope: GraphIndex, node: NodeProto) -> LinearLayer | Skipped | No
     if finder is None:
         return None
     if has_reference(node):
-        return Skipped(SkipReason.REFERENCE_ATTRIBUTE, "an attribute takes its value from the function's call")
+        return Skipped(
+            SkipReason.REFERENCE_ATTRIBUTE, "an attribute takes its value from the function's call"
+        )
     return finder(scope, node)
 
 
@@ -263,4 +265,3 @@ def _find_matmul(scope: GraphIndex, node: NodeProto) -> LinearLayer | Skipped:
 def is_blocked(node: NodeProto) -> bool:
     """Whether the node works on ONNX Runtime's blocked layout, whose weights are reordered for one machine."""
     return node.domain == BLOCKED_DOMAIN
-

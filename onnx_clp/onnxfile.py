@@ -265,7 +265,9 @@ def staging(destination: Path) -> Iterator[Callable[[ModelFile, ModelProto | Non
 
 def _open_stage(file: ModelFile, destination: Path) -> Staged:
     try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{destination.name[:100]}.", suffix=".tmp", dir=destination.parent)
+        descriptor, name = tempfile.mkstemp(
+            prefix=f".{destination.name[:100]}.", suffix=".tmp", dir=destination.parent
+        )
         os.fchmod(descriptor, _mode(file))
         os.close(descriptor)
     except OSError as error:
@@ -330,7 +332,9 @@ def complete(file: ModelFile, model: ModelProto | None) -> ModelProto:
 def _moves(file: ModelFile, model: ModelProto, choice: ExternalChoice) -> bool:
     """Whether the output keeps tensors in a data file."""
     if choice == "auto":
-        return file.has_external or len(file.mapped.view) > PROTOBUF_LIMIT - (64 << 20) or _inline(file, model)
+        return (
+            file.has_external or len(file.mapped.view) > PROTOBUF_LIMIT - (64 << 20) or _inline(file, model)
+        )
     return choice == "always"
 
 

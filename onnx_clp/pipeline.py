@@ -140,7 +140,9 @@ def _process(
         analysis = analyse(file, config, clock.tick)
     with contextlib.ExitStack() as cleanup:
         place = destination or Path(cleanup.enter_context(_scratch(config))) / _DRY_NAME
-        return _prove_and_write(file, source, place, destination, analysis, config, clock, before_write, cleanup), analysis
+        return _prove_and_write(
+            file, source, place, destination, analysis, config, clock, before_write, cleanup
+        ), analysis
 
 
 def _scratch(config: CleanConfig) -> contextlib.AbstractContextManager[str]:

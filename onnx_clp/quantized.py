@@ -182,9 +182,15 @@ class DequantizedWeight:
             return None if ok else quantized("its weight's scales cover blocks of several output channels")
         if self.parts.per_tensor:
             ok = self.scope.opset >= 13
-            return None if ok else quantized("its weight has one scale for all, and opset 13 brings one a channel")
+            return (
+                None
+                if ok
+                else quantized("its weight has one scale for all, and opset 13 brings one a channel")
+            )
         ok = self.parts.axis == layout.out_axis
-        return None if ok else quantized("its weight's scales run along another axis than its output channels")
+        return (
+            None if ok else quantized("its weight's scales run along another axis than its output channels")
+        )
 
     def _range_refusal(self, factor: Float64) -> Skipped | None:
         kind = self.parts.scale.dtype
@@ -236,7 +242,9 @@ class DequantizedWeight:
         if np.all(factor == factor[0]):
             new = scale * factor[0]
         elif self.parts.blocked:
-            new = scale * channel_factor(factor, self.parts.values.shape, KernelLayout(layout.out_axis, layout.in_axis), output=True)
+            new = scale * channel_factor(
+                factor, self.parts.values.shape, KernelLayout(layout.out_axis, layout.in_axis), output=True
+            )
         else:
             new = scale.reshape(-1) * factor
             if self.parts.per_tensor:
@@ -466,7 +474,9 @@ def _weight_parts(
         return Skipped(SkipReason.NOT_CONSTANT, "its weight zero-point is not a constant")
     axis = values.ndim - 1 if "MatMul" in node.op_type else 0
     flat = scale.reshape(-1) if scale.size > 1 else scale.reshape(())
-    if flat.size not in (1, values.shape[axis]) or (zero is not None and zero.size not in (1, values.shape[axis])):
+    if flat.size not in (1, values.shape[axis]) or (
+        zero is not None and zero.size not in (1, values.shape[axis])
+    ):
         return quantized("its weight has another number of scales than channels")
     if zero is not None:
         zero = np.broadcast_to(zero.reshape(-1), flat.shape if flat.size > 1 else zero.reshape(-1).shape)

@@ -100,7 +100,11 @@ class ComputedPayload:
 
     def read(self) -> memoryview:
         """The bytes, computed now."""
-        return memoryview(np.ascontiguousarray(self.compute()).view(np.uint8).reshape(-1)) if self.size else memoryview(b"")
+        return (
+            memoryview(np.ascontiguousarray(self.compute()).view(np.uint8).reshape(-1))
+            if self.size
+            else memoryview(b"")
+        )
 
     def release(self) -> None:
         """Nothing is kept."""

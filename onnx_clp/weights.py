@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto
 
-from onnx_clp.nodes import input_name
 from onnx_clp.edit import GraphEdit
 from onnx_clp.graph import GraphIndex
+from onnx_clp.nodes import input_name
 from onnx_clp.numerics.affine import KernelLayout, scale_weight
 from onnx_clp.skipped import Skipped, SkipReason
 from onnx_clp.tensors import Array, numpy_dtype

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto
 
-from onnx_clp.nodes import attribute, has_reference, input_name, is_op
 from onnx_clp.graph import GraphIndex
+from onnx_clp.nodes import attribute, has_reference, input_name, is_op
 from onnx_clp.numerics.affine import ChannelAffine
 from onnx_clp.skipped import Skipped, SkipReason
 from onnx_clp.weights import float_type, overridable_sentence
@@ -73,7 +73,9 @@ def _is_parameter(scope: GraphIndex, name: str) -> bool:
 def recognise(scope: GraphIndex, node: NodeProto, frame: Frame) -> Affine | Skipped:
     """The affine a node computes on data with this channel axis; `data_slot` must have found its data."""
     if has_reference(node):
-        return Skipped(SkipReason.REFERENCE_ATTRIBUTE, "an attribute takes its value from the function's call")
+        return Skipped(
+            SkipReason.REFERENCE_ATTRIBUTE, "an attribute takes its value from the function's call"
+        )
     found = RECOGNISERS[node.op_type](scope, node, frame)
     if isinstance(found, Affine) and not found.affine.is_finite:
         return Skipped(SkipReason.NOT_FINITE, "its factor or offset is not a finite number")
@@ -100,7 +102,9 @@ def _batchnorm(scope: GraphIndex, node: NodeProto, frame: Frame) -> Affine | Ski
     if len(lengths) != 1 or (frame.channels is not None and lengths != {frame.channels}):
         listed = ", ".join(str(p.size) for p in parameters)
         want = "each other" if frame.channels is None else f"{frame.channels} channels"
-        return Skipped(SkipReason.WRONG_LENGTH, f"its parameters have lengths {listed}, which do not fit {want}")
+        return Skipped(
+            SkipReason.WRONG_LENGTH, f"its parameters have lengths {listed}, which do not fit {want}"
+        )
     if frame.rank is None:
         return Skipped(SkipReason.NOT_PER_CHANNEL, "the number of dimensions of its input is not known")
     if frame.axis_from_end != frame.rank - 1:

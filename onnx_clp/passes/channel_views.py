@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 
 from onnx import NodeProto
 
-from onnx_clp.nodes import attribute, input_name, is_op, operator
 from onnx_clp.graph import GraphIndex
+from onnx_clp.nodes import attribute, input_name, is_op, operator
 from onnx_clp.rewrite import LayerRewrite
 from onnx_clp.skipped import Skipped, SkipReason
 
@@ -188,7 +188,8 @@ def _carry_concat(scope: GraphIndex, node: NodeProto, views: dict[str, ChannelVi
             producer = scope.producer(name)
             source = "a graph input" if producer is None else operator(producer)
             view_obstacle: Skipped | None = Skipped(
-                SkipReason.BRANCH, f"one branch of the Concat before it comes from {source}, not a linear layer"
+                SkipReason.BRANCH,
+                f"one branch of the Concat before it comes from {source}, not a linear layer",
             )
         else:
             segments.extend(view.segments)

@@ -18,11 +18,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from onnx import NodeProto
 
-from onnx_clp.nodes import attribute, identity, is_op, operator
 from onnx_clp.biases import AddedBias
 from onnx_clp.edit import GraphEdit
 from onnx_clp.graph import GraphIndex
 from onnx_clp.layers import find_layer
+from onnx_clp.nodes import attribute, identity, is_op, operator
 from onnx_clp.numerics.affine import ChannelAffine
 from onnx_clp.passes.affine_forms import Affine, Frame, data_slot, recognise
 from onnx_clp.passes.channel_views import (
@@ -35,7 +35,6 @@ from onnx_clp.passes.channel_views import (
 )
 from onnx_clp.rewrite import LayerRewrite
 from onnx_clp.skipped import Skipped, SkipReason
-
 
 Left = dict[int, tuple[NodeProto, Skipped]]
 """Affines that stay, by the id of their node."""
@@ -205,9 +204,7 @@ def _adopted(scope: GraphIndex, node: NodeProto, view: ChannelView) -> bool:
     return True
 
 
-def _fold_forward(
-    edit: GraphEdit, scope: GraphIndex, layers: Layers, left: Left
-) -> Left:
+def _fold_forward(edit: GraphEdit, scope: GraphIndex, layers: Layers, left: Left) -> Left:
     for node in reversed(scope.nodes):
         if id(node) not in left:
             continue
@@ -232,7 +229,11 @@ def _layer_after(scope: GraphIndex, name: str, layers: Layers) -> tuple[LayerRew
             return None
         rewrite = layers.by_node.get(id(use.node))
         if rewrite is not None:
-            return (rewrite, _frame_before(rewrite, path, scope)) if use.slot == rewrite.layer.data_slot else None
+            return (
+                (rewrite, _frame_before(rewrite, path, scope))
+                if use.slot == rewrite.layer.data_slot
+                else None
+            )
         if not moves_only(scope, use.node):
             return None
         path.append(use.node)

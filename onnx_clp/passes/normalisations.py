@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto
 
-from onnx_clp.nodes import identity, input_name, is_op
 from onnx_clp.edit import GraphEdit
 from onnx_clp.graph import GraphIndex
+from onnx_clp.nodes import identity, input_name, is_op
 from onnx_clp.numerics.affine import ChannelAffine
 from onnx_clp.passes.affine_forms import Affine, Frame, data_slot, recognise
 from onnx_clp.passes.channel_views import ChannelView, carry, layer_view
@@ -177,7 +177,12 @@ def _zero_operand(
 
 
 def put(
-    edit: GraphEdit, scope: GraphIndex, node: NodeProto, slot: int, value: Array, change: Callable[[Array], Array]
+    edit: GraphEdit,
+    scope: GraphIndex,
+    node: NodeProto,
+    slot: int,
+    value: Array,
+    change: Callable[[Array], Array],
 ) -> None:
     """Store a changed constant at a slot, in the type of the old one."""
     from onnx import helper
@@ -186,5 +191,3 @@ def put(
     new = change(value)
     base = f"{node.input[slot]}_pruned"
     edit.put_constant(scope, node, slot, base, lambda name: edit.store.make(name, new, data_type))
-
-

@@ -30,7 +30,6 @@ Float64 = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Branch:
     """One layer's scores seen through one normalisation (None: folded away, or there is none).
@@ -68,9 +67,7 @@ def matches(name: str, identity_name: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatchcase(name, p) or fnmatchcase(identity_name, p) for p in patterns)
 
 
-def examine(
-    index: ModelIndex, rewrite: LayerRewrite, sight: Sight, config: CleanConfig
-) -> LayerVerdict:
+def examine(index: ModelIndex, rewrite: LayerRewrite, sight: Sight, config: CleanConfig) -> LayerVerdict:
     """Decide whether a layer is judged, and judge it."""
     layer = rewrite.layer
     status, reason = _standing(index, rewrite, sight, config)
@@ -85,7 +82,9 @@ def examine(
         return LayerVerdict(rewrite, LayerStatus.UNJUDGEABLE, "a weight or its norm is not a finite number")
     branches = tuple(_branches(rewrite, sight, scores, bounds, config.u))
     if not branches:
-        return LayerVerdict(rewrite, LayerStatus.UNJUDGEABLE, "its normalisation gives a score that is not finite")
+        return LayerVerdict(
+            rewrite, LayerStatus.UNJUDGEABLE, "its normalisation gives a score that is not finite"
+        )
     if all(too_few(len(b.scores), config.u) for b in branches):
         reach = (layer.channels - 1) / math.sqrt(layer.channels)
         reason = f"among {layer.channels} channels none can lie more than {reach:.2f} std above the mean"
