@@ -57,6 +57,15 @@ class Twice(OpRun):
         return (x + x,)
 
 
+class Dropout(OpRun):
+    """Dropout of opset 6 and before with is_test = 1: the input as it is."""
+
+    op_domain = ""
+
+    def _run(self, x: Array, **_: object) -> tuple[Array]:
+        return (x,)
+
+
 def _legacy(symbol: str) -> type[OpRun]:
     """Mul or Add of opset 6 and before, where `broadcast` and `axis` place a shorter second operand."""
 
@@ -116,7 +125,7 @@ def outputs(model: ModelProto | str, feed: Feeds, oracle: Oracle) -> list[Array]
 
 def _operators(model: ModelProto) -> list[type[OpRun]]:
     opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 1)
-    return [BatchNormalization, Twice, *([_legacy("Mul"), _legacy("Add")] if opset < 7 else [])]
+    return [BatchNormalization, Twice, *([Dropout, _legacy("Mul"), _legacy("Add")] if opset < 7 else [])]
 
 
 def difference(got: Sequence[Array], wanted: Sequence[Array], tolerance: float | None) -> str:
@@ -140,7 +149,7 @@ def _difference(got: Array, wanted: Array, tolerance: float | None) -> str:
     finite = np.isfinite(b)
     if not np.array_equal(a[~finite], b[~finite], equal_nan=True):
         return "non-finite values differ"
-    error = np.abs(a - b)[finite].max(initial=0.0)
+    error = np.abs(a[finite] - b[finite]).max(initial=0.0)
     allowed = TOLERANCE[str(wanted.dtype)] if tolerance is None else tolerance
     scale = np.abs(b[finite]).max(initial=0.0)
     return f"off by {error:.3g} of {scale:.3g}" if error > allowed * max(scale, 1e-12) else ""
