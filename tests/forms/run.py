@@ -125,7 +125,8 @@ def outputs(model: ModelProto | str, feed: Feeds, oracle: Oracle) -> list[Array]
 
 def _operators(model: ModelProto) -> list[type[OpRun]]:
     opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 1)
-    return [BatchNormalization, Twice, *([Dropout, _legacy("Mul"), _legacy("Add")] if opset < 7 else [])]
+    old: list[type[OpRun]] = [Dropout, _legacy("Mul"), _legacy("Add")] if opset < 7 else []
+    return [BatchNormalization, Twice, *old]
 
 
 def difference(got: Sequence[Array], wanted: Sequence[Array], tolerance: float | None) -> str:
