@@ -215,6 +215,21 @@ def test_a_wrong_fold_is_seen(flaw: str, tmp_path: Path) -> None:
     assert judge(PLAIN, flawed, tmp_path) != []
 
 
+def test_a_negative_quantisation_scale_is_seen(tmp_path: Path) -> None:
+    def negating(source: ModelProto | Path, config: CleanConfig) -> Result:
+        result = _nothing(source, config)
+        proto = ModelProto()
+        proto.CopyFrom(result.model)
+        for name in ("q", "s"):  # the product is the same: only the sign of the scale can tell
+            init = initializer(proto, name)
+            init.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(init), name))
+        return Result(proto, result.report)
+
+    wrong = judge(BY_ID["quantised/channel-no-zero-point"], negating, tmp_path)
+    assert "a quantisation scale is no longer positive" in wrong
+    assert not any("computes something else" in words for words in wrong)
+
+
 def test_changing_the_callers_model_is_seen(tmp_path: Path) -> None:
     def in_place(source: ModelProto | Path, config: CleanConfig) -> Result:
         result = _plain(source, config)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tests.forms.build import Form, bn, folds, may, model, positive, rand, stays
+from tests.forms.build import Form, Oracle, bn, folds, may, model, positive, rand, reference, stays
 
 CONV = "c = Conv(x, W)"
 W = (4, 3, 3, 3)
@@ -40,6 +40,7 @@ def rows() -> Iterator[Form]:
     yield from _look_through()
     yield from _spatial_wrappers()
     yield from _open()
+    yield from _legacy()
 
 
 def _chains() -> Iterator[Form]:
@@ -104,7 +105,6 @@ def _look_through() -> Iterator[Form]:
         "identity": "z = Identity(c)",
         "identities": "d = Identity(c) e = Identity(d) z = Identity(e)",
         "cast-same-type": "z = Cast<to = 1>(c)",
-        "castlike-same-type": "z = CastLike(c, W)",
         "dropout": "z = Dropout(c)",
         "dropout-ratio": "r = Constant<value = float {0.3}>() z = Dropout(c, r)",
         "dropout-training-false": "r = Constant<value = float {0.3}>() f = Constant<value = bool {0}>() "
@@ -129,6 +129,8 @@ def _look_through() -> Iterator[Form]:
     spread = f"{CONV} a = Sub(c, t) d = Identity(a) e = Mul(d, k) f = Cast<to = 1>(e) y = Add(u, f)"
     recipe = model(spread, W=W, t=rand(4, 1, 1), k=positive(4, 1, 1), u=rand(1, 4, 1, 1))
     yield folds("affine/split-around-identity-and-cast", recipe)
+    like = model(f"{CONV} z = CastLike(c, W) {tail}", W=W, **bn(4))
+    yield may("affine/behind-castlike-same-type", "exporters write it for constants only", like)
     end = model(f"{CONV} d = BatchNormalization(c, g, b, m, v) y = Identity(d)", W=W, **bn(4))
     yield folds("affine/bn-then-identity", end)
 
@@ -197,3 +199,24 @@ def _open() -> Iterator[Form]:
         f"{CONV} z, k = Dropout(c) y = BatchNormalization(z, g, b, m, v)", y="float y, bool k", W=W, **bn(4)
     )
     yield may("affine/dropout-mask-used", "the mask is all true at inference", seen)
+
+
+def _legacy() -> Iterator[Form]:
+    """Opset 6 and before: `broadcast` and `axis` say where a shorter second operand lines up."""
+    y = "float[2,4,4,4] y"
+    for spelling in ("Mul", "Add"):
+        body = f"{CONV} y = {spelling}<broadcast = 1, axis = 1>(c, k)"
+        recipe = model(body, opset=6, ir=3, y=y, W=W, k=positive(4))
+        # ONNX Runtime has no kernel of that age, and no exporter in use writes it.
+        yield reference(may(f"affine/opset6-{spelling}-axis-1", "legacy broadcasting", recipe))
+        for name, text in (("axis-2", ", axis = 2"), ("axis-3", ", axis = 3"), ("no-axis", "")):
+            body = f"{CONV} y = {spelling}<broadcast = 1{text}>(c, k)"
+            recipe = model(body, opset=6, ir=3, y=y, W=W, k=positive(4))
+            yield reference(
+                stays(f"affine/opset6-{spelling}-{name}", "not_per_channel", recipe, listed=False)
+            )
+    tail = "y = BatchNormalization<is_test = 1>(z, g, b, m, v)"
+    kept = model(f"{CONV} z = Dropout<is_test = 1>(c) {tail}", opset=6, ir=3, y=y, W=W, **bn(4))
+    yield reference(folds("affine/opset6-dropout-is_test-1", kept))
+    random = model(f"{CONV} z = Dropout<is_test = 0>(c) {tail}", opset=6, ir=3, y=y, W=W, **bn(4))
+    yield stays("affine/opset6-dropout-is_test-0", "not_linear", random, oracle=Oracle.NONE)

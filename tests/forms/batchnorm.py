@@ -37,7 +37,7 @@ def rows() -> Iterator[Form]:
 
 
 def _opsets() -> Iterator[Form]:
-    for opset in (7, 8, 9, 10, 11, 12, 13, 14, 15, 18, 21, 22):
+    for opset in (7, 8, 9, 10, 11, 12, 13, 14, 15, 18, 21, 22, 23):
         ir = 3 if opset < 9 else 10 if opset > 20 else 8
         body = f"{CONV} y = BatchNormalization{INPUTS}"
         recipe = model(body, opset=opset, ir=ir, W=W, **bn(4))

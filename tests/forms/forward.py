@@ -88,9 +88,12 @@ def _padding() -> Iterator[Form]:
     ):
         recipe = model(f"{BN} y = Conv<{text}>(c, W)", W=W, **bn(3))
         yield stays(f"forward/bn-Conv-{name}", "zero_padding", recipe)
-        lines = f"a = Sub(x, t) c = Div(a, k) y = Conv<{text}>(c, W)"
-        pair = model(lines, W=W, k=positive(3, 1, 1), t=rand(3, 1, 1))
-        yield may(f"forward/sub-div-Conv-{name}", "the Div alone is a pure scale", pair)
+        constants = {"k": positive(3, 1, 1), "t": rand(3, 1, 1)}
+        shifted = model(f"a = Div(x, k) c = Sub(a, t) y = Conv<{text}>(c, W)", W=W, **constants)
+        yield stays(f"forward/div-sub-Conv-{name}", "zero_padding", shifted)
+        # The division alone is exact here, as zero stays zero; the subtraction before it must stay.
+        scaled = model(f"a = Sub(x, t) c = Div(a, k) y = Conv<{text}>(c, W)", W=W, **constants)
+        yield may(f"forward/sub-div-Conv-{name}", "a pure scale keeps padded zeros", scaled)
     point = model(f'{BN} y = Conv<auto_pad = "SAME_UPPER">(c, W)', W=(4, 3, 1, 1), **bn(3))
     yield may("forward/bn-Conv-SAME-pointwise", "a 1x1 kernel is padded by nothing", point)
     node = "p = Constant<value_ints = [0,0,1,1,0,0,1,1]>() d = Pad(c, p)"

@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import onnx
-from onnx import ModelProto, checker
+from onnx import ModelProto, checker, numpy_helper
 
 from onnx_clp.config import CleanConfig
 from tests.forms.build import Expect, Form, Oracle
@@ -75,6 +76,8 @@ def judge(form: Form, folder: Folder, folder_path: Path) -> list[str]:
     wrong += computed_wrong(form, before, after, folder_path)
     wrong += _expected(form, before, outcome)
     wrong += _shape_of_change(form, before, after)
+    if _scales_positive(before) and not _scales_positive(after):
+        wrong.append("a quantisation scale is no longer positive")
     return wrong + _again(form, folder, after)
 
 
@@ -95,6 +98,14 @@ def _shape_of_change(form: Form, before: ModelProto, after: ModelProto) -> list[
     stored = {i.name for i in before.graph.initializer}
     freed = frozenset(i.name for i in before.graph.input if i.name in stored) if form.freeze else frozenset()
     return changes(before, after, freed)
+
+
+def _scales_positive(model: ModelProto) -> bool:
+    """Whether every stored scale of a QuantizeLinear or DequantizeLinear is finite and above zero."""
+    stored = {i.name: i for i in model.graph.initializer}
+    nodes = [n for n in model.graph.node if n.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    arrays = [numpy_helper.to_array(stored[n.input[1]]) for n in nodes if n.input[1] in stored]
+    return all(bool(np.all(np.isfinite(a) & (a > 0))) for a in arrays)
 
 
 def _invalid(before: ModelProto, after: ModelProto) -> list[str]:

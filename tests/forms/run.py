@@ -57,6 +57,15 @@ class Twice(OpRun):
         return (x + x,)
 
 
+class Dropout(OpRun):
+    """Dropout of opset 6 and before with is_test = 1: the input as it is."""
+
+    op_domain = ""
+
+    def _run(self, x: Array, **_: object) -> tuple[Array]:
+        return (x,)
+
+
 def _legacy(symbol: str) -> type[OpRun]:
     """Mul or Add of opset 6 and before, where `broadcast` and `axis` place a shorter second operand."""
 
@@ -116,7 +125,8 @@ def outputs(model: ModelProto | str, feed: Feeds, oracle: Oracle) -> list[Array]
 
 def _operators(model: ModelProto) -> list[type[OpRun]]:
     opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 1)
-    return [BatchNormalization, Twice, *([_legacy("Mul"), _legacy("Add")] if opset < 7 else [])]
+    old: list[type[OpRun]] = [Dropout, _legacy("Mul"), _legacy("Add")] if opset < 7 else []
+    return [BatchNormalization, Twice, *old]
 
 
 def difference(got: Sequence[Array], wanted: Sequence[Array], tolerance: float | None) -> str:
