@@ -322,7 +322,5 @@ def _shape(text: str) -> tuple[str, tuple[int, ...]]:
 def _size(text: str) -> int:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)(?:([KMGT])(?:I?B)?|B)?", text.strip().upper(), re.ASCII)
     if match is None:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a size: write bytes, or a number with K, M, G or T"
-        )
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size: write bytes, or a number with K, M, G or T")
     return int(float(match[1]) * _UNITS[match[2] or ""])

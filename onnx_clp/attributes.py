@@ -119,18 +119,14 @@ def _checked_type(where: Callable[[], str], attribute: AttributeProto, in_functi
     if kind not in _KNOWN:
         raise _fault(where, attribute, f"has no known type ({kind})")
     if stored not in ([], [kind]):
-        raise _fault(
-            where, attribute, f"is {_type_name(kind)} but holds {', '.join(map(_type_name, stored))}"
-        )
+        raise _fault(where, attribute, f"is {_type_name(kind)} but holds {', '.join(map(_type_name, stored))}")
     if not stored and kind in _MESSAGES:
         raise _fault(where, attribute, f"is {_type_name(kind)} but holds nothing")
     return kind
 
 
 def _fault(where: Callable[[], str], attribute: AttributeProto, fault: str) -> InvalidModelError:
-    return InvalidModelError(
-        f"{where()}: attribute '{shown(attribute.name)}' {fault}; export the model again"
-    )
+    return InvalidModelError(f"{where()}: attribute '{shown(attribute.name)}' {fault}; export the model again")
 
 
 def _type_name(kind: int) -> str:

@@ -60,9 +60,7 @@ def functions_of(model: ModelProto) -> dict[FunctionKey, FunctionProto]:
     for function in model.functions:
         key = (plain_domain(function.domain), function.name, function.overload)
         if not all(isinstance(part, str) for part in key) or not function.name:
-            raise InvalidModelError(
-                "a local function has no name, or one that is not text; export the model again"
-            )
+            raise InvalidModelError("a local function has no name, or one that is not text; export the model again")
         if key in found:
             raise InvalidModelError(f"{function_label(key)} is defined twice; export the model again")
         found[key] = function
@@ -105,7 +103,5 @@ def _callees_first(bodies: Mapping[FunctionKey, Body]) -> list[FunctionKey]:
                 ready.append(caller)
     if len(ready) < len(bodies):
         stuck = next(key for key, count in waiting.items() if count)
-        raise InvalidModelError(
-            f"{function_label(stuck)} calls itself, directly or through others; export it again"
-        )
+        raise InvalidModelError(f"{function_label(stuck)} calls itself, directly or through others; export it again")
     return ready

@@ -61,9 +61,7 @@ class GraphEdit:
             scope.initializers[name] = scope.proto.initializer[-1]
         return name
 
-    def put_constant(
-        self, scope: GraphIndex, node: NodeProto, slot: int, base: str, make: MakeTensor
-    ) -> None:
+    def put_constant(self, scope: GraphIndex, node: NodeProto, slot: int, base: str, make: MakeTensor) -> None:
         """Give a node a constant at an input slot.
 
         A stored tensor of the same shape and type that nothing else uses is replaced where it stands; in every
@@ -103,9 +101,7 @@ class GraphEdit:
         self.changed = True
         return node
 
-    def add_after(
-        self, scope: GraphIndex, maker: NodeProto, op_type: str, base: str, make: MakeTensor
-    ) -> NodeProto:
+    def add_after(self, scope: GraphIndex, maker: NodeProto, op_type: str, base: str, make: MakeTensor) -> NodeProto:
         """Put a binary operator with a new constant right after a node; it takes over the node's output name."""
         result = maker.output[0]
         constant = self.add_constant(scope, base, make)

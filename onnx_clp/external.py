@@ -27,9 +27,7 @@ _DECIMAL = re.compile(r"[0-9]{1,19}", re.ASCII)
 _LARGEST = 2**63 - 1
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 # O_PATH: a folder is passed through, not read, so the right to search it is enough.
-_FOLDER_FLAGS = (
-    getattr(os, "O_PATH", os.O_RDONLY) | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
-)
+_FOLDER_FLAGS = getattr(os, "O_PATH", os.O_RDONLY) | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
 _BY_DESCRIPTOR = os.open in os.supports_dir_fd and os.stat in os.supports_dir_fd
 _PAGE = mmap.ALLOCATIONGRANULARITY
 _OPEN_AT_ONCE = 64
@@ -131,13 +129,9 @@ class ExternalData:
         offset = _number(tensor, entries, "offset", 0)
         length = _number(tensor, entries, "length", expected)
         if tensor.data_type == TensorProto.STRING:
-            raise LoadError(
-                f"{label(tensor)} holds strings, which cannot be external data; export the model again"
-            )
+            raise LoadError(f"{label(tensor)} holds strings, which cannot be external data; export the model again")
         if length != expected:
-            raise LoadError(
-                f"{label(tensor)} needs {expected:,} bytes, its external data entry says {length:,}"
-            )
+            raise LoadError(f"{label(tensor)} needs {expected:,} bytes, its external data entry says {length:,}")
         file = self._file(tensor, entries.get("location", ""))
         size = _size(file.identity)
         if offset + length > size:
@@ -162,9 +156,7 @@ class ExternalData:
         if self._identities.setdefault(file.path, file.identity) == file.identity:
             return file
         _close(file)
-        raise LoadError(
-            f"{shown_path(file.path)}: changed while it was read; try again when nothing writes it"
-        )
+        raise LoadError(f"{shown_path(file.path)}: changed while it was read; try again when nothing writes it")
 
 
 def _entries(tensor: TensorProto) -> dict[str, str]:
@@ -186,9 +178,7 @@ def _number(tensor: TensorProto, entries: dict[str, str], key: str, default: int
         return default
     text = entries[key]
     if not _DECIMAL.fullmatch(text) or int(text) > _LARGEST:
-        raise LoadError(
-            f"{label(tensor)}: external data {key} '{shown(text)}' is not a decimal number of bytes"
-        )
+        raise LoadError(f"{label(tensor)}: external data {key} '{shown(text)}' is not a decimal number of bytes")
     return int(text)
 
 

@@ -25,7 +25,48 @@ Array = NDArray[Any]
 _CACHE_BELOW: Final = 1 << 20
 # Operators whose first output has the element type of their first input.
 _TYPE_KEEPING: Final = frozenset(
-    ["Add", "Sub", "Mul", "Div", "Relu", "LeakyRelu", "PRelu", "Clip", "Sigmoid", "HardSigmoid", "Tanh", "Conv", "ConvTranspose", "Gemm", "MatMul", "Identity", "BatchNormalization", "MaxPool", "AveragePool", "GlobalAveragePool", "Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Concat", "Dropout", "Softmax", "Pad", "Slice", "Max", "Min", "Neg", "Elu", "Selu", "HardSwish", "Gelu", "Resize", "Expand", "Split"]
+    [
+        "Add",
+        "Sub",
+        "Mul",
+        "Div",
+        "Relu",
+        "LeakyRelu",
+        "PRelu",
+        "Clip",
+        "Sigmoid",
+        "HardSigmoid",
+        "Tanh",
+        "Conv",
+        "ConvTranspose",
+        "Gemm",
+        "MatMul",
+        "Identity",
+        "BatchNormalization",
+        "MaxPool",
+        "AveragePool",
+        "GlobalAveragePool",
+        "Flatten",
+        "Reshape",
+        "Transpose",
+        "Squeeze",
+        "Unsqueeze",
+        "Concat",
+        "Dropout",
+        "Softmax",
+        "Pad",
+        "Slice",
+        "Max",
+        "Min",
+        "Neg",
+        "Elu",
+        "Selu",
+        "HardSwish",
+        "Gelu",
+        "Resize",
+        "Expand",
+        "Split",
+    ]
 )
 
 
@@ -101,9 +142,7 @@ class GraphIndex:
 
     def defines(self, name: str) -> bool:
         """Whether the name is an input, an initializer or a node's output of this very scope."""
-        return (
-            name in self.producers or name in self.initializers or name in self.inputs or name in self.sparse
-        )
+        return name in self.producers or name in self.initializers or name in self.inputs or name in self.sparse
 
     def producer(self, name: str) -> NodeProto | None:
         """The node of this scope that makes the value."""

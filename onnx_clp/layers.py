@@ -104,9 +104,7 @@ def find_layer(scope: GraphIndex, node: NodeProto) -> LinearLayer | Skipped | No
     if finder is None:
         return None
     if has_reference(node):
-        return Skipped(
-            SkipReason.REFERENCE_ATTRIBUTE, "an attribute takes its value from the function's call"
-        )
+        return Skipped(SkipReason.REFERENCE_ATTRIBUTE, "an attribute takes its value from the function's call")
     return finder(scope, node)
 
 

@@ -129,9 +129,7 @@ def from_proto(model: ModelProto, max_size: int) -> ModelFile:
     return _checked(_parse(mapped, ExternalData(None), None, None), max_size)
 
 
-def _parse(
-    mapped: MappedFile, external: ExternalData, path: Path | None, source: OpenFile | None
-) -> ModelFile:
+def _parse(mapped: MappedFile, external: ExternalData, path: Path | None, source: OpenFile | None) -> ModelFile:
     store = TensorStore(external)
     model = ModelProto()
     try:
@@ -265,9 +263,7 @@ def staging(destination: Path) -> Iterator[Callable[[ModelFile, ModelProto | Non
 
 def _open_stage(file: ModelFile, destination: Path) -> Staged:
     try:
-        descriptor, name = tempfile.mkstemp(
-            prefix=f".{destination.name[:100]}.", suffix=".tmp", dir=destination.parent
-        )
+        descriptor, name = tempfile.mkstemp(prefix=f".{destination.name[:100]}.", suffix=".tmp", dir=destination.parent)
         os.fchmod(descriptor, _mode(file))
         os.close(descriptor)
     except OSError as error:
@@ -332,9 +328,7 @@ def complete(file: ModelFile, model: ModelProto | None) -> ModelProto:
 def _moves(file: ModelFile, model: ModelProto, choice: ExternalChoice) -> bool:
     """Whether the output keeps tensors in a data file."""
     if choice == "auto":
-        return (
-            file.has_external or len(file.mapped.view) > PROTOBUF_LIMIT - (64 << 20) or _inline(file, model)
-        )
+        return file.has_external or len(file.mapped.view) > PROTOBUF_LIMIT - (64 << 20) or _inline(file, model)
     return choice == "always"
 
 

@@ -77,7 +77,5 @@ def check_node(
 def _check_number(node: NodeProto, what: str, number: int, limits: tuple[int, int]) -> None:
     least, most = limits
     if not least <= number <= most:
-        expected = (
-            str(least) if least == most else f"{least} to {most}" if most < 2**31 - 1 else f"{least} or more"
-        )
+        expected = str(least) if least == most else f"{least} to {most}" if most < 2**31 - 1 else f"{least} or more"
         raise InvalidModelError(f"{node_label(node)} has {number:,} {what}, it takes {expected}")

@@ -90,9 +90,7 @@ def element_type(tensor: TensorProto) -> ElementType:
         return ELEMENT_TYPES[number]
     if number == 0:
         raise InvalidModelError(f"{label(tensor)} has no element type; export the model again")
-    raise UnsupportedModelError(
-        f"{label(tensor)} has the unknown element type {number}; export it with another"
-    )
+    raise UnsupportedModelError(f"{label(tensor)} has the unknown element type {number}; export it with another")
 
 
 def element_count(tensor: TensorProto) -> int:
@@ -143,9 +141,7 @@ def check_tensor(tensor: TensorProto, payload_size: PayloadSize) -> None:
     elif typed:
         raise InvalidModelError(f"{label(tensor)} stores its values twice, as bytes and as numbers")
     elif size != expected:
-        raise InvalidModelError(
-            f"{label(tensor)} {_shape(tensor, kind)} needs {expected:,} bytes, has {size:,}"
-        )
+        raise InvalidModelError(f"{label(tensor)} {_shape(tensor, kind)} needs {expected:,} bytes, has {size:,}")
 
 
 def check_sparse(sparse: SparseTensorProto, payload_size: PayloadSize) -> None:
@@ -167,9 +163,7 @@ def check_sparse(sparse: SparseTensorProto, payload_size: PayloadSize) -> None:
     if list(indices.dims) not in ([stored], [stored, rank]):
         raise InvalidModelError(f"{name}: {stored:,} values have indices of shape {list(indices.dims)}")
     if rank == 0 or stored > total:
-        raise InvalidModelError(
-            f"{name}: {stored:,} values do not fit into the shape {list(sparse.dims)[:8]}"
-        )
+        raise InvalidModelError(f"{name}: {stored:,} values do not fit into the shape {list(sparse.dims)[:8]}")
 
 
 def _check_typed(tensor: TensorProto, kind: ElementType) -> None:
@@ -180,29 +174,21 @@ def _check_typed(tensor: TensorProto, kind: ElementType) -> None:
     needed = -(-element_count(tensor) * factor // divisor)
     found = len(getattr(tensor, kind.field))
     if found != needed:
-        raise InvalidModelError(
-            f"{label(tensor)} {_shape(tensor, kind)} needs {needed:,} values, has {found:,}"
-        )
+        raise InvalidModelError(f"{label(tensor)} {_shape(tensor, kind)} needs {needed:,} values, has {found:,}")
 
 
 def _product(dims: Sequence[int], tensor: TensorProto) -> tuple[int, int]:
     """Return the product of `dims`, and the product of those that are not 0."""
     count = extent = 1
     if len(dims) > MAX_RANK:
-        raise UnsupportedModelError(
-            f"{label(tensor)} has {len(dims):,} dimensions; at most {MAX_RANK} can be read"
-        )
+        raise UnsupportedModelError(f"{label(tensor)} has {len(dims):,} dimensions; at most {MAX_RANK} can be read")
     for size in dims:
         if size < 0:
-            raise InvalidModelError(
-                f"{label(tensor)} has a negative dimension, {size}; export the model again"
-            )
+            raise InvalidModelError(f"{label(tensor)} has a negative dimension, {size}; export the model again")
         count *= size
         extent *= size or 1
     if extent > _MAX_BYTES:
-        raise InvalidModelError(
-            f"{label(tensor)}: the product of its dimensions passes 2**63; they are wrong"
-        )
+        raise InvalidModelError(f"{label(tensor)}: the product of its dimensions passes 2**63; they are wrong")
     return count, extent
 
 

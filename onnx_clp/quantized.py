@@ -117,9 +117,7 @@ class DequantizedWeight:
     parts: Quantized
 
     @classmethod
-    def find(
-        cls, scope: GraphIndex, node: NodeProto, slot: int, source: NodeProto
-    ) -> DequantizedWeight | Skipped:
+    def find(cls, scope: GraphIndex, node: NodeProto, slot: int, source: NodeProto) -> DequantizedWeight | Skipped:
         """The weight at an input slot of `node`, made by `source`."""
         values = read_constant(scope, input_name(source, 0), "quantised weight")
         scale = read_constant(scope, input_name(source, 1), "weight scale")
@@ -182,15 +180,9 @@ class DequantizedWeight:
             return None if ok else quantized("its weight's scales cover blocks of several output channels")
         if self.parts.per_tensor:
             ok = self.scope.opset >= 13
-            return (
-                None
-                if ok
-                else quantized("its weight has one scale for all, and opset 13 brings one a channel")
-            )
+            return None if ok else quantized("its weight has one scale for all, and opset 13 brings one a channel")
         ok = self.parts.axis == layout.out_axis
-        return (
-            None if ok else quantized("its weight's scales run along another axis than its output channels")
-        )
+        return None if ok else quantized("its weight's scales run along another axis than its output channels")
 
     def _range_refusal(self, factor: Float64) -> Skipped | None:
         kind = self.parts.scale.dtype
@@ -436,9 +428,7 @@ def _find_integer(scope: GraphIndex, node: NodeProto) -> LinearLayer | Skipped:
     return layer
 
 
-def _scaling_chain(
-    scope: GraphIndex, node: NodeProto
-) -> tuple[NodeProto, NodeProto, tuple[NodeProto, int]] | None:
+def _scaling_chain(scope: GraphIndex, node: NodeProto) -> tuple[NodeProto, NodeProto, tuple[NodeProto, int]] | None:
     cast = _sole_user(scope, node.output[0], "Cast")
     multiply = None if cast is None else _sole_user(scope, cast.output[0], "Mul")
     if cast is None or multiply is None:
@@ -474,9 +464,7 @@ def _weight_parts(
         return Skipped(SkipReason.NOT_CONSTANT, "its weight zero-point is not a constant")
     axis = values.ndim - 1 if "MatMul" in node.op_type else 0
     flat = scale.reshape(-1) if scale.size > 1 else scale.reshape(())
-    if flat.size not in (1, values.shape[axis]) or (
-        zero is not None and zero.size not in (1, values.shape[axis])
-    ):
+    if flat.size not in (1, values.shape[axis]) or (zero is not None and zero.size not in (1, values.shape[axis])):
         return quantized("its weight has another number of scales than channels")
     if zero is not None:
         zero = np.broadcast_to(zero.reshape(-1), flat.shape if flat.size > 1 else zero.reshape(-1).shape)

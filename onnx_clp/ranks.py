@@ -14,11 +14,66 @@ if TYPE_CHECKING:
 # Operators whose output has the rank of their first input (elementwise with a constant of no higher rank
 # included: a recorded rank or the other operand settles the rest).
 _RANK_KEEPING: Final = frozenset(
-    ["Relu", "LeakyRelu", "PRelu", "Clip", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Elu", "Selu", "Gelu", "Softmax", "LogSoftmax", "Identity", "Cast", "Dropout", "BatchNormalization", "InstanceNormalization", "LayerNormalization", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "Conv", "ConvTranspose", "Pad", "Slice", "Concat", "Split", "Neg", "Sqrt", "Exp", "Erf", "QuantizeLinear", "DequantizeLinear", "Transpose", "Resize", "ConvInteger", "QLinearConv"]
+    [
+        "Relu",
+        "LeakyRelu",
+        "PRelu",
+        "Clip",
+        "Sigmoid",
+        "HardSigmoid",
+        "HardSwish",
+        "Tanh",
+        "Elu",
+        "Selu",
+        "Gelu",
+        "Softmax",
+        "LogSoftmax",
+        "Identity",
+        "Cast",
+        "Dropout",
+        "BatchNormalization",
+        "InstanceNormalization",
+        "LayerNormalization",
+        "MaxPool",
+        "AveragePool",
+        "GlobalAveragePool",
+        "GlobalMaxPool",
+        "Conv",
+        "ConvTranspose",
+        "Pad",
+        "Slice",
+        "Concat",
+        "Split",
+        "Neg",
+        "Sqrt",
+        "Exp",
+        "Erf",
+        "QuantizeLinear",
+        "DequantizeLinear",
+        "Transpose",
+        "Resize",
+        "ConvInteger",
+        "QLinearConv",
+    ]
 )
 _BROADCASTING: Final = frozenset(("Add", "Sub", "Mul", "Div", "Min", "Max", "Pow", "Where", "MatMul"))
 _SHAPE_KEEPING: Final = frozenset(
-    ["Relu", "LeakyRelu", "Clip", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Elu", "Selu", "Gelu", "Softmax", "Identity", "Cast", "Dropout"]
+    [
+        "Relu",
+        "LeakyRelu",
+        "Clip",
+        "Sigmoid",
+        "HardSigmoid",
+        "HardSwish",
+        "Tanh",
+        "Elu",
+        "Selu",
+        "Gelu",
+        "Softmax",
+        "Identity",
+        "Cast",
+        "Dropout",
+    ]
 )
 _MAX_STEPS: Final = 10_000
 

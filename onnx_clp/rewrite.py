@@ -167,8 +167,6 @@ class LayerRewrite:
         wide = np.broadcast_to(bias, (*bias.shape[:-1], self.layer.channels))
         factor = self.out_scale if self.in_scale is None else self.out_scale * self.in_scale[:1]
         bare = isinstance(self.layer.bias, AddedBias) and self.layer.bias.adder is None
-        self.layer.bias.write(
-            edit, wide, self.layer.weight.data_type, np.where(factor == 0, 1.0, np.abs(factor))
-        )
+        self.layer.bias.write(edit, wide, self.layer.weight.data_type, np.where(factor == 0, 1.0, np.abs(factor)))
         if bare and isinstance(self.layer.bias, AddedBias) and self.layer.bias.adder is not None:
             self.layer.inside.append(self.layer.bias.adder)

@@ -69,9 +69,7 @@ class Scope:
             if nested is None:
                 walks.pop()
             elif len(walks) > MAX_DEPTH:
-                raise UnsupportedModelError(
-                    f"its graphs are nested deeper than {MAX_DEPTH}; flatten the model"
-                )
+                raise UnsupportedModelError(f"its graphs are nested deeper than {MAX_DEPTH}; flatten the model")
             else:
                 walks.append(self._graph(nested, keep=False))
 
@@ -105,9 +103,7 @@ class Scope:
         yield from self._nodes(function.node, mine)
         for name in function.output:
             if name not in self.visible:
-                raise InvalidModelError(
-                    f"output {_quoted(name)} of {where} is made by nothing; export the model again"
-                )
+                raise InvalidModelError(f"output {_quoted(name)} of {where} is made by nothing; export the model again")
 
     def _constants(self, graph: GraphProto, inputs: Mapping[str, None], mine: dict[str, None]) -> None:
         """Define the initializers, each of which may also be the default of an input of the same graph."""
@@ -166,9 +162,7 @@ class Scope:
     ) -> None:
         op_type = node.op_type
         if domain not in self.versions:
-            raise InvalidModelError(
-                f"{node_label(node)} is of '{shown(domain)}', an operator set not imported"
-            )
+            raise InvalidModelError(f"{node_label(node)} is of '{shown(domain)}', an operator set not imported")
         if domain in OWN_DOMAINS:
             version = self.versions[domain]
             known = operator(domain, op_type, version)
@@ -193,25 +187,17 @@ class Scope:
         if not name or not isinstance(name, str):
             return InvalidModelError(f"{maker} has no name, or one that is not text: {_quoted(name)}")
         if name in mine:
-            return InvalidModelError(
-                f"{maker}: the value {_quoted(name)} is already defined; names must be unique"
-            )
+            return InvalidModelError(f"{maker}: the value {_quoted(name)} is already defined; names must be unique")
         if isinstance(by, str):
-            return UnsupportedModelError(
-                f"{maker} {_quoted(name)} hides a value of an outer graph; rename it"
-            )
+            return UnsupportedModelError(f"{maker} {_quoted(name)} hides a value of an outer graph; rename it")
         return InvalidModelError(f"{maker}: {_quoted(name)} is already defined in an outer graph; rename it")
 
     def _undefined(self, node: NodeProto, name: str, nodes: Iterable[NodeProto]) -> InvalidModelError:
         if not isinstance(name, str):
-            return InvalidModelError(
-                f"{node_label(node)} has an input whose name is not text: {_quoted(name)}"
-            )
+            return InvalidModelError(f"{node_label(node)} has an input whose name is not text: {_quoted(name)}")
         later = any(name in other.output for other in nodes)
         fault = "made only later: its nodes are out of order or form a cycle" if later else "defined nowhere"
-        return InvalidModelError(
-            f"{node_label(node)}: its input {_quoted(name)} is {fault}; export the model again"
-        )
+        return InvalidModelError(f"{node_label(node)}: its input {_quoted(name)} is {fault}; export the model again")
 
 
 def _check_call(node: NodeProto, function: FunctionProto, inputs: list[str], outputs: list[str]) -> None:

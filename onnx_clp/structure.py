@@ -53,9 +53,7 @@ def check(model: ModelProto, payload_size: PayloadSize) -> None:
 
 def _versions(model: ModelProto) -> dict[str, int]:
     if not model.ir_version:
-        raise InvalidModelError(
-            "it has no IR version, so it is no ONNX model or a damaged one; export it again"
-        )
+        raise InvalidModelError("it has no IR version, so it is no ONNX model or a damaged one; export it again")
     if not 1 <= model.ir_version <= onnx.IR_VERSION:
         raise UnsupportedModelError(
             f"IR version {model.ir_version} is unknown to onnx {onnx.__version__}, which knows 1 to "
@@ -75,9 +73,7 @@ def _imports(entries: Iterable[onnx.OperatorSetIdProto], where: str) -> dict[str
         domain, version = plain_domain(entry.domain), entry.version
         name = f"'{shown(domain or 'ai.onnx')}'"
         if not 1 <= version <= _LARGEST_VERSION:
-            raise InvalidModelError(
-                f"{where} imports version {version} of operator set {name}; export it again"
-            )
+            raise InvalidModelError(f"{where} imports version {version} of operator set {name}; export it again")
         if versions.setdefault(domain, version) != version:
             raise InvalidModelError(f"{where} imports two versions of operator set {name}; export it again")
         if version > OWN_DOMAINS.get(domain, version):

@@ -195,9 +195,7 @@ class TensorStore:
         array = np.ascontiguousarray(values, dtype=numpy_dtype(data_type))
         return self.recipe(name, array.shape, data_type, lambda: array)
 
-    def recipe(
-        self, name: str, dims: Iterable[int], data_type: int, compute: Callable[[], Array]
-    ) -> TensorProto:
+    def recipe(self, name: str, dims: Iterable[int], data_type: int, compute: Callable[[], Array]) -> TensorProto:
         """A new tensor whose values `compute` gives when they are needed, in `data_type` and of shape `dims`."""
         tensor = TensorProto(name=name, dims=tuple(dims), data_type=data_type)
         payload = ComputedPayload(packed_nbytes(data_type, int(np.prod(tensor.dims, dtype=object))), compute)

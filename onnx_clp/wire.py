@@ -97,11 +97,7 @@ def lift(model: memoryview, stash: Callable[[int, int], bytes]) -> bytes:
         return Rope([token], len(token))
 
     rope = _rewrite(model, 0, len(model), "model", lambda start, end: end - start > LIFT_ABOVE, leaf, 0)
-    return (
-        bytes(model)
-        if rope is None
-        else b"".join(p for p in rope.pieces if isinstance(p, (bytes, memoryview)))
-    )
+    return bytes(model) if rope is None else b"".join(p for p in rope.pieces if isinstance(p, (bytes, memoryview)))
 
 
 def splice(skeleton: bytes, payload: Callable[[bytes], Sized]) -> Rope:

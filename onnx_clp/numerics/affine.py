@@ -33,9 +33,7 @@ class ChannelAffine:
         return ChannelAffine(self.scale[start : start + count], self.shift[start : start + count])
 
     @classmethod
-    def of_batchnorm(
-        cls, gamma: Array, beta: Array, mean: Array, variance: Array, epsilon: float
-    ) -> ChannelAffine:
+    def of_batchnorm(cls, gamma: Array, beta: Array, mean: Array, variance: Array, epsilon: float) -> ChannelAffine:
         """BatchNormalization at inference (ONNX operator, opset 1 to 15); arrays of shape (channels,).
 
         scale = gamma/sqrt(variance + epsilon), shift = beta - mean·scale. Not finite where variance ≤ -epsilon.

@@ -106,8 +106,7 @@ class Geometry:
         """Frequencies per dimension on which `exact_norm` looks; a multiple of the stride."""
         least = GRID_POINTS.get(len(self.kernel), 8)
         return tuple(
-            -(-max(least, span) // stride) * stride
-            for span, stride in zip(self.spans, self.strides, strict=True)
+            -(-max(least, span) // stride) * stride for span, stride in zip(self.spans, self.strides, strict=True)
         )
 
     @property

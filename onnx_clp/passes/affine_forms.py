@@ -73,9 +73,7 @@ def _is_parameter(scope: GraphIndex, name: str) -> bool:
 def recognise(scope: GraphIndex, node: NodeProto, frame: Frame) -> Affine | Skipped:
     """The affine a node computes on data with this channel axis; `data_slot` must have found its data."""
     if has_reference(node):
-        return Skipped(
-            SkipReason.REFERENCE_ATTRIBUTE, "an attribute takes its value from the function's call"
-        )
+        return Skipped(SkipReason.REFERENCE_ATTRIBUTE, "an attribute takes its value from the function's call")
     found = RECOGNISERS[node.op_type](scope, node, frame)
     if isinstance(found, Affine) and not found.affine.is_finite:
         return Skipped(SkipReason.NOT_FINITE, "its factor or offset is not a finite number")
@@ -102,9 +100,7 @@ def _batchnorm(scope: GraphIndex, node: NodeProto, frame: Frame) -> Affine | Ski
     if len(lengths) != 1 or (frame.channels is not None and lengths != {frame.channels}):
         listed = ", ".join(str(p.size) for p in parameters)
         want = "each other" if frame.channels is None else f"{frame.channels} channels"
-        return Skipped(
-            SkipReason.WRONG_LENGTH, f"its parameters have lengths {listed}, which do not fit {want}"
-        )
+        return Skipped(SkipReason.WRONG_LENGTH, f"its parameters have lengths {listed}, which do not fit {want}")
     if frame.rank is None:
         return Skipped(SkipReason.NOT_PER_CHANNEL, "the number of dimensions of its input is not known")
     if frame.axis_from_end != frame.rank - 1:
@@ -150,9 +146,7 @@ def _operand(scope: GraphIndex, node: NodeProto, frame: Frame) -> Array | Skippe
     return _per_channel(value.astype(np.float64).reshape(shape), frame)
 
 
-def _aligned_shape(
-    scope: GraphIndex, node: NodeProto, value: Array, frame: Frame
-) -> tuple[int, ...] | Skipped:
+def _aligned_shape(scope: GraphIndex, node: NodeProto, value: Array, frame: Frame) -> tuple[int, ...] | Skipped:
     """The operand's shape as it aligns with the data's last axes; below opset 7 by `broadcast` and `axis`."""
     if scope.opset >= 7 or value.ndim == 0:
         return value.shape
@@ -173,9 +167,7 @@ def _per_channel(value: Array, frame: Frame) -> Array | Skipped:
         return Skipped(SkipReason.NOT_PER_CHANNEL, f"its constant of shape {value.shape} adds a dimension")
     for at, size in enumerate(value.shape):
         if size != 1 and value.ndim - at != frame.axis_from_end:
-            return Skipped(
-                SkipReason.NOT_PER_CHANNEL, f"its constant of shape {value.shape} varies along another axis"
-            )
+            return Skipped(SkipReason.NOT_PER_CHANNEL, f"its constant of shape {value.shape} varies along another axis")
     flat = value.reshape(-1)
     if flat.size != 1 and frame.channels is not None and flat.size != frame.channels:
         return Skipped(

@@ -199,9 +199,7 @@ def _carry_concat(scope: GraphIndex, node: NodeProto, views: dict[str, ChannelVi
     return True
 
 
-def _carry_split(
-    scope: GraphIndex, node: NodeProto, view: ChannelView, views: dict[str, ChannelView]
-) -> bool:
+def _carry_split(scope: GraphIndex, node: NodeProto, view: ChannelView, views: dict[str, ChannelView]) -> bool:
     axis = int(attribute(node, "axis", 0))
     from_end = -axis if axis < 0 else None if view.rank is None else view.rank - axis
     sizes = _split_sizes(scope, node, view.channels)

@@ -75,7 +75,34 @@ _BINARY: Final[dict[str, Callable[[Array, Array], Array]]] = {
 }
 # Operators that move or pool values: a constant stays what it is.
 _MOVING: Final = frozenset(
-    ["Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "LpPool", "GlobalLpPool", "ReduceMean", "ReduceMax", "ReduceMin", "Concat", "Split", "Slice", "Gather", "Resize", "Upsample", "DepthToSpace", "SpaceToDepth", "Expand", "Tile", "Pad", "CastLike"]
+    [
+        "Transpose",
+        "Reshape",
+        "Flatten",
+        "Squeeze",
+        "Unsqueeze",
+        "MaxPool",
+        "AveragePool",
+        "GlobalAveragePool",
+        "GlobalMaxPool",
+        "LpPool",
+        "GlobalLpPool",
+        "ReduceMean",
+        "ReduceMax",
+        "ReduceMin",
+        "Concat",
+        "Split",
+        "Slice",
+        "Gather",
+        "Resize",
+        "Upsample",
+        "DepthToSpace",
+        "SpaceToDepth",
+        "Expand",
+        "Tile",
+        "Pad",
+        "CastLike",
+    ]
 )
 # Through these a channel still answers for itself, which is what makes the layer before them a head.
 _PER_CHANNEL: Final = (
@@ -84,7 +111,20 @@ _PER_CHANNEL: Final = (
     | frozenset(_BINARY)
     | _MOVING
     | frozenset(
-        ["Softmax", "LogSoftmax", "Hardmax", "Clip", "ArgMax", "ArgMin", "TopK", "ReduceSum", "ReduceL2", "Where", "Log", "BatchNormalization"]
+        [
+            "Softmax",
+            "LogSoftmax",
+            "Hardmax",
+            "Clip",
+            "ArgMax",
+            "ArgMin",
+            "TopK",
+            "ReduceSum",
+            "ReduceL2",
+            "Where",
+            "Log",
+            "BatchNormalization",
+        ]
     )
 )
 _SMALL: Final = 1 << 16
@@ -101,9 +141,7 @@ class Ineligible:
 def why_ineligible(index: ModelIndex, layer: LinearLayer) -> Ineligible | None:
     """Why the channels of a layer without a visible normalisation may not be pruned; None when they may."""
     if is_head(index, layer.scope, layer.output):
-        return Ineligible(
-            LayerStatus.HEAD, "its channels reach a graph output one by one: they are the answer"
-        )
+        return Ineligible(LayerStatus.HEAD, "its channels reach a graph output one by one: they are the answer")
     return _Silence(layer.scope, layer.output).trouble()
 
 

@@ -229,11 +229,7 @@ def _layer_after(scope: GraphIndex, name: str, layers: Layers) -> tuple[LayerRew
             return None
         rewrite = layers.by_node.get(id(use.node))
         if rewrite is not None:
-            return (
-                (rewrite, _frame_before(rewrite, path, scope))
-                if use.slot == rewrite.layer.data_slot
-                else None
-            )
+            return (rewrite, _frame_before(rewrite, path, scope)) if use.slot == rewrite.layer.data_slot else None
         if not moves_only(scope, use.node):
             return None
         path.append(use.node)

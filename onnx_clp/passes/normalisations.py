@@ -154,9 +154,7 @@ def _zero_vector(edit: GraphEdit, scope: GraphIndex, node: NodeProto, slot: int,
     put(edit, scope, node, slot, value, lambda v: np.where(channels, 0, v))
 
 
-def _zero_operand(
-    edit: GraphEdit, scope: GraphIndex, node: NodeProto, view: ChannelView, channels: Mask
-) -> None:
+def _zero_operand(edit: GraphEdit, scope: GraphIndex, node: NodeProto, view: ChannelView, channels: Mask) -> None:
     slot = data_slot(scope, node)
     assert slot is not None
     value = scope.constant(node.input[1 - slot])

@@ -82,9 +82,7 @@ def examine(index: ModelIndex, rewrite: LayerRewrite, sight: Sight, config: Clea
         return LayerVerdict(rewrite, LayerStatus.UNJUDGEABLE, "a weight or its norm is not a finite number")
     branches = tuple(_branches(rewrite, sight, scores, bounds, config.u))
     if not branches:
-        return LayerVerdict(
-            rewrite, LayerStatus.UNJUDGEABLE, "its normalisation gives a score that is not finite"
-        )
+        return LayerVerdict(rewrite, LayerStatus.UNJUDGEABLE, "its normalisation gives a score that is not finite")
     if all(too_few(len(b.scores), config.u) for b in branches):
         reach = (layer.channels - 1) / math.sqrt(layer.channels)
         reason = f"among {layer.channels} channels none can lie more than {reach:.2f} std above the mean"
@@ -92,9 +90,7 @@ def examine(index: ModelIndex, rewrite: LayerRewrite, sight: Sight, config: Clea
     return LayerVerdict(rewrite, LayerStatus.JUDGED, reason, branches)
 
 
-def _standing(
-    index: ModelIndex, rewrite: LayerRewrite, sight: Sight, config: CleanConfig
-) -> tuple[LayerStatus, str]:
+def _standing(index: ModelIndex, rewrite: LayerRewrite, sight: Sight, config: CleanConfig) -> tuple[LayerStatus, str]:
     layer = rewrite.layer
     names = (layer.name, layer.output)
     if matches(*names, config.exclude):
@@ -123,9 +119,7 @@ def _raw_scores(rewrite: LayerRewrite, config: CleanConfig) -> tuple[Float64, Fl
         return plain * gain, bounds
 
 
-def _branches(
-    rewrite: LayerRewrite, sight: Sight, scores: Float64, bounds: Float64, u: float
-) -> list[Branch]:
+def _branches(rewrite: LayerRewrite, sight: Sight, scores: Float64, bounds: Float64, u: float) -> list[Branch]:
     places = of_layer(sight)
     if not places:
         return [Branch(None, 0, 0, scores, bounds, find_outliers(scores, u))]

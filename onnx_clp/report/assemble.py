@@ -82,10 +82,7 @@ def _versions() -> dict[str, str]:
 
 def _options(config: CleanConfig) -> dict[str, Any]:
     plain = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
-    return {
-        k: str(v) if isinstance(v, Path) else dict(v) if isinstance(v, Mapping) else v
-        for k, v in plain.items()
-    }
+    return {k: str(v) if isinstance(v, Path) else dict(v) if isinstance(v, Mapping) else v for k, v in plain.items()}
 
 
 def _model_facts(model: ModelProto, analysis: Analysis) -> ModelFacts:
@@ -196,9 +193,7 @@ def _summary(layers: tuple[LayerReport, ...], left: tuple[AffineLeft, ...]) -> S
     small = sum(layer.channels for layer in layers if layer.status is LayerStatus.TOO_SMALL)
     judged_channels = sum(layer.channels for layer in judged)
     total = sum(layer.channels for layer in layers)
-    verdict = (
-        Verdict.STOOD_OUT if pruned else Verdict.NOTHING_STOOD_OUT if judged else Verdict.COULD_NOT_JUDGE
-    )
+    verdict = Verdict.STOOD_OUT if pruned else Verdict.NOTHING_STOOD_OUT if judged else Verdict.COULD_NOT_JUDGE
     return Summary(
         verdict=verdict,
         layers=len(layers),

@@ -47,8 +47,7 @@ def require_extra() -> None:
     missing = [name for name in EXTRA if find_spec(name) is None]
     if missing:
         raise UsageError(
-            f"an .html report needs {' and '.join(missing)}: "
-            "pip install 'onnx-clp[report]', or name a .json file"
+            f"an .html report needs {' and '.join(missing)}: pip install 'onnx-clp[report]', or name a .json file"
         )
 
 
@@ -160,9 +159,7 @@ def _rates(report: Report) -> Markup:
 def _template() -> Template:
     from jinja2 import Environment, StrictUndefined
 
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     filters: dict[str, Callable[..., str]] = {
         "shown": shown,
         "one_line": wording.one_line,

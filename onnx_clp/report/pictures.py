@@ -100,9 +100,7 @@ def of_rates(evaluation: EvaluationReport) -> str:
 
 
 @contextlib.contextmanager
-def _axes(
-    width: float, height: float, place: tuple[float, float, float, float]
-) -> Iterator[tuple[Figure, Axes]]:
+def _axes(width: float, height: float, place: tuple[float, float, float, float]) -> Iterator[tuple[Figure, Axes]]:
     """A drawing of that size in inches; `place` is left, bottom, width and height as shares of it."""
     # The library logs about its own font cache; that is no news of this tool's.
     logger = logging.getLogger("matplotlib")
@@ -174,6 +172,4 @@ def _svg(figure: Figure, label: str) -> str:
     for color, name in _PROPERTIES.items():
         text = text.replace(color, f"var({name})")
     text = re.sub(r"\s*\n\s*", "\n", text)
-    return re.sub(
-        r'<svg width="[^"]*" height="[^"]*"', f'<svg role="img" aria-label="{label}"', text, count=1
-    ).strip()
+    return re.sub(r'<svg width="[^"]*" height="[^"]*"', f'<svg role="img" aria-label="{label}"', text, count=1).strip()

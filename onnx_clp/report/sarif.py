@@ -64,9 +64,7 @@ def _hits(report: Report) -> Iterator[Hit]:
 def _log(report: Report, left_out: int) -> Json:
     run = {
         "tool": {"driver": _driver(report)},
-        "invocations": [
-            {"executionSuccessful": True, "toolExecutionNotifications": _notes(report, left_out)}
-        ],
+        "invocations": [{"executionSuccessful": True, "toolExecutionNotifications": _notes(report, left_out)}],
         "results": [],
         "columnKind": "utf16CodeUnits",
         "properties": {"verdict": report.summary.verdict.value, "resultsLeftOut": left_out},

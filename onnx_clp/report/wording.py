@@ -34,9 +34,7 @@ def headline(report: Report) -> str:
     if summary.verdict is Verdict.COULD_NOT_JUDGE:
         if not summary.layers:
             return "could not judge: the model has no linear layer with constant weights"
-        return (
-            f"could not judge: no channel of the model's linear layers ({summary.layers:,}) could be scored"
-        )
+        return f"could not judge: no channel of the model's linear layers ({summary.layers:,}) could be scored"
     among = f"{plural(summary.channels_judged, 'channel')} in {plural(summary.layers_judged, 'judged layer')}"
     if summary.verdict is Verdict.NOTHING_STOOD_OUT:
         return f"nothing stood out among {among}; a backdoor that leaves no outlier is not excluded"

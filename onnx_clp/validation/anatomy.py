@@ -133,9 +133,7 @@ def _precision(model: onnx.ModelProto, nodes: list[NodeProto], types: set[int]) 
     found = set(types)
     found |= {t.data_type for t in model.graph.initializer if len(t.dims) > 0}
     found |= {a.i for n in nodes if n.op_type == "Cast" for a in n.attribute if a.name == "to"}
-    found |= {
-        a.t.data_type for n in nodes if n.op_type == "Constant" for a in n.attribute if len(a.t.dims) > 0
-    }
+    found |= {a.t.data_type for n in nodes if n.op_type == "Constant" for a in n.attribute if len(a.t.dims) > 0}
     known = {_PRECISION_OF[kind] for kind in found if kind in _PRECISION_OF}
     return max(known, key=_PRECISIONS.index, default="float32")
 

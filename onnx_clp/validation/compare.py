@@ -43,10 +43,7 @@ class Agreement:
 def agreements(reference: Sequence[Outputs], other: Sequence[Outputs]) -> list[Agreement]:
     """One agreement per output of `reference`; both hold the outputs of the same draws in the same order."""
     with np.errstate(all="ignore"):
-        return [
-            _agreement(name, [r[name] for r in reference], [o.get(name) for o in other])
-            for name in reference[0]
-        ]
+        return [_agreement(name, [r[name] for r in reference], [o.get(name) for o in other]) for name in reference[0]]
 
 
 def disagrees(agreement: Agreement, tolerance: float, data_dependent: bool = False) -> bool:
@@ -59,9 +56,7 @@ def disagrees(agreement: Agreement, tolerance: float, data_dependent: bool = Fal
 def _agreement(name: str, reference: list[Array], other: list[Array | None]) -> Agreement:
     floating = is_float(reference[0].dtype)
     pairs = [(r, o) for r, o in zip(reference, other, strict=True) if o is not None]
-    changed = next(
-        (c for r, o in pairs if (c := change(r, o))), "" if len(pairs) == len(reference) else "missing"
-    )
+    changed = next((c for r, o in pairs if (c := change(r, o))), "" if len(pairs) == len(reference) else "missing")
     if changed:
         return Agreement(name, math.inf if floating else None, None if floating else 0.0, changed)
     if not floating:
@@ -78,10 +73,7 @@ def _agreement(name: str, reference: list[Array], other: list[Array | None]) -> 
 def _distance(reference: Array, other: Array) -> tuple[float, float]:
     """(max|Δ|, max|reference|) over finite entries; an infinite Δ where non-finite entries differ."""
     finite = np.isfinite(reference)
-    if (
-        not np.array_equal(reference[~finite], other[~finite], equal_nan=True)
-        or not np.isfinite(other[finite]).all()
-    ):
+    if not np.array_equal(reference[~finite], other[~finite], equal_nan=True) or not np.isfinite(other[finite]).all():
         return math.inf, 0.0
     r, o = reference[finite], other[finite]
     return float(np.max(np.abs(r - o), initial=0.0)), float(np.max(np.abs(r), initial=0.0))

@@ -128,11 +128,7 @@ def _check_sizes(path: Path, archive: zipfile.ZipFile, limit: int) -> None:
         name = info.filename.removesuffix(_SUFFIX)
         with archive.open(info) as member:
             version = np.lib.format.read_magic(member)
-            read = (
-                np.lib.format.read_array_header_1_0
-                if version == (1, 0)
-                else np.lib.format.read_array_header_2_0
-            )
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             shape, _, dtype = read(member)
             if any(d < 0 for d in shape):
                 _refuse(path, name, f"has the impossible shape {shape}")

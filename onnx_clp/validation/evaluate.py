@@ -89,9 +89,7 @@ def predict(runner: Runner, exam: Exam) -> Predictions:
     """
     for size in exam.batches:
         try:
-            return Predictions(
-                *(_classes(runner, exam, x, size) for x in (exam.data.x_clean, exam.data.x_triggered))
-            )
+            return Predictions(*(_classes(runner, exam, x, size) for x in (exam.data.x_clean, exam.data.x_triggered)))
         except RunError as failure:
             if failure.kind is not FailureKind.REFUSED or size == exam.batches[-1]:
                 raise

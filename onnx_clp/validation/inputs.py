@@ -85,9 +85,7 @@ def _check_given(specs: Sequence[InputSpec], given: Mapping[str, tuple[int, ...]
             raise UsageError(f"--shape {one_line(name, 60)}: the model has no such input; it has {names}")
         declared = spec.shape
         if declared is not None and not _fits(shape, declared):
-            raise UsageError(
-                f"--shape {one_line(name, 60)}: {shown(shape)} does not fit the model's {shown(declared)}"
-            )
+            raise UsageError(f"--shape {one_line(name, 60)}: {shown(shape)} does not fit the model's {shown(declared)}")
 
 
 def _fits(shape: tuple[int, ...], declared: tuple[Dim, ...]) -> bool:
@@ -142,9 +140,7 @@ def draw(
     return {spec.name: _values(rng, spec, shapes[spec.name], index, ints) for spec in specs}
 
 
-def _values(
-    rng: np.random.Generator, spec: InputSpec, shape: tuple[int, ...], index: int, ints: Ints
-) -> Array:
+def _values(rng: np.random.Generator, spec: InputSpec, shape: tuple[int, ...], index: int, ints: Ints) -> Array:
     if math.prod(shape) >= _LARGEST:
         raise NotValidated(
             f"not validated because input {one_line(spec.name, 60)} of shape {shown(shape)} is too large "
@@ -160,9 +156,7 @@ def _values(
     return _of_type(rng, np.dtype(dtype), shape, index, ints)
 
 
-def _of_type(
-    rng: np.random.Generator, dtype: np.dtype[Any], shape: tuple[int, ...], index: int, ints: Ints
-) -> Array:
+def _of_type(rng: np.random.Generator, dtype: np.dtype[Any], shape: tuple[int, ...], index: int, ints: Ints) -> Array:
     if dtype.kind in "OUST":
         return np.full(shape, "a", dtype=object)
     if dtype.kind == "b":

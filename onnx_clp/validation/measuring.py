@@ -88,9 +88,7 @@ def settle_terms(request: Request, engine: Engine, memory: int) -> Terms:
     anatomy = _anatomy(request)
     if request.output_name is not None and request.output_name not in anatomy.outputs:
         names = ", ".join(one_line(n, 60) for n in anatomy.outputs)
-        raise UsageError(
-            f"--output {one_line(request.output_name, 60)}: the model has no such output, only {names}"
-        )
+        raise UsageError(f"--output {one_line(request.output_name, 60)}: the model has no such output, only {names}")
     exam = None
     if request.eval_data is not None:
         data = evaldata.load(request.eval_data, memory // 2)
@@ -159,9 +157,7 @@ def _settle_inputs(terms: Terms, runner: Runner) -> tuple[list[Feeds], Outputs]:
                 continue
             later = [inputs.draw(specs, shapes, seed, i, kind) for i in range(1, _draw_count(terms.anatomy))]
             return [feed, *later], outputs
-    raise refused or NotValidated(
-        "not validated because no inputs could be made for it; say shapes with --shape"
-    )
+    raise refused or NotValidated("not validated because no inputs could be made for it; say shapes with --shape")
 
 
 def _draw_count(anatomy: Anatomy) -> int:
@@ -211,6 +207,4 @@ def run_twice(terms: Terms, original: Measured) -> None:
 
 def _differing(terms: Terms, first: Outputs, second: Outputs) -> frozenset[str]:
     twice = compare.agreements([first], [second])
-    return frozenset(
-        a.output for a in twice if compare.disagrees(a, terms.tolerance) or a.equal not in (None, 1.0)
-    )
+    return frozenset(a.output for a in twice if compare.disagrees(a, terms.tolerance) or a.equal not in (None, 1.0))

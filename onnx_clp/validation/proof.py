@@ -126,8 +126,7 @@ def _drifts(before: Measured, after: Measured) -> tuple[Drift, ...]:
     names = [name for name, array in before.draws[0].items() if compare.is_float(array.dtype)]
     common = [name for name in names if all(name in outputs for outputs in (*before.draws, *after.draws))]
     return tuple(
-        compare.drift(name, [o[name] for o in before.draws], [o[name] for o in after.draws])
-        for name in common
+        compare.drift(name, [o[name] for o in before.draws], [o[name] for o in after.draws]) for name in common
     )
 
 

@@ -22,9 +22,7 @@ def refusal(failure: RunError, version: str) -> str:
         limit = f"{runtime} loads at most opset {opset[3]} of {opset[2]}, the file has {opset[1]}"
         return f"not validated because {limit}; install a newer one, {_WAY_OUT}"
     if unknown := _UNKNOWN.search(text):
-        return (
-            f"not validated because {runtime} has no operator {unknown[1] or unknown[2]}; go {_WAY_OUT[3:]}"
-        )
+        return f"not validated because {runtime} has no operator {unknown[1] or unknown[2]}; go {_WAY_OUT[3:]}"
     return (
         f"not validated because {runtime} does not run the input model ({failure}); if that is about sizes, "
         f"say them with --shape, {_WAY_OUT}"

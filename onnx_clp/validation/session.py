@@ -26,9 +26,7 @@ Signature = tuple[tuple[str, str], ...]
 
 REFERENCE = "onnx.reference"
 _MAX_THREADS = 4
-_MEMORY_WORDS = re.compile(
-    r"bad_alloc|allocate memory|bad allocation|out of memory|Cannot allocate", re.IGNORECASE
-)
+_MEMORY_WORDS = re.compile(r"bad_alloc|allocate memory|bad allocation|out of memory|Cannot allocate", re.IGNORECASE)
 _KERNEL_WORDS = re.compile(r"NOT_IMPLEMENTED|Could not find an implementation")
 
 
