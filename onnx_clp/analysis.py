@@ -10,13 +10,15 @@ from onnx import ModelProto
 from onnx_clp.config import CleanConfig
 from onnx_clp.edit import GraphEdit, freeze_inputs
 from onnx_clp.errors import UnsupportedModelError
-from onnx_clp.graph import GraphIndex, ModelIndex
+from onnx_clp.graph import GraphIndex
 from onnx_clp.layers import is_blocked
+from onnx_clp.modelindex import ModelIndex
 from onnx_clp.onnxfile import ModelFile
-from onnx_clp.passes import fold_batchnorm, normalisations, prune_channels
-from onnx_clp.passes.fold_batchnorm import Layers, Left
+from onnx_clp.passes import fold_batchnorm, fold_forward, normalisations, prune_channels
+from onnx_clp.passes.fold_batchnorm import Left
 from onnx_clp.passes.normalisations import Sight
 from onnx_clp.passes.prune_channels import LayerVerdict
+from onnx_clp.rewrite import Layers, find_layers
 
 Tick = Callable[[str, int, int], None]
 
@@ -99,8 +101,9 @@ def _refuse_blocked(index: ModelIndex) -> None:
 
 
 def _fold(edit: GraphEdit, scope: GraphIndex) -> Place:
-    layers = fold_batchnorm.find_layers(scope)
+    layers = find_layers(scope)
     left = fold_batchnorm.fold_scope(edit, scope, layers)
+    left = fold_forward.fold_scope(edit, scope, layers, left)
     return Place(scope, layers, left, {}, [])
 
 

@@ -149,7 +149,7 @@ def _is_bias(value: Array, channels: int, axis_from_end: int) -> bool:
     """Whether a constant holds one number a channel and broadcasts along the channel axis only."""
     if value.ndim < axis_from_end or value.size != channels:
         return False
-    return value.shape[value.ndim - axis_from_end] == channels
+    return bool(value.shape[value.ndim - axis_from_end] == channels)
 
 
 def write_constant(

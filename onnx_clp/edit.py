@@ -7,7 +7,8 @@ from typing import Any
 
 from onnx import GraphProto, NodeProto, TensorProto, helper
 
-from onnx_clp.graph import GraphIndex, ModelIndex, Use
+from onnx_clp.graph import GraphIndex, Use
+from onnx_clp.modelindex import ModelIndex
 
 MakeTensor = Callable[[str], TensorProto]
 
@@ -51,7 +52,7 @@ class GraphEdit:
         tensor = make(name)
         self.changed = True
         scope.add_constant(name)
-        if scope.constants_as_nodes:
+        if scope.constants_as_nodes or not isinstance(scope.proto, GraphProto):
             node = helper.make_node("Constant", [], [name])
             node.attribute.append(helper.make_attribute("value", tensor))
             self._new_nodes.setdefault(scope, []).append(node)

@@ -116,9 +116,9 @@ def _finder(node: NodeProto) -> Finder | None:
     if is_op(node, "MatMul"):
         return _find_matmul
     if is_op(node, "QLinearConv", "ConvInteger", "QLinearMatMul", "MatMulInteger"):
-        from onnx_clp import quantized
+        from onnx_clp import integers
 
-        return quantized.finder(node)
+        return integers.finder(node)
     return None
 
 

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
     from onnx_clp.analysis import Analysis
-    from onnx_clp.onnxfile import ModelFile, Staged
+    from onnx_clp.onnxfile import ModelFile
     from onnx_clp.report.document import Report
+    from onnx_clp.staging import Staged
     from onnx_clp.validation import Outcome
 
 Listener = Callable[[Progress], None]
@@ -163,9 +164,8 @@ def _prove_and_write(
     before_write: Callable[[Report], None] | None,
     cleanup: contextlib.ExitStack,
 ) -> Report:
-    from onnx_clp import onnxfile
 
-    stage = cleanup.enter_context(onnxfile.staging(place))
+    stage = cleanup.enter_context(staging(place))
     staged = None
     if destination is not None or config.validate:
         with clock.stage("write"):
@@ -173,7 +173,7 @@ def _prove_and_write(
     outcome = None
     if config.validate:
         assert staged is not None
-        outcome = _validate(file, source, place, analysis, staged, stage, config, clock)
+        outcome = _validate(file, source, analysis, staged, stage, config, clock)
     report = _report(file, source, destination, analysis, config, staged, outcome, clock)
     if before_write is not None:
         before_write(report)
@@ -185,10 +185,9 @@ def _prove_and_write(
 def _validate(
     file: ModelFile,
     source: Path | None,
-    place: Path,
     analysis: Analysis,
     staged: Staged,
-    stage: Callable[..., Staged],
+    stage: Stage,
     config: CleanConfig,
     clock: _Clock,
 ) -> Outcome:
@@ -264,9 +263,7 @@ class CleanResult:
     def model(self) -> ModelProto:
         """The cleaned model, complete in memory (external data taken in); made on first use."""
         if self._model is None:
-            from onnx_clp import onnxfile
-
-            self._model = onnxfile.complete(self._file, self._analysis.written)
+            self._model = complete(self._file, self._analysis.written)
         return self._model
 
     def save(self, path: Path | str, *, overwrite: bool = False) -> None:
@@ -276,9 +273,8 @@ class CleanResult:
             UsageError: the path is the input, or exists and `overwrite` is False.
             SaveError: it cannot be written.
         """
-        from onnx_clp import onnxfile
 
         destination = Path(path)
         check_destination(self._file.path or Path(), destination, overwrite=overwrite)
-        with onnxfile.staging(destination) as stage:
+        with staging(destination) as stage:
             stage(self._file, self._analysis.written, self._config.external_data).commit()

@@ -6,14 +6,18 @@ in the weight's own type, so that folding three affines rounds once.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from onnx import NodeProto
 
 from onnx_clp.biases import AddedBias
 from onnx_clp.edit import GraphEdit
-from onnx_clp.layers import LinearLayer
+from onnx_clp.graph import GraphIndex
+from onnx_clp.layers import LinearLayer, find_layer
+from onnx_clp.nodes import identity
 from onnx_clp.numerics.affine import ChannelAffine, carry_shift, channel_factor, kernels
 from onnx_clp.skipped import Skipped, SkipReason
 from onnx_clp.tensors import numpy_dtype
@@ -170,3 +174,25 @@ class LayerRewrite:
         self.layer.bias.write(edit, wide, self.layer.weight.data_type, np.where(factor == 0, 1.0, np.abs(factor)))
         if bare and isinstance(self.layer.bias, AddedBias) and self.layer.bias.adder is not None:
             self.layer.inside.append(self.layer.bias.adder)
+
+
+@dataclass(slots=True, eq=False)
+class Layers:
+    """The linear layers of one scope, by the id of their node, and those that cannot be judged or folded."""
+
+    by_node: dict[int, LayerRewrite] = field(default_factory=dict)
+    refused: list[tuple[NodeProto, Skipped]] = field(default_factory=list)
+
+
+def find_layers(scope: GraphIndex) -> Layers:
+    """Every linear node of a scope as a `LayerRewrite`, or why it is none."""
+    layers = Layers()
+    for node in scope.nodes:
+        if scope.is_constant(identity(node)):
+            continue
+        found = find_layer(scope, node)
+        if isinstance(found, Skipped):
+            layers.refused.append((node, found))
+        elif found is not None:
+            layers.by_node[id(node)] = LayerRewrite(found)
+    return layers

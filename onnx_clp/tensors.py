@@ -100,11 +100,7 @@ class ComputedPayload:
 
     def read(self) -> memoryview:
         """The bytes, computed now."""
-        return (
-            memoryview(np.ascontiguousarray(self.compute()).view(np.uint8).reshape(-1))
-            if self.size
-            else memoryview(b"")
-        )
+        return np.ascontiguousarray(self.compute()).reshape(-1).view(np.uint8).data
 
     def release(self) -> None:
         """Nothing is kept."""

@@ -41,13 +41,24 @@ class WireError(ValueError):
     """The bytes are not a protobuf message: truncated, or a tag that cannot be."""
 
 
-class Sized(Protocol):
-    """Something of a known number of bytes that is read when it is written."""
+class Deferred(Protocol):
+    """A known number of bytes that are fetched or computed when they are written."""
 
     def __len__(self) -> int: ...
 
+    def read(self) -> memoryview:
+        """The bytes."""
 
-Piece = bytes | memoryview | Sized
+    def release(self) -> None:
+        """Let them go from memory; they can be read again."""
+
+
+Piece = bytes | memoryview | Deferred
+
+
+def content(piece: Piece) -> bytes | memoryview:
+    """A piece's bytes."""
+    return piece if isinstance(piece, (bytes, memoryview)) else piece.read()
 
 
 @dataclass(slots=True)
@@ -97,10 +108,10 @@ def lift(model: memoryview, stash: Callable[[int, int], bytes]) -> bytes:
         return Rope([token], len(token))
 
     rope = _rewrite(model, 0, len(model), "model", lambda start, end: end - start > LIFT_ABOVE, leaf, 0)
-    return bytes(model) if rope is None else b"".join(p for p in rope.pieces if isinstance(p, (bytes, memoryview)))
+    return bytes(model) if rope is None else b"".join(map(content, rope.pieces))
 
 
-def splice(skeleton: bytes, payload: Callable[[bytes], Sized]) -> Rope:
+def splice(skeleton: bytes, payload: Callable[[bytes], Deferred]) -> Rope:
     """The serialised model as a rope, every token in `skeleton` replaced by the piece `payload` gives for it."""
     tokens = _positions(skeleton)
 

@@ -67,17 +67,17 @@ def _sigma_block(block: Float64) -> Float64:
     if not safe.all():
         unit = np.where(finite & (peak > 0), peak, 1.0)
         block = np.where(finite[:, None, None], block, 0.0) / unit[:, None, None]
-        return np.where(finite, _largest_singular(block) * unit, np.nan)
+        return np.asarray(np.where(finite, _largest_singular(block) * unit, np.nan))
     return _largest_singular(block)
 
 
 def _largest_singular(block: Float64) -> Float64:
     inputs, taps = block.shape[1:]
     if min(inputs, taps) == 1:
-        return np.sqrt(np.einsum("oij,oij->o", block, block))
+        return np.asarray(np.sqrt(np.einsum("oij,oij->o", block, block)))
     flipped = block.transpose(0, 2, 1)
     gram = np.matmul(block, flipped) if inputs <= taps else np.matmul(flipped, block)
-    return np.sqrt(np.maximum(_largest_eigenvalue(gram), 0.0))
+    return np.asarray(np.sqrt(np.maximum(_largest_eigenvalue(gram), 0.0)))
 
 
 def _largest_eigenvalue(gram: Array) -> Float64:
@@ -164,12 +164,12 @@ def _exact_block(block: Float64, geometry: Geometry) -> Float64:
     aliases = _split_aliases(spectrum, geometry.strides)  # (outputs, inputs, aliases, reduced grid)
     if not geometry.transposed:
         energy = (aliases.real**2 + aliases.imag**2).sum(axis=(1, 2)) / math.prod(geometry.strides)
-        return np.sqrt(energy.max(axis=1))
+        return np.asarray(np.sqrt(energy.max(axis=1)))
     matrices = aliases.transpose(0, 3, 2, 1)  # (outputs, frequencies, aliases, inputs)
     adjoint = matrices.conj().swapaxes(-1, -2)
     tall = matrices.shape[-2] > matrices.shape[-1]
     gram = adjoint @ matrices if tall else matrices @ adjoint
-    return np.sqrt(np.maximum(_largest_eigenvalue(gram).max(axis=1), 0.0))
+    return np.asarray(np.sqrt(np.maximum(_largest_eigenvalue(gram).max(axis=1), 0.0)))
 
 
 def _split_aliases(spectrum: Array, strides: Sequence[int]) -> Array:

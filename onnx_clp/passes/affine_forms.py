@@ -106,8 +106,9 @@ def _batchnorm(scope: GraphIndex, node: NodeProto, frame: Frame) -> Affine | Ski
     if frame.axis_from_end != frame.rank - 1:
         return Skipped(SkipReason.NOT_PER_CHANNEL, "it normalises another axis than the layer's channels")
     epsilon = float(attribute(node, "epsilon", 1e-5))
-    affine = ChannelAffine.of_batchnorm(*parameters, epsilon)
-    if float((parameters[3].astype(np.float64) + epsilon).min(initial=1.0)) <= 0:
+    gamma, beta, mean, variance = parameters
+    affine = ChannelAffine.of_batchnorm(gamma, beta, mean, variance, epsilon)
+    if float((variance.astype(np.float64) + epsilon).min(initial=1.0)) <= 0:
         return Skipped(SkipReason.NOT_FINITE, "its variance is not above -epsilon")
     return Affine(affine, True, _training(scope, node))
 

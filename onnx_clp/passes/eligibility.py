@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto
 
-from onnx_clp.graph import GraphIndex, ModelIndex, Use
+from onnx_clp.graph import GraphIndex, Use
 from onnx_clp.layers import LinearLayer
+from onnx_clp.modelindex import ModelIndex
 from onnx_clp.nodes import attribute, input_name, is_op, operator, text_attribute
 from onnx_clp.skipped import LayerStatus
 

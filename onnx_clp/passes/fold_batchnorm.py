@@ -1,19 +1,15 @@
-"""Fold channel affines into the linear layer before them, or after them where that is exact.
+"""Fold channel affines into the linear layer before them.
 
     before:  linear > [layout operators, Concat, Split] > affine          y = scale·(W·x + b) + shift
     after:   linear' > [layout operators, Concat, Split]                  W' = scale·W,  b' = scale·b + shift
 
-    before:  affine > [layout operators] > linear                         y = W·(scale·x + shift) + b
-    after:   [layout operators] > linear'                                 W' = W·scale,  b' = b + W·shift
-
-Conditions: everything but the data is constant; the values that vanish have one consumer and are no graph
-output; the affine is at inference; and (second form) no zero padding where shift is not 0. The first form is
-tried on every affine in graph order, then the second on what is left, from the back.
+Conditions: everything but the data is constant, the values that vanish have one consumer and are no graph
+output, and the affine is at inference.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from onnx import NodeProto
@@ -21,8 +17,7 @@ from onnx import NodeProto
 from onnx_clp.biases import AddedBias
 from onnx_clp.edit import GraphEdit
 from onnx_clp.graph import GraphIndex
-from onnx_clp.layers import find_layer
-from onnx_clp.nodes import attribute, identity, is_op, operator
+from onnx_clp.nodes import identity, is_op, operator
 from onnx_clp.numerics.affine import ChannelAffine
 from onnx_clp.passes.affine_forms import Affine, Frame, data_slot, recognise
 from onnx_clp.passes.channel_views import (
@@ -30,10 +25,9 @@ from onnx_clp.passes.channel_views import (
     Segment,
     carry,
     layer_view,
-    moves_only,
     use_obstacle,
 )
-from onnx_clp.rewrite import LayerRewrite
+from onnx_clp.rewrite import LayerRewrite, Layers
 from onnx_clp.skipped import Skipped, SkipReason
 
 Left = dict[int, tuple[NodeProto, Skipped]]
@@ -49,28 +43,6 @@ class Match:
     slot: int
     parts: tuple[tuple[LayerRewrite, ChannelAffine], ...]
     normalises: bool
-
-
-@dataclass(slots=True, eq=False)
-class Layers:
-    """The linear layers of one scope, by the id of their node, and those that cannot be judged or folded."""
-
-    by_node: dict[int, LayerRewrite] = field(default_factory=dict)
-    refused: list[tuple[NodeProto, Skipped]] = field(default_factory=list)
-
-
-def find_layers(scope: GraphIndex) -> Layers:
-    """Every linear node of a scope as a `LayerRewrite`, or why it is none."""
-    layers = Layers()
-    for node in scope.nodes:
-        if scope.is_constant(identity(node)):
-            continue
-        found = find_layer(scope, node)
-        if isinstance(found, Skipped):
-            layers.refused.append((node, found))
-        elif found is not None:
-            layers.by_node[id(node)] = LayerRewrite(found)
-    return layers
 
 
 def examine(scope: GraphIndex, node: NodeProto, view: ChannelView | None) -> Match | Skipped:
@@ -159,7 +131,7 @@ def fold_scope(edit: GraphEdit, scope: GraphIndex, layers: Layers) -> Left:
             _fold_one(edit, scope, node, views, left)
         else:
             carry(scope, node, views)
-    return _fold_forward(edit, scope, layers, left)
+    return left
 
 
 def _fold_one(
@@ -202,70 +174,3 @@ def _adopted(scope: GraphIndex, node: NodeProto, view: ChannelView) -> bool:
     rewrite.layer.axis_from_end, rewrite.layer.rank = view.axis_from_end, view.rank
     rewrite.take_in_bias()
     return True
-
-
-def _fold_forward(edit: GraphEdit, scope: GraphIndex, layers: Layers, left: Left) -> Left:
-    for node in reversed(scope.nodes):
-        if id(node) not in left:
-            continue
-        found = examine_forward(scope, node, layers)
-        if isinstance(found, Match):
-            rewrite, part = found.parts[0]
-            rewrite.absorb_input(part)
-            rewrite.folded.insert(0, node.name or identity(node))
-            edit.skip(scope, node, found.slot)
-            del left[id(node)]
-        elif found is not None:
-            left[id(node)] = (node, found)
-    return left
-
-
-def _layer_after(scope: GraphIndex, name: str, layers: Layers) -> tuple[LayerRewrite, Frame] | None:
-    """The layer a value goes into through layout operators only, and the value's channel axis."""
-    path: list[NodeProto] = []
-    while True:
-        use = scope.only_use(name)
-        if use is None or use.node is None or use.scope is not scope:
-            return None
-        rewrite = layers.by_node.get(id(use.node))
-        if rewrite is not None:
-            return (rewrite, _frame_before(rewrite, path, scope)) if use.slot == rewrite.layer.data_slot else None
-        if not moves_only(scope, use.node):
-            return None
-        path.append(use.node)
-        name = use.node.output[0]
-
-
-def _frame_before(rewrite: LayerRewrite, path: list[NodeProto], scope: GraphIndex) -> Frame:
-    layer = rewrite.layer
-    axis, rank = layer.data_axis_from_end, layer.rank if layer.operator != "MatMul" else None
-    for node in reversed(path):
-        if is_op(node, "Transpose"):
-            perm = attribute(node, "perm") or list(reversed(range(rank or 0)))
-            rank = len(perm)
-            axis = rank - perm[rank - axis] if 0 < axis <= rank else rank + 1
-    return Frame(axis, rank, layer.inputs)
-
-
-def examine_forward(scope: GraphIndex, node: NodeProto, layers: Layers) -> Match | Skipped | None:
-    """Whether the affine folds into the layer after it; None where no layer follows it directly."""
-    slot = data_slot(scope, node)
-    assert slot is not None
-    after = _layer_after(scope, node.output[0], layers)
-    if after is None:
-        return None
-    rewrite, frame = after
-    rank = frame.rank if frame.rank is not None else scope.ranks.of(node.input[slot])
-    found = recognise(scope, node, Frame(frame.axis_from_end, rank, frame.channels))
-    if isinstance(found, Affine) and not is_op(node, "BatchNormalization") and len(found.affine.scale) > 1:
-        axis = None if rank is None else rank - frame.axis_from_end
-        if axis is None or scope.ranks.size(node.input[slot], axis) != frame.channels:
-            return Skipped(SkipReason.NOT_PER_CHANNEL, "its input is not known to have the layer's channels")
-    if isinstance(found, Skipped):
-        return found
-    if found.blocked is not None:
-        return found.blocked
-    refusal = rewrite.refuses_input(found.affine)
-    if refusal is not None:
-        return refusal
-    return Match(scope, node, slot, ((rewrite, found.affine),), found.normalises)

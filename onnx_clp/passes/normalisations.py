@@ -19,7 +19,7 @@ from onnx_clp.nodes import identity, input_name, is_op
 from onnx_clp.numerics.affine import ChannelAffine
 from onnx_clp.passes.affine_forms import Affine, Frame, data_slot, recognise
 from onnx_clp.passes.channel_views import ChannelView, carry, layer_view
-from onnx_clp.passes.fold_batchnorm import Layers
+from onnx_clp.rewrite import Layers
 from onnx_clp.tensors import Array
 
 Float64 = NDArray[np.float64]

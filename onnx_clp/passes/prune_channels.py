@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from onnx_clp.config import CleanConfig
 from onnx_clp.edit import GraphEdit
-from onnx_clp.graph import ModelIndex
+from onnx_clp.modelindex import ModelIndex
 from onnx_clp.numerics.lipschitz import exact_norm, sigma, upper_bound
 from onnx_clp.numerics.outliers import Outliers, find_outliers, too_few
 from onnx_clp.passes.eligibility import why_ineligible
@@ -80,7 +80,7 @@ def examine(index: ModelIndex, rewrite: LayerRewrite, sight: Sight, config: Clea
     scores, bounds = _raw_scores(rewrite, config)
     if not (np.isfinite(scores).all() and np.isfinite(bounds).all()):
         return LayerVerdict(rewrite, LayerStatus.UNJUDGEABLE, "a weight or its norm is not a finite number")
-    branches = tuple(_branches(rewrite, sight, scores, bounds, config.u))
+    branches = tuple(_branches(sight, scores, bounds, config.u))
     if not branches:
         return LayerVerdict(rewrite, LayerStatus.UNJUDGEABLE, "its normalisation gives a score that is not finite")
     if all(too_few(len(b.scores), config.u) for b in branches):
@@ -119,7 +119,7 @@ def _raw_scores(rewrite: LayerRewrite, config: CleanConfig) -> tuple[Float64, Fl
         return plain * gain, bounds
 
 
-def _branches(rewrite: LayerRewrite, sight: Sight, scores: Float64, bounds: Float64, u: float) -> list[Branch]:
+def _branches(sight: Sight, scores: Float64, bounds: Float64, u: float) -> list[Branch]:
     places = of_layer(sight)
     if not places:
         return [Branch(None, 0, 0, scores, bounds, find_outliers(scores, u))]

@@ -151,7 +151,7 @@ def _judgement(branch: Branch, status: LayerStatus) -> Judgement:
     order = np.argsort(-branch.scores, kind="stable")
     ranks = np.empty(len(order), dtype=int)
     ranks[order] = np.arange(1, len(order) + 1)
-    marked = np.flatnonzero(found.outlying) if status is LayerStatus.JUDGED else []
+    marked: list[int] = np.flatnonzero(found.outlying).tolist() if status is LayerStatus.JUDGED else []
     return Judgement(
         normalisation=None if branch.normalisation is None else branch.normalisation.name,
         n=len(branch.scores),
@@ -162,7 +162,7 @@ def _judgement(branch: Branch, status: LayerStatus) -> Judgement:
         upper_bounds=tuple(float(b) for b in branch.bounds),
         pruned=tuple(
             PrunedChannel(
-                channel=branch.first + int(c),
+                channel=branch.first + c,
                 score=float(branch.scores[c]),
                 upper_bound=float(branch.bounds[c]),
                 z=float(found.z[c]),

@@ -1,0 +1,73 @@
+"""All scopes of a model: its main graph, the bodies nested in it, and its local functions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from onnx import FunctionProto, GraphProto, ModelProto, OperatorSetIdProto
+
+from onnx_clp.graph import GraphIndex
+from onnx_clp.nodes import STANDARD_DOMAINS, identity, subgraphs
+from onnx_clp.tensors import TensorStore
+
+
+class ModelIndex:
+    """Every scope of a model, parents before their nested graphs."""
+
+    def __init__(self, model: ModelProto, store: TensorStore) -> None:
+        self.model, self.store = model, store
+        self.scopes: list[GraphIndex] = []
+        self.main = self._add_tree(model.graph, "", _opset(model.opset_import))
+        for function in model.functions:
+            place = f"function {function.domain}::{function.name}"
+            self._add_tree(function, place, _opset(function.opset_import))
+        for scope in self.scopes:
+            scope.link()
+        for scope in self.scopes:
+            scope.find_constants()
+
+    def _add_tree(self, root: GraphProto | FunctionProto, place: str, opset: int) -> GraphIndex:
+        first = GraphIndex(root, None, place, opset, self.model.ir_version, self.store)
+        stack = [first]
+        while stack:
+            scope = stack.pop()
+            self.scopes.append(scope)
+            for node in scope.nodes:
+                for attr, graph in subgraphs(node):
+                    inner = f"{scope.place}/{node.name or identity(node)}.{attr}".lstrip("/")
+                    body = GraphIndex(graph, scope, inner, opset, self.model.ir_version, self.store, node)
+                    stack.append(body)
+        return first
+
+    def names(self) -> Iterator[str]:
+        """Every value and initializer name of every scope."""
+        for scope in self.scopes:
+            yield from scope.inputs
+            yield from scope.initializers
+            yield from scope.sparse
+            yield from scope.producers
+
+    def exits(self, scope: GraphIndex, slot: int) -> list[tuple[GraphIndex, str]]:
+        """Where the value at a graph output goes on: the owner's outputs, or those of a function's calls."""
+        if scope.owner is not None and scope.parent is not None:
+            shift = 1 if scope.owner.op_type == "Loop" else 0
+            outputs = scope.owner.output
+            return [(scope.parent, outputs[slot - shift])] if 0 <= slot - shift < len(outputs) else []
+        if not isinstance(scope.proto, FunctionProto):
+            return []
+        key = (scope.proto.domain, scope.proto.name)
+        return [
+            (caller, node.output[slot])
+            for caller in self.scopes
+            for node in caller.nodes
+            if (node.domain, node.op_type) == key and slot < len(node.output)
+        ]
+
+    def node_count(self) -> int:
+        """Nodes of all scopes."""
+        return sum(len(scope.nodes) for scope in self.scopes)
+
+
+def _opset(imports: Iterable[OperatorSetIdProto]) -> int:
+    """The standard domain's version; 1 where it is not imported (IR 3 files before opset_import)."""
+    return max((item.version for item in imports if item.domain in STANDARD_DOMAINS), default=1)

@@ -1,0 +1,293 @@
+"""Write a model so that it appears whole or not at all.
+
+A model is *staged* under a temporary name beside its destination, proven there, and put in place by renaming.
+Writing streams: unchanged payloads are copied by byte range, changed ones computed one at a time. External data
+goes to `<output>.<8 hex digits of its SHA-256>.data`, put in place before the model that names it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from onnx import ModelProto, StringStringEntryProto, TensorProto
+
+from onnx_clp import wire
+from onnx_clp.config import ExternalData as ExternalChoice
+from onnx_clp.errors import SaveError
+from onnx_clp.names import shown_path
+from onnx_clp.onnxfile import CHUNK, ModelFile, chunks, every_tensor
+from onnx_clp.tensors import MappedPayload
+
+PROTOBUF_LIMIT: Final = (1 << 31) - 1
+_MOVE_ABOVE: Final = 1024
+_ALIGN: Final = 4096
+
+
+@dataclass(slots=True)
+class Staged:
+    """A complete model lying in a temporary file beside its destination, not yet in its place."""
+
+    model: Path
+    destination: Path
+    data: Path | None = None
+    data_destination: Path | None = None
+    sha256: str = ""
+    size: int = 0
+    _done: bool = field(default=False)
+
+    check: Path | None = None
+
+    def checkable(self) -> Path:
+        """A path at which the model can be loaded now: its external data lies under a temporary name too."""
+        return self.check or self.model
+
+    def commit(self) -> None:
+        """Put it in place: data first, the model last, then data files of earlier runs go."""
+        if self.data is not None and self.data_destination is not None:
+            self.data.replace(self.data_destination)
+        self.model.replace(self.destination)
+        self._done = True
+        if self.check is not None:
+            self.check.unlink(missing_ok=True)
+        _sync_folder(self.destination.parent)
+        for stale in self.destination.parent.iterdir():
+            if _is_data_of(self.destination, stale.name) and stale != self.data_destination:
+                with contextlib.suppress(OSError):
+                    stale.unlink()
+
+    def discard(self) -> None:
+        """Remove what was not put in place."""
+        if self._done:
+            return
+        for path in (self.model, self.data, self.check):
+            if path is not None:
+                path.unlink(missing_ok=True)
+
+
+def _is_data_of(destination: Path, name: str) -> bool:
+    return re.fullmatch(re.escape(destination.name) + r"\.[0-9a-f]{8}\.data", name) is not None
+
+
+Stage = Callable[[ModelFile, "ModelProto | None", ExternalChoice], Staged]
+
+
+@contextlib.contextmanager
+def staging(destination: Path) -> Iterator[Stage]:
+    """Gives a function that writes a model to a temporary file beside `destination`; on exit what was not
+    committed is removed. None as the model copies the input's bytes.
+    """
+    made: list[Staged] = []
+
+    def stage(file: ModelFile, model: ModelProto | None, choice: ExternalChoice) -> Staged:
+        staged = _open_stage(file, destination)
+        made.append(staged)
+        try:
+            _fill(staged, file, model, choice)
+        except OSError as error:
+            text = f"cannot be written ({error.strerror}); check the folder and its disk"
+            raise SaveError(f"{shown_path(destination)}: {text}") from error
+        return staged
+
+    try:
+        yield stage
+    finally:
+        for staged in made:
+            staged.discard()
+
+
+def _open_stage(file: ModelFile, destination: Path) -> Staged:
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=f".{destination.name[:100]}.", suffix=".tmp", dir=destination.parent)
+        os.fchmod(descriptor, _mode(file))
+        os.close(descriptor)
+    except OSError as error:
+        text = f"cannot be written ({error.strerror}); check the folder and its permissions"
+        raise SaveError(f"{shown_path(destination)}: {text}") from error
+    return Staged(Path(name), destination)
+
+
+def _mode(file: ModelFile) -> int:
+    return file.source.stat.st_mode & 0o777 if file.source is not None else 0o644
+
+
+def _fill(staged: Staged, file: ModelFile, model: ModelProto | None, choice: ExternalChoice) -> None:
+    if model is None and not _moves(file, file.model, choice):
+        _write(staged, [file.mapped.view], file)
+        return
+    content = ModelProto()
+    content.CopyFrom(file.model if model is None else model)
+    if _moves(file, content, choice):
+        _move_out(staged, file, content, choice)
+    else:
+        _move_in(file, content)
+    rope = _rope(file, content)
+    if rope.size > PROTOBUF_LIMIT:
+        raise SaveError(
+            f"{shown_path(staged.destination)}: the model would pass protobuf's limit of 2 GiB; "
+            "use --external-data auto"
+        )
+    _write(staged, rope.pieces, file)
+    if staged.data is not None:
+        _write_check(staged, file, content)
+
+
+def _rope(file: ModelFile, model: ModelProto) -> wire.Rope:
+    return wire.splice(model.SerializeToString(deterministic=True), file.store.payload_of)
+
+
+def _write_check(staged: Staged, file: ModelFile, content: ModelProto) -> None:
+    """A second small model file that finds the data under its temporary name, for validation."""
+    assert staged.data is not None
+    assert staged.data_destination is not None
+    for tensor in every_tensor(content):
+        for entry in tensor.external_data:
+            if entry.key == "location" and entry.value == staged.data_destination.name:
+                entry.value = staged.data.name
+    staged.check = staged.model.with_name(staged.model.name + ".check")
+    with staged.check.open("xb") as out:
+        for piece in _rope(file, content).pieces:
+            out.write(wire.content(piece))
+
+
+def complete(file: ModelFile, model: ModelProto | None) -> ModelProto:
+    """A model with every payload in place, external data taken in; None stands for the input as it came."""
+    content = ModelProto()
+    content.CopyFrom(file.model if model is None else model)
+    _move_in(file, content)
+    pieces = _rope(file, content).pieces
+    whole = b"".join(wire.content(p) for p in pieces)
+    return ModelProto.FromString(whole)
+
+
+def _moves(file: ModelFile, model: ModelProto, choice: ExternalChoice) -> bool:
+    """Whether the output keeps tensors in a data file."""
+    if choice == "auto":
+        return file.has_external or len(file.mapped.view) > PROTOBUF_LIMIT - (64 << 20) or _inline(file, model)
+    return choice == "always"
+
+
+def _inline(file: ModelFile, model: ModelProto) -> bool:
+    total = model.ByteSize() + sum(file.store.nbytes(t) or 0 for t in every_tensor(model))
+    return total > PROTOBUF_LIMIT
+
+
+def _move_in(file: ModelFile, model: ModelProto) -> None:
+    for tensor in every_tensor(model):
+        if tensor.data_location == TensorProto.EXTERNAL:
+            origin = TensorProto()
+            origin.CopyFrom(tensor)
+            payload = file.store.payload(origin)
+            assert payload is not None
+            del tensor.external_data[:]
+            tensor.ClearField("data_location")
+            tensor.raw_data = file.store.keep(payload)
+
+
+def _move_out(staged: Staged, file: ModelFile, model: ModelProto, choice: ExternalChoice) -> None:
+    """Write payloads to a data file and point the tensors at it."""
+    staged.data = staged.model.with_name(staged.model.name + ".data")
+    placed: list[tuple[TensorProto, int, int]] = []
+    digest = hashlib.sha256()
+    with staged.data.open("xb") as out:
+        os.fchmod(out.fileno(), _mode(file))
+        seen: dict[tuple[Path, int, int], int] = {}
+        for tensor in _movable(file, model, choice):
+            placed.append(_place(out, digest, file, tensor, seen))
+        _sync(out)
+    if not placed:
+        staged.data.unlink()
+        staged.data = None
+        return
+    name = f"{staged.destination.name}.{digest.hexdigest()[:8]}.data"
+    staged.data_destination = staged.destination.with_name(name)
+    for tensor, offset, length in placed:
+        _point(tensor, name, offset, length)
+    staged.size += sum(length for _, _, length in placed)
+
+
+def _movable(file: ModelFile, model: ModelProto, choice: ExternalChoice) -> Iterator[TensorProto]:
+    everything = choice == "always" or not file.has_external
+    initializers = {id(t) for t in model.graph.initializer}
+    for tensor in every_tensor(model):
+        outside = tensor.data_location == TensorProto.EXTERNAL
+        lifted = wire.is_token(tensor.raw_data)
+        large = lifted and (file.store.nbytes(tensor) or 0) > _MOVE_ABOVE and id(tensor) in initializers
+        if outside or (large and (everything or not isinstance(file.store.payload(tensor), MappedPayload))):
+            yield tensor
+
+
+def _place(
+    out: BinaryIO,
+    digest: hashlib._Hash,
+    file: ModelFile,
+    tensor: TensorProto,
+    seen: dict[tuple[Path, int, int], int],
+) -> tuple[TensorProto, int, int]:
+    payload = file.store.payload(tensor)
+    assert payload is not None
+    key = None
+    if tensor.data_location == TensorProto.EXTERNAL:
+        where = file.external.locate(tensor)
+        key = (where.path, where.offset, where.length)
+        if key in seen:
+            return tensor, seen[key], len(payload)
+    padding = bytes(-out.tell() % _ALIGN)
+    out.write(padding)
+    digest.update(padding)
+    offset = out.tell()
+    for chunk in chunks(payload.read()):
+        out.write(chunk)
+        digest.update(chunk)
+    payload.release()
+    if key is not None:
+        seen[key] = offset
+    return tensor, offset, len(payload)
+
+
+def _point(tensor: TensorProto, location: str, offset: int, length: int) -> None:
+    """Make a tensor external, keeping other entries such as a checksum of unchanged bytes."""
+    changed = {"location": location, "offset": str(offset), "length": str(length)}
+    kept = [e for e in tensor.external_data if e.key not in changed]
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    entries = [StringStringEntryProto(key=k, value=v) for k, v in changed.items()] + kept
+    del tensor.external_data[:]
+    tensor.external_data.extend(entries)
+
+
+def _write(staged: Staged, pieces: list[wire.Piece], file: ModelFile) -> None:
+    digest = hashlib.sha256()
+    with staged.model.open("wb") as out:
+        for piece in pieces:
+            for chunk in chunks(memoryview(wire.content(piece))):
+                out.write(chunk)
+                digest.update(chunk)
+            if not isinstance(piece, (bytes, memoryview)):
+                piece.release()
+        _sync(out)
+        staged.size += out.tell()
+    staged.sha256 = digest.hexdigest()
+    if len(file.mapped.view) > CHUNK:
+        file.mapped.forget(0, len(file.mapped.view))
+
+
+def _sync(out: BinaryIO) -> None:
+    out.flush()
+    os.fsync(out.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    with contextlib.suppress(OSError, AttributeError):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
