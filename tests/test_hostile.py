@@ -140,7 +140,7 @@ NAMES = {
     "invisible characters": "a\u200b\ufeff\u00ad\U000e0041",
     "a NUL and C1 codes": "a\x00\x85\x9b",
     "formatting": "%s %d {0} {x!r} $(id) `id`",
-    "ten million characters": "x" * 10_000_000,
+    "a million characters": "x" * 1_000_000,
 }
 
 
