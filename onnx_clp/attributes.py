@@ -62,9 +62,8 @@ class NodeAttributes:
         payload_size: PayloadSize,
         *,
         in_function: bool,
-        typed: bool = True,
     ) -> None:
-        """Check `attributes`, of what `where` names; `typed` is False in IR version 1, without types."""
+        """Check `attributes` of what `where` names."""
         self.by_name: dict[str, AttributeProto] = {}
         self.graphs: list[GraphProto] = []
         for attribute in attributes:
@@ -73,7 +72,7 @@ class NodeAttributes:
                 fault = "is given twice" if name in self.by_name else "has no readable name"
                 raise _fault(where, attribute, fault)
             self.by_name[name] = attribute
-            kind = _checked_type(where, attribute, in_function, typed)
+            kind = _checked_type(where, attribute, in_function)
             if kind in _HOLDERS and not attribute.ref_attr_name:
                 self._descend(attribute, kind, payload_size)
 
@@ -106,7 +105,7 @@ def sparse_values(attribute: AttributeProto, kind: int) -> list[SparseTensorProt
     return list(attribute.sparse_tensors) if kind == AttributeProto.SPARSE_TENSORS else []
 
 
-def _checked_type(where: Callable[[], str], attribute: AttributeProto, in_function: bool, typed: bool) -> int:
+def _checked_type(where: Callable[[], str], attribute: AttributeProto, in_function: bool) -> int:
     kind = attribute.type
     stored = [_BY_NUMBER[field.number] for field, _ in attribute.ListFields() if field.number in _BY_NUMBER]
     if attribute.ref_attr_name:
@@ -114,8 +113,6 @@ def _checked_type(where: Callable[[], str], attribute: AttributeProto, in_functi
             fault = "and holds a value of its own" if in_function else "but stands in no function"
             raise _fault(where, attribute, f"refers to a function's attribute {fault}")
         return kind
-    if not kind and not typed and len(stored) == 1:
-        return stored[0]
     if kind not in _KNOWN:
         raise _fault(where, attribute, f"has no known type ({kind})")
     if stored not in ([], [kind]):

@@ -60,7 +60,7 @@ class OpenFile:
         self._map = mapped
 
     def forget(self, start: int, end: int) -> None:
-        """Let the system drop bytes `start` to `end` from memory; they are read again when looked at again."""
+        """Let the system drop bytes `start` to `end` from memory; they are read again when needed."""
         if hasattr(mmap, "MADV_DONTNEED") and start < end:
             page = start - start % mmap.ALLOCATIONGRANULARITY
             self._map.madvise(mmap.MADV_DONTNEED, page, end - page)

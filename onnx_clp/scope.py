@@ -14,7 +14,7 @@ from onnx import FunctionProto, GraphProto, NodeProto
 
 from onnx_clp.attributes import NodeAttributes, node_label
 from onnx_clp.callgraph import Body, FunctionKey, called_function, function_label, plain_domain
-from onnx_clp.errors import ClpError, InvalidModelError, UnsupportedModelError
+from onnx_clp.errors import InvalidModelError, UnsupportedModelError
 from onnx_clp.names import shown
 from onnx_clp.operators import check_node, operator
 from onnx_clp.payloads import PayloadSize, check_sparse, check_tensor
@@ -28,11 +28,18 @@ _WINDOW_DOMAINS = frozenset(("", "com.microsoft"))
 
 
 @dataclass(slots=True)
+class _Own:
+    """The names one graph defines, and what those of them hide that an outer graph defines too."""
+
+    names: set[str] = field(default_factory=set)
+    hidden: dict[str, Dims | None] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
 class Scope:
     """All that one body sees: the main graph with its nested graphs, or one function with its own.
 
     Attributes:
-        ir_version: of the model.
         versions: operator set domain ("" for ONNX's own) to version.
         functions: the model's local functions.
         payload_size: as for `onnx_clp.structure.check`.
@@ -41,7 +48,6 @@ class Scope:
         visible: the values defined so far, with their dimensions where they are constants.
     """
 
-    ir_version: int
     versions: Mapping[str, int]
     functions: Mapping[FunctionKey, FunctionProto]
     payload_size: PayloadSize
@@ -74,10 +80,10 @@ class Scope:
                 walks.append(self._graph(nested, keep=False))
 
     def _graph(self, graph: GraphProto, keep: bool) -> Walk:
-        mine: dict[str, None] = {}
+        mine = _Own()
         for value in graph.input:
             self._define(value.name, None, mine, "graph input")
-        self._constants(graph, dict(mine), mine)
+        self._constants(graph, frozenset(mine.names), mine)
         yield from self._nodes(graph.node, mine)
         for value in graph.output:
             if value.name not in self.visible:
@@ -85,17 +91,16 @@ class Scope:
                     f"graph output {_quoted(value.name)} is made by nothing; export the model again"
                 )
         if not keep:
-            for name in mine:
+            for name in mine.names:
                 del self.visible[name]
+            self.visible.update(mine.hidden)
 
     def _function(self, key: FunctionKey, function: FunctionProto) -> Walk:
         where = function_label(key)
-        mine: dict[str, None] = {}
+        mine = _Own()
         for name in function.input:
             self._define(name, None, mine, f"input of {where}")
-        defaults = NodeAttributes(
-            function.attribute_proto, lambda: where, self.payload_size, in_function=False, typed=True
-        )
+        defaults = NodeAttributes(function.attribute_proto, lambda: where, self.payload_size, in_function=False)
         parameters = [*function.attribute, *defaults.by_name]
         if len(set(parameters)) < len(parameters):
             raise InvalidModelError(f"{where} has two attributes of one name; export the model again")
@@ -105,7 +110,7 @@ class Scope:
             if name not in self.visible:
                 raise InvalidModelError(f"output {_quoted(name)} of {where} is made by nothing; export the model again")
 
-    def _constants(self, graph: GraphProto, inputs: Mapping[str, None], mine: dict[str, None]) -> None:
+    def _constants(self, graph: GraphProto, inputs: frozenset[str], mine: _Own) -> None:
         """Define the initializers, each of which may also be the default of an input of the same graph."""
         seen: set[str] = set()
         for tensor in graph.initializer:
@@ -115,16 +120,14 @@ class Scope:
             check_sparse(sparse, self.payload_size)
             self._constant(sparse.values.name, tuple(sparse.dims), inputs, mine, seen)
 
-    def _constant(
-        self, name: str, dims: Dims, inputs: Mapping[str, None], mine: dict[str, None], seen: set[str]
-    ) -> None:
+    def _constant(self, name: str, dims: Dims, inputs: frozenset[str], mine: _Own, seen: set[str]) -> None:
         if name in inputs and name not in seen:
             self.visible[name] = dims
         else:
             self._define(name, dims, mine, "initializer")
         seen.add(name)
 
-    def _nodes(self, nodes: Iterable[NodeProto], mine: dict[str, None]) -> Walk:
+    def _nodes(self, nodes: Iterable[NodeProto], mine: _Own) -> Walk:
         for node in nodes:
             inputs, outputs = list(node.input), list(node.output)
             for name in inputs:
@@ -146,7 +149,6 @@ class Scope:
             lambda: node_label(node),
             self.payload_size,
             in_function=self.in_function,
-            typed=self.ir_version > 1,
         )
         key = called_function(node) if self.functions else None
         if key is not None and key in self.functions:
@@ -176,20 +178,24 @@ class Scope:
             weight = self.visible.get(inputs[at]) if at is not None and at < len(inputs) else None
             check_window(node, attributes, weight)
 
-    def _define(self, name: str, dims: Dims | None, mine: dict[str, None], by: NodeProto | str) -> None:
+    def _define(self, name: str, dims: Dims | None, mine: _Own, by: NodeProto | str) -> None:
+        """Define a name; an input or an initializer may hide an outer one, a node's output may not."""
         if name in self.visible or not name or not isinstance(name, str):
-            raise self._misnamed(name, mine, by)
+            fault = self._misnamed(name, mine, by)
+            if fault is not None:
+                raise fault
+            mine.hidden[name] = self.visible[name]
         self.visible[name] = dims
-        mine[name] = None
+        mine.names.add(name)
 
-    def _misnamed(self, name: str, mine: Mapping[str, None], by: NodeProto | str) -> ClpError:
+    def _misnamed(self, name: str, mine: _Own, by: NodeProto | str) -> InvalidModelError | None:
         maker = by if isinstance(by, str) else f"output of {node_label(by)}"
         if not name or not isinstance(name, str):
             return InvalidModelError(f"{maker} has no name, or one that is not text: {_quoted(name)}")
-        if name in mine:
+        if name in mine.names:
             return InvalidModelError(f"{maker}: the value {_quoted(name)} is already defined; names must be unique")
         if isinstance(by, str):
-            return UnsupportedModelError(f"{maker} {_quoted(name)} hides a value of an outer graph; rename it")
+            return None
         return InvalidModelError(f"{maker}: {_quoted(name)} is already defined in an outer graph; rename it")
 
     def _undefined(self, node: NodeProto, name: str, nodes: Iterable[NodeProto]) -> InvalidModelError:

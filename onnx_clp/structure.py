@@ -40,13 +40,11 @@ def check(model: ModelProto, payload_size: PayloadSize) -> None:
     bodies = {key: Body() for key in functions}
     for key, function in functions.items():
         own = {**versions, **_imports(function.opset_import, function_label(key))}
-        Scope(model.ir_version, own, functions, payload_size, bodies[key], in_function=True).walk_function(
-            key, function
-        )
-    main = Scope(model.ir_version, versions, functions, payload_size)
+        Scope(own, functions, payload_size, bodies[key], in_function=True).walk_function(key, function)
+    main = Scope(versions, functions, payload_size)
     main.walk(model.graph, keep=True)
     for training in model.training_info:
-        Scope(model.ir_version, versions, functions, payload_size).walk(training.initialization)
+        Scope(versions, functions, payload_size).walk(training.initialization)
         main.walk(training.algorithm)
     check_calls(main.body, bodies)
 

@@ -96,9 +96,7 @@ def test_locate_resolves_links_and_counts_each_file_once(folder: Path, data: Ext
     assert data.total_bytes == 32 + 24
 
 
-def test_a_relative_model_path_means_the_current_folder(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_relative_model_path_means_the_current_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     with ExternalData(Path("m.onnx")) as data:
         assert data.view(tensor("exact.data")) == FLOATS.tobytes()
@@ -107,9 +105,7 @@ def test_a_relative_model_path_means_the_current_folder(
         assert data.view(tensor("exact.data")) == FLOATS.tobytes()
 
 
-def test_the_current_folder_is_not_looked_at(
-    folder: Path, data: ExternalData, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_current_folder_is_not_looked_at(folder: Path, data: ExternalData, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "sub" / "here.data").write_bytes(FLOATS.tobytes())
     monkeypatch.chdir(folder / "sub")
     assert "no such file" in refusal(data, tensor("here.data"))
@@ -231,9 +227,7 @@ def test_a_folder_that_only_looks_like_a_cache_gives_no_right(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(("location", "entries", "word"), ENTRIES)
-def test_an_unsound_entry_is_refused(
-    data: ExternalData, location: str, entries: dict[str, str], word: str
-) -> None:
+def test_an_unsound_entry_is_refused(data: ExternalData, location: str, entries: dict[str, str], word: str) -> None:
     assert word in refusal(data, tensor(location, **entries))
 
 
@@ -325,9 +319,9 @@ def test_strings_and_impossible_dimensions_are_refused(data: ExternalData) -> No
             st.one_of(
                 st.text(max_size=12),
                 st.integers(-50, 50).map(str),
-                st.lists(
-                    st.sampled_from(["..", ".", "", "sub", "x", "exact.data", "secret"]), max_size=5
-                ).map("/".join),
+                st.lists(st.sampled_from(["..", ".", "", "sub", "x", "exact.data", "secret"]), max_size=5).map(
+                    "/".join
+                ),
             ),
         ),
         max_size=5,

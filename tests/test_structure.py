@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
@@ -170,12 +171,12 @@ def mutations(draw: st.DrawFn) -> ModelProto:
 def _mutate(draw: st.DrawFn, message: onnx.ModelProto) -> None:
     here = message
     while True:
-        below = [f for f, v in here.ListFields() if f.message_type is not None and _some(v)]
+        below: list[Any] = [f for f, v in here.ListFields() if f.message_type is not None and _some(v)]
         if not below or draw(st.integers(0, 4)) == 0:
             break
         value = getattr(here, draw(st.sampled_from(below)).name)
         here = value[draw(st.integers(0, len(value) - 1))] if hasattr(value, "add") else value
-    field = draw(st.sampled_from(list(here.DESCRIPTOR.fields)))
+    field: Any = draw(st.sampled_from(list(here.DESCRIPTOR.fields)))
     if draw(st.booleans()):
         here.ClearField(field.name)
     elif field.message_type is not None:
@@ -199,9 +200,7 @@ def _repeat(draw: st.DrawFn, here: onnx.ModelProto, name: str) -> None:
 
 
 def _set(draw: st.DrawFn, here: onnx.ModelProto, name: str, kind: int) -> None:
-    value = draw(
-        {9: TEXTS, 12: st.binary(max_size=8), 1: st.floats(), 2: st.floats(width=32)}.get(kind, NUMBERS)
-    )
+    value = draw({9: TEXTS, 12: st.binary(max_size=8), 1: st.floats(), 2: st.floats(width=32)}.get(kind, NUMBERS))
     try:
         if hasattr(getattr(here, name), "append"):
             getattr(here, name).append(value)

@@ -16,11 +16,7 @@ def field(number: int, content: bytes) -> bytes:
     assert len(content) < 128
     assert number < 2048
     tag = number << 3 | 2
-    return (
-        (bytes([tag]) if tag < 128 else bytes([tag & 0x7F | 0x80, tag >> 7]))
-        + bytes([len(content)])
-        + content
-    )
+    return (bytes([tag]) if tag < 128 else bytes([tag & 0x7F | 0x80, tag >> 7])) + bytes([len(content)]) + content
 
 
 def zipped(*names: str) -> bytes:

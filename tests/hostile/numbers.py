@@ -1,4 +1,4 @@
-"""Numbers that lie: weights and statistics that are no numbers, too large, all equal, or of the wrong kind."""
+"""Numbers that lie: weights and statistics that are no numbers, too large, equal, or of the wrong kind."""
 
 from __future__ import annotations
 
@@ -57,6 +57,18 @@ def strings(model: ModelProto) -> None:
     weight.CopyFrom(TensorProto(name="w", data_type=8, dims=[16, 3, 3, 3], string_data=[b"a"] * 432))
 
 
+def sparse_weight(*indices: int) -> Edit:
+    """Return an edit that stores the last weight sparsely, with values at these indices."""
+
+    def edit(model: ModelProto) -> None:
+        model.graph.initializer.remove(tensor(model, "w2"))
+        sparse = model.graph.sparse_initializer.add(dims=[4, 16, 1, 1])
+        sparse.values.CopyFrom(numpy_helper.from_array(np.ones(len(indices), np.float32), "w2"))
+        sparse.indices.CopyFrom(numpy_helper.from_array(np.array(indices, np.int64), "at"))
+
+    return edit
+
+
 def outlier(model: ModelProto) -> None:
     change("w", at(3, 50.0))(model)
 
@@ -66,8 +78,8 @@ _EITHER: dict[str, Edit] = {
     "all weights are NaN": change("w", lambda w: w * NAN),
     "one weight is infinite": change("w", at((3, 0, 0, 0), INF)),
     "one weight is minus infinite": change("w", at((3, 0, 0, 0), -INF)),
-    "the norm of the weights overflows float32": change("w", at(3, HUGE)),
-    "all weights are huge": change("w", lambda w: np.full_like(w, HUGE)),
+    "the norm of a channel overflows float32": change("w", at(3, 2e19)),
+    "all norms overflow float32": change("w", lambda w: np.full_like(w, 2e19)),
     "denormal weights": change("w", lambda w: w * np.float32(1e-42)),
     "weights of zero": change("w", np.zeros_like),
     "one channel of zeros": change("w", at(3, 0.0)),
@@ -93,7 +105,7 @@ _EITHER: dict[str, Edit] = {
     "statistics of length 5 for 16 channels": statistics(5),
     "statistics of length 1 for 16 channels": statistics(1),
     "statistics without entries": statistics(0),
-    "scalar statistics": lambda m: put("var", np.float32(1))(m),
+    "scalar statistics": put("var", np.ones((), np.float32)),
     "statistics of rank 4": change("var", lambda v: v.reshape(1, 16, 1, 1)),
     "statistics in float64": change("var", lambda v: v.astype(np.float64)),
     "int32 weights": as_kind(TensorProto.INT32),
@@ -106,6 +118,12 @@ _EITHER: dict[str, Edit] = {
     "training mode": training_mode,
     "a last weight without channels": change("w2", lambda w: w[:0]),
     "an input channel count that does not fit": change("w", lambda w: w[:, :2]),
+    "a sparse weight": sparse_weight(0, 5, 63),
+    "a sparse weight with an index too large": sparse_weight(0, 5, 64),
+    "a sparse weight with a huge index": sparse_weight(0, 5, 2**62),
+    "a sparse weight with a negative index": sparse_weight(-1, 5, 6),
+    "a sparse weight out of order": sparse_weight(6, 5, 4),
+    "a sparse weight with an index twice": sparse_weight(5, 5, 6),
     "a weight of rank 5": change("w", lambda w: w[..., None]),
 }
 
@@ -118,9 +136,7 @@ def _networks() -> list[Case]:
         "eleven channels": lambda: network(11),
         "float64": lambda: network(16, np.float64),
     }
-    cases = [
-        Case(name, edited(make, ModelProto.ByteSize), Outcome.SAME_FUNCTION) for name, make in same.items()
-    ]
+    cases = [Case(name, edited(make, ModelProto.ByteSize), Outcome.SAME_FUNCTION) for name, make in same.items()]
     half = edited(lambda: network(16, np.float16), ModelProto.ByteSize)
     overflow = edited(lambda: network(16, np.float16), change("scale", at(3, 60000.0)))
     return [

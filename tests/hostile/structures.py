@@ -136,6 +136,20 @@ def as_ir1(m: ModelProto) -> None:
         each.ClearField("type")
 
 
+def no_channels(m: ModelProto) -> None:
+    set_dims(0, 2, 3, 3)(m)
+    tensor(m).ClearField("raw_data")
+
+
+def hiding_loop(m: ModelProto) -> None:
+    """The body's x is the carried value, not the graph's input of another shape; later nodes see the latter."""
+    body = onnx.parser.parse_graph(
+        "body (int64 k, bool b, float[1] x) => (bool go, float[1] v) { go = Identity(b) v = Neg(x) }"
+    )
+    add_node(m, "Loop", ["", "b", "k"], ["looped"], body=body)
+    add_node(m, "Conv", ["x", "w"], ["again"], group=2)
+
+
 def another_overload(m: ModelProto) -> None:
     m.functions.append(m.functions[0])
     m.functions[1].overload = "b"
@@ -157,12 +171,13 @@ def loop(m: ModelProto) -> None:
 SOUND: list[tuple[str, Edit]] = [
     ("as it is", ModelProto.ByteSize),
     ("IR 3, initializers are inputs", as_ir3),
-    ("IR 1", as_ir1),
     ("overridable initializer in IR 8", lambda m: m.graph.input.append(helper.make_tensor_value_info("bias", 1, [6]))),
     ("opset named ai.onnx", lambda m: setattr(m.opset_import[0], "domain", "ai.onnx")),
     ("one opset named twice alike", lambda m: m.opset_import.add(domain="ai.onnx", version=17)),
     ("unknown domain, high version", lambda m: m.opset_import.add(domain="odd", version=2**31 - 1)),
     ("a loop whose body uses an outer constant", loop),
+    ("a branch constant hides an outer value", lambda m: branch(m).initializer.append(tensor(m))),
+    ("a loop whose inputs hide outer values", hiding_loop),
     ("no output name", lambda m: add_node(m, "Dropout", ["r"], ["d", ""])),
     ("optional input left out", lambda m: add_node(m, "Clip", ["r", "", "k"], ["d"])),
     ("int attribute without a value", lambda m: node(m, "Relu").attribute.add(name="n", type=AttributeProto.INT)),
@@ -187,7 +202,7 @@ SOUND: list[tuple[str, Edit]] = [
     ("sparse, coordinates", sparse([4, 4], [3], [3, 2])),
     ("sparse, no values", sparse([4, 4], [0], [0])),
     ("training", with_training),
-    ("zero output channels", lambda m: (set_dims(0, 2, 3, 3)(m), tensor(m).ClearField("raw_data"))),
+    ("zero output channels", no_channels),
     ("function of another overload", another_overload),
     ("odd but printable names", lambda m: add_node(m, "Relu", ["r"], ["größe/1:0 ."])),
 ]  # fmt: skip
@@ -245,6 +260,7 @@ BROKEN: list[tuple[str, Edit, str]] = [
     ("two opsets", lambda m: m.opset_import.add(domain="ai.onnx", version=16), "two versions"),
     ("domain not imported", lambda m: m.opset_import.pop(), "not imported"),
     ("no graph", lambda m: m.ClearField("graph"), "no graph"),
+    ("IR 1, whose attributes have no types", as_ir1, "no known type"),
     # names
     ("output made by nothing", lambda m: setattr(m.graph.output[0], "name", "q"), "made by nothing"),
     ("output without name", lambda m: setattr(m.graph.output[0], "name", ""), "made by nothing"),
@@ -265,7 +281,6 @@ BROKEN: list[tuple[str, Edit, str]] = [
     ("branch reads a later value", lambda m: branch(m).node[0].input.__setitem__(0, "z"), "defined nowhere"),
     ("branch output made by nothing", lambda m: setattr(branch(m).output[0], "name", "q"), "made by nothing"),
     ("branch remakes an outer value", lambda m: branch(m).node.append(helper.make_node("Neg", ["c"], ["r"])), "outer"),
-    ("branch constant hides an outer value", lambda m: branch(m).initializer.append(tensor(m)), "hides"),
     ("branch value used outside", lambda m: add_node(m, "Relu", ["o"], ["d"]), "defined nowhere"),
     # nodes
     ("no operator", lambda m: node(m, "Relu").ClearField("op_type"), "no readable operator"),

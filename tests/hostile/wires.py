@@ -137,9 +137,12 @@ def _cases() -> list[Case]:
         "a large weight written twice": two_payloads(0, 0),
         "a large weight written twice, the first too long": two_payloads(8, 0),
     }
+    large = network(1000)
+    damaged = large.SerializeToString() + b"\xff\xff\xff"
     cuts = [1, 2, 3, 4, 10, 100, 400, 1000, len(good) // 2, len(good) - 1, len(good) - 3, len(good) - 7]
     return [
         *(Case(name, saved(data), Outcome.REJECT) for name, data in reject.items()),
+        Case("garbage after a large model", saved(damaged), Outcome.REJECT, "damaged"),
         *(Case(f"cut after {cut} bytes", saved(good[:cut]), Outcome.REJECT) for cut in cuts),
         *(Case(name, saved(data), Outcome.SAME_FUNCTION) for name, data in {**same, **function}.items()),
     ]
