@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from onnx_clp.analysis import Analysis
     from onnx_clp.onnxfile import ModelFile
     from onnx_clp.report.document import Report
-    from onnx_clp.staging import Staged
+    from onnx_clp.staging import Stage, Staged
     from onnx_clp.validation import Outcome
 
 Listener = Callable[[Progress], None]
@@ -165,6 +165,8 @@ def _prove_and_write(
     cleanup: contextlib.ExitStack,
 ) -> Report:
 
+    from onnx_clp.staging import staging
+
     stage = cleanup.enter_context(staging(place))
     staged = None
     if destination is not None or config.validate:
@@ -263,6 +265,8 @@ class CleanResult:
     def model(self) -> ModelProto:
         """The cleaned model, complete in memory (external data taken in); made on first use."""
         if self._model is None:
+            from onnx_clp.staging import complete
+
             self._model = complete(self._file, self._analysis.written)
         return self._model
 
@@ -276,5 +280,7 @@ class CleanResult:
 
         destination = Path(path)
         check_destination(self._file.path or Path(), destination, overwrite=overwrite)
+        from onnx_clp.staging import staging
+
         with staging(destination) as stage:
             stage(self._file, self._analysis.written, self._config.external_data).commit()
