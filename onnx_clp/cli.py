@@ -84,6 +84,7 @@ def _run(arguments: Arguments) -> int:
                     overwrite=arguments.overwrite,
                     progress=progress,
                     before_write=files.stage,
+                    beside=files.targets(),
                 )
             with _nothing_undone(report):
                 files.commit(report)

@@ -341,8 +341,15 @@ def _dense(sparse: SparseTensorProto, store: TensorStore) -> Array | None:
     if int(np.prod(dims, dtype=object)) * values.itemsize > constants.MAX_BYTES:
         return None
     out = np.zeros(dims, values.dtype)
-    if indices.ndim == 1:
-        out.reshape(-1)[indices] = values
-    else:
-        out[tuple(indices.T)] = values
+    flat = indices if indices.ndim == 1 else _linear(indices, dims)
+    if flat.min(initial=0) < 0 or flat.max(initial=-1) >= out.size or len(np.unique(flat)) != len(flat):
+        return None
+    out.reshape(-1)[flat] = values
     return out
+
+
+def _linear(indices: Array, dims: tuple[int, ...]) -> Array:
+    """Row-major positions of coordinates (n, rank); -1 where one lies outside."""
+    inside = ((indices >= 0) & (indices < np.asarray(dims))).all(axis=1)
+    strides = np.cumprod([1, *dims[:0:-1]])[::-1]
+    return np.where(inside, indices @ strides, -1)

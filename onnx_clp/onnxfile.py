@@ -133,7 +133,7 @@ def _parse(mapped: MappedFile, external: ExternalData, path: Path | None, source
 
 
 def _not_onnx(view: memoryview, path: Path | None, otherwise: str) -> str:
-    return (recognise(view[: 1 << 16], path) if path is not None else None) or otherwise
+    return (recognise(view, path) if path is not None else None) or otherwise
 
 
 def _checked(file: ModelFile, max_size: int) -> ModelFile:

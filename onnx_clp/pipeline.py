@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onnx_clp.config import CleanConfig
-from onnx_clp.door import is_same_file
+from onnx_clp.door import cause, is_same_file
 from onnx_clp.errors import UsageError
 from onnx_clp.names import shown_path
 from onnx_clp.progress import Progress
@@ -64,6 +64,7 @@ def run(
     overwrite: bool = False,
     progress: Listener | None = None,
     before_write: Callable[[Report], None] | None = None,
+    beside: Sequence[Path] = (),
 ) -> Report:
     """Clean one file.
 
@@ -74,6 +75,7 @@ def run(
         overwrite: whether an existing destination may be replaced.
         progress: hears of stages and layers as they are done.
         before_write: gets the report when everything is proven and nothing is in place yet.
+        beside: further files the caller is going to write; none may be a data file of the input.
 
     Raises:
         ClpError: nothing was written; the class tells why.
@@ -86,22 +88,38 @@ def run(
     with clock.stage("read"):
         file = onnxfile.read(source, config.max_size)
     with file:
-        report, staged = _process(file, source, destination, config, clock, before_write)
-        del staged
-    return report
+        for target in (*beside, *([] if destination is None else [destination])):
+            refuse_data_files(file, target)
+        return _process(file, source, destination, config, clock, before_write)[0]
 
 
 def check_destination(source: Path, destination: Path, *, overwrite: bool) -> None:
     """Refuse a destination that is the input, a folder, in no folder, or exists without `overwrite`."""
     name = shown_path(destination)
+    try:
+        trouble = _destination_trouble(source, destination, overwrite=overwrite)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{name}: {cause(error, destination)}") from error
+    if trouble:
+        raise UsageError(f"{name}: {trouble}")
+
+
+def _destination_trouble(source: Path, destination: Path, *, overwrite: bool) -> str:
     if source.exists() and is_same_file(source, destination):
-        raise UsageError(f"{name}: is the input itself; name another file for the output")
+        return "is the input itself; name another file for the output"
     if destination.is_dir():
-        raise UsageError(f"{name}: is a folder; name a file for the output")
+        return "is a folder; name a file for the output"
     if not destination.absolute().parent.is_dir():
-        raise UsageError(f"{name}: its folder does not exist; create it first")
+        return "its folder does not exist; create it first"
     if (destination.exists() or destination.is_symlink()) and not overwrite:
-        raise UsageError(f"{name}: exists already; name another file or use --overwrite")
+        return "exists already; name another file or use --overwrite"
+    return ""
+
+
+def refuse_data_files(file: ModelFile, target: Path) -> None:
+    """Raise UsageError where a file to be written is one that the input keeps its tensors in."""
+    if any(is_same_file(data, target) for data in file.external.files()):
+        raise UsageError(f"{shown_path(target)}: holds the input's external data; name another file")
 
 
 def clean(source: Path | str | ModelProto, config: CleanConfig | None = None) -> CleanResult:

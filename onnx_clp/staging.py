@@ -44,6 +44,7 @@ class Staged:
     _done: bool = field(default=False)
 
     check: Path | None = None
+    spared: frozenset[Path] = frozenset()
 
     def checkable(self) -> Path:
         """A path at which the model can be loaded now: its external data lies under a temporary name too."""
@@ -59,7 +60,9 @@ class Staged:
             self.check.unlink(missing_ok=True)
         _sync_folder(self.destination.parent)
         for stale in self.destination.parent.iterdir():
-            if _is_data_of(self.destination, stale.name) and stale != self.data_destination:
+            if not _is_data_of(self.destination, stale.name) or stale == self.data_destination:
+                continue
+            if Path(os.path.realpath(stale)) not in self.spared:
                 with contextlib.suppress(OSError):
                     stale.unlink()
 
@@ -111,7 +114,7 @@ def _open_stage(file: ModelFile, destination: Path) -> Staged:
     except OSError as error:
         text = f"cannot be written ({error.strerror}); check the folder and its permissions"
         raise SaveError(f"{shown_path(destination)}: {text}") from error
-    return Staged(Path(name), destination)
+    return Staged(Path(name), destination, spared=frozenset(file.external.files()))
 
 
 def _mode(file: ModelFile) -> int:

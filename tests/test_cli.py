@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -46,6 +46,7 @@ class FakePipeline:
         overwrite: bool = False,
         progress: Callable[[Progress], None] | None = None,
         before_write: Callable[[Report], None] | None = None,
+        beside: Sequence[Path] = (),
     ) -> Report:
         self.calls.append(
             {"source": source, "destination": destination, "config": config, "overwrite": overwrite}

@@ -36,7 +36,7 @@ class ReportFiles:
             UsageError: a target is a directory, or lies in a folder that does not exist, or needs an extra
                 that is not installed.
         """
-        for path in self._targets():
+        for path in self.targets():
             if path.is_dir():
                 raise UsageError(f"{path}: is a directory; name a file for the report")
             if not path.absolute().parent.is_dir():
@@ -53,7 +53,7 @@ class ReportFiles:
             SaveError: a file cannot be stored.
         """
         self.discard()
-        for path in self._targets():
+        for path in self.targets():
             text = self._render(path, report)
             self._staged.append((_store(path, text), path))
         self._of = report
@@ -83,7 +83,8 @@ class ReportFiles:
         self._staged.clear()
         self._of = None
 
-    def _targets(self) -> list[Path]:
+    def targets(self) -> list[Path]:
+        """Every path that will be written."""
         return [*self.reports, *([self.sarif] if self.sarif is not None else [])]
 
     def _render(self, path: Path, report: Report) -> str:
