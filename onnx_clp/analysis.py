@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,11 +15,13 @@ from onnx_clp.graph import GraphIndex
 from onnx_clp.layers import is_blocked
 from onnx_clp.modelindex import ModelIndex
 from onnx_clp.onnxfile import ModelFile
-from onnx_clp.passes import fold_batchnorm, fold_forward, normalisations, prune_channels
+from onnx_clp.passes import bound_activations, fold_batchnorm, fold_forward, normalisations, prune_channels
+from onnx_clp.passes.bound_activations import Statistic
 from onnx_clp.passes.fold_batchnorm import Left
 from onnx_clp.passes.normalisations import Sight
 from onnx_clp.passes.prune_channels import LayerVerdict
 from onnx_clp.rewrite import Layers, find_layers
+from onnx_clp.skipped import Skipped
 
 Tick = Callable[[str, int, int], None]
 
@@ -43,6 +46,7 @@ class Analysis:
         final: the model after pruning; None when nothing was pruned.
         places: what was found, scope by scope.
         frozen: inputs taken out by `freeze_inputs`.
+        caps: normalisations that were to be capped, by their output, and why one was not.
     """
 
     index: ModelIndex
@@ -51,6 +55,7 @@ class Analysis:
     places: list[Place]
     frozen: list[str]
     nodes_before: int
+    caps: list[tuple[str, Skipped | None]]
 
     @property
     def written(self) -> ModelProto | None:
@@ -73,6 +78,9 @@ def analyse(file: ModelFile, config: CleanConfig, tick: Tick) -> Analysis:
     _refuse_blocked(index)
     before = index.node_count()
     edit = GraphEdit(index)
+    statistics = (
+        [s for scope in index.scopes for s in bound_activations.record(scope)] if config.bound_activations else []
+    )
     places = [_fold(edit, scope) for scope in index.scopes]
     rewrites = [r for place in places for r in place.layers.by_node.values()]
     for rewrite in rewrites:
@@ -83,7 +91,8 @@ def analyse(file: ModelFile, config: CleanConfig, tick: Tick) -> Analysis:
     _judge(index, places, config, tick, len(rewrites))
     if config.prune:
         _prune(edit, places)
-    return Analysis(index, folded, model if edit.changed else None, places, frozen, before)
+    caps = _bound(edit, statistics, config.bound_activations)
+    return Analysis(index, folded, model if edit.changed else None, places, frozen, before, caps)
 
 
 def _snapshot(model: ModelProto) -> ModelProto:
@@ -116,6 +125,19 @@ def _judge(index: ModelIndex, places: list[Place], config: CleanConfig, tick: Ti
             rewrite.layer.weight.release()
             done += 1
             tick("score", done, total)
+
+
+def _bound(edit: GraphEdit, statistics: list[Statistic], times: float | None) -> list[tuple[str, Skipped | None]]:
+    caps: list[tuple[str, Skipped | None]] = []
+    for statistic in statistics:
+        found = bound_activations.examine(statistic, times or math.inf)
+        if isinstance(found, Skipped):
+            caps.append((statistic.output, found))
+        else:
+            bound_activations.apply(edit, found)
+            caps.append((statistic.output, None))
+    edit.finish()
+    return caps
 
 
 def _prune(edit: GraphEdit, places: list[Place]) -> None:

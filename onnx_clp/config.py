@@ -30,6 +30,8 @@ class CleanConfig:
         include: shell patterns of layer names; when given, only these layers are judged, whatever they are.
         exclude: shell patterns of layer names never to judge; wins over `include`.
         prune: False folds only.
+        bound_activations: cap every normalised channel at beta + this·|gamma| of its BatchNormalization;
+            None puts no caps in.
         freeze_inputs: treat initializers that are also graph inputs as constants and drop those inputs.
         provider: where validation runs; "auto" takes the best that works, a named one must work.
         validate: False skips everything that needs ONNX Runtime.
@@ -51,6 +53,7 @@ class CleanConfig:
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     prune: bool = True
+    bound_activations: float | None = None
     freeze_inputs: bool = False
     provider: Provider = "auto"
     validate: bool = True
@@ -67,6 +70,10 @@ class CleanConfig:
     def __post_init__(self) -> None:
         if not (math.isfinite(self.u) and self.u > 0):
             raise UsageError(f"u must be a finite number above 0, not {self.u}")
+        if self.bound_activations is not None and not (
+            math.isfinite(self.bound_activations) and self.bound_activations > 0
+        ):
+            raise UsageError(f"bound_activations must be a finite number above 0, not {self.bound_activations}")
         if self.tolerance is not None and not (math.isfinite(self.tolerance) and self.tolerance >= 0):
             raise UsageError(f"tolerance must be a finite number of at least 0, not {self.tolerance}")
         if not 0 <= self.seed < 2**32:

@@ -23,6 +23,7 @@ from onnx_clp.weights import float_type, overridable_sentence
 
 Array = NDArray[Any]
 
+_TRAINING: Final = Skipped(SkipReason.TRAINING, "it is in training mode: it normalises by the batch it sees")
 _ELEMENTWISE: Final = ("Mul", "Add", "Sub", "Div")
 
 
@@ -110,20 +111,16 @@ def _batchnorm(scope: GraphIndex, node: NodeProto, frame: Frame) -> Affine | Ski
     affine = ChannelAffine.of_batchnorm(gamma, beta, mean, variance, epsilon)
     if float((variance.astype(np.float64) + epsilon).min(initial=1.0)) <= 0:
         return Skipped(SkipReason.NOT_FINITE, "its variance is not above -epsilon")
-    return Affine(affine, True, _training(scope, node))
+    return Affine(affine, True, _TRAINING if is_training(scope, node) else None)
 
 
-def _training(scope: GraphIndex, node: NodeProto) -> Skipped | None:
-    """Why the node normalises by the batch it sees, which is no fixed affine."""
+def is_training(scope: GraphIndex, node: NodeProto) -> bool:
+    """Whether a BatchNormalization normalises by the batch it sees, which is no fixed affine."""
     if scope.opset >= 14:
-        training = bool(attribute(node, "training_mode", 0))
-    elif scope.opset >= 7:
-        training = any(node.output[1:])
-    else:
-        training = not attribute(node, "is_test", 0)
-    if not training:
-        return None
-    return Skipped(SkipReason.TRAINING, "it is in training mode: it normalises by the batch it sees")
+        return bool(attribute(node, "training_mode", 0))
+    if scope.opset >= 7:
+        return any(node.output[1:])
+    return not attribute(node, "is_test", 0)
 
 
 # Elementwise
