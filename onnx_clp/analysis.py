@@ -14,10 +14,11 @@ from onnx_clp.graph import GraphIndex
 from onnx_clp.layers import is_blocked
 from onnx_clp.modelindex import ModelIndex
 from onnx_clp.onnxfile import ModelFile
-from onnx_clp.passes import fold_batchnorm, fold_forward, normalisations, prune_channels
+from onnx_clp.passes import fold_batchnorm, fold_forward, normalisations, prune_channels, triggers
 from onnx_clp.passes.fold_batchnorm import Left
 from onnx_clp.passes.normalisations import Sight
 from onnx_clp.passes.prune_channels import LayerVerdict
+from onnx_clp.report.document import Finding
 from onnx_clp.rewrite import Layers, find_layers
 
 Tick = Callable[[str, int, int], None]
@@ -43,6 +44,7 @@ class Analysis:
         final: the model after pruning; None when nothing was pruned.
         places: what was found, scope by scope.
         frozen: inputs taken out by `freeze_inputs`.
+        findings: what stands in the graph that pruning cannot touch.
     """
 
     index: ModelIndex
@@ -51,6 +53,7 @@ class Analysis:
     places: list[Place]
     frozen: list[str]
     nodes_before: int
+    findings: tuple[Finding, ...]
 
     @property
     def written(self) -> ModelProto | None:
@@ -71,7 +74,7 @@ def analyse(file: ModelFile, config: CleanConfig, tick: Tick) -> Analysis:
     frozen = freeze_inputs(model.graph) if config.freeze_inputs else []
     index = ModelIndex(model, file.store)
     _refuse_blocked(index)
-    before = index.node_count()
+    before, findings = index.node_count(), triggers.look(index)
     edit = GraphEdit(index)
     places = [_fold(edit, scope) for scope in index.scopes]
     rewrites = [r for place in places for r in place.layers.by_node.values()]
@@ -83,7 +86,7 @@ def analyse(file: ModelFile, config: CleanConfig, tick: Tick) -> Analysis:
     _judge(index, places, config, tick, len(rewrites))
     if config.prune:
         _prune(edit, places)
-    return Analysis(index, folded, model if edit.changed else None, places, frozen, before)
+    return Analysis(index, folded, model if edit.changed else None, places, frozen, before, findings)
 
 
 def _snapshot(model: ModelProto) -> ModelProto:

@@ -11,7 +11,8 @@ from typing import Final
 
 from onnx import FunctionProto, NodeProto
 
-from onnx_clp.graph import GraphIndex, ModelIndex
+from onnx_clp.graph import GraphIndex
+from onnx_clp.modelindex import ModelIndex
 from onnx_clp.nodes import attribute, is_op
 
 Value = tuple[GraphIndex, str]

@@ -95,10 +95,10 @@ def test_a_layer_without_an_outlier_is_never_red(z: float, heat: str) -> None:
 def test_the_summary_is_a_sentence_without_jargon(full: str) -> None:
     words = Page(full).words
     assert (
-        "15 channels of 352, in 3 layers, can react more strongly than the others of their layer, by over 3 "
-        "standard deviations, as channels that serve a hidden trigger often do. The model that was written "
-        "no longer uses them. On the images supplied the trigger succeeded in 100.0 % of cases before and 6.2 % "
-        "after; ordinary accuracy went from 91.6 % to 91.2 %."
+        "15 channels of 352, in 3 layers, can react more strongly than the others of their layer, by over "
+        "3 standard deviations, as channels that serve a hidden trigger often do. The model that was "
+        "written no longer uses them. On the images supplied the trigger succeeded in 100.0 % of cases "
+        "before and 6.2 % after; ordinary accuracy went from 91.6 % to 91.2 %."
     ) in words
 
 

@@ -10,8 +10,10 @@ import onnx
 import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper, parser
 
+import onnx_clp
 from onnx_clp import onnxfile
-from onnx_clp.graph import ModelIndex
+from onnx_clp.config import CleanConfig
+from onnx_clp.modelindex import ModelIndex
 from onnx_clp.passes import triggers
 from onnx_clp.report.document import Finding
 
@@ -194,6 +196,14 @@ def test_names_are_made_fit_to_print() -> None:
     (finding,) = findings(model)
     assert finding.where.isprintable()
     assert finding.sentence.isprintable()
+
+
+def test_a_run_reports_what_it_finds_without_being_asked() -> None:
+    body, kinds = BACKDOORS["branch on a pixel"]
+    report = onnx_clp.clean(graph(body), CleanConfig(validate=False)).report
+    assert [finding.kind for finding in report.findings] == kinds
+    harmless = onnx_clp.clean(graph(LOOK_ALIKES["nothing"]), CleanConfig(validate=False)).report
+    assert harmless.findings == ()
 
 
 EXPLAINED = {

@@ -15,7 +15,8 @@ from typing import Final
 from onnx import NodeProto
 
 from onnx_clp.flow import Flow
-from onnx_clp.graph import GraphIndex, ModelIndex
+from onnx_clp.graph import GraphIndex
+from onnx_clp.modelindex import ModelIndex
 from onnx_clp.names import shown
 from onnx_clp.nodes import MICROSOFT, STANDARD_DOMAINS, identity, input_name, is_op, operator
 from onnx_clp.report.document import Finding

@@ -62,7 +62,7 @@ def assemble(
         summary=_summary(layers, left),
         layers=layers,
         affines_left=left,
-        findings=findings,
+        findings=analysis.findings + findings,
         validation=validation,
         evaluation=evaluation,
         seconds=dict(seconds),
