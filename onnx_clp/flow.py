@@ -99,10 +99,10 @@ class Flow:
 
 def _input_at(body: GraphIndex, slot: int) -> Iterator[Value]:
     """The body's own input for an operand: Loop and Scan pass theirs on by position; If has no inputs."""
-    inputs = list(body.proto.input)
-    if slot < len(inputs):
-        name = inputs[slot]
-        yield body, name if isinstance(name, str) else name.name
+    proto = body.proto
+    names = list(proto.input) if isinstance(proto, FunctionProto) else [value.name for value in proto.input]
+    if slot < len(names):
+        yield body, names[slot]
 
 
 def _fed_back(body: GraphIndex, slot: int) -> Iterator[Value]:

@@ -18,9 +18,7 @@ from onnx_clp.skipped import LayerStatus
 from tests import reports
 
 SCHEMA: dict[str, Any] = json.loads(files("onnx_clp.report").joinpath("schema.json").read_text("utf-8"))
-CLASSES = [
-    value for value in vars(document).values() if isinstance(value, type) and dataclasses.is_dataclass(value)
-]
+CLASSES = [value for value in vars(document).values() if isinstance(value, type) and dataclasses.is_dataclass(value)]
 
 
 def schema_of(name: str) -> dict[str, Any]:
@@ -116,7 +114,5 @@ def test_a_layers_own_summary_agrees_with_its_judgements() -> None:
 
 def test_names_come_back_from_json_as_they_were() -> None:
     report = reports.hostile()
-    assert [layer["name"] for layer in json.loads(report.to_json())["layers"]] == [
-        x.name for x in report.layers
-    ]
+    assert [layer["name"] for layer in json.loads(report.to_json())["layers"]] == [x.name for x in report.layers]
     assert FileFacts(**report.to_dict()["input"]) == report.input

@@ -74,9 +74,7 @@ def test_every_judged_layer_has_its_card_and_picture_the_worst_first(full: str) 
 
 def test_the_network_column_is_in_graph_order_and_coloured_by_z(full: str) -> None:
     column = full[full.index("<ol>") : full.index("</ol>")]
-    found = re.findall(
-        r'class="((?:row )?\w+)".*?<bdi>(.*?)</bdi></span><span class="z">(.*?)</span>', column
-    )
+    found = re.findall(r'class="((?:row )?\w+)".*?<bdi>(.*?)</bdi></span><span class="z">(.*?)</span>', column)
     assert [name for _, name, _ in found] == [layer.name for layer in reports.LAYERS]
     assert [z for *_, z in found] == [f"{x.max_z:.1f}" for x in reports.LAYERS[:4]] + ["&ndash;"] * 3
     heats = [heat for heat, *_ in found]

@@ -127,12 +127,8 @@ LOOK_ALIKES = {
     "comparison of learned features, as in a thresholded activation": (
         f"{LOGITS} c = Greater(logits, zero) m = Cast<to = 1>(c) y = Mul(logits, m)"
     ),
-    "comparison of a shape": (
-        f"{LOGITS} n = Size(x) c = Equal(n, three) m = Cast<to = 1>(c) y = Mul(logits, m)"
-    ),
-    "type taken from the image": (
-        f"{LOGITS} c = CastLike(one, x) d = Greater(c, zero) y = Where(d, logits, target)"
-    ),
+    "comparison of a shape": (f"{LOGITS} n = Size(x) c = Equal(n, three) m = Cast<to = 1>(c) y = Mul(logits, m)"),
+    "type taken from the image": (f"{LOGITS} c = CastLike(one, x) d = Greater(c, zero) y = Where(d, logits, target)"),
     "loop a fixed number of times over content": (
         f"""{LOGITS}
         y = Loop(three, yes, logits) <body = b (int64 i, bool c, float[1,4] s) => (bool k, float[1,4] t)

@@ -74,9 +74,7 @@ def _branch(flow: Flow, scope: GraphIndex, node: NodeProto) -> Finding | None:
     if not is_op(node, "If") or not flow.reaches(scope, input_name(node, 0)):
         return None
     decides = _named(flow, scope, input_name(node, 0))
-    return _finding(
-        "data-dependent branch", scope, node, f"the content of input {decides} decides which branch runs"
-    )
+    return _finding("data-dependent branch", scope, node, f"the content of input {decides} decides which branch runs")
 
 
 def _loop(flow: Flow, scope: GraphIndex, node: NodeProto) -> Finding | None:
@@ -116,9 +114,7 @@ def _comparison(flow: Flow, scope: GraphIndex, node: NodeProto) -> Finding | Non
         (input_name(node, 1), input_name(node, 0)),
     ):
         if flow.reaches(scope, name) and scope.is_constant(other):
-            sentence = (
-                f"input {_named(flow, scope, name)} is compared with a constant before any learned layer"
-            )
+            sentence = f"input {_named(flow, scope, name)} is compared with a constant before any learned layer"
             return _finding("input compared with a constant", scope, node, sentence)
     return None
 
