@@ -143,7 +143,7 @@ def _not_folded(place: Place, verdict: LayerVerdict) -> str:
         for node, _ in run.steps:
             if id(node) in place.left:
                 return place.left[id(node)][1].sentence
-    return "no normalisation follows it"
+    return ""
 
 
 def _judgement(branch: Branch, status: LayerStatus) -> Judgement:
