@@ -15,11 +15,19 @@ from onnx_clp.graph import GraphIndex
 from onnx_clp.layers import is_blocked
 from onnx_clp.modelindex import ModelIndex
 from onnx_clp.onnxfile import ModelFile
-from onnx_clp.passes import bound_activations, fold_batchnorm, fold_forward, normalisations, prune_channels
+from onnx_clp.passes import (
+    bound_activations,
+    fold_batchnorm,
+    fold_forward,
+    normalisations,
+    prune_channels,
+    triggers,
+)
 from onnx_clp.passes.bound_activations import Statistic
 from onnx_clp.passes.fold_batchnorm import Left
 from onnx_clp.passes.normalisations import Sight
 from onnx_clp.passes.prune_channels import LayerVerdict
+from onnx_clp.report.document import Finding
 from onnx_clp.rewrite import Layers, find_layers
 from onnx_clp.skipped import Skipped
 
@@ -47,6 +55,7 @@ class Analysis:
         places: what was found, scope by scope.
         frozen: inputs taken out by `freeze_inputs`.
         caps: normalisations that were to be capped, by their output, and why one was not.
+        findings: what stands in the graph that pruning cannot touch.
     """
 
     index: ModelIndex
@@ -56,6 +65,7 @@ class Analysis:
     frozen: list[str]
     nodes_before: int
     caps: list[tuple[str, Skipped | None]]
+    findings: tuple[Finding, ...]
 
     @property
     def written(self) -> ModelProto | None:
@@ -76,7 +86,7 @@ def analyse(file: ModelFile, config: CleanConfig, tick: Tick) -> Analysis:
     frozen = freeze_inputs(model.graph) if config.freeze_inputs else []
     index = ModelIndex(model, file.store)
     _refuse_blocked(index)
-    before = index.node_count()
+    before, findings = index.node_count(), triggers.look(index)
     edit = GraphEdit(index)
     statistics = (
         [s for scope in index.scopes for s in bound_activations.record(scope)] if config.bound_activations else []
@@ -92,7 +102,8 @@ def analyse(file: ModelFile, config: CleanConfig, tick: Tick) -> Analysis:
     if config.prune:
         _prune(edit, places)
     caps = _bound(edit, statistics, config.bound_activations)
-    return Analysis(index, folded, model if edit.changed else None, places, frozen, before, caps)
+    final = model if edit.changed else None
+    return Analysis(index, folded, final, places, frozen, before, caps, findings)
 
 
 def _snapshot(model: ModelProto) -> ModelProto:

@@ -60,6 +60,10 @@ def main(argv: Sequence[str]) -> int:
     except MemoryError:
         _say("error: not enough memory for this model; nothing was written")
         return ClpError.exit_code
+    except OSError as error:
+        what = error.filename if isinstance(error.filename, str) else "the system"
+        _say(f"error: {what}: {error.strerror or error}; nothing was written")
+        return ClpError.exit_code
     except Exception as error:
         _log.debug("traceback of the internal error", exc_info=True)
         _say(f"internal error: {type(error).__name__}: {error} (please report it, with the output of -vv)")
@@ -70,7 +74,7 @@ def _run(arguments: Arguments) -> int:
     from onnx_clp.report.files import ReportFiles
 
     with _logging(arguments.verbosity):
-        files = ReportFiles(arguments.reports, arguments.sarif)
+        files = ReportFiles(arguments.source, arguments.reports, arguments.sarif)
         files.check()
         baseline = _read_baseline(arguments.baseline)
         from onnx_clp import pipeline

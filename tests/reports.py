@@ -55,7 +55,7 @@ def judgement(
     return Judgement(normalisation, len(scores), mean, std, mean + u * std, scores, bounds, pruned)
 
 
-def layer(name: str = "/conv1/Conv", channels: int = 64, outliers: int = 0, **changes: Any) -> LayerReport:  # noqa: ANN401
+def layer(name: str = "/conv1/Conv", channels: int = 64, outliers: int = 0, **changes: Any) -> LayerReport:
     """A judged convolution with `outliers` channels far above the rest."""
     source = random.Random(f"{name[:99]!r}/{channels}")
     scores = [source.gauss(1.0, 0.1) for _ in range(channels)]
@@ -77,7 +77,7 @@ def layer(name: str = "/conv1/Conv", channels: int = 64, outliers: int = 0, **ch
     return replace(made, **changes)
 
 
-def unjudged(name: str, status: LayerStatus, channels: int = 8, **changes: Any) -> LayerReport:  # noqa: ANN401
+def unjudged(name: str, status: LayerStatus, channels: int = 8, **changes: Any) -> LayerReport:
     """A layer nobody scored."""
     return replace(
         layer(name, max(channels, 2)),
@@ -108,9 +108,7 @@ def summary(layers: tuple[LayerReport, ...]) -> Summary:
 LAYERS = (
     layer("/conv1/Conv", 16, 0),
     layer("/layer1/layer1.0/conv1/Conv", 16, 1),
-    layer(
-        "/layer2/layer2.0/conv2/Conv", 64, 2, not_folded="the normalisation has another consumer", folded=()
-    ),
+    layer("/layer2/layer2.0/conv2/Conv", 64, 2, not_folded="the normalisation has another consumer", folded=()),
     layer("/layer3/layer3.0/downsample/downsample.0/Conv", 256, 12),
     unjudged("/se/Conv", LayerStatus.TOO_SMALL, reason="8 channels: one outlier reaches at most 2.47 std"),
     unjudged("/gate/Conv", LayerStatus.GATE, 32, reason="its output only scales other channels"),
@@ -124,11 +122,9 @@ def evaluation() -> EvaluationReport:
     return EvaluationReport("test.npz", 2000, 1800, before, after)
 
 
-def report(layers: tuple[LayerReport, ...] = LAYERS, **changes: Any) -> Report:  # noqa: ANN401
+def report(layers: tuple[LayerReport, ...] = LAYERS, **changes: Any) -> Report:
     """A finished run that wrote out.onnx; `changes` replace fields."""
-    left = AffineLeft(
-        "/bn0/BatchNormalization", "", "BatchNormalization", "no linear layer", "nothing before it"
-    )
+    left = AffineLeft("/bn0/BatchNormalization", "", "BatchNormalization", "no linear layer", "nothing before it")
     made = Report(
         tool="onnx-clp 0.1.0",
         libraries={"numpy": "2.4.6", "onnx": "1.23.2"},
@@ -175,7 +171,5 @@ def hostile() -> Report:
 
 def many_layers(count: int = 200, channels: int = 512) -> Report:
     """A large network: one layer in ten has outliers."""
-    layers = tuple(
-        layer(f"/features/block{i:03}/conv/Conv", channels, 3 if i % 10 == 4 else 0) for i in range(count)
-    )
+    layers = tuple(layer(f"/features/block{i:03}/conv/Conv", channels, 3 if i % 10 == 4 else 0) for i in range(count))
     return report(layers, evaluation=evaluation())

@@ -48,9 +48,7 @@ class FakePipeline:
         before_write: Callable[[Report], None] | None = None,
         beside: Sequence[Path] = (),
     ) -> Report:
-        self.calls.append(
-            {"source": source, "destination": destination, "config": config, "overwrite": overwrite}
-        )
+        self.calls.append({"source": source, "destination": destination, "config": config, "overwrite": overwrite})
         if progress is not None:
             progress(Progress("score", 1, 2))
         logging.getLogger("onnx_clp.fake").info("looked at %s", source)
@@ -181,6 +179,7 @@ def test_a_file_name_may_start_with_a_dash() -> None:
         (["a", "-q", "-v"], "contradict"),
         (["a", "--report", "missing/r.json"], "does not exist"),
         (["a", "--report", "folder.json"], "is a directory"),
+        (["a", "--report", "x" * 300 + ".json"], "File name too long"),
         (["a", "--fail-on", "pruned", "--baseline", "none.json"], "none.json: cannot read the baseline"),
         (["a", "--fail-on", "pruned", "--baseline", "folder.json"], "cannot read the baseline"),
     ],
@@ -230,9 +229,7 @@ def test_a_run_prints_the_table_on_stdout_and_nothing_on_stderr(
 
 
 @pytest.mark.parametrize("argv", [["in.onnx"], ["in.onnx", "out.onnx", "--dry-run"]], ids=str)
-def test_without_an_output_or_with_dry_run_no_destination_is_given(
-    argv: list[str], pipeline: FakePipeline
-) -> None:
+def test_without_an_output_or_with_dry_run_no_destination_is_given(argv: list[str], pipeline: FakePipeline) -> None:
     assert main(argv) == 0
     assert pipeline.calls[0]["destination"] is None
 
@@ -276,6 +273,8 @@ def test_verbose_logs_to_stderr_and_leaves_no_handler(
         (errors.Interrupted(15), 143, "onnx-clp: error: interrupted; nothing was written\n"),
         (KeyboardInterrupt(), 130, "onnx-clp: interrupted\n"),
         (MemoryError(), 2, "onnx-clp: error: not enough memory for this model; nothing was written\n"),
+        (OSError(36, "File name too long", "x" * 300), 2, f"onnx-clp: error: {'x' * 300}: File name too long"),
+        (OSError("odd"), 2, "onnx-clp: error: the system: odd"),
         (errors.LoadError("a\nb\x1b[0m"), 2, "onnx-clp: error: a\\nb\\x1b[0m\n"),
     ],
     ids=repr,
@@ -289,6 +288,8 @@ def test_errors_become_exit_codes_and_one_line(
 ) -> None:
     pipeline.error = error
     assert main(["in.onnx", "out.onnx", "--report", "r.json"]) == status
+    if isinstance(error, OSError):
+        text += "; nothing was written\n"
     assert capsys.readouterr() == ("", text)
     assert list(Path().iterdir()) == []
 
@@ -331,18 +332,48 @@ def test_version_and_help_need_neither_onnx_nor_numpy(option: str, text: str) ->
         "heavy = {'onnx', 'numpy', 'scipy', 'rich', 'onnxruntime'} & set(sys.modules);"
         "sys.exit(repr(heavy) if heavy else status)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script, option], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", script, option], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(text)
 
 
 def test_reports_are_written_and_replace_older_ones(pipeline: FakePipeline) -> None:
-    Path("r.json").write_text("old")
+    Path("r.json").write_text("{}")
     assert main(["in.onnx", "--report", "r.json", "-q"]) == 0
     assert Path("r.json").read_text() == pipeline.report.to_json()
     assert [path.name for path in Path().iterdir()] == ["r.json"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "replaced"),
+    [
+        ("r.json", b"", True),
+        ("r.json", b'\xef\xbb\xbf\n {"schema": 1}', True),
+        ("r.json", b"\x00\x01weights", False),
+        ("r.json", b"old notes", False),
+        ("r.html", b"{}", False),
+    ],
+)
+def test_only_a_report_is_replaced(
+    name: str, content: bytes, replaced: bool, pipeline: FakePipeline, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path(name).write_bytes(content)
+    assert main(["in.onnx", "--report", name, "-q"]) == (0 if replaced else 2)
+    assert (Path(name).read_bytes() == content) == (not replaced)
+    assert len(pipeline.calls) == int(replaced)
+    err = capsys.readouterr().err
+    assert err == "" if replaced else "r.json: holds no report" in err.replace("html", "json")
+
+
+def test_a_dangling_link_may_name_a_report_and_a_pipe_may_not(
+    pipeline: FakePipeline, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("r.json").symlink_to("new.json")
+    assert main(["in.onnx", "--report", "r.json", "-q"]) == 0
+    assert Path("new.json").read_text() == pipeline.report.to_json()
+    os.mkfifo("pipe.json")
+    assert main(["in.onnx", "--report", "pipe.json"]) == 2
+    assert "pipe.json: holds no report" in capsys.readouterr().err
 
 
 def test_a_report_keeps_to_the_umask_and_goes_through_a_link(pipeline: FakePipeline) -> None:
@@ -359,10 +390,10 @@ def test_a_report_keeps_to_the_umask_and_goes_through_a_link(pipeline: FakePipel
 
 
 def test_a_failed_run_leaves_an_older_report_alone(pipeline: FakePipeline) -> None:
-    Path("r.json").write_text("old")
+    Path("r.json").write_text("{}")
     pipeline.error = errors.ValidationFailed("differs")
     assert main(["in.onnx", "--report", "r.json"]) == 3
-    assert Path("r.json").read_text() == "old"
+    assert Path("r.json").read_text() == "{}"
 
 
 def test_a_report_that_cannot_be_stored_stops_the_run_before_the_model_is_written(
@@ -374,10 +405,7 @@ def test_a_report_that_cannot_be_stored_stops_the_run_before_the_model_is_writte
     monkeypatch.setattr(os, "fsync", full)
     pipeline.report = reports.report(output=None)
     assert main(["in.onnx", "--report", "r.json"]) == 2
-    assert (
-        capsys.readouterr().err
-        == "onnx-clp: error: r.json: cannot write the report: No space left on device\n"
-    )
+    assert capsys.readouterr().err == "onnx-clp: error: r.json: cannot write the report: No space left on device\n"
     assert list(Path().iterdir()) == []
 
 
@@ -408,9 +436,7 @@ def test_the_gate_sets_the_exit_status_after_everything_is_written(
     assert (f"--fail-on {fail_on}" in err) == (fail_on != "never")
 
 
-def test_a_baseline_leaves_only_new_findings(
-    pipeline: FakePipeline, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_baseline_leaves_only_new_findings(pipeline: FakePipeline, capsys: pytest.CaptureFixture[str]) -> None:
     old = reports.report((reports.layer("a", outliers=1),))
     Path("old.json").write_text(old.to_json())
     gate = ["in.onnx", "-q", "--fail-on", "pruned", "--baseline", "old.json"]
@@ -537,8 +563,5 @@ def test_a_full_disk_behind_stdout_is_an_error_and_says_that_the_model_was_writt
             check=False,
         )
     assert done.returncode == 2
-    assert (
-        "cannot write to standard output: No space left on device; the model out.onnx was written"
-        in done.stderr
-    )
+    assert "cannot write to standard output: No space left on device; the model out.onnx was written" in done.stderr
     assert done.stderr.count("\n") == 1

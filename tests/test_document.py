@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import hashlib
 import json
 import math
 from dataclasses import replace
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 import pytest
+from onnx import numpy_helper, parser
 
+from onnx_clp.cli import main
 from onnx_clp.report import document
 from onnx_clp.report.document import FileFacts, Report, Verdict
 from onnx_clp.skipped import LayerStatus
 from tests import reports
 
 SCHEMA: dict[str, Any] = json.loads(files("onnx_clp.report").joinpath("schema.json").read_text("utf-8"))
-CLASSES = [
-    value for value in vars(document).values() if isinstance(value, type) and dataclasses.is_dataclass(value)
-]
+CLASSES = [value for value in vars(document).values() if isinstance(value, type) and dataclasses.is_dataclass(value)]
 
 
 def schema_of(name: str) -> dict[str, Any]:
@@ -71,6 +75,56 @@ def test_documents_fit_the_schema_and_are_strict_ascii_json(report: Report) -> N
     jsonschema.Draft202012Validator(SCHEMA).validate(parsed)
 
 
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """Conv and BatchNormalization over 20 channels, of which channel 7 stands out, then a Conv without one."""
+    source = np.random.default_rng(0)
+    weight = source.normal(size=(20, 3, 3, 3)).astype(np.float32)
+    weight[7] *= 40
+    arrays = {"w": weight, "v": source.normal(size=(12, 20, 1, 1)).astype(np.float32)}
+    arrays |= {name: np.ones(20, np.float32) for name in ("scale", "shift", "mean", "var")}
+    made = parser.parse_model("""<ir_version: 10, opset_import: ["" : 20]>
+        net (float[1,3,8,8] x) => (float[1,12,8,8] y) {
+            a = Conv<pads = [1,1,1,1]>(x, w)
+            b = BatchNormalization(a, scale, shift, mean, var)
+            c = Relu(b)
+            y = Conv(c, v)
+        }""")
+    made.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in arrays.items())
+    onnx.save(made, tmp_path / "in.onnx")
+    return tmp_path / "in.onnx"
+
+
+@pytest.mark.parametrize("options", [["--no-validate"], []], ids=str)
+def test_a_real_run_gives_a_document_that_fits_the_schema(
+    options: list[str], model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    output, path = model.with_name("out.onnx"), model.with_name("r.json")
+    assert main([str(model), str(output), "--json", "--report", str(path), *options]) == 0
+    text = capsys.readouterr().out
+    assert text == path.read_text()
+    document = json.loads(text)
+    jsonschema.Draft202012Validator(SCHEMA).validate(document)
+    assert document["summary"]["verdict"] == "stood out"
+    assert [p["channel"] for p in document["layers"][0]["judgements"][0]["pruned"]] == [7]
+    assert document["layers"][0]["folded"]
+    assert document["layers"][1]["not_folded"] == ""
+    assert document["output"]["bytes"] == output.stat().st_size
+    assert document["output"]["sha256"] == hashlib.sha256(output.read_bytes()).hexdigest()
+    assert document["input"]["sha256"] == hashlib.sha256(model.read_bytes()).hexdigest()
+    assert (document["validation"]["outcome"] == "not asked for") == bool(options)
+
+
+def test_a_real_dry_run_writes_nothing_and_says_the_same(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = model.with_name("out.onnx")
+    assert main([str(model), str(output), "--no-validate", "--dry-run"]) == 0
+    text = capsys.readouterr().out
+    assert "stood out: 1 of 20 channels, in 1 of 1 judged layer; no model was written" in text
+    assert "channel 7 " in text
+    assert [path.name for path in model.parent.iterdir()] == ["in.onnx"]
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -116,7 +170,5 @@ def test_a_layers_own_summary_agrees_with_its_judgements() -> None:
 
 def test_names_come_back_from_json_as_they_were() -> None:
     report = reports.hostile()
-    assert [layer["name"] for layer in json.loads(report.to_json())["layers"]] == [
-        x.name for x in report.layers
-    ]
+    assert [layer["name"] for layer in json.loads(report.to_json())["layers"]] == [x.name for x in report.layers]
     assert FileFacts(**report.to_dict()["input"]) == report.input

@@ -74,9 +74,7 @@ def test_every_judged_layer_has_its_card_and_picture_the_worst_first(full: str) 
 
 def test_the_network_column_is_in_graph_order_and_coloured_by_z(full: str) -> None:
     column = full[full.index("<ol>") : full.index("</ol>")]
-    found = re.findall(
-        r'class="((?:row )?\w+)".*?<bdi>(.*?)</bdi></span><span class="z">(.*?)</span>', column
-    )
+    found = re.findall(r'class="((?:row )?\w+)".*?<bdi>(.*?)</bdi></span><span class="z">(.*?)</span>', column)
     assert [name for _, name, _ in found] == [layer.name for layer in reports.LAYERS]
     assert [z for *_, z in found] == [f"{x.max_z:.1f}" for x in reports.LAYERS[:4]] + ["&ndash;"] * 3
     heats = [heat for heat, *_ in found]
@@ -95,10 +93,10 @@ def test_a_layer_without_an_outlier_is_never_red(z: float, heat: str) -> None:
 def test_the_summary_is_a_sentence_without_jargon(full: str) -> None:
     words = Page(full).words
     assert (
-        "15 channels of 352, in 3 layers, can react far more strongly than the others of their layer, as "
-        "channels that serve a hidden trigger often do. The model that was written no longer uses them. On "
-        "the images supplied the trigger succeeded in 100.0 % of cases before and 6.2 % after; ordinary "
-        "accuracy went from 91.6 % to 91.2 %."
+        "15 channels of 352, in 3 layers, can react more strongly than the others of their layer, by over "
+        "3 standard deviations, as channels that serve a hidden trigger often do. The model that was "
+        "written no longer uses them. On the images supplied the trigger succeeded in 100.0 % of cases "
+        "before and 6.2 % after; ordinary accuracy went from 91.6 % to 91.2 %."
     ) in words
 
 

@@ -63,7 +63,7 @@ def test_a_fold_that_was_refused_gives_its_reason() -> None:
     assert "    not folded: the normalisation has another consumer" in lines
     assert line_with("/c ", reports.report((layer,))).split()[2] == "no"
     neither = reports.report((reports.layer("/c", folded=()),))
-    assert line_with("/c ", neither).split()[2] == "-"
+    assert line_with("/c ", neither).split()[2] == "none"
 
 
 def test_several_normalisations_get_a_row_each_the_pruning_ones_first() -> None:

@@ -62,7 +62,7 @@ def assemble(
         summary=_summary(layers, left),
         layers=layers,
         affines_left=left,
-        findings=findings,
+        findings=analysis.findings + findings,
         validation=validation,
         evaluation=evaluation,
         seconds=dict(seconds),
@@ -143,7 +143,7 @@ def _not_folded(place: Place, verdict: LayerVerdict) -> str:
         for node, _ in run.steps:
             if id(node) in place.left:
                 return place.left[id(node)][1].sentence
-    return "no normalisation follows it"
+    return ""
 
 
 def _judgement(branch: Branch, status: LayerStatus) -> Judgement:

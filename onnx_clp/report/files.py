@@ -20,10 +20,14 @@ if TYPE_CHECKING:
 class ReportFiles:
     """The files asked for: `check` first, then `stage`, then `commit`; `discard` whatever happened.
 
+    `source` is the model, for messages. An existing file is replaced only if it holds a report: the model's
+    external data may have any name.
+
     A staged file lies beside its target under a temporary name, so that putting it in place is one rename
     and a report that cannot be rendered or stored is known before the model is written.
     """
 
+    source: Path
     reports: Sequence[Path]
     sarif: Path | None
     _staged: list[tuple[Path, Path]] = field(default_factory=list)
@@ -33,14 +37,18 @@ class ReportFiles:
         """Refuse early what cannot work.
 
         Raises:
-            UsageError: a target is a directory, or lies in a folder that does not exist, or needs an extra
-                that is not installed.
+            UsageError: a target is a directory, lies in a folder that does not exist, is a file that holds
+                no report, or needs an extra that is not installed.
         """
         for path in self.targets():
             if path.is_dir():
                 raise UsageError(f"{path}: is a directory; name a file for the report")
             if not path.absolute().parent.is_dir():
                 raise UsageError(f"{path}: the folder of the report does not exist; create it first")
+            if os.path.lexists(path) and not _holds_a_report(path):
+                raise UsageError(
+                    f"{path}: holds no report, so it is not replaced (a data file of {self.source}?); name another file"
+                )
         if any(_is_html(path) for path in self.reports):
             from onnx_clp.report import html
 
@@ -101,6 +109,20 @@ class ReportFiles:
 
 def _is_html(path: Path) -> bool:
     return path.suffix.lower() == ".html"
+
+
+def _holds_a_report(path: Path) -> bool:
+    """Whether the file begins as a report of its suffix does; an empty one, or a dangling link, will do."""
+    if not path.exists():
+        return True
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as stream:
+            start = stream.read(512).removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    except OSError:
+        return False
+    return not start or start.startswith(b"<!doctype html" if _is_html(path) else b"{")
 
 
 def _store(path: Path, text: str) -> Path:

@@ -58,8 +58,7 @@ def render(report: Report) -> str:
         UsageError: the extra `report` is not installed.
     """
     require_extra()
-    u = report.options.get("u")
-    column = _cards(report, float(u) if isinstance(u, (int, float)) and u > 0 else 3.0)
+    column = _cards(report, _threshold(report))
     worst = sorted(column, key=lambda card: (not card.layer.pruned, -card.layer.max_z, card.place))
     return _template().render(
         report=report,
@@ -86,9 +85,15 @@ def sentence(report: Report) -> str:
     layers = sum(bool(layer.pruned) for layer in report.layers)
     return (
         f"{wording.plural(summary.channels_pruned, 'channel')} of {summary.channels_judged:,}, in "
-        f"{wording.plural(layers, 'layer')}, can react far more strongly than the others of their layer, as "
-        f"channels that serve a hidden trigger often do. {_what_was_done(report)}{_measured(report)}"
+        f"{wording.plural(layers, 'layer')}, can react more strongly than the others of their layer, by over "
+        f"{_threshold(report):g} standard deviations, as channels that serve a hidden trigger often do. "
+        f"{_what_was_done(report)}{_measured(report)}"
     )
+
+
+def _threshold(report: Report) -> float:
+    u = report.options.get("u")
+    return float(u) if isinstance(u, (int, float)) and u > 0 else 3.0
 
 
 def _what_was_done(report: Report) -> str:

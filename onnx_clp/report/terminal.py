@@ -74,7 +74,7 @@ def _layers(report: Report, style: _Style) -> Iterator[Line]:
 
 def _layer(layer: LayerReport, style: _Style) -> Iterator[Line]:
     name = shown(layer.name, style.name - 1)
-    folded = "yes" if layer.folded else "no" if layer.not_folded else "-"
+    folded = "yes" if layer.folded else "no" if layer.not_folded else "none"
     start = f"{name:<{style.name}}{layer.channels:>6}  {folded:<7}"
     if layer.status is not LayerStatus.JUDGED or not layer.judgements:
         yield [("", start), ("yellow", f" {layer.status.value}")]
