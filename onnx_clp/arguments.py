@@ -135,6 +135,12 @@ def _add_judging(parser: argparse.ArgumentParser) -> None:
         default="conv",
         help="judge convolutions (default), or Gemm and MatMul as well",
     )
+    group.add_argument(
+        "--bound-activations",
+        type=float,
+        metavar="C",
+        help="also cap every normalised channel at beta + C·|gamma| of its BatchNormalization (try 3)",
+    )
     group.add_argument("--no-prune", action="store_true", help="fold only")
     group.add_argument(
         "--freeze-inputs",
@@ -260,6 +266,7 @@ def _config(given: argparse.Namespace) -> CleanConfig:
         include=tuple(given.include),
         exclude=tuple(given.exclude),
         prune=not given.no_prune,
+        bound_activations=given.bound_activations,
         freeze_inputs=given.freeze_inputs,
         provider=given.provider,
         validate=not given.no_validate,

@@ -10,6 +10,8 @@ from typing import Any
 
 from onnx_clp.report.document import (
     AffineLeft,
+    CapLeft,
+    Caps,
     Drift,
     EvaluationReport,
     FileFacts,
@@ -135,6 +137,7 @@ def report(layers: tuple[LayerReport, ...] = LAYERS, **changes: Any) -> Report:
         summary=summary(layers),
         layers=layers,
         affines_left=(left,),
+        caps=Caps(3.0, 2, (CapLeft("conv9", "no statistics"),)),
         findings=(Finding("data-dependent branch", "/If", "the input decides which branch runs"),),
         validation=ValidationReport(
             outcome="validated",
@@ -164,6 +167,7 @@ def hostile() -> Report:
         output=FileFacts(HOSTILE[2] + ".onnx", "0" * 64, 1),
         model=ModelFacts(HOSTILE[0], 10, {HOSTILE[2]: 3, HOSTILE[1]: 1}, 1, 1, 1),
         affines_left=tuple(AffineLeft(n, n, n, "reason", n) for n in HOSTILE),
+        caps=Caps(3.0, 0, tuple(CapLeft(n, n) for n in HOSTILE)),
         findings=tuple(Finding("kind", n, n) for n in HOSTILE),
         validation=replace(report().validation, note=HOSTILE[4], drift=drift),
     )

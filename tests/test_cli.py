@@ -46,7 +46,7 @@ class FakePipeline:
         overwrite: bool = False,
         progress: Callable[[Progress], None] | None = None,
         before_write: Callable[[Report], None] | None = None,
-        beside: Sequence[Path] = (),
+        beside: Sequence[Path] = (),  # noqa: ARG002
     ) -> Report:
         self.calls.append({"source": source, "destination": destination, "config": config, "overwrite": overwrite})
         if progress is not None:
@@ -79,6 +79,7 @@ CONFIGS = [
     (["--exclude", "c?"], {"exclude": ("c?",)}),
     (["--layers", "all"], {"layers": "all"}),
     (["--no-prune"], {"prune": False}),
+    (["--bound-activations", "3"], {"bound_activations": 3.0}),
     (["--freeze-inputs"], {"freeze_inputs": True}),
     (["--provider", "tensorrt"], {"provider": "tensorrt"}),
     (["--no-validate"], {"validate": False}),

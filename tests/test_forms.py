@@ -33,8 +33,6 @@ def test_stays(form: Form, tmp_path: Path) -> None:
 
 def test_nchwc_is_refused_in_words() -> None:
     body = "c = com.microsoft.nchwc.Conv<kernel_shape = [3,3]>(x, W)"
-    recipe = model(
-        body + " y = Relu(c)", y="float[2,8,4,4] y", imports='"com.microsoft.nchwc" : 1', W=(8, 8, 3, 3)
-    )
+    recipe = model(body + " y = Relu(c)", y="float[2,8,4,4] y", imports='"com.microsoft.nchwc" : 1', W=(8, 8, 3, 3))
     with pytest.raises(onnx_clp.UnsupportedModelError, match="nchwc"):
         onnx_clp.clean(recipe(), onnx_clp.CleanConfig(prune=False, validate=False))

@@ -175,9 +175,7 @@ def _reorder(proto: ModelProto) -> None:
 
 
 FLAWS: dict[str, Callable[[ModelProto], None]] = {
-    "one weight off by 1 %": _spoil_weight(
-        lambda w: w * np.where(np.arange(w.size).reshape(w.shape) == 5, 1.01, 1)
-    ),
+    "one weight off by 1 %": _spoil_weight(lambda w: w * np.where(np.arange(w.size).reshape(w.shape) == 5, 1.01, 1)),
     "channels in another order": _spoil_weight(lambda w: w[::-1]),
     "one channel not scaled": _spoil_weight(lambda w: w * np.array([1, 1.5, 1, 1])[:, None, None, None]),
     "epsilon forgotten": _spoil_weight(lambda w: w * 1.0005),

@@ -63,12 +63,8 @@ def test_outcome_comes_back_whole(tmp_path: Path, capfd: pytest.CaptureFixture[s
     assert sorted(p.name for p in tmp_path.iterdir()) == ["final.onnx", "folded.onnx", "original.onnx"]
 
 
-@pytest.mark.parametrize(
-    ("error", "options"), [(ValidationFailed, {}), (UsageError, {"output_name": "nope"})]
-)
-def test_errors_come_back_as_themselves(
-    tmp_path: Path, error: type[Exception], options: dict[str, str]
-) -> None:
+@pytest.mark.parametrize(("error", "options"), [(ValidationFailed, {}), (UsageError, {"output_name": "nope"})])
+def test_errors_come_back_as_themselves(tmp_path: Path, error: type[Exception], options: dict[str, str]) -> None:
     original = save(network(folded=False), tmp_path / "original.onnx")
     wrong = save(network(folded=True, tweak=2.0), tmp_path / "wrong.onnx")
     asked = Request(original=original, folded=wrong, final=None, provider="cpu", **options)  # type: ignore[arg-type]
@@ -115,9 +111,7 @@ def fake(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
         ("import sys; sys.stderr.write('e' * 1000000); sys.exit(3)", "exit code 3"),
     ],
 )
-def test_every_bad_end_is_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, words: str
-) -> None:
+def test_every_bad_end_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, words: str) -> None:
     fake(monkeypatch, code)
     with pytest.raises(NotValidated, match=words) as caught:
         validate(request(save(network(folded=False), tmp_path / "original.onnx")))
@@ -199,9 +193,7 @@ def test_relative_path_entries_do_not_follow_the_child(monkeypatch: pytest.Monke
     assert "PYTHONINSPECT" not in env
 
 
-def test_hostile_files_in_the_current_folder_are_not_imported(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_hostile_files_in_the_current_folder_are_not_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("onnx", "numpy", "onnxruntime", "json", "onnx_clp"):
         (tmp_path / f"{name}.py").write_text("import os; os.abort()", encoding="ascii")
     original = save(network(folded=False), tmp_path / "original.onnx")

@@ -38,9 +38,7 @@ def agreement(reference: list[float], other: list[float], dtype: str = "float32"
         ([], [], 0.0),
     ],
 )
-def test_error_is_relative_to_the_largest_value(
-    reference: list[float], other: list[float], error: float
-) -> None:
+def test_error_is_relative_to_the_largest_value(reference: list[float], other: list[float], error: float) -> None:
     assert agreement(reference, other).error == error
 
 
@@ -156,9 +154,7 @@ def test_errors_survive_the_wire(kind: type[ValidationFailed]) -> None:
 def test_words_of_others_stay_on_one_bounded_line() -> None:
     assert one_line("a\nb\t c\x1b[31m\u202e") == "a b c\\x1b[31m\\u202e"
     assert one_line("x" * 1000, 10) == "x" * 9 + "…"
-    said = (
-        "[ONNXRuntimeError] : 1 : FAIL : /onnxruntime_src/core/model.cc:256 void A::B(int, C(*)(x)) Bad thing"
-    )
+    said = "[ONNXRuntimeError] : 1 : FAIL : /onnxruntime_src/core/model.cc:256 void A::B(int, C(*)(x)) Bad thing"
     assert one_line(said) == "Bad thing"
 
 

@@ -17,9 +17,7 @@ from tests.validation_models import run, text_model
 
 # The classes are the four pixels: the brightest one wins. The rewritten model never answers class 3.
 BRIGHTEST = "g (float[n,1,2,2] x) => (float[n,4] y) { y = Flatten(x) }"
-BLIND = (
-    "g (float[n,1,2,2] x) => (float[n,4] y) <float[4] dim = {1, 1, 1, -1}> { f = Flatten(x) y = Mul(f, dim) }"
-)
+BLIND = "g (float[n,1,2,2] x) => (float[n,4] y) <float[4] dim = {1, 1, 1, -1}> { f = Flatten(x) y = Mul(f, dim) }"
 
 
 def images(*brightest: int) -> Array:
@@ -105,9 +103,7 @@ def test_model_that_only_takes_one_image_gets_one(tmp_path: Path) -> None:
 
 
 def test_non_finite_scores_are_no_prediction(tmp_path: Path) -> None:
-    body = (
-        "g (float[n,1,2,2] x) => (float[n,4] y) { s = Sub(x, x) d = Div(x, s) e = Sub(d, d) y = Flatten(e) }"
-    )
+    body = "g (float[n,1,2,2] x) => (float[n,4] y) { s = Sub(x, x) d = Div(x, s) e = Sub(d, d) y = Flatten(e) }"
     assert evaluate(tmp_path, archive(tmp_path), body, "").before == Rates(acc=0.0, asr=0.0, ra=0.0)
 
 

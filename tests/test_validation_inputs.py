@@ -26,9 +26,7 @@ def anatomy(body: str, opset: int = 17) -> Anatomy:
 def conv(form: str, channels: int, before: str = "", source: str = "x", attributes: str = "") -> Anatomy:
     zeros = ", ".join(["0"] * (18 * channels))
     weight = CONV.format(c=channels, zeros=zeros)
-    return anatomy(
-        f"g (float{form} x) => (float[] y) {weight} {{ {before} y = Conv{attributes}({source}, w) }}"
-    )
+    return anatomy(f"g (float{form} x) => (float[] y) {weight} {{ {before} y = Conv{attributes}({source}, w) }}")
 
 
 def first(found: Anatomy, **given: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
@@ -53,9 +51,7 @@ def first(found: Anatomy, **given: tuple[int, ...]) -> dict[str, tuple[int, ...]
             (1, 5, 64, 64),
             id="behind others",
         ),
-        pytest.param(
-            anatomy("g (float[n,c,h,w] x) => (float[] y) { y = Relu(x) }"), (1, 3, 64, 64), id="no hint"
-        ),
+        pytest.param(anatomy("g (float[n,c,h,w] x) => (float[] y) { y = Relu(x) }"), (1, 3, 64, 64), id="no hint"),
         pytest.param(anatomy("g (float[batch] x) => (float[] y) { y = Relu(x) }"), (1,), id="vector"),
         pytest.param(anatomy("g (float x) => (float y) { y = Relu(x) }"), (), id="scalar"),
     ],
@@ -188,8 +184,7 @@ def test_sequence_inputs_cannot_be_made(tmp_path: Path) -> None:
         ("g (float[1] x) => (float[1] y) { z = Cast<to: int = 10>(x) y = Cast<to: int = 1>(z) }", "float16"),
         ("g (int64[1] x) => (int64[1] y) { y = Abs(x) }", "float32"),
         (
-            "g (float x) => (float y) <float s = {1}> "
-            "{ q = QuantizeLinear(x, s) y = DequantizeLinear(q, s) }",
+            "g (float x) => (float y) <float s = {1}> { q = QuantizeLinear(x, s) y = DequantizeLinear(q, s) }",
             "quantised",
         ),
     ],

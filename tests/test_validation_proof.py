@@ -35,9 +35,7 @@ def test_right_fold_is_validated_with_its_error_and_tolerance(original: Path, tm
 
 @pytest.mark.parametrize("tweak", [1.05, 1.005])
 def test_wrong_fold_is_a_mismatch(original: Path, tmp_path: Path, tweak: float) -> None:
-    with pytest.raises(
-        ValidationFailed, match=r"original\.onnx: folding changed output y: .* 0\.0001 is allowed"
-    ):
+    with pytest.raises(ValidationFailed, match=r"original\.onnx: folding changed output y: .* 0\.0001 is allowed"):
         run(original, save(network(folded=True, tweak=tweak), tmp_path / "folded.onnx"))
 
 
@@ -78,13 +76,9 @@ def test_constant_shift_is_measured_exactly(original: Path, tmp_path: Path) -> N
         (np.float16, CPU, 2e-2),
     ],
 )
-def test_dtype_sets_tolerance_and_evaluator(
-    tmp_path: Path, dtype: DTypeLike, provider: str, tolerance: float
-) -> None:
+def test_dtype_sets_tolerance_and_evaluator(tmp_path: Path, dtype: DTypeLike, provider: str, tolerance: float) -> None:
     original = save(network(folded=False, dtype=dtype, opset=22), tmp_path / "original.onnx")
-    report = run(
-        original, save(network(folded=True, dtype=dtype, opset=22), tmp_path / "folded.onnx")
-    ).validation
+    report = run(original, save(network(folded=True, dtype=dtype, opset=22), tmp_path / "folded.onnx")).validation
     assert report.provider_used == provider
     assert ("no kernel" in report.note) == (provider == REFERENCE)
     assert report.tolerance == tolerance
@@ -115,9 +109,7 @@ def test_shape_that_follows_the_data_may_change(tmp_path: Path) -> None:
 
 def test_changed_output_type_is_a_failure(tmp_path: Path) -> None:
     original = text_model("g (float[1,4] x) => (float[1,4] y) { y = Relu(x) }", tmp_path)
-    final = text_model(
-        "g (float[1,4] x) => (double[1,4] y) { y = Cast<to: int = 11>(x) }", tmp_path, "f.onnx"
-    )
+    final = text_model("g (float[1,4] x) => (double[1,4] y) { y = Cast<to: int = 11>(x) }", tmp_path, "f.onnx")
     with pytest.raises(ValidationFailed, match="pruning changed the model's inputs or outputs"):
         run(original, None, final)
 
@@ -138,9 +130,7 @@ def test_non_finite_values_in_the_same_places_agree(tmp_path: Path) -> None:
 
 def test_non_finite_values_in_other_places_disagree(tmp_path: Path) -> None:
     original = text_model("g (float[1,9] x) => (float[1,9] y) { y = Log(x) }", tmp_path)
-    folded = text_model(
-        "g (float[1,9] x) => (float[1,9] y) { a = Neg(x) y = Log(a) }", tmp_path, "folded.onnx"
-    )
+    folded = text_model("g (float[1,9] x) => (float[1,9] y) { a = Neg(x) y = Log(a) }", tmp_path, "folded.onnx")
     with pytest.raises(ValidationFailed, match="is infinite"):
         run(original, folded)
 
@@ -183,9 +173,7 @@ def test_random_output_is_set_aside_and_the_rest_judged(tmp_path: Path) -> None:
 
 def test_only_random_outputs_cannot_be_validated(tmp_path: Path) -> None:
     original = text_model("g (float[1,4] x) => (float[1,4] y) { y = RandomNormalLike(x) }", tmp_path)
-    folded = text_model(
-        "g (float[1,4] x) => (float[1,4] y) { a = Abs(x) y = RandomNormalLike(a) }", tmp_path, "f"
-    )
+    folded = text_model("g (float[1,4] x) => (float[1,4] y) { a = Abs(x) y = RandomNormalLike(a) }", tmp_path, "f")
     with pytest.raises(NotValidated, match="other values each time it runs"):
         run(original, folded)
 
@@ -223,9 +211,7 @@ def test_full_check_errors_of_the_input_are_a_finding(tmp_path: Path) -> None:
     ],
 )
 def test_input_the_runtime_is_too_old_for(tmp_path: Path, opset: int, ir: int, op: str, words: str) -> None:
-    original = text_model(
-        f"g (float[1,4] x) => (float[1,4] y) {{ y = {op}(x) }}", tmp_path, opset=opset, ir=ir
-    )
+    original = text_model(f"g (float[1,4] x) => (float[1,4] y) {{ y = {op}(x) }}", tmp_path, opset=opset, ir=ir)
     with pytest.raises(NotValidated, match=words) as caught:
         run(original)
     assert "original.onnx: not validated because ONNX Runtime" in str(caught.value)
@@ -284,7 +270,5 @@ def test_same_seed_gives_the_same_report(original: Path, tmp_path: Path) -> None
 
 def test_external_data_is_found_beside_the_model(tmp_path: Path) -> None:
     path = tmp_path / "original.onnx"
-    onnx.save_model(
-        network(folded=False), path, save_as_external_data=True, location="w.bin", size_threshold=0
-    )
+    onnx.save_model(network(folded=False), path, save_as_external_data=True, location="w.bin", size_threshold=0)
     assert run(path, save(network(folded=True), tmp_path / "folded.onnx")).validation.outcome == "validated"

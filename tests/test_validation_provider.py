@@ -20,9 +20,7 @@ GPU = Gpu("NVIDIA Test", "13.0")
 
 def machine(monkeypatch: pytest.MonkeyPatch, gpu: Gpu | None, listed: list[str], works: bool) -> None:
     """A machine with `gpu`, whose runtime lists `listed`, and where a GPU session starts if `works`."""
-    runtime = SimpleNamespace(
-        __version__="9.9", get_available_providers=lambda: listed, preload_dlls=lambda: None
-    )
+    runtime = SimpleNamespace(__version__="9.9", get_available_providers=lambda: listed, preload_dlls=lambda: None)
     monkeypatch.setattr(provider, "load_runtime", lambda: runtime)
     monkeypatch.setattr(provider, "find_gpu", lambda: gpu)
     monkeypatch.setattr(provider, "starts", lambda _, wanted: works and wanted[0] in listed)
@@ -31,9 +29,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, gpu: Gpu | None, listed: list[str],
 @pytest.mark.parametrize(
     ("gpu", "listed", "works", "used", "fallback", "note"),
     [
-        pytest.param(
-            GPU, [CUDA, CPU], True, CUDA, False, "on NVIDIA Test (driver for CUDA 13.0)", id="works"
-        ),
+        pytest.param(GPU, [CUDA, CPU], True, CUDA, False, "on NVIDIA Test (driver for CUDA 13.0)", id="works"),
         pytest.param(GPU, [CUDA, CPU], False, CPU, True, "CUDA did not start on NVIDIA Test", id="broken"),
         pytest.param(GPU, [CPU], False, CPU, False, "was built without CUDA", id="cpu build"),
         pytest.param(None, [CUDA, CPU], False, CPU, False, "no NVIDIA GPU answers here", id="no gpu"),
@@ -89,9 +85,7 @@ def test_probe_believes_the_session_not_the_list() -> None:
     assert not provider.starts(lying, (CUDA, CPU))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(
-    ("wheels", "count"), [({"onnxruntime-gpu"}, 0), ({"onnxruntime", "onnxruntime-gpu"}, 1)]
-)
+@pytest.mark.parametrize(("wheels", "count"), [({"onnxruntime-gpu"}, 0), ({"onnxruntime", "onnxruntime-gpu"}, 1)])
 def test_two_wheels_are_a_finding(monkeypatch: pytest.MonkeyPatch, wheels: set[str], count: int) -> None:
     def version(name: str) -> str:
         if name in wheels:
@@ -113,9 +107,7 @@ def test_missing_runtime_is_not_validated(monkeypatch: pytest.MonkeyPatch) -> No
         return real(name, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(
-        NotValidated, match=r"ONNX Runtime cannot be used \(no module of that name; installed"
-    ):
+    with pytest.raises(NotValidated, match=r"ONNX Runtime cannot be used \(no module of that name; installed"):
         choose("cpu")
 
 

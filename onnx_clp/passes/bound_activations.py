@@ -100,4 +100,4 @@ def apply(edit: GraphEdit, match: Match) -> None:
 def _largest(data_type: int) -> float:
     import ml_dtypes
 
-    return float(ml_dtypes.finfo(numpy_dtype(data_type)).max)
+    return float(ml_dtypes.finfo(numpy_dtype(data_type)).max)  # type: ignore[no-untyped-call]

@@ -20,6 +20,8 @@ from onnx_clp.onnxfile import ModelFile, every_tensor
 from onnx_clp.passes.prune_channels import Branch, LayerVerdict
 from onnx_clp.report.document import (
     AffineLeft,
+    CapLeft,
+    Caps,
     EvaluationReport,
     FileFacts,
     Finding,
@@ -62,6 +64,7 @@ def assemble(
         summary=_summary(layers, left),
         layers=layers,
         affines_left=left,
+        caps=_caps(analysis, config.bound_activations),
         findings=analysis.findings + findings,
         validation=validation,
         evaluation=evaluation,
@@ -185,6 +188,18 @@ def _affines_left(analysis: Analysis) -> list[AffineLeft]:
         for place in analysis.places
         for node, skipped in place.left.values()
     ]
+
+
+def _caps(analysis: Analysis, times: float | None) -> Caps | None:
+    if times is None:
+        return None
+    left = [CapLeft(name, skipped.sentence) for name, skipped in analysis.caps if skipped is not None]
+    bare = "no BatchNormalization tells how it was distributed (its exporter may have folded it)"
+    for place in analysis.places:
+        for verdict in place.verdicts:
+            if verdict.rewrite.layer.is_convolution and not verdict.rewrite.normalised:
+                left.append(CapLeft(verdict.rewrite.layer.name, bare))
+    return Caps(times, sum(skipped is None for _, skipped in analysis.caps), tuple(left))
 
 
 def _summary(layers: tuple[LayerReport, ...], left: tuple[AffineLeft, ...]) -> Summary:

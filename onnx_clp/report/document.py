@@ -110,6 +110,23 @@ class AffineLeft:
 
 
 @dataclass(frozen=True, slots=True)
+class CapLeft:
+    """A value or layer that got no cap, and why."""
+
+    name: str
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """Caps at beta + `times`·|gamma|: how many values got one, and what got none."""
+
+    times: float
+    capped: int
+    left: tuple[CapLeft, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """Something the user should know that pruning does not settle."""
 
@@ -190,6 +207,7 @@ class Report:
     summary: Summary
     layers: tuple[LayerReport, ...]
     affines_left: tuple[AffineLeft, ...]
+    caps: Caps | None
     findings: tuple[Finding, ...]
     validation: ValidationReport
     evaluation: EvaluationReport | None

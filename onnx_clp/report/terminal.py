@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from onnx_clp.names import shown
-from onnx_clp.report.document import EvaluationReport, FileFacts, Judgement, LayerReport, Report, Verdict
+from onnx_clp.report.document import Caps, EvaluationReport, FileFacts, Judgement, LayerReport, Report, Verdict
 from onnx_clp.report.wording import headline, next_step, number, one_line, percent, plural, size
 from onnx_clp.skipped import LayerStatus
 
@@ -129,6 +129,8 @@ def _summary(report: Report, style: _Style) -> Iterator[Line]:
         yield [(hue or "bold", part)]
     yield from _row("channels", _counts(report), style)
     yield from _row("folded", _folded(report), style)
+    if report.caps is not None:
+        yield from _row("capped", _capped(report.caps), style)
     yield from _validation(report, style)
     if report.evaluation is not None:
         yield from _evaluation(report.evaluation, style)
@@ -137,6 +139,14 @@ def _summary(report: Report, style: _Style) -> Iterator[Line]:
     yield from _left_and_found(report, style)
     yield []
     yield [("bold", "next: "), ("", next_step(report))]
+
+
+def _capped(caps: Caps) -> str:
+    text = f"{plural(caps.capped, 'normalised value')} at beta + {caps.times:g}·|gamma|"
+    if caps.left:
+        first = caps.left[0]
+        text += f"; {len(caps.left):,} without a cap, such as {shown(first.name, 40)}: {one_line(first.sentence)}"
+    return text
 
 
 def _counts(report: Report) -> str:

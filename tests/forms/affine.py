@@ -67,19 +67,13 @@ def _chains() -> Iterator[Form]:
 
 def _normalisations() -> Iterator[Form]:
     k, t = positive(4, 1, 1), rand(1, 4, 1, 1)
-    after = model(
-        f"{CONV} a = BatchNormalization(c, g, b, m, v) d = Mul(a, k) y = Add(d, t)", W=W, k=k, t=t, **bn(4)
-    )
+    after = model(f"{CONV} a = BatchNormalization(c, g, b, m, v) d = Mul(a, k) y = Add(d, t)", W=W, k=k, t=t, **bn(4))
     yield folds("affine/bn-mul-add", after)
-    ahead = model(
-        f"{CONV} a = Mul(c, k) d = Add(a, t) y = BatchNormalization(d, g, b, m, v)", W=W, k=k, t=t, **bn(4)
-    )
+    ahead = model(f"{CONV} a = Mul(c, k) d = Add(a, t) y = BatchNormalization(d, g, b, m, v)", W=W, k=k, t=t, **bn(4))
     yield folds("affine/mul-add-bn", ahead)
     bias = model(f"{CONV} a = Add(c, t) y = BatchNormalization(a, g, b, m, v)", W=W, t=t, **bn(4))
     yield folds("affine/add-bn", bias)
-    paddle = model(
-        f"{CONV} a = Add(c, t) d = Identity(a) y = BatchNormalization(d, g, b, m, v)", W=W, t=t, **bn(4)
-    )
+    paddle = model(f"{CONV} a = Add(c, t) d = Identity(a) y = BatchNormalization(d, g, b, m, v)", W=W, t=t, **bn(4))
     yield folds("affine/add-identity-bn", paddle)
     two = "a = BatchNormalization(c, g1, b1, m1, v1) y = BatchNormalization(a, g2, b2, m2, v2)"
     yield folds("affine/bn-bn", model(f"{CONV} {two}", W=W, **bn(4, "1"), **bn(4, "2", seed=2)))
@@ -93,9 +87,7 @@ def _normalisations() -> Iterator[Form]:
     yield folds("affine/bn-scale-zero", model(f"{CONV} y = BatchNormalization(c, g, b, m, v)", W=W, **zero))
     some = {**bn(4), "g": rand(4) * [1, 0, 1, 0]}
     some["g"] = some["g"].astype("float32")  # type: ignore[union-attr]
-    yield folds(
-        "affine/bn-some-scales-zero", model(f"{CONV} y = BatchNormalization(c, g, b, m, v)", W=W, **some)
-    )
+    yield folds("affine/bn-some-scales-zero", model(f"{CONV} y = BatchNormalization(c, g, b, m, v)", W=W, **some))
 
 
 def _look_through() -> Iterator[Form]:
@@ -118,10 +110,7 @@ def _look_through() -> Iterator[Form]:
     yield folds("affine/behind-dropout-opset10", old)
     older = model(f"{CONV} z = Dropout<ratio = 0.4>(c) {tail}", opset=7, W=W, **bn(4))
     yield folds("affine/behind-dropout-opset7", older)
-    split = (
-        f"{CONV} a = Mul(c, k) d = Transpose<perm = [0,2,3,1]>(a) e = Add(d, t) "
-        "y = Transpose<perm = [0,3,1,2]>(e)"
-    )
+    split = f"{CONV} a = Mul(c, k) d = Transpose<perm = [0,2,3,1]>(a) e = Add(d, t) y = Transpose<perm = [0,3,1,2]>(e)"
     yield folds("affine/split-around-transpose", model(split, W=W, k=positive(4, 1, 1), t=rand(4)))
     middle = f"{CONV} {pair.format('c', 'y', 'e')} "
     middle = middle.replace("y =", "e = Mul(d, k) y =")
@@ -152,8 +141,7 @@ def _spatial_wrappers() -> Iterator[Form]:
     last = "i = Constant<value = int64[1] {3}>() w = Unsqueeze(x, i) d = Conv(w, W) c = Squeeze(d, i)"
     yield folds("affine/conv1d-as-2d-last-axis", model(f"{last} {bnorm}", x=x, W=(4, 3, 3, 1), **bn(4)))
     channel_last = (
-        f"n = Transpose<perm = [0,2,1]>(x) {lead.replace('(x, i)', '(n, i)')} "
-        "f = Transpose<perm = [0,2,1]>(c)"
+        f"n = Transpose<perm = [0,2,1]>(x) {lead.replace('(x, i)', '(n, i)')} f = Transpose<perm = [0,2,1]>(c)"
     )
     recipe = model(f"{channel_last} y = Add(f, t)", x="float[2,8,3] x", W=weight, t=rand(4))
     yield folds("affine/conv1d-as-2d-nwc-add", recipe)
@@ -195,9 +183,7 @@ def _open() -> Iterator[Form]:
     near = 'e = Constant<value = float[4] {1,1,2,2}>() p = Resize<mode = "nearest">(c, "", e)'
     resized = model(f"{CONV} {near} y = BatchNormalization(p, g, b, m, v)", W=W, **bn(4))
     yield may("affine/nearest-resize", "copying pixels commutes with an affine", resized)
-    seen = model(
-        f"{CONV} z, k = Dropout(c) y = BatchNormalization(z, g, b, m, v)", y="float y, bool k", W=W, **bn(4)
-    )
+    seen = model(f"{CONV} z, k = Dropout(c) y = BatchNormalization(z, g, b, m, v)", y="float y, bool k", W=W, **bn(4))
     yield may("affine/dropout-mask-used", "the mask is all true at inference", seen)
 
 
@@ -212,9 +198,7 @@ def _legacy() -> Iterator[Form]:
         for name, text in (("axis-2", ", axis = 2"), ("axis-3", ", axis = 3"), ("no-axis", "")):
             body = f"{CONV} y = {spelling}<broadcast = 1{text}>(c, k)"
             recipe = model(body, opset=6, ir=3, y=y, W=W, k=positive(4))
-            yield reference(
-                stays(f"affine/opset6-{spelling}-{name}", "not_per_channel", recipe, listed=False)
-            )
+            yield reference(stays(f"affine/opset6-{spelling}-{name}", "not_per_channel", recipe, listed=False))
     tail = "y = BatchNormalization<is_test = 1>(z, g, b, m, v)"
     kept = model(f"{CONV} z = Dropout<is_test = 1>(c) {tail}", opset=6, ir=3, y=y, W=W, **bn(4))
     yield reference(folds("affine/opset6-dropout-is_test-1", kept))

@@ -97,9 +97,7 @@ def _training() -> Iterator[Form]:
     for opset in (14, 15):
         body = f"{CONV} y = BatchNormalization<training_mode = 1>{INPUTS}"
         recipe = model(body, y=Y, opset=opset, W=W, **bn(4))
-        yield reference(
-            stays(f"batchnorm/opset{opset}-training_mode-1", "training_mode", recipe, valid=False)
-        )
+        yield reference(stays(f"batchnorm/opset{opset}-training_mode-1", "training_mode", recipe, valid=False))
     three = f"{CONV} y, n, w = BatchNormalization<training_mode = 1, momentum = 0.9>{INPUTS}"
     yield reference(stays("batchnorm/training-three-outputs", "training_mode", model(three, W=W, **bn(4))))
     outs = "float y, float[4] n, float[4] w"
@@ -108,9 +106,7 @@ def _training() -> Iterator[Form]:
     dropped = "r = Constant<value = float {0.5}>() f = Constant<value = bool {1}>() "
     body = f"{CONV} {dropped} z = Dropout<seed = 3>(c, r, f) y = BatchNormalization(z, g, b, m, v)"
     # A random mask cannot be compared between two runs.
-    yield stays(
-        "batchnorm/behind-training-dropout", "not_linear", model(body, W=W, **bn(4)), oracle=Oracle.NONE
-    )
+    yield stays("batchnorm/behind-training-dropout", "not_linear", model(body, W=W, **bn(4)), oracle=Oracle.NONE)
 
 
 def _per_element() -> Iterator[Form]:

@@ -49,9 +49,7 @@ def _concat() -> Iterator[Form]:
 
 
 def _concat_limits() -> Iterator[Form]:
-    raw = model(
-        f"d = Conv<pads = [1,1,1,1]>(x, W) c = Concat<axis = 1>(d, x) {TAIL}", W=WEIGHTS["W"], **bn(7)
-    )
+    raw = model(f"d = Conv<pads = [1,1,1,1]>(x, W) c = Concat<axis = 1>(d, x) {TAIL}", W=WEIGHTS["W"], **bn(7))
     yield stays("branches/Concat-with-input", "branch_not_linear", raw)
     relu = model(f"{TWO} r = Relu(e) c = Concat<axis = 1>(d, r) {TAIL}", **WEIGHTS, **bn(6))
     yield stays("branches/Concat-with-Relu", "branch_not_linear", relu)
@@ -80,9 +78,7 @@ def _concat_limits() -> Iterator[Form]:
         **bn(6),
     )
     yield stays("branches/Concat-weight-at-run-time", "branch_not_linear", training)
-    mixed = model(
-        f"d = Conv(x, W) e = MaxPool<kernel_shape = [3,3]>(x) {JOIN} {TAIL}", W=WEIGHTS["W"], **bn(7)
-    )
+    mixed = model(f"d = Conv(x, W) e = MaxPool<kernel_shape = [3,3]>(x) {JOIN} {TAIL}", W=WEIGHTS["W"], **bn(7))
     yield stays("branches/Concat-with-pooling", "branch_not_linear", mixed)
 
 
@@ -97,9 +93,7 @@ def _split() -> Iterator[Form]:
     halves = f"d = Conv(x, W) p, q = Split<axis = -3, num_outputs = 2>(d) {NORMS}"
     yield folds("branches/Split-num_outputs-bn-each", model(halves, y=two, opset=18, **six, **even))
     affine = f"{SPLIT} y = Mul(p, k) z = Add(q, t)"
-    yield folds(
-        "branches/Split-mul-and-add", model(affine, y=two, k=positive(4, 1, 1), t=rand(2, 1, 1), **six)
-    )
+    yield folds("branches/Split-mul-and-add", model(affine, y=two, k=positive(4, 1, 1), t=rand(2, 1, 1), **six))
     chains = f"{SPLIT} a = Identity(p) y = BatchNormalization(a, g1, b1, m1, v1) s = Mul(q, k) z = Sub(s, t)"
     weights = {"k": positive(2, 1, 1), "t": rand(1, 2, 1, 1), **six, **bn(4, "1")}
     yield folds("branches/Split-unlike-affines", model(chains, y=two, **weights))
@@ -112,9 +106,7 @@ def _split_limits() -> Iterator[Form]:
     # The other slice would keep its weights: exact, yet not every branch has an affine to fold.
     yield may("branches/Split-bn-on-one", "the other branch has none", model(one, y=two, **six, **bn(4, "1")))
     raw = f"{SPLIT} y = BatchNormalization(p, g1, b1, m1, v1)"
-    yield may(
-        "branches/Split-other-is-output", "as above", model(raw, y="float y, float q", **six, **bn(4, "1"))
-    )
+    yield may("branches/Split-other-is-output", "as above", model(raw, y="float y, float q", **six, **bn(4, "1")))
     tapped = f"{SPLIT} {NORMS} o = Relu(p)"
     stats = {**bn(4, "1"), **bn(2, "2", seed=5)}
     recipe = model(tapped, y="float y, float z, float o", **six, **stats)
@@ -147,8 +139,6 @@ def _split_limits() -> Iterator[Form]:
     )
     yield may("branches/channel-shuffle-bn", "the channels are permuted", model(shuffle, **six, **bn(6)))
     plane = "d = Conv(x, W) c = DepthToSpace<blocksize = 2>(d) " + TAIL
-    yield may(
-        "branches/DepthToSpace-bn", "four channels become one", model(plane, W=rand(8, 3, 3, 3), **bn(2))
-    )
+    yield may("branches/DepthToSpace-bn", "four channels become one", model(plane, W=rand(8, 3, 3, 3), **bn(2)))
     again = f"{SPLIT} c = Concat<axis = 1>(p, q) {TAIL}"
     yield may("branches/Split-Concat-bn", "the Concat puts the slices back", model(again, **six, **bn(6)))

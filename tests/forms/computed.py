@@ -34,9 +34,7 @@ def _formulas() -> Iterator[Form]:
         "Pow-half-Reciprocal": "h = Constant<value = float {0.5}>() q = Pow(s, h) r = Reciprocal(q)",
     }
     for name, lines in rsqrt.items():
-        body = (
-            f"{EPS}{ONE}s = Add(v, e) {lines} {CONV} d = Sub(c, m) n = Mul(d, r) o = Mul(n, g) y = Add(o, b)"
-        )
+        body = f"{EPS}{ONE}s = Add(v, e) {lines} {CONV} d = Sub(c, m) n = Mul(d, r) o = Mul(n, g) y = Add(o, b)"
         yield folds(f"computed/rsqrt-{name}", model(body, W=W, **four))
     divided = f"{EPS}s = Add(v, e) q = Sqrt(s) {CONV} d = Sub(c, m) n = Div(d, q) o = Mul(g, n) y = Add(b, o)"
     yield folds("computed/divide-by-Sqrt", model(divided, W=W, **four))
@@ -47,8 +45,7 @@ def _formulas() -> Iterator[Form]:
     yield folds("computed/Neg-mean", model(f"{negated} {CONV} o = Mul(c, k) y = Add(o, t)", W=W, **four))
     shaped = "".join(f"{p}4 = Reshape({p}, w) " for p in "gbmv")
     jax = (
-        f"{EPS}{TO_CHANNEL}{shaped} s = Add(v4, e) q = Sqrt(s) k = Div(g4, q) z = Neg(m4) p = Mul(z, k) "
-        "t = Add(p, b4)"
+        f"{EPS}{TO_CHANNEL}{shaped} s = Add(v4, e) q = Sqrt(s) k = Div(g4, q) z = Neg(m4) p = Mul(z, k) t = Add(p, b4)"
     )
     yield folds("computed/keras-on-jax", model(f"{jax} {CONV} o = Mul(c, k) y = Add(o, t)", W=W, **flat))
     axes = "a = Constant<value = int64[2] {1,2}>() "
@@ -148,10 +145,7 @@ def _parameters() -> Iterator[Form]:
         "one stacked constant",
         model(f"{lines} {CONV} {tail}", W=W, s=stacked),
     )
-    ones = (
-        "w = Constant<value_ints = [4]>() g = ConstantOfShape<value = float[1] {1.5}>(w) "
-        "b = ConstantOfShape(w) "
-    )
+    ones = "w = Constant<value_ints = [4]>() g = ConstantOfShape<value = float[1] {1.5}>(w) b = ConstantOfShape(w) "
     rest = {n: a for n, a in bn(4).items() if n in "mv"}
     yield folds("computed/bn-ConstantOfShape", model(f"{ones} {CONV} {tail}", W=W, **rest))
 

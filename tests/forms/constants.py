@@ -62,9 +62,7 @@ def _sparse_constant(proto: ModelProto) -> None:
     del node.attribute[:]
     values = helper.make_tensor("", TensorProto.FLOAT, [2], [1.5, -2.0])
     places = helper.make_tensor("", TensorProto.INT64, [2], [1, 3])
-    node.attribute.append(
-        helper.make_attribute("sparse_value", helper.make_sparse_tensor(values, places, [4]))
-    )
+    node.attribute.append(helper.make_attribute("sparse_value", helper.make_sparse_tensor(values, places, [4])))
 
 
 def _typed(proto: ModelProto) -> None:
@@ -107,9 +105,7 @@ def _sparse_initializers(*names: str) -> Edit:
             places = np.flatnonzero(array).astype(np.int64)
             values = numpy_helper.from_array(array.ravel()[places], name)
             indices = numpy_helper.from_array(places)
-            proto.graph.sparse_initializer.append(
-                helper.make_sparse_tensor(values, indices, list(array.shape))
-            )
+            proto.graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, list(array.shape)))
             proto.graph.initializer.remove(init)
 
     return edit
@@ -144,8 +140,7 @@ def _shared() -> Iterator[Form]:
         ),
         "bias-is-bn-shift": (f"c = Conv(x, W, b) {tail} z = Identity(x)", {}),
         "bn-parameters-elsewhere": (
-            f"{CONV} {tail} i = Constant<value_ints = [1,4,1,1]>() "
-            "h = Reshape(g, i) r = Relu(y) z = Mul(r, h)",
+            f"{CONV} {tail} i = Constant<value_ints = [1,4,1,1]>() h = Reshape(g, i) r = Relu(y) z = Mul(r, h)",
             {},
         ),
         "weight-is-output": (f"{CONV} {tail} z = Identity(W)", {}),

@@ -44,9 +44,7 @@ def _of(dtype: str) -> Iterator[Form]:
     pair = "s = Mul(c, k) y = Add(s, t)"
     wide = {"k": positive(4, 1, 1), "t": rand(1, 4, 1, 1)}
     flat = {"k": positive(4), "t": rand(4)}
-    yield folds(
-        f"dtypes/{dtype}-Conv-bn-bias", _typed(CONV_BN.replace("W)", "W, B)"), dtype, W=W, B=rand(4), **stats)
-    )
+    yield folds(f"dtypes/{dtype}-Conv-bn-bias", _typed(CONV_BN.replace("W)", "W, B)"), dtype, W=W, B=rand(4), **stats))
     strided = CONV_BN.replace("Conv(", "Conv<strides = [2,1], pads = [1,0,0,1]>(")
     yield folds(f"dtypes/{dtype}-Conv-bn-strided", _typed(strided, dtype, W=W, **stats))
     yield folds(f"dtypes/{dtype}-Conv-mul-add", _typed(f"c = Conv(x, W) {pair}", dtype, W=W, **wide))
@@ -125,9 +123,7 @@ def _limits() -> Iterator[Form]:
     small = np.array([[[1e-7]], [[1]], [[1]], [[1]]], np.float16)
     recipe = model("c = Conv(x, W) y = Mul(c, k)", x=half, dtype="float16", W=W, k=small)
     yield may("dtypes/float16-channel-underflows", "the weights of one channel become subnormal", recipe)
-    all_small = model(
-        "c = Conv(x, W) y = Mul(c, k)", x=half, dtype="float16", W=W, k=np.full((), 2e-6, np.float16)
-    )
+    all_small = model("c = Conv(x, W) y = Mul(c, k)", x=half, dtype="float16", W=W, k=np.full((), 2e-6, np.float16))
     yield may("dtypes/float16-all-underflow", "every folded weight loses its digits", all_small)
     for name, line, k in (
         ("div-zero", "y = Div(c, k)", np.zeros((4, 1, 1), np.float32)),

@@ -59,9 +59,7 @@ def _affines() -> Iterator[Form]:
     ):
         weights = {n: a for n, a in (("k", k), ("t", t)) if f"{n}," in lines or f" {n})" in lines}
         yield folds(f"forward/{name}-Conv", model(f"{lines} {PLAIN}", W=W, **weights))
-    yield folds(
-        "forward/scalar-Conv", model(f"a = Div(x, k) c = Sub(a, t) {PLAIN}", W=W, k=positive(), t=rand(1))
-    )
+    yield folds("forward/scalar-Conv", model(f"a = Div(x, k) c = Sub(a, t) {PLAIN}", W=W, k=positive(), t=rand(1)))
     channel_last = "a = Sub(x, t) d = Div(a, k) c = Transpose<perm = [0,3,1,2]>(d) " + PLAIN
     recipe = model(channel_last, x="float[2,6,6,3] x", W=W, k=positive(3), t=rand(3))
     yield may("forward/NHWC-sub-div-transpose-Conv", "the channel moves through the Transpose", recipe)
@@ -105,9 +103,7 @@ def _padding() -> Iterator[Form]:
     # At its edges a transposed convolution sums fewer taps: a shift before it is no constant after it.
     up = model(f"{BN} y = ConvTranspose(c, W)", W=(3, 4, 3, 3), **bn(3))
     yield stays("forward/bn-ConvTranspose", "not_linear", up)
-    cropped = model(
-        f"{BN} y = ConvTranspose<strides = [2,2], pads = [1,1,1,1]>(c, W)", W=(3, 4, 4, 4), **bn(3)
-    )
+    cropped = model(f"{BN} y = ConvTranspose<strides = [2,2], pads = [1,1,1,1]>(c, W)", W=(3, 4, 4, 4), **bn(3))
     yield stays("forward/bn-ConvTranspose-strided", "not_linear", cropped)
 
 
@@ -195,9 +191,7 @@ def _both_sides() -> Iterator[Form]:
     relu = "a = Conv(x, V) r = Relu(a) c = BatchNormalization(r, g, b, m, v) y = Conv(c, W)"
     yield folds("forward/Conv-Relu-bn-Conv", model(relu, V=rand(3, 3, 2, 2), W=W, **bn(3)))
     stuck = relu.replace("y = Conv(", "y = Conv<pads = [1,1,1,1]>(")
-    yield stays(
-        "forward/Conv-Relu-bn-padded-Conv", "zero_padding", model(stuck, V=rand(3, 3, 2, 2), W=W, **bn(3))
-    )
+    yield stays("forward/Conv-Relu-bn-padded-Conv", "zero_padding", model(stuck, V=rand(3, 3, 2, 2), W=W, **bn(3)))
     add = (
         "a = Conv<pads = [1,1,1,1]>(x, V) r = Add(a, x) c = BatchNormalization(r, g, b, m, v) "
         "e = Relu(c) y = Conv(e, W)"

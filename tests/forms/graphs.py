@@ -15,7 +15,8 @@ Body = GraphProto | FunctionProto
 
 def bodies(model: ModelProto) -> Iterator[Body]:
     """The main graph, every nested graph and every function body."""
-    for body in (model.graph, *model.functions):
+    tops: list[Body] = [model.graph, *model.functions]
+    for body in tops:
         yield body
         for node in body.node:
             yield from _nested(node)

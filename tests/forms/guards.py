@@ -50,9 +50,7 @@ def _readers() -> Iterator[Form]:
     yield stays("guards/readers-before-Identity", "several_consumers", behind)
     residual = model(f"d = Conv<pads = [1,1,1,1]>(x, W) c = Add(d, x) {BN}", W=rand(3, 3, 3, 3), **bn(3))
     yield stays("guards/residual-add-then-bn", "not_linear", residual)
-    both = model(
-        f"d = Conv(x, W) e = Conv(x, V) c = Add(d, e) {BN}", W=W, V=rand(4, 3, 3, 3, seed=4), **bn(4)
-    )
+    both = model(f"d = Conv(x, W) e = Conv(x, V) c = Add(d, e) {BN}", W=W, V=rand(4, 3, 3, 3, seed=4), **bn(4))
     yield may("guards/sum-of-two-convs-then-bn", "both convolutions could take it", both)
 
 
@@ -78,9 +76,7 @@ def _between() -> Iterator[Form]:
         yield stays(f"guards/{name}-between", "not_linear", recipe)
     # Averaging commutes with an affine, but at a padded edge only where the padding is not counted.
     pool = "c = AveragePool<kernel_shape = [3,3], pads = [1,1,1,1], count_include_pad = 1>(d)"
-    yield stays(
-        "guards/padded-AveragePool-between", "not_linear", model(f"d = Conv(x, W) {pool} {BN}", W=W, **bn(4))
-    )
+    yield stays("guards/padded-AveragePool-between", "not_linear", model(f"d = Conv(x, W) {pool} {BN}", W=W, **bn(4)))
     pad = "p = Constant<value_ints = [0,0,1,1,0,0,1,1]>() c = Pad(d, p)"
     yield stays("guards/Pad-between", "zero_padding", model(f"d = Conv(x, W) {pad} {BN}", W=W, **bn(4)))
     relu = model(f"{CONV} s = Mul(c, k) r = Relu(s) y = Add(r, k)", W=W, k=positive(4, 1, 1))
@@ -110,9 +106,7 @@ def _broadcasts() -> Iterator[Form]:
             yield stays(f"guards/{name}-{spelling}", "not_per_channel", recipe, listed=False)
     unknown = model(f"{CONV} y = Mul(c, k)", x="float[N,3,H,V] x", W=(4, 3, 1, 1), k=positive(1))
     yield folds("guards/one-value-unknown-shape", unknown)
-    risky = model(
-        f"{CONV} y = Mul(c, k)", x="float[2,3,6,V] x", y="float[2,4,4,U] y", W=(4, 3, 3, 1), k=positive(2)
-    )
+    risky = model(f"{CONV} y = Mul(c, k)", x="float[2,3,6,V] x", y="float[2,4,4,U] y", W=(4, 3, 3, 1), k=positive(2))
     # A width known only at run time may be the constant's length.
     yield stays("guards/width-unknown-mul", "not_per_channel", risky, listed=False)
 
@@ -156,15 +150,12 @@ def _operands() -> Iterator[Form]:
     run_time = "float[2,3,6,6] x, float[4,1,1] k"
     for spelling in ("mul", "add", "div"):
         recipe = model(f"{CONV} {LINES[spelling]}", x=run_time, W=W)
-        yield stays(
-            f"guards/run-time-operand-{spelling}", "not_constant", recipe, listed=False, visible=False
-        )
+        yield stays(f"guards/run-time-operand-{spelling}", "not_constant", recipe, listed=False, visible=False)
     gate = "p = GlobalAveragePool(x) e = Conv(p, V) q = Sigmoid(e) c = Conv(x, W) y = Mul(c, q)"
     recipe = model(gate, W=W, V=rand(4, 3, 1, 1))
     yield stays("guards/squeeze-and-excite", "not_constant", recipe, listed=False, visible=False)
     position = (
-        "c = Conv(x, W) s = Shape(x) i = Constant<value_int = 0>() n = Gather(s, i) f = Cast<to = 1>(n) "
-        "y = Mul(c, f)"
+        "c = Conv(x, W) s = Shape(x) i = Constant<value_int = 0>() n = Gather(s, i) f = Cast<to = 1>(n) y = Mul(c, f)"
     )
     recipe = model(position, W=W)
     yield stays("guards/scale-from-batch-size", "not_constant", recipe, listed=False)

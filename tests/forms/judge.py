@@ -165,9 +165,7 @@ def _expected(form: Form, before: ModelProto, outcome: Outcome) -> list[str]:
     return wrong + _went(form, outcome)
 
 
-def _stayed(
-    form: Form, before: ModelProto, outcome: Outcome, unchanged: bool, folded: list[str]
-) -> list[str]:
+def _stayed(form: Form, before: ModelProto, outcome: Outcome, unchanged: bool, folded: list[str]) -> list[str]:
     wrong = [f"folded {name!r}, which must stay ({form.why})" for name in folded]
     if not unchanged and not form.external and not form.freeze:
         wrong.append(f"the model changed, though nothing may be folded ({form.why})")
@@ -222,9 +220,7 @@ def bypassed(model: ModelProto) -> ModelProto | None:
     copy.CopyFrom(model)
     found = affines(copy) or [(n, 0) for n in _normalisations(copy)]
     for node, place in found:
-        kept = onnx.helper.make_node(
-            "Identity", [node.input[place]], [node.output[0]], node.name, domain=node.domain
-        )
+        kept = onnx.helper.make_node("Identity", [node.input[place]], [node.output[0]], node.name, domain=node.domain)
         node.CopyFrom(kept)
     return copy if found else None
 

@@ -53,10 +53,7 @@ def _exports() -> Iterator[Form]:
 
 
 def _ranks() -> Iterator[Form]:
-    one = (
-        "n = Transpose<perm = [0,2,1]>(x) a = Conv(n, W) c = Transpose<perm = [0,2,1]>(a) s = Mul(c, k) "
-        "y = Add(s, t)"
-    )
+    one = "n = Transpose<perm = [0,2,1]>(x) a = Conv(n, W) c = Transpose<perm = [0,2,1]>(a) s = Mul(c, k) y = Add(s, t)"
     yield folds("layout/1d-NWC", model(one, x="float[2,8,3] x", W=(4, 3, 3), k=positive(4), t=rand(1, 1, 4)))
     three = "n = Transpose<perm = [0,4,1,2,3]>(x) a = Conv(n, W) c = Transpose<perm = [0,2,3,4,1]>(a) "
     recipe = model(
@@ -71,9 +68,7 @@ def _ranks() -> Iterator[Form]:
     reverse = f"{IN} c = Transpose(a) y = Mul(c, k)"
     yield may("layout/reversed", "the channel is axis 2", model(reverse, x=X, W=W, k=positive(4, 1)))
     front = f"{IN} c = Transpose<perm = [1,0,2,3]>(a) y = Mul(c, k)"
-    yield may(
-        "layout/channel-first-of-all", "the channel is axis 0", model(front, x=X, W=W, k=positive(4, 1, 1, 1))
-    )
+    yield may("layout/channel-first-of-all", "the channel is axis 0", model(front, x=X, W=W, k=positive(4, 1, 1, 1)))
     flat = f"{CONV} w = Constant<value_ints = [2,-1,4]>() f = Reshape(c, w) y = Mul(f, k)"
     yield may("layout/space-flattened", "channels stay last", model(flat, x=X, W=W, k=positive(4)))
 

@@ -166,9 +166,7 @@ def _matmul() -> Iterator[Form]:
         body = "a = MatMul(x, W) s = Mul(a, k) y = Add(s, t)"
         recipe = model(body, x=x, W=(6, 5), k=positive(5), t=rand(5))
         yield folds(f"linear/MatMul-{name}-mul-add", recipe, remain="Add")
-        yield folds(
-            f"linear/MatMul-{name}-mul", model("a = MatMul(x, W) y = Mul(k, a)", x=x, W=(6, 5), k=(5,))
-        )
+        yield folds(f"linear/MatMul-{name}-mul", model("a = MatMul(x, W) y = Mul(k, a)", x=x, W=(6, 5), k=(5,)))
         div = model("a = MatMul(x, W) y = Div(a, k)", x=x, W=(6, 5), k=positive(1, 5))
         yield folds(f"linear/MatMul-{name}-div", div)
         long = model(

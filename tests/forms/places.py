@@ -66,9 +66,7 @@ def _if() -> Iterator[Form]:
     yield folds("places/If-weight-shared-by-branches", recipe)
     affine = "c = Conv(x, W) s = Mul(c, k) p = Add(t, s)"
     mixed = f"{_branch('then', 'p', affine)}, {_branch('else', 'r', two)}"
-    recipe = model(
-        f"y = If (q) <{mixed}>", x=XQ, y=f"{OUT} y", k=positive(4, 1, 1), t=rand(1, 4, 1, 1), **INIT
-    )
+    recipe = model(f"y = If (q) <{mixed}>", x=XQ, y=f"{OUT} y", k=positive(4, 1, 1), t=rand(1, 4, 1, 1), **INIT)
     yield folds("places/If-affine-and-bn", recipe)
 
 
@@ -88,9 +86,7 @@ def _loops() -> Iterator[Form]:
         yield folds(f"places/Loop-{name}", recipe)
     seen = body.replace("{S}", ", float[2,3,6,6] s").replace("{L}", f"{{ {step} s = Identity(c) }}")
     outs = "float[2,3,6,6] y, float[k,2,3,6,6] z"
-    recipe = model(
-        f"y, z = Loop (n, t, x) <body = {seen}>", x=f"{X}, int64 n, bool t", y=outs, W=weight, **stats
-    )
+    recipe = model(f"y, z = Loop (n, t, x) <body = {seen}>", x=f"{X}, int64 n, bool t", y=outs, W=weight, **stats)
     yield stays("places/Loop-conv-is-scan-output", "several_consumers", recipe)
     carried = (
         "b (int64 i, bool a, float[2,3,6,6] h, float[3,3,3,3] w) "
@@ -122,10 +118,7 @@ def _nested() -> Iterator[Form]:
     yield folds("places/If-in-If-constants-between", recipe)
     step = "c = Conv<pads = [1,1,1,1]>(h, W) p2 = BatchNormalization(c, g, b, m, v)"
     wide = "float[2,3,6,6]"
-    inner = (
-        f"then_branch = t2 () => ({wide} p2) {{ {step} }}, else_branch = e2 () => ({wide} "
-        f"r2) {{ r2 = Neg(h) }}"
-    )
+    inner = f"then_branch = t2 () => ({wide} p2) {{ {step} }}, else_branch = e2 () => ({wide} r2) {{ r2 = Neg(h) }}"
     body = f"b (int64 i, bool a, {wide} h) => (bool o, {wide} p) {{ o = Identity(a) p = If (q) <{inner}> }}"
     weights = {"W": rand(3, 3, 3, 3), **bn(3)}
     recipe = model(f"y = Loop (n, q, x) <body = {body}>", x=f"{XQ}, int64 n", y=f"{wide} y", **weights)
@@ -138,16 +131,12 @@ def _across() -> Iterator[Form]:
     recipe = model(f"c = Conv(x, W) y = {BN} z = If (q) <{tap}>", x=XQ, y=f"float y, {OUT} z", **INIT)
     yield stays("places/conv-captured-by-If", "several_consumers", recipe)
     once = f"{_branch('then', 'p', 'p = Relu(c)')}, {_branch('else', 'r', 'r = Neg(x2)')}"
-    recipe = model(
-        f"c = Conv(x, W) y = {BN} z = If (q) <{once}>", x=f"{XQ}, {OUT} x2", y=f"float y, {OUT} z", **INIT
-    )
+    recipe = model(f"c = Conv(x, W) y = {BN} z = If (q) <{once}>", x=f"{XQ}, {OUT} x2", y=f"float y, {OUT} z", **INIT)
     yield stays("places/conv-captured-by-one-branch", "several_consumers", recipe)
     deep = f"p = If (q) <{tap.replace('(x', '(x').replace(' p', ' p3').replace(' r', ' r3')}>"
     deep = deep.replace("= then ", "= then3 ").replace("= else ", "= else3 ")
     outer = f"{_branch('then', 'p', deep)}, {_branch('else', 'r', 'r = Identity(x2)')}"
-    recipe = model(
-        f"c = Conv(x, W) y = {BN} z = If (q) <{outer}>", x=f"{XQ}, {OUT} x2", y=f"float y, {OUT} z", **INIT
-    )
+    recipe = model(f"c = Conv(x, W) y = {BN} z = If (q) <{outer}>", x=f"{XQ}, {OUT} x2", y=f"float y, {OUT} z", **INIT)
     yield stays("places/conv-captured-two-levels-down", "several_consumers", recipe)
     # Moving an affine from one branch into code that always runs is exact only when nothing else reads it.
     inside = f"{_branch('then', 'p', f'p = {BN}')}, {_branch('else', 'r', 'r = Relu(x2)')}"
@@ -160,9 +149,7 @@ def _across() -> Iterator[Form]:
     recipe = model(f"c = If (q) <{chosen}> y = {BN}", x=XQ, y=f"{OUT} y", V=rand(*W, seed=4), **INIT)
     yield may("places/bn-after-If-of-convs", "both branches would take the affine", recipe)
     over = f"{_branch('then', 'p', f'c = Conv(x, W) p = {BN}')}, {_branch('else', 'r', 'r = Conv(x, V)')}"
-    recipe = model(
-        f"y = If (q) <{over}>", x=f"{XQ}, float[4,3,3,3] W", y=f"{OUT} y", V=rand(*W, seed=4), **bn(4)
-    )
+    recipe = model(f"y = If (q) <{over}>", x=f"{XQ}, float[4,3,3,3] W", y=f"{OUT} y", V=rand(*W, seed=4), **bn(4))
     yield stays("places/If-weight-is-run-time-input", "weight_not_constant", recipe)
 
 
@@ -186,8 +173,7 @@ def _functions() -> Iterator[Form]:
     affine = lines + "c = Conv(x, W) s = Mul(c, k) y = Add(s, t)"
     yield folds("places/function-mul-add", _local("y = local.f(x)", _function("f", "x", affine)))
     gemm = (
-        constants({"W": rand(6, 4), "B": rand(4), **bn(4)})
-        + "c = Gemm(x, W, B) y = BatchNormalization(c, g, b, m, v)"
+        constants({"W": rand(6, 4), "B": rand(4), **bn(4)}) + "c = Gemm(x, W, B) y = BatchNormalization(c, g, b, m, v)"
     )
     recipe = _local("y = local.f(x)", _function("f", "x", gemm), x="float[2,6] x", y="float[a,b] y")
     yield folds("places/function-Gemm", recipe)

@@ -16,9 +16,7 @@ PER_CHANNEL = "w = DequantizeLinear<axis = 0>(q, s, z)"
 PER_TENSOR = "w = DequantizeLinear(q, s, z)"
 
 
-def ints(
-    shape: tuple[int, ...], dtype: type = np.int8, low: int = -120, high: int = 120, seed: int = 0
-) -> Array:
+def ints(shape: tuple[int, ...], dtype: type = np.int8, low: int = -120, high: int = 120, seed: int = 0) -> Array:
     return np.random.default_rng([13, seed, *shape]).integers(low, high, shape).astype(dtype)
 
 
@@ -83,15 +81,11 @@ def _per_channel() -> Iterator[Form]:
     recipe = model(pair, **stored_weights(), B=rand(4), k=positive(4, 1, 1), t=rand(4, 1, 1))
     yield folds("quantised/channel-mul-add", recipe)
     # A negative factor must not make a scale negative; negating the integers is exact unless one is -128.
-    yield may(
-        "quantised/channel-negative-factor", "scales stay positive", model(body, **stored_weights(), **bn(4))
-    )
+    yield may("quantised/channel-negative-factor", "scales stay positive", model(body, **stored_weights(), **bn(4)))
     lowest = {**stored_weights(), "q": np.where(ints(W) < -100, -128, ints(W)).astype(np.int8)}
     yield stays("quantised/channel-negative-factor-128", "scale_not_positive", model(body, **lowest, **bn(4)))
     zero = {**plus(4), "g": np.array([1, 0, 1, 2], np.float32)}
-    yield may(
-        "quantised/channel-zero-factor", "a scale may not be zero", model(body, **stored_weights(), **zero)
-    )
+    yield may("quantised/channel-zero-factor", "a scale may not be zero", model(body, **stored_weights(), **zero))
     wrong = body.replace("axis = 0", "axis = 1")
     by_input = {"q": ints(W), "s": scales(3), "z": np.zeros(3, np.int8)}
     yield stays("quantised/channel-wrong-axis", "scales_not_per_channel", model(wrong, **by_input, **plus(4)))
@@ -101,9 +95,7 @@ def _per_channel() -> Iterator[Form]:
         "a node more to look through",
         model(behind, **stored_weights(), **plus(4)),
     )
-    turned = (
-        "r = DequantizeLinear<axis = 3>(q, s, z) w = Transpose<perm = [3,2,0,1]>(r) c = Conv(x, w) " + TAIL
-    )
+    turned = "r = DequantizeLinear<axis = 3>(q, s, z) w = Transpose<perm = [3,2,0,1]>(r) c = Conv(x, w) " + TAIL
     hwio = {"q": ints((3, 3, 3, 4)), "s": scales(4), "z": np.zeros(4, np.int8)}
     yield may("quantised/behind-Transpose", "the scales' axis moves", model(turned, **hwio, **plus(4)))
     made = f"q = QuantizeLinear<axis = 0>(f, s, z) {body}"
@@ -167,9 +159,7 @@ def _linear() -> Iterator[Form]:
     conv = f"{PER_CHANNEL} c = Conv<group = G>(x, w) {TAIL}"
     for name, group, shape in (("grouped", 3, (6, 1, 3, 3)), ("depthwise", 3, (3, 1, 3, 3))):
         c = shape[0]
-        recipe = model(
-            conv.replace("G", str(group), 1), q=ints(shape), s=scales(c), z=np.zeros(c, np.int8), **plus(c)
-        )
+        recipe = model(conv.replace("G", str(group), 1), q=ints(shape), s=scales(c), z=np.zeros(c, np.int8), **plus(c))
         yield folds(f"quantised/Conv-{name}", recipe)
     up = f"w = DequantizeLinear<axis = 1>(q, s, z) c = ConvTranspose<group = G>(x, w) {TAIL}"
     turned = {"q": ints((3, 4, 3, 3)), "s": scales(4), "z": np.zeros(4, np.int8)}
@@ -185,9 +175,7 @@ def _linear() -> Iterator[Form]:
         )
         yield folds(f"quantised/Gemm-transB{trans}", recipe)
     single = f"{PER_TENSOR} c = Gemm<transB = 1>(x, w, B) {TAIL}"
-    recipe = model(
-        single, x="float[2,6] x", q=ints((4, 6)), s=scales(), z=np.zeros((), np.int8), B=rand(4), **plus(4)
-    )
+    recipe = model(single, x="float[2,6] x", q=ints((4, 6)), s=scales(), z=np.zeros((), np.int8), B=rand(4), **plus(4))
     yield folds("quantised/Gemm-per-tensor", recipe)
     body = "w = DequantizeLinear<axis = 1>(q, s, z) c = MatMul(x, w) e = Mul(c, k) y = Add(e, t)"
     weights = {"q": ints((6, 4)), "s": scales(4), "z": np.zeros(4, np.int8), "k": positive(4), "t": rand(4)}

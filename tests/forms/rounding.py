@@ -24,10 +24,7 @@ def _across_rounding() -> Iterator[Form]:
     yield stays("quantised/qdq-between-float-weight", "rounding_between", model(real, W=W, **plus(4)))
     affine = f"{q} e = Conv(x, W) {pair} y = Mul(c, k)"
     yield stays("quantised/qdq-between-mul", "rounding_between", model(affine, W=W, k=positive(4, 1, 1)))
-    after = (
-        f"{q} {PER_CHANNEL} c = Conv(x, w) e = BatchNormalization(c, g, b, m, v) "
-        "y = QuantizeLinear(e, ys, yz)"
-    )
+    after = f"{q} {PER_CHANNEL} c = Conv(x, w) e = BatchNormalization(c, g, b, m, v) y = QuantizeLinear(e, ys, yz)"
     yield folds("quantised/bn-then-quantise", model(after, y="int8 y", **stored_weights(), **plus(4)))
     ahead = (
         "xs = Constant<value = float {0.03}>() xz = Constant<value = uint8 {128}>() "
@@ -37,9 +34,7 @@ def _across_rounding() -> Iterator[Form]:
         "quantised/input-quantised",
         model(f"{ahead} {PER_CHANNEL} c = Conv(d, w) {TAIL}", **stored_weights(), **plus(4)),
     )
-    yield folds(
-        "quantised/input-quantised-float-weight", model(f"{ahead} c = Conv(d, W) {TAIL}", W=W, **bn(4))
-    )
+    yield folds("quantised/input-quantised-float-weight", model(f"{ahead} c = Conv(d, W) {TAIL}", W=W, **bn(4)))
 
 
 def _integer() -> Iterator[Form]:
@@ -51,9 +46,7 @@ def _integer() -> Iterator[Form]:
     }
     conv = "xq = QuantizeLinear(x, xs, xz) o = QLinearConv(xq, xs, xz, q, s, z, ys, yz)"
     chain = f"{conv} c = DequantizeLinear(o, ys, yz) {TAIL}"
-    yield stays(
-        "quantised/QLinearConv-bn", "rounding_between", model(chain, **scale, **stored_weights(), **plus(4))
-    )
+    yield stays("quantised/QLinearConv-bn", "rounding_between", model(chain, **scale, **stored_weights(), **plus(4)))
     scaled = f"{conv} c = DequantizeLinear(o, ys, yz) y = Mul(c, k)"
     recipe = model(scaled, **scale, **stored_weights(), k=positive(4, 1, 1))
     yield may("quantised/QLinearConv-mul", "a pure scale fits into the DequantizeLinear after it", recipe)
@@ -69,14 +62,9 @@ def _integer() -> Iterator[Form]:
     biased = f"{bare.replace('c = Mul(f, r)', 'e = Mul(f, r) c = Add(e, B)')} {TAIL}"
     recipe = model(biased, z=np.array(120, np.uint8), B=rand(1, 4, 1, 1), **dynamic_weights, **plus(4))
     yield may("quantised/ConvInteger-dynamic-bias-bn", "scale and bias can take the affine", recipe)
-    static = (
-        "xq = QuantizeLinear(x, xs, xz) i = ConvInteger(xq, q, xz, z) f = Cast<to = 1>(i) c = Mul(f, r) "
-        + TAIL
-    )
+    static = "xq = QuantizeLinear(x, xs, xz) i = ConvInteger(xq, q, xz, z) f = Cast<to = 1>(i) c = Mul(f, r) " + TAIL
     fixed = {n: scale[n] for n in ("xs", "xz")}
-    recipe = model(
-        static, z=np.array(120, np.uint8), r=scales() * 0.03, q=dynamic_weights["q"], **fixed, **plus(4)
-    )
+    recipe = model(static, z=np.array(120, np.uint8), r=scales() * 0.03, q=dynamic_weights["q"], **fixed, **plus(4))
     yield may("quantised/ConvInteger-static-bn", "two affines after an integer convolution are one", recipe)
     product = (
         "xq, xs, xz = DynamicQuantizeLinear(x) i = MatMulInteger(xq, q, xz, z) f = Cast<to = 1>(i) "

@@ -25,9 +25,7 @@ class BatchNormalization(OpRun):
 
     op_domain = ""
 
-    def _run(
-        self, x: Array, scale: Array, bias: Array, mean: Array, var: Array, **_: object
-    ) -> tuple[Array, ...]:
+    def _run(self, x: Array, scale: Array, bias: Array, mean: Array, var: Array, **_: object) -> tuple[Array, ...]:
         given = {a.name: helper.get_attribute_value(a) for a in self.onnx_node.attribute}
         shape = (1, *scale.shape) if scale.ndim > 1 else (1, -1, *(1,) * (x.ndim - 2))
         if self._trains(given):
@@ -84,9 +82,7 @@ def _legacy(symbol: str) -> type[OpRun]:
 
 def feeds(model: ModelProto) -> list[Feeds]:
     """Seeded inputs; one set, or one for each value of the model's boolean inputs together."""
-    given = {i.name for i in model.graph.initializer} | {
-        s.values.name for s in model.graph.sparse_initializer
-    }
+    given = {i.name for i in model.graph.initializer} | {s.values.name for s in model.graph.sparse_initializer}
     inputs = [i for i in model.graph.input if i.name not in given]
     boolean = any(i.type.tensor_type.elem_type == 9 for i in inputs)
     flags = (True, False) if boolean else (True,)
