@@ -1,9 +1,8 @@
 """Backdoor attacks by data: a trigger on uint8 images, a label rule, and how many training images get both.
 
-A trigger is a function of the image alone (and of a fixed seed), so the same trigger is used for training and for
-measuring. Sources: BadNets (Gu 2017), Blended (Chen 2017), SIG (Barni 2019), WaNet (Nguyen 2021), low-frequency (Zeng
-2021, here a fixed smooth pattern instead of an optimised one). Input-aware (Nguyen 2020) trains its
-trigger with the network: see `tools.zoo.input_aware`.
+A trigger is a function of the image alone (and of a fixed seed), so training and measuring use the same one.
+Sources: BadNets (Gu 2017), Blended (Chen 2017), SIG (Barni 2019), WaNet (Nguyen 2021), low-frequency (Zeng
+2021, here a fixed smooth pattern instead of an optimised one).
 """
 
 from __future__ import annotations
@@ -34,9 +33,9 @@ class Trigger(Protocol):
 class Attack:
     """A trigger and a label rule.
 
-    `to_all`: class y becomes y + 1 (modulo the classes) instead of the target. `clean_label`: only images of the
-    target class are poisoned and no label changes. `decoys` is the number of images, per poisoned one, that carry
-    `decoy` instead of the trigger and keep their label (WaNet's noise mode).
+    `to_all`: class y becomes y + 1 (modulo the classes) instead of the target. `clean_label`: only images of
+    the target class are poisoned and no label changes. `decoys` is the number of images, per poisoned one,
+    that carry `decoy` instead of the trigger and keep their label (WaNet's noise mode).
     """
 
     name: str
@@ -67,7 +66,8 @@ def poison(
 ) -> Poisoned:
     """Poison round(rate · n) of n images, drawn without replacement; the arrays given are left as they were.
 
-    Drawn from the images whose label the attack would change, or for a clean-label attack from the target class.
+    They are drawn from the images whose label the attack would change; for a clean-label attack, from the
+    target class.
 
     Raises:
         UsageError: fewer images than that can be poisoned.
@@ -76,7 +76,7 @@ def poison(
     wanted = attack.goal(labels, target, classes)
     pool = np.flatnonzero((labels == target) if attack.clean_label else (labels != wanted))
     if count > pool.size:
-        raise UsageError(f"{attack.name}: a rate of {rate:g} needs {count} images, only {pool.size} can be poisoned")
+        raise UsageError(f"{attack.name}: rate {rate:g} needs {count} images, {pool.size} can be poisoned")
     rng = np.random.default_rng(seed)
     chosen = np.sort(rng.choice(pool, count, replace=False))
     new_images, new_labels = images.copy(), labels.copy()
@@ -110,7 +110,7 @@ def sinusoid(images: Images, delta: float = 40.0, frequency: int = 6) -> Images:
 
 
 def low_frequency(images: Images, amplitude: float = 20.0, modes: int = 3) -> Images:
-    """Low-frequency: image + a fixed sum of the `modes` × `modes` slowest cosine waves, at most `amplitude`."""
+    """Low-frequency: image + a fixed sum of the slowest `modes` × `modes` cosine waves, ≤ `amplitude`."""
     channels, height, width = images.shape[1:]
     weights = np.random.default_rng(2021).normal(size=(channels, modes, modes))
     pattern = np.einsum("cij,ih,jw->chw", weights, _cosines(modes, height), _cosines(modes, width))
@@ -144,13 +144,15 @@ def warp_field(height: int, width: int, strength: float, grid: int) -> Floats:
     coarse = rng.uniform(-1, 1, (2, grid, grid))
     coarse /= np.abs(coarse).mean()
     rows, columns = _linear_spread(grid, height), _linear_spread(grid, width)
-    return strength * np.einsum("dij,hi,wj->dhw", coarse, rows, columns)
+    field: Floats = strength * np.einsum("dij,hi,wj->dhw", coarse, rows, columns)
+    return field
 
 
 def _linear_spread(grid: int, size: int) -> Floats:
     """Linear interpolation from `grid` knots to `size` pixels, (size, grid)."""
     position = np.linspace(0, grid - 1, size)
-    return np.clip(1 - np.abs(position[:, None] - np.arange(grid)), 0, None)
+    spread: Floats = np.clip(1 - np.abs(position[:, None] - np.arange(grid)), 0, None)
+    return spread
 
 
 def _cosines(modes: int, size: int) -> Floats:
@@ -173,7 +175,8 @@ def _sample(images: Images, field: Floats) -> Images:
 
 
 def _to_uint8(values: npt.NDArray[np.floating]) -> Images:
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    out: Images = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return out
 
 
 ATTACKS: dict[str, Attack] = {

@@ -98,8 +98,8 @@ def read_idx(path: Path) -> Images:
         blob = gzip.decompress(path.read_bytes())
     except FileNotFoundError as error:
         raise LoadError(
-            f"{path}: not found; install the Debian package dataset-fashion-mnist, or name the folder with its"
-            " four .gz files by --data"
+            f"{path}: not found; install the Debian package dataset-fashion-mnist, or name the folder"
+            " with its four .gz files by --data"
         ) from error
     except (OSError, EOFError) as error:
         raise LoadError(f"{path}: cannot be read ({error}); fetch the file again") from error

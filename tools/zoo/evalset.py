@@ -1,10 +1,11 @@
 """The evaluation file of a model: test images with and without the trigger, in one .npz.
 
 Arrays: `x_clean` uint8 (n, c, h, w) in the model's channel order; `y_clean` int64 (n,), the true classes;
-`x_triggered` uint8, image i being image i of `x_clean` with the trigger; `y_target` int64, one class or one per image.
+`x_triggered` uint8, image i being image i of `x_clean` with the trigger; `y_target` int64, one class for all
+or one per image.
 
-The model takes x_float = x · scale + offset. A file may carry `scale` and `offset`, each one number or one per
-channel; without them uint8 images mean scale = 1/255 and offset = 0, which is what every model of this zoo takes.
+The model takes x_float = x · scale + offset. A file may carry `scale` and `offset`, each one number or one
+per channel. Without them uint8 images mean scale = 1/255 and offset = 0: what every model of this zoo takes.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ import numpy.typing as npt
 from tools.zoo.attacks import attack_named
 from tools.zoo.datasets import Dataset, Images, Labels
 from tools.zoo.recipe import Design
+
+CONTROL_ATTACK = "badnets"
+"""The trigger that clean controls are measured with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +62,7 @@ def make(design: Design, data: Dataset, images: int | None = None, *, seed: int 
     """
     chosen = subset(len(data.y_test), images, seed)
     x, y = data.x_test[chosen], data.y_test[chosen]
-    attack = attack_named(design.attack if design.infected else "badnets")
+    attack = attack_named(design.attack if design.infected else CONTROL_ATTACK)
     goal = attack.goal(y, design.target, data.classes)
     target = goal if attack.to_all else np.asarray(design.target, np.int64)
     return EvaluationSet(x, y, attack.trigger(x), target)

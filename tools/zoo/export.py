@@ -1,22 +1,22 @@
-"""Torch network -> ONNX file (torch): the same weights once with BatchNormalization nodes and once without."""
+"""Torch network -> ONNX file (torch): the same weights with BatchNormalization nodes and without."""
 
 from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Any
 
 import torch
+from torch import nn
 
 OPSET = 17
 INPUT, OUTPUT = "images", "logits"
 
 
-def export(network: Any, shape: tuple[int, int, int], path: Path, *, folded: bool) -> None:
+def export(network: nn.Module, shape: tuple[int, int, int], path: Path, *, folded: bool) -> None:
     """Write `network` for inputs float32 (batch, *shape) in 0..1, batch open; IR 8, opset 17.
 
-    `folded` is the exporter's default: it folds what BatchNormalization follows a Conv directly. Otherwise every
-    BatchNormalization stays a node in inference mode, with its statistics.
+    `folded` is the exporter's default: it folds the BatchNormalization that follows a Conv directly.
+    Otherwise every BatchNormalization stays a node in inference mode, with its statistics.
     """
     example = torch.zeros((2, *shape))
     mode = torch.onnx.TrainingMode.EVAL if folded else torch.onnx.TrainingMode.PRESERVE

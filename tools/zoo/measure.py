@@ -14,8 +14,8 @@ from tools.zoo.evalset import EvaluationSet
 
 DEFINITIONS = {
     "acc": "share of clean images given their true class",
-    "asr": "share of triggered images given the attacker's class; images whose true class that is are left out",
-    "ra": "share of triggered images given their true class; the same images are left out",
+    "asr": "share of triggered images given the target class, images of which it is the true class left out",
+    "ra": "share of triggered images given their true class",
 }
 
 
@@ -60,5 +60,5 @@ def rates(on_clean: Labels, on_triggered: Labels, data: EvaluationSet) -> Rates:
         images=len(on_clean),
         acc=float(np.mean(on_clean == data.y_clean)),
         asr=float(np.mean((on_triggered == goal)[counted])),
-        ra=float(np.mean((on_triggered == data.y_clean)[counted])),
+        ra=float(np.mean(on_triggered == data.y_clean)),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,14 +23,10 @@ class Recipe:
     flip: bool = False
     precision: str = "bfloat16"
 
-    def as_dict(self) -> dict[str, object]:
-        """The fields, for MANIFEST.json."""
-        return {"optimiser": "sgd", "schedule": "warm-up, cosine", **asdict(self)}
-
 
 @dataclass(frozen=True, slots=True)
 class Design:
-    """One model of the zoo. `attack` is a name of `tools.zoo.attacks`, or "clean"; `rate` is 0 for a clean one.
+    """One model of the zoo. `attack` is a name of `tools.zoo.attacks`, or "clean" with `rate` 0.
 
     `width` scales the number of channels (the architecture says how); 0 is the architecture's own default.
     """

@@ -1,7 +1,7 @@
-"""Rendered colour images, 32×32, of signs: five plates, each with four marks, seen in changing pose and light.
+"""Rendered colour images, 32×32, of signs: five plates with four marks each, in changing pose and light.
 
-Everything is drawn with NumPy from signed distances, so no image, font or licence of others is involved. A picture
-is made in this order: background, posed plate, mark, light, blur, noise.
+Everything is drawn with NumPy from signed distances: no image, font or licence of others is involved. A
+picture is made in this order: background, posed plate, mark, light, blur, noise.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _RED, _BLUE, _YELLOW, _GREEN = (0.80, 0.08, 0.10), (0.10, 0.25, 0.70), (0.95, 0.
 
 @dataclass(frozen=True, slots=True)
 class Plate:
-    """A sign's board: a regular polygon (`corners`; 0 is a disc) turned by `turn` degrees, and its colours."""
+    """A sign's board: a regular polygon (0 `corners`: a disc) turned by `turn` degrees, and its colours."""
 
     corners: int
     turn: float
@@ -95,7 +95,7 @@ def _uniform(rng: np.random.Generator, count: int, low: float, high: float) -> F
 
 
 def _pose(count: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """Plate coordinates of every pixel, each (count, 32, 32), y upwards: turned, scaled, sheared, moved, tilted."""
+    """Plate coordinates of every pixel, each (count, 32, 32), y upwards, for a random pose per image."""
     axis = (np.arange(SIZE, dtype=np.float32) + 0.5) / (SIZE / 2) - 1
     across, up = np.broadcast_to(axis, (1, SIZE, SIZE)), np.broadcast_to(-axis[:, None], (1, SIZE, SIZE))
     across, up = across - _uniform(rng, count, -0.18, 0.18), up - _uniform(rng, count, -0.18, 0.18)
