@@ -29,7 +29,7 @@ from tools.zoo.recipe import Design
 from tools.zoo.trial import after_pruning
 
 NAME = "MANIFEST.json"
-FORMAT = 2
+FORMAT = 1
 _SUFFIXES = {"unfolded": result.UNFOLDED, "folded": result.FOLDED}
 
 
