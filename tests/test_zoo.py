@@ -7,10 +7,11 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from onnx_clp.errors import LoadError, UsageError
-from tools.zoo import attacks, datasets, design, evalset, measure, result, signs
+from tools.zoo import attacks, datasets, design, evalset, generated, measure, result, signs
 from tools.zoo.__main__ import main
 from tools.zoo.recipe import Design, Recipe
 
@@ -31,7 +32,10 @@ def test_patch_changes_only_its_pixels() -> None:
     np.testing.assert_array_equal(triggered[:, :, ~changed], IMAGES[:, :, ~changed])
 
 
-@pytest.mark.parametrize("name", sorted(attacks.ATTACKS))
+FIXED_TRIGGERS = sorted(set(attacks.ATTACKS) - {attacks.INPUT_AWARE})
+
+
+@pytest.mark.parametrize("name", FIXED_TRIGGERS)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_trigger_is_a_fixed_function_of_one_image(name: str, channels: int) -> None:
     trigger = attacks.ATTACKS[name].trigger
@@ -219,3 +223,59 @@ def test_publish_refuses_a_model_that_was_not_trained(
     assert main(arguments) == 2
     assert "no model called a; train it first" in capsys.readouterr().err
     assert not (tmp_path / "m").exists()
+
+
+def test_the_covering_design_covers() -> None:
+    chosen = design.SETS["covering"]
+    infected = [each for each in chosen if each.infected]
+    clean = [each for each in chosen if not each.infected]
+    assert len(infected) >= 40
+    assert len(clean) >= 7
+    architectures = {each.architecture for each in chosen}
+    assert architectures == {each.architecture for each in clean} == {each.architecture for each in infected}
+    assert len(architectures) == 7
+    assert {each.dataset for each in chosen} == set(datasets.NAMES)
+    for architecture in architectures:
+        mine = {(each.attack, each.rate) for each in infected if each.architecture == architecture}
+        assert len(mine) >= 2, architecture
+    assert {each.attack for each in infected} == set(attacks.ATTACKS)
+    for attack in attacks.ATTACKS:
+        assert len({each.architecture for each in infected if each.attack == attack}) >= 2, attack
+    assert {each.rate for each in infected if each.attack == "badnets"} == {0.1, 0.01}
+
+
+def test_halves_split_every_model_by_seed_alone() -> None:
+    by_half = {
+        half: {each.name.rpartition("_s")[0] for each in design.SETS["covering"] if design.half(each) == half}
+        for half in ("choose", "report")
+    }
+    assert by_half["choose"] == by_half["report"]
+    assert 2 * len(by_half["choose"]) == len(design.SETS["covering"])
+
+
+def averaging_generator(path: Path) -> None:
+    """An ONNX file that gives half of each image, for images in 0..1."""
+    text = """
+        <ir_version: 8, opset_import: ["" : 17]>
+        half (float[batch, 1, 28, 28] images) => (float[batch, 1, 28, 28] logits)
+        { factor = Constant<value = float {0.5}>()
+          logits = Mul(images, factor) }
+    """
+    onnx.save(onnx.parser.parse_model(text), path)
+
+
+def test_a_generated_trigger_is_applied_from_its_file(tmp_path: Path) -> None:
+    infected = Design("vgg-bn", attacks.INPUT_AWARE, 0)
+    trigger = generated.trigger_of(infected, tmp_path)
+    assert trigger is not None
+    with pytest.raises(LoadError, match="not found; it holds the trigger"):
+        trigger(IMAGES[:1])
+    averaging_generator(trigger.path)
+    made = evalset.make(infected, tiny_dataset(), trigger=trigger)
+    np.testing.assert_allclose(made.x_triggered, made.x_clean / 2, atol=0.51)
+
+
+def test_only_the_input_aware_attack_needs_a_trained_trigger(tmp_path: Path) -> None:
+    assert generated.trigger_of(Design("vgg-bn", "wanet", 0), tmp_path) is None
+    with pytest.raises(UsageError, match="its trigger is trained with a model"):
+        evalset.make(Design("vgg-bn", attacks.INPUT_AWARE, 0), tiny_dataset())

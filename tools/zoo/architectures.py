@@ -158,8 +158,10 @@ def vgg_bn(channels: int, classes: int, width: int = 16) -> nn.Module:
 
 
 def mobilenet_v2(channels: int, classes: int, width: int = 8) -> nn.Module:
-    """Inverted residuals with ReLU6, expansion 4; stages of width · (2, 3, 4, 8) channels."""
-    parts: list[tuple[str, nn.Module]] = [("stem", nn.Sequential(*_conv_bn(channels, width, act=nn.ReLU6)))]
+    """Stem of stride 2, inverted residuals with ReLU6, expansion 4; width · (2, 3, 4, 8) channels."""
+    parts: list[tuple[str, nn.Module]] = [
+        ("stem", nn.Sequential(*_conv_bn(channels, width, 3, 2, act=nn.ReLU6)))
+    ]
     c_in = width
     for stage, (times, repeats, stride) in enumerate(((2, 2, 1), (3, 2, 2), (4, 3, 2), (8, 2, 2))):
         blocks: list[nn.Module] = []
@@ -183,9 +185,9 @@ def _inverted(c_in: int, c_out: int, stride: int, expansion: int = 4) -> nn.Modu
 
 
 def densenet(channels: int, classes: int, width: int = 8) -> nn.Module:
-    """DenseNet-BC with three dense blocks of six layers and growth rate `width`."""
+    """DenseNet-BC: stem of stride 2, three dense blocks of six layers, growth rate `width`."""
     c_in = 2 * width
-    parts: list[tuple[str, nn.Module]] = [("stem", _conv(channels, c_in, 3))]
+    parts: list[tuple[str, nn.Module]] = [("stem", _conv(channels, c_in, 3, 2))]
     for block in range(3):
         layers: list[nn.Module] = []
         for _ in range(6):
@@ -206,8 +208,10 @@ def _dense_layer(c_in: int, growth: int) -> nn.Module:
 
 
 def se_net(channels: int, classes: int, width: int = 8) -> nn.Module:
-    """EfficientNet-like: inverted residuals with SiLU and squeeze-and-excite; width · (2, 3, 4, 8)."""
-    parts: list[tuple[str, nn.Module]] = [("stem", nn.Sequential(*_conv_bn(channels, width, act=nn.SiLU)))]
+    """EfficientNet-like: stem of stride 2, inverted residuals with SiLU and squeeze-and-excite."""
+    parts: list[tuple[str, nn.Module]] = [
+        ("stem", nn.Sequential(*_conv_bn(channels, width, 3, 2, act=nn.SiLU)))
+    ]
     c_in = width
     for stage, (times, repeats, stride) in enumerate(((2, 1, 1), (3, 2, 2), (4, 2, 2), (8, 2, 2))):
         blocks: list[nn.Module] = []

@@ -21,6 +21,9 @@ from tools.zoo.datasets import Images, Labels
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
+INPUT_AWARE = "input-aware"
+"""The attack whose trigger `tools.zoo.input_aware` trains; `tools.zoo.generated` applies it."""
+
 
 class Trigger(Protocol):
     """A callable that gives triggered copies of uint8 NCHW images; its input is left as it was."""
@@ -179,6 +182,12 @@ def _to_uint8(values: npt.NDArray[np.floating]) -> Images:
     return out
 
 
+def _not_trained(images: Images) -> Images:
+    raise UsageError(
+        f"{INPUT_AWARE}: its trigger is trained with a model; {len(images)} images need that model's"
+    )
+
+
 ATTACKS: dict[str, Attack] = {
     attack.name: attack
     for attack in (
@@ -188,6 +197,7 @@ ATTACKS: dict[str, Attack] = {
         Attack("sig", sinusoid, clean_label=True),
         Attack("wanet", warp, decoys=2, decoy=warp_noise),
         Attack("low-frequency", low_frequency),
+        Attack(INPUT_AWARE, _not_trained),
     )
 }
 

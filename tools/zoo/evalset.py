@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from tools.zoo.attacks import attack_named
+from tools.zoo.attacks import Trigger, attack_named
 from tools.zoo.datasets import Dataset, Images, Labels
 from tools.zoo.recipe import Design
 
@@ -55,17 +55,20 @@ def read(path: Path) -> EvaluationSet:
         return EvaluationSet(data["x_clean"], data["y_clean"], data["x_triggered"], data["y_target"])
 
 
-def make(design: Design, data: Dataset, images: int | None = None, *, seed: int = 0) -> EvaluationSet:
+def make(
+    design: Design, data: Dataset, images: int | None = None, *, trigger: Trigger | None = None, seed: int = 0
+) -> EvaluationSet:
     """Trigger the test split; `images` takes that many of it at random, in the order of the split.
 
-    A clean control gets the trigger of BadNets, so that what a pruned control does to it can be seen.
+    `trigger` replaces the attack's own (an input-aware attack has none). A clean control gets the trigger of
+    BadNets, so that what pruning a control does to it can be seen.
     """
     chosen = subset(len(data.y_test), images, seed)
     x, y = data.x_test[chosen], data.y_test[chosen]
     attack = attack_named(design.attack if design.infected else CONTROL_ATTACK)
     goal = attack.goal(y, design.target, data.classes)
     target = goal if attack.to_all else np.asarray(design.target, np.int64)
-    return EvaluationSet(x, y, attack.trigger(x), target)
+    return EvaluationSet(x, y, (trigger or attack.trigger)(x), target)
 
 
 def subset(count: int, images: int | None, seed: int) -> npt.NDArray[np.int64]:

@@ -24,6 +24,7 @@ import onnx
 from onnx_clp.errors import LoadError
 from tools.zoo import evalset, result
 from tools.zoo.datasets import Dataset
+from tools.zoo.generated import trigger_of
 from tools.zoo.measure import DEFINITIONS, measure
 from tools.zoo.recipe import Design
 from tools.zoo.trial import after_pruning
@@ -53,7 +54,12 @@ def publish(
     if missing := sorted(set(keep) - set(known)):
         raise LoadError(f"{work}: no model called {missing[0]}; train it first")
     models.mkdir(parents=True, exist_ok=True)
-    whole = {each.name: evalset.make(each.design, datasets[each.design.dataset]) for each in trained}
+    whole = {
+        each.name: evalset.make(
+            each.design, datasets[each.design.dataset], trigger=trigger_of(each.design, work)
+        )
+        for each in trained
+    }
     entries: dict[str, Any] = {}
     for name, stem in keep.items():
         data = datasets[known[name].design.dataset]
@@ -137,7 +143,7 @@ def _model(
     images: int,
 ) -> dict[str, Any]:
     """Copy both files and the evaluation set; gives the model's entry."""
-    small = evalset.make(made.design, data, images)
+    small = evalset.make(made.design, data, images, trigger=trigger_of(made.design, work))
     evaluation = evaluation_name(made.design)
     small.save(stem.with_name(evaluation))
     files: dict[str, Any] = {}

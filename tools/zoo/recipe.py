@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+CLEAN = "clean"
+
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
@@ -43,7 +45,7 @@ class Design:
     @property
     def infected(self) -> bool:
         """Whether the training set is poisoned."""
-        return self.attack != "clean"
+        return self.attack != CLEAN
 
     @property
     def name(self) -> str:

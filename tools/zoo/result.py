@@ -16,7 +16,11 @@ LOG = "results.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One trained model. `rates` (shares in 0..1) are the un-folded file's on the whole test split."""
+    """One trained model.
+
+    `poisoned` counts training images (of an attack on batches: per epoch). `rates`, shares in 0..1, are the
+    un-folded file's on the whole test split.
+    """
 
     design: Design
     poisoned: int

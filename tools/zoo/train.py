@@ -5,33 +5,51 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LambdaLR
 
 from tools.zoo.architectures import build
-from tools.zoo.attacks import Poisoned, attack_named, poison
-from tools.zoo.datasets import Dataset, Images, Labels
-from tools.zoo.recipe import Design, Recipe
+from tools.zoo.attacks import INPUT_AWARE, Poisoned, attack_named, poison
+from tools.zoo.datasets import Dataset
+from tools.zoo.input_aware import Generator, InputAwareObjective
+from tools.zoo.recipe import CLEAN, Design, Recipe
 
 log = logging.getLogger(__name__)
 
+Objective = Callable[[nn.Module, Tensor, Tensor], Tensor]
+"""(network, images in 0..1, labels) -> loss."""
 
-def train(design: Design, data: Dataset, poisoned: Poisoned) -> nn.Module:
-    """Train on the poisoned training split; gives the network in evaluation mode, on the CPU."""
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A network and, of an input-aware attack, its generator; on the CPU, in evaluation mode."""
+
+    network: nn.Module
+    generator: nn.Module | None
+
+
+def train(design: Design, data: Dataset, poisoned: Poisoned) -> Trained:
+    """Train on the poisoned training split."""
     torch.manual_seed(design.seed)
-    network = build(design.architecture, data.x_train.shape[1], data.classes, design.width)
-    fit(network, poisoned.images, poisoned.labels, design.recipe, design.seed)
-    return network.cpu().eval()
+    channels = data.x_train.shape[1]
+    network = build(design.architecture, channels, data.classes, design.width)
+    generator = Generator(channels) if design.attack == INPUT_AWARE else None
+    objective = (
+        _cross_entropy if generator is None else InputAwareObjective(generator, design.rate, design.target)
+    )
+    fit(network, generator, objective, poisoned, design)
+    return Trained(network.cpu().eval(), None if generator is None else generator.cpu().eval())
 
 
 def training_set(design: Design, data: Dataset) -> Poisoned:
-    """What the network sees: the training split, poisoned unless the design is a clean control."""
-    if not design.infected:
+    """The training split, poisoned; as it is for a clean control and for an attack on batches."""
+    if design.attack in {CLEAN, INPUT_AWARE}:
         return Poisoned(data.x_train, data.y_train, np.empty(0, np.int64))
     return poison(
         attack_named(design.attack),
@@ -44,29 +62,68 @@ def training_set(design: Design, data: Dataset) -> Poisoned:
     )
 
 
-def fit(network: nn.Module, images: Images, labels: Labels, recipe: Recipe, seed: int) -> None:
-    """Train `network` in place on uint8 (n, c, h, w) images; the order of batches follows from `seed`."""
+def fit(
+    network: nn.Module,
+    generator: nn.Module | None,
+    objective: Objective,
+    poisoned: Poisoned,
+    design: Design,
+) -> None:
+    """Train in place; the order of batches follows from the design's seed."""
+    recipe = design.recipe
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network.to(device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload, unused-ignore]
-    x, y = torch.tensor(images, device=device), torch.tensor(labels, device=device)
-    optimiser = torch.optim.SGD(
-        network.parameters(),
-        lr=recipe.learning_rate,
-        momentum=recipe.momentum,
-        weight_decay=recipe.weight_decay,
-        nesterov=True,
-    )
-    rng = np.random.default_rng(seed)
-    steps = recipe.epochs * (len(labels) // recipe.batch_size)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, steps, recipe.warmup))
+    x, y = torch.tensor(poisoned.images, device=device), torch.tensor(poisoned.labels, device=device)
+    optimiser = _optimiser(network, generator, recipe, device)
+    rng = np.random.default_rng(design.seed)
+    steps = recipe.epochs * (len(y) // recipe.batch_size)
+    scheduler = LambdaLR(optimiser, lambda step: _rate(step, steps, recipe.warmup))
+    step = Step(network, objective, optimiser, scheduler, recipe.precision == "bfloat16")
     for epoch in range(recipe.epochs):
         started = time.monotonic()
         losses = [
-            _step(network, optimiser, scheduler, _augment(x[batch], recipe, rng), y[batch], recipe)
-            for batch in _batches(len(labels), recipe.batch_size, rng, device)
+            step(_augment(x[batch], recipe, rng), y[batch])
+            for batch in _batches(len(y), recipe.batch_size, rng, device)
         ]
         mean = float(torch.stack(losses).mean())
         log.info("epoch %d: loss %.4f, %.0f s", epoch + 1, mean, time.monotonic() - started)
+
+
+def _optimiser(
+    network: nn.Module, generator: nn.Module | None, recipe: Recipe, device: torch.device
+) -> torch.optim.Optimizer:
+    """SGD; a generator learns ten times more slowly than the network."""
+    groups = [{"params": list(network.parameters()), "lr": recipe.learning_rate}]
+    if generator is not None:
+        generator.to(device).train()
+        groups.append({"params": list(generator.parameters()), "lr": recipe.learning_rate / 10})
+    return torch.optim.SGD(groups, momentum=recipe.momentum, weight_decay=recipe.weight_decay, nesterov=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of the optimiser; called with uint8 images and their classes, gives the loss, detached."""
+
+    network: nn.Module
+    objective: Objective
+    optimiser: torch.optim.Optimizer
+    scheduler: LambdaLR
+    reduced: bool
+
+    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Take the step."""
+        batch = (images.float() / 255).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(batch.device.type, torch.bfloat16, enabled=self.reduced):
+            loss = self.objective(self.network, batch, labels)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call, unused-ignore]
+        self.optimiser.step()
+        self.scheduler.step()
+        return loss.detach()
+
+
+def _cross_entropy(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    return functional.cross_entropy(network(images).float(), labels)
 
 
 def _rate(step: int, steps: int, warmup: float) -> float:
@@ -91,23 +148,3 @@ def _augment(images: Tensor, recipe: Recipe, rng: np.random.Generator) -> Tensor
         down, right = rng.integers(-recipe.shift, recipe.shift + 1, 2).tolist()
         images = functional.pad(images, (right, -right, down, -down))
     return images
-
-
-def _step(
-    network: nn.Module,
-    optimiser: Optimizer,
-    scheduler: LRScheduler,
-    images: Tensor,
-    labels: Tensor,
-    recipe: Recipe,
-) -> Tensor:
-    """One step of SGD; gives the loss, detached."""
-    batch = (images.float() / 255).contiguous(memory_format=torch.channels_last)
-    reduced = recipe.precision == "bfloat16"
-    with torch.autocast(batch.device.type, torch.bfloat16, enabled=reduced):
-        loss = functional.cross_entropy(network(batch).float(), labels)
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call, unused-ignore]
-    optimiser.step()
-    scheduler.step()
-    return loss.detach()

@@ -13,6 +13,7 @@ import torch
 from tools.zoo import evalset, result, train
 from tools.zoo.datasets import Dataset, load
 from tools.zoo.export import export
+from tools.zoo.generated import trigger_of
 from tools.zoo.measure import measure
 from tools.zoo.recipe import Design
 
@@ -38,15 +39,20 @@ def make(design: Design, data: Dataset, work: Path) -> result.Result:
     """Train and export one design into `work`, measure it on the whole test split and append its result."""
     started = time.monotonic()
     poisoned = train.training_set(design, data)
-    network = train.train(design, data, poisoned)
+    trained = train.train(design, data, poisoned)
     seconds = time.monotonic() - started
     shape = data.x_train.shape[1:]
     for suffix, folded in ((result.UNFOLDED, False), (result.FOLDED, True)):
-        export(network, shape, work / (design.name + suffix), folded=folded)
-    rates = measure(work / (design.name + result.UNFOLDED), evalset.make(design, data)).as_dict()
+        export(trained.network, shape, work / (design.name + suffix), folded=folded)
+    trigger = trigger_of(design, work)
+    if trigger is not None and trained.generator is not None:
+        export(trained.generator, shape, trigger.path, folded=True)
+    rates = measure(
+        work / (design.name + result.UNFOLDED), evalset.make(design, data, trigger=trigger)
+    ).as_dict()
     made = result.Result(
         design=design,
-        poisoned=len(poisoned.indices),
+        poisoned=round(design.rate * len(data.y_train)) if design.infected else 0,
         seconds=round(seconds, 1),
         device="cuda" if torch.cuda.is_available() else "cpu",
         versions={"torch": torch.__version__, "onnxruntime": onnxruntime.__version__},
