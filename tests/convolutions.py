@@ -69,9 +69,7 @@ def _spans(case: Case) -> list[int]:
 
 def _gather(case: Case, x: Array, weight: Array) -> Array:
     x = np.pad(x, [(0, 0), (0, 0), *((p, p) for p in case.pads)])
-    sizes = [
-        (n - span) // s + 1 for n, span, s in zip(x.shape[2:], _spans(case), case.strides, strict=True)
-    ]
+    sizes = [(n - span) // s + 1 for n, span, s in zip(x.shape[2:], _spans(case), case.strides, strict=True)]
     y = np.zeros((x.shape[0], weight.shape[1], *sizes))
     for tap, at in _taps(case):
         cut = tuple(slice(a, a + (n - 1) * s + 1, s) for a, n, s in zip(at, sizes, case.strides, strict=True))
@@ -116,4 +114,3 @@ def channel_matrices(case: Case, spatial: tuple[int, ...]) -> list[Array]:
 def norms(matrices: list[Array]) -> Array:
     """Largest singular value of each matrix."""
     return np.array([np.linalg.norm(m, 2) if m.size else 0.0 for m in matrices])
-
