@@ -125,10 +125,8 @@ def test_kernels_are_the_channels_of_the_operator(drawn: tuple[Case, np.random.G
     for channel in range(case.outputs):
         group, inside = divmod(channel, per_output)
         for i in range(per_input):
-            if case.transposed:
-                taps = case.weight[group * per_input + i, inside]
-            else:
-                taps = case.weight[channel, i]
+            at = (group * per_input + i, inside) if case.transposed else (channel, i)
+            taps = case.weight[at]
             np.testing.assert_array_equal(found[channel, i], taps.reshape(-1))
 
 
