@@ -57,7 +57,8 @@ def _elementwise(function: Callable[..., Array]) -> Rule:
         if attribute(node, "axis") is not None or attribute(node, "broadcast") is not None:
             raise NotConstantError("broadcasting of opset 6 and below")
         values = [_need(inputs, i) for i in range(len(inputs))]
-        _fit(np.broadcast_shapes(*(v.shape for v in values)), values[0].dtype)
+        widest = max((v.dtype for v in values), key=lambda dtype: dtype.itemsize)
+        _fit(np.broadcast_shapes(*(v.shape for v in values)), widest)
         return np.asarray(function(*values))
 
     return rule
@@ -113,7 +114,9 @@ def _flatten(node: NodeProto, inputs: Inputs) -> Array:
 
 
 def _cast(node: NodeProto, inputs: Inputs) -> Array:
-    return _need(inputs, 0).astype(numpy_dtype(int(attribute(node, "to"))))
+    value, dtype = _need(inputs, 0), numpy_dtype(int(attribute(node, "to")))
+    _fit(value.shape, dtype)
+    return value.astype(dtype)
 
 
 def _cast_like(_node: NodeProto, inputs: Inputs) -> Array:
@@ -128,6 +131,7 @@ def _shape(node: NodeProto, inputs: Inputs) -> Array:
 def _expand(_node: NodeProto, inputs: Inputs) -> Array:
     value = _need(inputs, 0)
     shape = np.broadcast_shapes(value.shape, tuple(_ints(_need(inputs, 1))))
+    _fit(shape, value.dtype)
     return np.broadcast_to(value, shape)  # no copy: stride 0
 
 
@@ -138,7 +142,9 @@ def _constant_of_shape(node: NodeProto, inputs: Inputs) -> Array:
     if tensor is not None and tensor.data_location:
         raise NotConstantError("the fill value lies outside the file")
     fill = np.zeros(1, np.float32) if tensor is None else numpy_helper.to_array(tensor)
-    return np.broadcast_to(fill.reshape(()), tuple(_ints(_need(inputs, 0))))
+    shape = _ints(_need(inputs, 0))
+    _fit(shape, fill.dtype)
+    return np.broadcast_to(fill.reshape(()), shape)
 
 
 def _concat(node: NodeProto, inputs: Inputs) -> Array:

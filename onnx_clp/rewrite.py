@@ -37,6 +37,7 @@ class LayerRewrite:
     Attributes:
         folded: names of the affines folded in, in graph order.
         normalised: a normalisation is among them, so the layer is judged as the paper does.
+        offset: what the folded affines add when they treat all channels alike, as the first half of a gate does.
     """
 
     def __init__(self, layer: LinearLayer) -> None:
@@ -46,6 +47,7 @@ class LayerRewrite:
         self.zeroed = np.zeros(layer.channels, dtype=bool)
         self.folded: list[str] = []
         self.normalised = False
+        self.offset = 0.0
         self._bias: Float64 | None = None
         self._bias_read = False
         self._bias_changed = False
@@ -110,6 +112,9 @@ class LayerRewrite:
     def absorb(self, affine: ChannelAffine) -> None:
         """Fold an affine on the output; `refuses` must have agreed."""
         assert self.bias is not None
+        first = affine.part(0, 1)
+        alike = (affine.scale == first.scale).all() and (affine.shift == first.shift).all()
+        self.offset = float((first.scale * self.offset + first.shift).sum()) if alike else 0.0
         self.out_scale = affine.scale * self.out_scale
         self._bias = affine.scale * self.bias + affine.shift
         self._bias_changed = True

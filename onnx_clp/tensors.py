@@ -17,14 +17,11 @@ from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
 from onnx_clp import wire
+from onnx_clp.payloads import ELEMENT_TYPES
 
 Array = NDArray[Any]
 
-_PACKED_PER_BYTE = {
-    getattr(TensorProto, name): count
-    for name, count in {"INT4": 2, "UINT4": 2, "FLOAT4E2M1": 2, "INT2": 4, "UINT2": 4}.items()
-    if hasattr(TensorProto, name)
-}
+_PACKED_BITS = {number: kind.bits for number, kind in ELEMENT_TYPES.items() if 0 < kind.bits < 8}
 
 
 class ExternalReader(Protocol):
@@ -115,10 +112,10 @@ def numpy_dtype(data_type: int) -> np.dtype[Any]:
 
 
 def packed_nbytes(data_type: int, count: int) -> int:
-    """Bytes that `count` elements take in raw_data; 2- and 4-bit types are packed."""
-    per_byte = _PACKED_PER_BYTE.get(data_type)
-    if per_byte is not None:
-        return -(-count // per_byte)
+    """Bytes that `count` elements take in raw_data; types of 2, 4 and 6 bits are packed."""
+    bits = _PACKED_BITS.get(data_type)
+    if bits is not None:
+        return -(-count * bits // 8)
     return count * numpy_dtype(data_type).itemsize
 
 
@@ -177,14 +174,14 @@ class TensorStore:
         raw = self.raw_bytes(tensor)
         if raw is None:
             return numpy_helper.to_array(tensor)
-        if tensor.data_type in _PACKED_PER_BYTE:
+        if tensor.data_type in _PACKED_BITS:
             small = TensorProto(data_type=tensor.data_type, dims=tensor.dims, raw_data=bytes(raw))
             return numpy_helper.to_array(small)
         return np.frombuffer(raw, dtype=numpy_dtype(tensor.data_type)).reshape(tuple(tensor.dims))
 
     def make(self, name: str, values: Array, data_type: int) -> TensorProto:
         """A new tensor holding `values`, cast to `data_type`."""
-        if data_type in _PACKED_PER_BYTE:
+        if data_type in _PACKED_BITS:
             packed = numpy_helper.from_array(values.astype(numpy_dtype(data_type)), name)
             packed.data_type = data_type
             return packed

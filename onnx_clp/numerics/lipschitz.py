@@ -134,8 +134,8 @@ def exact_norm(kernels: Array, geometry: Geometry) -> Float64:
         float64 of shape (out_channels,); NaN for a channel with a weight that is not finite.
 
     Convolution with stride s in d dimensions: exact² = max over the reduced grid of (1/s^d)·Σ over the s-fold
-    aliases of ‖ŵ‖². Transposed: the largest singular value over input frequencies of the (s^d, inputs) matrix
-    of ŵ at the aliases.
+    aliases of ‖ŵ‖². Transposed: exact² = (1/s^d)·the largest eigenvalue, over input frequencies, of M*M with M
+    the (s^d, inputs) matrix of ŵ at the aliases; with one input it is the convolution's, of which it is the adjoint.
     """
     if 0 in kernels.shape:
         return np.zeros(len(kernels))
@@ -169,7 +169,8 @@ def _exact_block(block: Float64, geometry: Geometry) -> Float64:
     adjoint = matrices.conj().swapaxes(-1, -2)
     tall = matrices.shape[-2] > matrices.shape[-1]
     gram = adjoint @ matrices if tall else matrices @ adjoint
-    return np.asarray(np.sqrt(np.maximum(_largest_eigenvalue(gram).max(axis=1), 0.0)))
+    energies = np.maximum(_largest_eigenvalue(gram).max(axis=1), 0.0)
+    return np.asarray(np.sqrt(energies / math.prod(geometry.strides)))
 
 
 def _split_aliases(spectrum: Array, strides: Sequence[int]) -> Array:

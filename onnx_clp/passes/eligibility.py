@@ -139,11 +139,18 @@ class Ineligible:
     sentence: str
 
 
-def why_ineligible(index: ModelIndex, layer: LinearLayer) -> Ineligible | None:
-    """Why the channels of a layer without a visible normalisation may not be pruned; None when they may."""
+def why_ineligible(index: ModelIndex, layer: LinearLayer, offset: float = 0.0) -> Ineligible | None:
+    """Why the channels of a layer without a visible normalisation may not be pruned; None when they may.
+
+    `offset` is a constant folded into all channels alike: a gate's chain (x + 3, clipped, over 6) begins with one.
+    """
     if is_head(index, layer.scope, layer.output):
         return Ineligible(LayerStatus.HEAD, "its channels reach a graph output one by one: they are the answer")
-    return _Silence(layer.scope, layer.output).trouble()
+    trouble = _Silence(layer.scope, layer.output).trouble()
+    if trouble is None and offset:
+        shifted = _Silence(layer.scope, layer.output, offset).trouble()
+        trouble = shifted if shifted is not None and shifted.status is LayerStatus.GATE else None
+    return trouble
 
 
 def is_head(index: ModelIndex, scope: GraphIndex, name: str) -> bool:
@@ -166,12 +173,12 @@ def is_head(index: ModelIndex, scope: GraphIndex, name: str) -> bool:
 
 
 class _Silence:
-    """Evaluates what follows a value as if the value were 0."""
+    """Evaluates what follows a value as if the value were 0 (or another constant)."""
 
-    def __init__(self, scope: GraphIndex, name: str) -> None:
+    def __init__(self, scope: GraphIndex, name: str, value: float = 0.0) -> None:
         self._scope = scope
         self._position = scope.positions()
-        self._values: dict[str, Array] = {name: np.zeros(())}
+        self._values: dict[str, Array] = {name: np.asarray(value)}
         self._queue: list[tuple[int, int]] = []
         self._queued: set[int] = set()
         self._nodes: dict[int, NodeProto] = {}

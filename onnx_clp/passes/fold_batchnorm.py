@@ -45,12 +45,14 @@ class Match:
     normalises: bool
 
 
-def examine(scope: GraphIndex, node: NodeProto, view: ChannelView | None) -> Match | Skipped:
+def examine(
+    scope: GraphIndex, node: NodeProto, view: ChannelView | None, layers: Layers | None = None
+) -> Match | Skipped:
     """Whether the affine folds into the layers its data comes from."""
     slot = data_slot(scope, node)
     assert slot is not None
     if view is None:
-        return _no_layer(scope, node, slot)
+        return _no_layer(scope, node, slot, layers or Layers())
     frame = Frame(view.axis_from_end, _rank_at(scope, node, slot, view), view.channels)
     found = recognise(scope, node, frame)
     if isinstance(found, Skipped):
@@ -74,8 +76,11 @@ def _rank_at(scope: GraphIndex, node: NodeProto, slot: int, view: ChannelView) -
     return scope.ranks.of(node.input[slot])
 
 
-def _no_layer(scope: GraphIndex, node: NodeProto, slot: int) -> Skipped:
+def _no_layer(scope: GraphIndex, node: NodeProto, slot: int, layers: Layers) -> Skipped:
     maker = scope.producer(node.input[slot])
+    for refused, why in layers.refused:
+        if refused is maker:
+            return Skipped(why.reason, f"the layer before it stays as it is: {why.sentence}")
     source = "a value from outside" if maker is None else f"{operator(maker)}"
     return Skipped(SkipReason.NO_LINEAR_LAYER, f"its input comes from {source}, not from a linear layer")
 
@@ -128,7 +133,7 @@ def fold_scope(edit: GraphEdit, scope: GraphIndex, layers: Layers) -> Left:
         elif id(node) in inside or scope.is_constant(identity(node)):
             continue
         elif data_slot(scope, node) is not None:
-            _fold_one(edit, scope, node, views, left)
+            _fold_one(edit, scope, node, views, left, layers)
         else:
             carry(scope, node, views)
     return left
@@ -140,6 +145,7 @@ def _fold_one(
     node: NodeProto,
     views: dict[str, ChannelView],
     left: Left,
+    layers: Layers,
 ) -> None:
     slot = data_slot(scope, node)
     assert slot is not None
@@ -148,7 +154,7 @@ def _fold_one(
     if view is not None and _adopted(scope, node, view):
         views[result] = view
         return
-    found = examine(scope, node, view)
+    found = examine(scope, node, view, layers)
     if isinstance(found, Match):
         assert view is not None
         apply(edit, found)

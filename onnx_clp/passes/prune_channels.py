@@ -102,7 +102,7 @@ def _standing(index: ModelIndex, rewrite: LayerRewrite, sight: Sight, config: Cl
         return LayerStatus.NOT_CONVOLUTION, "only convolutions are judged (--layers all judges it too)"
     if rewrite.normalised or of_layer(sight):
         return LayerStatus.JUDGED, ""
-    trouble = why_ineligible(index, layer)
+    trouble = why_ineligible(index, layer, rewrite.offset)
     return (LayerStatus.JUDGED, "") if trouble is None else (trouble.status, trouble.sentence)
 
 
