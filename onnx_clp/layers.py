@@ -128,6 +128,8 @@ def float_or_dequantized(scope: GraphIndex, node: NodeProto, slot: int) -> Weigh
     if maker is not None and is_op(maker, "DequantizeLinear"):
         from onnx_clp import quantized
 
+        if has_reference(maker):
+            return Skipped(SkipReason.REFERENCE_ATTRIBUTE, "its weight's scale is laid out as the call says")
         return quantized.DequantizedWeight.find(scope, node, slot, maker)
     if _dequantized_further_up(scope, maker):
         return Skipped(SkipReason.QUANTIZED, "its weight is computed from a dequantised one")
