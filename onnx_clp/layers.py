@@ -243,7 +243,8 @@ def _find_matmul(scope: GraphIndex, node: NodeProto) -> LinearLayer | Skipped:
     rank = len(weight.shape)
     if rank < 2 or math.prod(weight.shape[:-2]) != 1:
         return Skipped(SkipReason.UNSUPPORTED_WEIGHT, f"its weight has shape {weight.shape}")
-    bias = AddedBias.after(scope, node, weight.shape[-1])
+    made = scope.ranks.of(node.output[0])
+    bias = AddedBias.after(scope, node, weight.shape[-1], rank=made)
     return LinearLayer(
         node=node,
         scope=scope,
@@ -255,7 +256,7 @@ def _find_matmul(scope: GraphIndex, node: NodeProto) -> LinearLayer | Skipped:
         channels=weight.shape[-1],
         inputs=weight.shape[-2],
         geometry=None,
-        rank=scope.ranks.of(node.output[0]),
+        rank=made,
         axis_from_end=1,
         data_axis_from_end=1,
         inside=[] if bias.adder is None else [bias.adder],

@@ -194,9 +194,10 @@ def _adopted(scope: GraphIndex, node: NodeProto, view: ChannelView) -> bool:
     if len(view.segments) != 1 or view.obstacle is not None or not is_op(node, "Add"):
         return False
     pending = rewrite.bias
-    bias.axis_from_end = view.axis_from_end
+    known = bias.axis_from_end, bias.rank
+    bias.axis_from_end, bias.rank = view.axis_from_end, view.rank
     if pending is None or not bias.adopt(node, node.input[data_slot(scope, node) or 0]):
-        bias.axis_from_end = rewrite.layer.axis_from_end
+        bias.axis_from_end, bias.rank = known
         return False
     rewrite.layer.inside.append(node)
     rewrite.layer.axis_from_end, rewrite.layer.rank = view.axis_from_end, view.rank
@@ -265,7 +266,17 @@ def examine_forward(scope: GraphIndex, node: NodeProto, layers: Layers) -> Match
         return found
     if found.blocked is not None:
         return found.blocked
+    if _adds_dimension(scope, node, slot, frame.rank):
+        return Skipped(SkipReason.NOT_PER_CHANNEL, "its input is not known to have the layer's dimensions")
     refusal = rewrite.refuses_input(found.affine)
     if refusal is not None:
         return refusal
     return Match(scope, node, slot, ((rewrite, found.affine),), found.normalises)
+
+
+def _adds_dimension(scope: GraphIndex, node: NodeProto, slot: int, rank: int | None) -> bool:
+    """Whether an operand of `rank` dimensions may be what gives the result that many."""
+    if is_op(node, "BatchNormalization") or rank is None:
+        return False
+    operand = scope.constant(node.input[1 - slot])
+    return operand is not None and operand.ndim >= rank and scope.ranks.of(node.input[slot]) != rank
