@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto
 
 from onnx_clp import constants
-from onnx_clp.nodes import STANDARD_DOMAINS, has_reference, identity, input_name, is_op, subgraphs
+from onnx_clp.nodes import STANDARD_DOMAINS, attribute, has_reference, identity, input_name, is_op, subgraphs
 from onnx_clp.ranks import Ranks
 from onnx_clp.tensors import TensorStore, numpy_dtype
 
@@ -262,6 +262,9 @@ class GraphIndex:
             if home.types.get(name):
                 return home.types[name]
             node = home.producers.get(name)
+            if node is not None and is_op(node, "Cast"):
+                to = attribute(node, "to")
+                return None if to is None else int(to)
             if node is None or not is_op(node, *_TYPE_KEEPING):
                 return None
             name = input_name(node, 0)

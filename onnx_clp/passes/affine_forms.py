@@ -95,6 +95,8 @@ def _batchnorm(scope: GraphIndex, node: NodeProto, frame: Frame) -> Affine | Ski
         value = scope.constant(name)
         if value is None:
             return Skipped(SkipReason.NOT_CONSTANT, f"its {what} is not a constant")
+        if float_type(value.dtype) is None:
+            return Skipped(SkipReason.NOT_AFFINE, f"its {what} is of type {value.dtype}")
         parameters.append(value.reshape(-1))
     lengths = {p.size for p in parameters}
     if len(lengths) != 1 or (frame.channels is not None and lengths != {frame.channels}):
@@ -121,7 +123,8 @@ def _training(scope: GraphIndex, node: NodeProto) -> Skipped | None:
     else:
         training = not attribute(node, "is_test", 0)
     if not training:
-        return None
+        used = any(scope.uses(name) for name in node.output[1:] if name)
+        return Skipped(SkipReason.TRAINING, "its statistics are used, as only training mode has them") if used else None
     return Skipped(SkipReason.TRAINING, "it is in training mode: it normalises by the batch it sees")
 
 
@@ -179,7 +182,9 @@ def _per_channel(value: Array, frame: Frame) -> Array | Skipped:
 
 def _affine(frame: Frame, scale: Array | float, shift: Array | float) -> Affine | Skipped:
     scale, shift = np.atleast_1d(np.asarray(scale, np.float64)), np.atleast_1d(np.asarray(shift, np.float64))
-    count = frame.channels or max(scale.size, shift.size)
+    count = frame.channels
+    if count is None:
+        count = shift.size if scale.size == 1 else scale.size
     affine = ChannelAffine(np.broadcast_to(scale, (count,)), np.broadcast_to(shift, (count,)))
     return Affine(affine, scale.size > 1)
 
