@@ -86,20 +86,24 @@ class GemmBias:
 class AddedBias:
     """A constant added after a MatMul or an integer layer; `adder` is None where there is none yet.
 
-    `maker` gives the value that is added to; the channels stand `axis_from_end` from its last axis (1).
+    `maker` gives the value that is added to; the channels stand `axis_from_end` from its last axis (1), and it
+    has `rank` dimensions (None where that is not known).
     """
 
     scope: GraphIndex
     maker: NodeProto
     channels: int
     axis_from_end: int = 1
+    rank: int | None = None
     adder: NodeProto | None = None
     slot: int = 1
 
     @classmethod
-    def after(cls, scope: GraphIndex, maker: NodeProto, channels: int, axis_from_end: int = 1) -> AddedBias:
+    def after(
+        cls, scope: GraphIndex, maker: NodeProto, channels: int, axis_from_end: int = 1, rank: int | None = None
+    ) -> AddedBias:
         """The bias after a node; only a per-channel Add that is the one use of its output counts."""
-        bias = cls(scope, maker, channels, axis_from_end)
+        bias = cls(scope, maker, channels, axis_from_end, rank)
         use = scope.only_use(maker.output[0])
         if use is not None and use.node is not None and use.scope is scope:
             bias.adopt(use.node, maker.output[0])
@@ -115,6 +119,8 @@ class AddedBias:
             return False
         if not _is_bias(value, self.channels, self.axis_from_end):
             return False
+        if value.ndim > (self.axis_from_end if self.rank is None else self.rank):
+            return False  # it would add a dimension, which no bias does
         self.adder, self.slot = node, slot
         return True
 

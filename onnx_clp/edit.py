@@ -32,7 +32,8 @@ class NameScope:
 class GraphEdit:
     """Edits one model and keeps its `ModelIndex` true; `finish` carries out what was put off.
 
-    Nodes to delete and constants to insert wait for `finish`, so that positions stay valid while passes run.
+    What is to be deleted or inserted waits for `finish`, so that positions stay valid while passes run and
+    each list of the message is walked once, however many names go.
     """
 
     def __init__(self, index: ModelIndex) -> None:
@@ -43,6 +44,8 @@ class GraphEdit:
         self._new_nodes: dict[GraphIndex, list[NodeProto]] = {}
         self._followers: dict[GraphIndex, dict[int, list[NodeProto]]] = {}
         self._loose: list[tuple[GraphIndex, str]] = []
+        self._gone_values: dict[GraphIndex, set[str]] = {}
+        self._gone_constants: dict[GraphIndex, set[str]] = {}
 
     # Constants
 
@@ -164,8 +167,8 @@ class GraphEdit:
         self.changed = True
 
     def forget_value_info(self, scope: GraphIndex, name: str) -> None:
-        """Drop what is recorded of a value that is no more, or has another shape now."""
-        _forget_value_info(scope.proto, name)
+        """Drop, at the end, what is recorded of a value that is no more, or has another shape now."""
+        self._gone_values.setdefault(scope, set()).add(name)
 
     # The end
 
@@ -177,6 +180,7 @@ class GraphEdit:
     def finish(self) -> None:
         """Delete removed nodes and the constants this edit orphaned, insert new Constant nodes."""
         self._drop_orphans()
+        self._drop_records()
         for scope, dead in self._dead.items():
             for at in reversed(range(len(scope.nodes))):
                 if id(scope.nodes[at]) in dead:
@@ -211,12 +215,22 @@ class GraphEdit:
                 self.remove(scope, node)
             elif name in scope.inputs:
                 continue  # before IR 4 an initializer is an input too, and inputs stay as they are
-            elif name in scope.initializers and isinstance(scope.proto, GraphProto):
-                _remove_named(scope.proto.initializer, name)
-                del scope.initializers[name]
-            elif name in scope.sparse and isinstance(scope.proto, GraphProto):
-                _remove_sparse(scope.proto, name)
-                del scope.sparse[name]
+            elif name in scope.initializers or name in scope.sparse:
+                self._gone_constants.setdefault(scope, set()).add(name)
+                scope.initializers.pop(name, None)
+                scope.sparse.pop(name, None)
+
+    def _drop_records(self) -> None:
+        for scope, names in self._gone_values.items():
+            _remove(scope.proto.value_info, names, lambda item: item.name)
+            if isinstance(scope.proto, GraphProto):
+                _remove(scope.proto.quantization_annotation, names, lambda item: item.tensor_name)
+        for scope, names in self._gone_constants.items():
+            if isinstance(scope.proto, GraphProto):
+                _remove(scope.proto.initializer, names, lambda item: item.name)
+                _remove(scope.proto.sparse_initializer, names, lambda item: item.values.name)
+        self._gone_values.clear()
+        self._gone_constants.clear()
 
 
 def freeze_inputs(graph: GraphProto) -> list[str]:
@@ -240,22 +254,7 @@ def _replace_values(stored: TensorProto, new: TensorProto) -> None:
     stored.metadata_props.extend(kept.metadata_props)
 
 
-def _forget_value_info(proto: Any, name: str) -> None:
-    """Drop what is recorded of a value that is no more."""
-    _remove_named(proto.value_info, name)
-    if isinstance(proto, GraphProto):
-        for at in reversed(range(len(proto.quantization_annotation))):
-            if proto.quantization_annotation[at].tensor_name == name:
-                del proto.quantization_annotation[at]
-
-
-def _remove_named(items: Any, name: str) -> None:
+def _remove(items: Any, names: set[str], name_of: Callable[[Any], str]) -> None:
     for at in reversed(range(len(items))):
-        if items[at].name == name:
+        if name_of(items[at]) in names:
             del items[at]
-
-
-def _remove_sparse(graph: GraphProto, name: str) -> None:
-    for at in reversed(range(len(graph.sparse_initializer))):
-        if graph.sparse_initializer[at].values.name == name:
-            del graph.sparse_initializer[at]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx import FunctionProto, GraphProto, NodeProto, SparseTensorProto, TensorProto
 
 from onnx_clp import constants
-from onnx_clp.nodes import has_reference, input_name, is_op
+from onnx_clp.nodes import attribute, has_reference, input_name, is_op
 from onnx_clp.ranks import Ranks
 from onnx_clp.tensors import TensorStore, numpy_dtype
 
@@ -261,6 +261,9 @@ class GraphIndex:
             if home.types.get(name):
                 return home.types[name]
             node = home.producers.get(name)
+            if node is not None and is_op(node, "Cast"):
+                to = attribute(node, "to")
+                return None if to is None else int(to)
             if node is None or not is_op(node, *_TYPE_KEEPING):
                 return None
             name = input_name(node, 0)

@@ -59,12 +59,15 @@ class IntegerWeight:
     scaler: tuple[NodeProto, int] | None
     rank: int
 
-    data_type: int = 1
-
     @property
     def shape(self) -> tuple[int, ...]:
         """The weight's dimensions."""
         return self.parts.values.shape
+
+    @property
+    def data_type(self) -> int:
+        """The type of its scale, in which the layer's result is given."""
+        return float_type(self.parts.scale.dtype) or 1
 
     def values(self) -> Array:
         """The dequantised weight."""
@@ -139,7 +142,8 @@ def _find_integer(scope: GraphIndex, node: NodeProto) -> LinearLayer | Skipped:
     weight = IntegerWeight(scope, node, 1, parts, scaler, rank)
     convolution = node.op_type == "ConvInteger"
     channels = parts.values.shape[0 if convolution else -1]
-    bias = AddedBias.after(scope, multiply, channels, rank - 1 if convolution else 1)
+    made = rank if convolution else scope.ranks.of(node.output[0])
+    bias = AddedBias.after(scope, multiply, channels, rank - 1 if convolution else 1, made)
     inside = [cast, multiply] + ([] if bias.adder is None else [bias.adder])
     layer = _layer(scope, node, weight, bias, inside)
     if isinstance(layer, LinearLayer) and scaler[0] is not multiply:

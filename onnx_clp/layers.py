@@ -128,6 +128,8 @@ def float_or_dequantized(scope: GraphIndex, node: NodeProto, slot: int) -> Weigh
     if maker is not None and is_op(maker, "DequantizeLinear"):
         from onnx_clp import quantized
 
+        if has_reference(maker):
+            return Skipped(SkipReason.REFERENCE_ATTRIBUTE, "its weight's scale is laid out as the call says")
         return quantized.DequantizedWeight.find(scope, node, slot, maker)
     if _dequantized_further_up(scope, maker):
         return Skipped(SkipReason.QUANTIZED, "its weight is computed from a dequantised one")
@@ -241,7 +243,8 @@ def _find_matmul(scope: GraphIndex, node: NodeProto) -> LinearLayer | Skipped:
     rank = len(weight.shape)
     if rank < 2 or math.prod(weight.shape[:-2]) != 1:
         return Skipped(SkipReason.UNSUPPORTED_WEIGHT, f"its weight has shape {weight.shape}")
-    bias = AddedBias.after(scope, node, weight.shape[-1])
+    made = scope.ranks.of(node.output[0])
+    bias = AddedBias.after(scope, node, weight.shape[-1], rank=made)
     return LinearLayer(
         node=node,
         scope=scope,
@@ -253,7 +256,7 @@ def _find_matmul(scope: GraphIndex, node: NodeProto) -> LinearLayer | Skipped:
         channels=weight.shape[-1],
         inputs=weight.shape[-2],
         geometry=None,
-        rank=scope.ranks.of(node.output[0]),
+        rank=made,
         axis_from_end=1,
         data_axis_from_end=1,
         inside=[] if bias.adder is None else [bias.adder],

@@ -21,9 +21,12 @@ def operator(node: NodeProto) -> str:
 
 
 def attribute(node: NodeProto, name: str, default: Any = None) -> Any:
-    """The attribute's value (int, float, bytes, list or message), `default` where it is absent."""
+    """The attribute's value (int, float, bytes, list or message), `default` where it is absent.
+
+    In a local function it may refer to the call's instead: `default` then too, so ask `has_reference` before.
+    """
     for item in node.attribute:
-        if item.name == name:
+        if item.name == name and not item.ref_attr_name:
             return helper.get_attribute_value(item)
     return default
 

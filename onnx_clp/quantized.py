@@ -148,7 +148,8 @@ class DequantizedWeight:
     @property
     def data_type(self) -> int:
         """The type it is dequantised to."""
-        return float_type(self.parts.scale.dtype) or 1
+        stated = int(attribute(self.source, "output_dtype", 0))
+        return stated or float_type(self.parts.scale.dtype) or 1
 
     def values(self) -> Array:
         """The dequantised weight."""
@@ -287,9 +288,12 @@ class DequantizedBias:
         assert steps is not None
         new_scale = scale.astype(np.float64).reshape(-1) * (np.ones(1) if factor is None else factor)
         new_scale = new_scale.astype(scale.dtype)
-        rounded = np.rint(values / new_scale.astype(np.float64))
+        with np.errstate(all="ignore"):
+            rounded = np.rint(values / new_scale.astype(np.float64))
         sole = scope.only_use(self.node.input[self.slot]) is not None
-        if not sole or np.abs(rounded).max(initial=0) > 2**31 - 1 or (zero is not None and zero.any()):
+        fits = bool((np.abs(rounded) <= 2**31 - 1).all())
+        widens = scale.size == 1 and new_scale.size > 1 and scope.opset < 13
+        if not sole or not fits or widens or (zero is not None and zero.any()):
             name = edit.add_constant(
                 scope, f"{self.node.input[self.slot]}_folded", lambda n: edit.store.make(n, values, data_type)
             )

@@ -162,6 +162,8 @@ class Ranks:
             if shape is None:
                 return None
             return int(shape.size) if node.op_type == "Reshape" else shape.ndim
+        if is_op(node, "MatMul"):
+            return max(2, *ranks) - ranks.count(1)  # a vector operand loses the axis it was given
         if is_op(node, "Unsqueeze", "Squeeze"):
             listed = attribute(node, "axes")
             axes = self._scope.constant(input_name(node, 1)) if listed is None else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,7 +20,8 @@ Float64 = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 FLOAT_TYPES = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE})
-_MODERATE = 1e6
+_MODERATE = 1e6  # of a factor; two of them (output and input) on a value in _LEAST.._MOST stay normal numbers
+_LEAST, _MOST = 1e-24, 1e26
 _LOST = 2.0**-8  # bfloat16's own rounding; float16 loses as much only among its subnormal numbers
 
 
@@ -74,6 +75,7 @@ class FloatWeight:
     data_type: int
     source: TensorProto | None
     computed: Array | None
+    _peak: list[float] = field(default_factory=list)
 
     @classmethod
     def find(cls, scope: GraphIndex, node: NodeProto, slot: int) -> FloatWeight | Skipped:
@@ -112,7 +114,7 @@ class FloatWeight:
     def refuses(self, scaling: Scaling, layout: KernelLayout) -> Skipped | None:
         """A fold may push no weight out of the dtype's range, up or down."""
         factors = [scaling.output] + ([] if scaling.input is None else [scaling.input])
-        if self.data_type != TensorProto.FLOAT16 and all(_is_moderate(f) for f in factors):
+        if self.data_type != TensorProto.FLOAT16 and all(_is_moderate(f) for f in factors) and self._is_moderate:
             return None
         dtype, values = numpy_dtype(self.data_type), self.values()
         wide = np.dtype(np.float64)
@@ -120,6 +122,15 @@ class FloatWeight:
         if not np.isfinite(exact).all():
             return None if not np.isfinite(values.astype(np.float64)).all() else _out_of_range(dtype)
         return None if survives(exact, dtype) else _out_of_range(dtype)
+
+    @property
+    def _is_moderate(self) -> bool:
+        """Whether its largest value is far from both ends of float32's range, or all are 0."""
+        if not self._peak:
+            values = self.values()
+            self._peak.append(max(abs(float(values.min())), abs(float(values.max()))) if values.size else 0.0)
+            self.release()
+        return self._peak[0] == 0 or _LEAST < self._peak[0] < _MOST
 
     def write(self, edit: GraphEdit, scaling: Scaling, layout: KernelLayout) -> None:
         """Store the scaled weight as a recipe, computed when the file is written."""

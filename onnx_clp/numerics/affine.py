@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,7 +68,7 @@ class KernelLayout:
 def kernels(weight: Array, layout: KernelLayout) -> Array:
     """The weight as (out_channels, in_channels/groups, prod(kernel)), the paper's reshaped kernels; a view or copy."""
     moved = np.moveaxis(weight, (layout.out_axis, layout.in_axis), (0, 1))
-    flat = moved.reshape(moved.shape[0], moved.shape[1], -1)
+    flat = moved.reshape(moved.shape[0], moved.shape[1], math.prod(moved.shape[2:]))
     if layout.groups == 1 or not layout.transposed:
         return flat
     out_per_group, inputs, taps = flat.shape

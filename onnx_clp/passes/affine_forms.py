@@ -96,6 +96,8 @@ def _batchnorm(scope: GraphIndex, node: NodeProto, frame: Frame) -> Affine | Ski
         value = scope.constant(name)
         if value is None:
             return Skipped(SkipReason.NOT_CONSTANT, f"its {what} is not a constant")
+        if float_type(value.dtype) is None:
+            return Skipped(SkipReason.NOT_AFFINE, f"its {what} is of type {value.dtype}")
         parameters.append(value.reshape(-1))
     lengths = {p.size for p in parameters}
     if len(lengths) != 1 or (frame.channels is not None and lengths != {frame.channels}):
@@ -111,7 +113,14 @@ def _batchnorm(scope: GraphIndex, node: NodeProto, frame: Frame) -> Affine | Ski
     affine = ChannelAffine.of_batchnorm(gamma, beta, mean, variance, epsilon)
     if float((variance.astype(np.float64) + epsilon).min(initial=1.0)) <= 0:
         return Skipped(SkipReason.NOT_FINITE, "its variance is not above -epsilon")
-    return Affine(affine, True, _TRAINING if is_training(scope, node) else None)
+    return Affine(affine, True, _obstacle(scope, node))
+
+
+def _obstacle(scope: GraphIndex, node: NodeProto) -> Skipped | None:
+    if is_training(scope, node):
+        return _TRAINING
+    used = any(scope.uses(name) for name in node.output[1:] if name)
+    return Skipped(SkipReason.TRAINING, "its statistics are used, as only training mode has them") if used else None
 
 
 def is_training(scope: GraphIndex, node: NodeProto) -> bool:
@@ -177,7 +186,9 @@ def _per_channel(value: Array, frame: Frame) -> Array | Skipped:
 
 def _affine(frame: Frame, scale: Array | float, shift: Array | float) -> Affine | Skipped:
     scale, shift = np.atleast_1d(np.asarray(scale, np.float64)), np.atleast_1d(np.asarray(shift, np.float64))
-    count = frame.channels or max(scale.size, shift.size)
+    count = frame.channels
+    if count is None:
+        count = shift.size if scale.size == 1 else scale.size
     affine = ChannelAffine(np.broadcast_to(scale, (count,)), np.broadcast_to(shift, (count,)))
     return Affine(affine, scale.size > 1)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from onnx import NodeProto
 
 from onnx_clp.graph import GraphIndex
-from onnx_clp.nodes import attribute, input_name, is_op, operator
+from onnx_clp.nodes import attribute, has_reference, input_name, is_op, operator
 from onnx_clp.rewrite import LayerRewrite
 from onnx_clp.skipped import Skipped, SkipReason
 
@@ -83,6 +83,8 @@ def use_obstacle(scope: GraphIndex, name: str) -> Skipped | None:
 
 def carry(scope: GraphIndex, node: NodeProto, views: dict[str, ChannelView]) -> bool:
     """Carry views through a layout operator, Concat or Split; False where the node is none of them."""
+    if has_reference(node):
+        return False
     if is_op(node, "Concat"):
         return _carry_concat(scope, node, views)
     view = views.get(input_name(node, 0))
@@ -115,6 +117,8 @@ def _move(scope: GraphIndex, node: NodeProto, view: ChannelView) -> ChannelView 
 
 def moves_only(scope: GraphIndex, node: NodeProto) -> bool:
     """Whether a node changes no value, at most their order: Identity and the like, or Transpose."""
+    if has_reference(node):
+        return False
     if is_op(node, "Cast", "CastLike"):
         return keeps_type(scope, node)
     return is_op(node, "Identity", "Transpose") or (is_op(node, "Dropout") and drops_nothing(scope, node))

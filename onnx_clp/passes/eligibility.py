@@ -23,6 +23,7 @@ from onnx_clp.layers import LinearLayer
 from onnx_clp.modelindex import ModelIndex
 from onnx_clp.nodes import attribute, input_name, is_op, operator, text_attribute
 from onnx_clp.skipped import LayerStatus
+from onnx_clp.weights import float_type
 
 Array = NDArray[Any]
 Function = Callable[[NodeProto, Array], Array]
@@ -246,15 +247,17 @@ class _Silence:
 
     def _limit(self, node: NodeProto, slot: int, name: str, default: float) -> float:
         if input_name(node, slot):
-            found = self._scope.constant(node.input[slot])
-            return default if found is None else float(found.reshape(-1)[0])
+            found = self._operand(node.input[slot])
+            return default if found is None or found.size != 1 else float(found.reshape(-1)[0])
         return float(attribute(node, name, default))
 
     def _operand(self, name: str) -> Array | None:
         if name in self._values:
             return self._values[name]
         found = self._scope.constant(name)
-        return found.astype(np.float64) if found is not None and found.size < _SMALL else None
+        if found is None or found.size >= _SMALL or (float_type(found.dtype) is None and found.dtype.kind not in "iu"):
+            return None
+        return found.astype(np.float64)
 
     def _combine(self, node: NodeProto, known: str) -> None:
         operands = [self._operand(name) for name in node.input]

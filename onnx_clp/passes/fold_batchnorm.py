@@ -172,9 +172,10 @@ def _adopted(scope: GraphIndex, node: NodeProto, view: ChannelView) -> bool:
     if len(view.segments) != 1 or view.obstacle is not None or not is_op(node, "Add"):
         return False
     pending = rewrite.bias
-    bias.axis_from_end = view.axis_from_end
+    known = bias.axis_from_end, bias.rank
+    bias.axis_from_end, bias.rank = view.axis_from_end, view.rank
     if pending is None or not bias.adopt(node, node.input[data_slot(scope, node) or 0]):
-        bias.axis_from_end = rewrite.layer.axis_from_end
+        bias.axis_from_end, bias.rank = known
         return False
     rewrite.layer.inside.append(node)
     rewrite.layer.axis_from_end, rewrite.layer.rank = view.axis_from_end, view.rank

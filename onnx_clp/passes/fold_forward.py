@@ -78,10 +78,20 @@ def examine(scope: GraphIndex, node: NodeProto, layers: Layers) -> Match | Skipp
         return found
     if found.blocked is not None:
         return found.blocked
+    if _adds_dimension(scope, node, slot, frame.rank):
+        return Skipped(SkipReason.NOT_PER_CHANNEL, "its input is not known to have the layer's dimensions")
     refusal = rewrite.refuses_input(found.affine)
     if refusal is not None:
         return refusal
     return Match(rewrite, found.affine, slot)
+
+
+def _adds_dimension(scope: GraphIndex, node: NodeProto, slot: int, rank: int | None) -> bool:
+    """Whether an operand of `rank` dimensions may be what gives the result that many."""
+    if is_op(node, "BatchNormalization") or rank is None:
+        return False
+    operand = scope.constant(node.input[1 - slot])
+    return operand is not None and operand.ndim >= rank and scope.ranks.of(node.input[slot]) != rank
 
 
 def apply(edit: GraphEdit, scope: GraphIndex, node: NodeProto, match: Match) -> None:

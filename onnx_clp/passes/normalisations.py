@@ -15,7 +15,7 @@ from onnx import NodeProto
 
 from onnx_clp.edit import GraphEdit
 from onnx_clp.graph import GraphIndex
-from onnx_clp.nodes import identity, input_name, is_op
+from onnx_clp.nodes import identity, input_name, is_op, set_attribute
 from onnx_clp.numerics.affine import ChannelAffine
 from onnx_clp.passes.affine_forms import Affine, Frame, data_slot, recognise
 from onnx_clp.passes.channel_views import ChannelView, carry, layer_view
@@ -159,19 +159,23 @@ def _zero_operand(edit: GraphEdit, scope: GraphIndex, node: NodeProto, view: Cha
     assert slot is not None
     value = scope.constant(node.input[1 - slot])
     assert value is not None
-    shape = (len(channels), *[1] * (view.axis_from_end - 1))
-    if value.ndim > len(shape):
+    legacy = scope.opset < 7
+    shape = (len(channels),) if legacy else (len(channels), *[1] * (view.axis_from_end - 1))
+    if not legacy and value.ndim > len(shape):
         shape = (*[1] * (value.ndim - len(shape)), *shape)
     invert = is_op(node, "Div")
     mask = channels.reshape(shape)
 
     def silent(old: Array) -> Array:
-        wide = np.broadcast_to(old, shape).astype(np.float64)
+        wide = np.broadcast_to(old.reshape(-1) if legacy else old, shape).astype(np.float64)
         return np.where(mask, 0.0, 1.0 / wide if invert else wide)
 
     put(edit, scope, node, 1 - slot, value, silent)
     if invert:
         edit.turn_into(scope, node, "Mul", list(node.input))
+    if legacy and view.rank is not None:
+        set_attribute(node, "broadcast", 1)
+        set_attribute(node, "axis", view.rank - view.axis_from_end)
 
 
 def put(

@@ -75,8 +75,8 @@ def examine(index: ModelIndex, rewrite: LayerRewrite, sight: Sight, config: Clea
         return LayerVerdict(rewrite, status, reason)
     if rewrite.bias is None:
         return LayerVerdict(rewrite, LayerStatus.UNJUDGEABLE, "its bias is not a constant")
-    if layer.channels == 0:
-        return LayerVerdict(rewrite, LayerStatus.UNJUDGEABLE, "it has no channels")
+    if 0 in layer.weight_shape:
+        return LayerVerdict(rewrite, LayerStatus.UNJUDGEABLE, "its weight is empty")
     scores, bounds = _raw_scores(rewrite, config)
     if not (np.isfinite(scores).all() and np.isfinite(bounds).all()):
         return LayerVerdict(rewrite, LayerStatus.UNJUDGEABLE, "a weight or its norm is not a finite number")
