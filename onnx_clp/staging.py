@@ -218,7 +218,8 @@ def _move_out(staged: Staged, file: ModelFile, model: ModelProto, choice: Extern
 
 def _movable(file: ModelFile, model: ModelProto, choice: ExternalChoice) -> Iterator[TensorProto]:
     everything = choice == "always" or not file.has_external
-    initializers = {id(t) for t in model.graph.initializer}
+    held = list(model.graph.initializer)  # kept alive: an id is good as long as its object
+    initializers = {id(t) for t in held}
     for tensor in every_tensor(model):
         outside = tensor.data_location == TensorProto.EXTERNAL
         lifted = wire.is_token(tensor.raw_data)
