@@ -32,9 +32,7 @@ class Builder:
     def tensor(self, name: str, values: NDArray[Any]) -> str:
         """Add an initializer in float32; its name."""
         raw = np.ascontiguousarray(values, np.float32)
-        self.tensors.append(
-            TensorProto(name=name, dims=raw.shape, data_type=TensorProto.FLOAT, raw_data=raw.tobytes())
-        )
+        self.tensors.append(TensorProto(name=name, dims=raw.shape, data_type=TensorProto.FLOAT, raw_data=raw.tobytes()))
         return name
 
     def node(self, operator: str, inputs: list[str], **attributes: object) -> str:
