@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Final
 
 from google.protobuf.message import DecodeError
 from onnx import AttributeProto, ModelProto, TensorProto
@@ -19,11 +18,6 @@ from onnx_clp.external import ExternalData
 from onnx_clp.formats import recognise
 from onnx_clp.names import shown_path
 from onnx_clp.tensors import MappedFile, MappedPayload, TensorStore
-
-PROTOBUF_LIMIT: Final = (1 << 31) - 1
-_MOVE_ABOVE: Final = 1024
-_ALIGN: Final = 4096
-CHUNK: Final = 8 << 20
 
 
 class BytesFile:
@@ -60,12 +54,16 @@ class ModelFile:
         """Whether any tensor lies in a data file."""
         return bool(self.external.files())
 
+    @property
+    def whole(self) -> MappedPayload:
+        """Every byte of the model file itself."""
+        return MappedPayload(self.mapped, 0, len(self.mapped.view))
+
     def sha256(self) -> str:
         """SHA-256 of the model file itself, in hexadecimal."""
         digest = hashlib.sha256()
-        for chunk in chunks(self.mapped.view):
+        for chunk in self.whole.chunks():
             digest.update(chunk)
-        self.mapped.forget(0, len(self.mapped.view))
         return digest.hexdigest()
 
     def close(self) -> None:
@@ -177,9 +175,3 @@ def _attribute_tensors(item: AttributeProto) -> Iterator[TensorProto]:
     yield from item.tensors
     for sparse in item.sparse_tensors:
         yield from (sparse.values, sparse.indices)
-
-
-def chunks(view: memoryview) -> Iterator[memoryview]:
-    """A long view in pieces of a few megabytes."""
-    for start in range(0, len(view), CHUNK):
-        yield view[start : start + CHUNK]

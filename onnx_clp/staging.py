@@ -23,7 +23,7 @@ from onnx_clp import wire
 from onnx_clp.config import ExternalData as ExternalChoice
 from onnx_clp.errors import SaveError
 from onnx_clp.names import shown_path
-from onnx_clp.onnxfile import CHUNK, ModelFile, chunks, every_tensor
+from onnx_clp.onnxfile import ModelFile, every_tensor
 from onnx_clp.tensors import MappedPayload
 
 PROTOBUF_LIMIT: Final = (1 << 31) - 1
@@ -123,7 +123,7 @@ def _mode(file: ModelFile) -> int:
 
 def _fill(staged: Staged, file: ModelFile, model: ModelProto | None, choice: ExternalChoice) -> None:
     if model is None and not _moves(file, file.model, choice):
-        _write(staged, [file.mapped.view], file)
+        _write(staged, [file.whole])
         return
     content = ModelProto()
     content.CopyFrom(file.model if model is None else model)
@@ -137,7 +137,7 @@ def _fill(staged: Staged, file: ModelFile, model: ModelProto | None, choice: Ext
             f"{shown_path(staged.destination)}: the model would pass protobuf's limit of 2 GiB; "
             "use --external-data auto"
         )
-    _write(staged, rope.pieces, file)
+    _write(staged, rope.pieces)
     if staged.data is not None:
         _write_check(staged, file, content)
 
@@ -157,7 +157,7 @@ def _write_check(staged: Staged, file: ModelFile, content: ModelProto) -> None:
     staged.check = staged.model.with_name(staged.model.name + ".check")
     with staged.check.open("xb") as out:
         for piece in _rope(file, content).pieces:
-            out.write(wire.content(piece))
+            out.writelines(wire.chunks(piece))
 
 
 def complete(file: ModelFile, model: ModelProto | None) -> ModelProto:
@@ -218,7 +218,8 @@ def _move_out(staged: Staged, file: ModelFile, model: ModelProto, choice: Extern
 
 def _movable(file: ModelFile, model: ModelProto, choice: ExternalChoice) -> Iterator[TensorProto]:
     everything = choice == "always" or not file.has_external
-    initializers = {id(t) for t in model.graph.initializer}
+    held = list(model.graph.initializer)  # kept alive: an id is good as long as its object
+    initializers = {id(t) for t in held}
     for tensor in every_tensor(model):
         outside = tensor.data_location == TensorProto.EXTERNAL
         lifted = wire.is_token(tensor.raw_data)
@@ -246,10 +247,7 @@ def _place(
     out.write(padding)
     digest.update(padding)
     offset = out.tell()
-    for chunk in chunks(payload.read()):
-        out.write(chunk)
-        digest.update(chunk)
-    payload.release()
+    _pour(payload, out, digest)
     if key is not None:
         seen[key] = offset
     return tensor, offset, len(payload)
@@ -266,20 +264,20 @@ def _point(tensor: TensorProto, location: str, offset: int, length: int) -> None
     tensor.external_data.extend(entries)
 
 
-def _write(staged: Staged, pieces: list[wire.Piece], file: ModelFile) -> None:
+def _write(staged: Staged, pieces: list[wire.Piece]) -> None:
     digest = hashlib.sha256()
     with staged.model.open("wb") as out:
         for piece in pieces:
-            for chunk in chunks(memoryview(wire.content(piece))):
-                out.write(chunk)
-                digest.update(chunk)
-            if not isinstance(piece, (bytes, memoryview)):
-                piece.release()
+            _pour(piece, out, digest)
         _sync(out)
         staged.size += out.tell()
     staged.sha256 = digest.hexdigest()
-    if len(file.mapped.view) > CHUNK:
-        file.mapped.forget(0, len(file.mapped.view))
+
+
+def _pour(piece: wire.Piece, out: BinaryIO, digest: hashlib._Hash) -> None:
+    for chunk in wire.chunks(piece):
+        out.write(chunk)
+        digest.update(chunk)
 
 
 def _sync(out: BinaryIO) -> None:

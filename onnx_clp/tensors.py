@@ -7,9 +7,9 @@ changed weight can be a recipe that is computed when it is written, one layer at
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 import onnx
@@ -21,6 +21,7 @@ from onnx_clp.payloads import ELEMENT_TYPES
 
 Array = NDArray[Any]
 
+_CHUNK: Final = 1 << 20  # small enough to stay in the processor's cache between hashing and writing
 _PACKED_BITS = {number: kind.bits for number, kind in ELEMENT_TYPES.items() if 0 < kind.bits < 8}
 
 
@@ -60,6 +61,13 @@ class MappedPayload:
         """The bytes, not copied."""
         return self.file.view[self.start : self.end]
 
+    def chunks(self) -> Iterator[memoryview]:
+        """The bytes a piece at a time, each let go from memory after use."""
+        for start in range(self.start, self.end, _CHUNK):
+            end = min(start + _CHUNK, self.end)
+            yield self.file.view[start:end]
+            self.file.forget(start, end)
+
     def release(self) -> None:
         """Let the system drop them from memory."""
         self.file.forget(self.start, self.end)
@@ -80,6 +88,12 @@ class ExternalPayload:
         """The bytes, not copied."""
         return self.reader.view(self.tensor)
 
+    def chunks(self) -> Iterator[memoryview]:
+        """The bytes a piece at a time, each let go from memory after use."""
+        for start in range(0, self.size, _CHUNK):
+            yield self.reader.view(self.tensor)[start : start + _CHUNK]
+            self.reader.forget(self.tensor)
+
     def release(self) -> None:
         """Let the system drop them from memory."""
         self.reader.forget(self.tensor)
@@ -87,17 +101,30 @@ class ExternalPayload:
 
 @dataclass(frozen=True, slots=True)
 class ComputedPayload:
-    """Bytes made on demand: `compute` gives an array of exactly `size` bytes, the same at every call."""
+    """Bytes made on demand: the arrays of `blocks` hold exactly `size` bytes together, the same at every call.
+
+    Each array is good until the next is asked for.
+    """
 
     size: int
-    compute: Callable[[], Array]
+    blocks: Callable[[], Iterable[Array]]
 
     def __len__(self) -> int:
         return self.size
 
     def read(self) -> memoryview:
         """The bytes, computed now."""
-        return np.ascontiguousarray(self.compute()).reshape(-1).view(np.uint8).data
+        whole = np.empty(self.size, np.uint8)
+        at = 0
+        for chunk in self.chunks():
+            whole[at : at + len(chunk)] = chunk
+            at += len(chunk)
+        return whole.data
+
+    def chunks(self) -> Iterator[memoryview]:
+        """The bytes a block at a time, computed now."""
+        for block in self.blocks():
+            yield np.ascontiguousarray(block).reshape(-1).view(np.uint8).data
 
     def release(self) -> None:
         """Nothing is kept."""
@@ -186,12 +213,17 @@ class TensorStore:
             packed.data_type = data_type
             return packed
         array = np.ascontiguousarray(values, dtype=numpy_dtype(data_type))
-        return self.recipe(name, array.shape, data_type, lambda: array)
+        return self.recipe(name, array.shape, data_type, lambda: (array,))
 
-    def recipe(self, name: str, dims: Iterable[int], data_type: int, compute: Callable[[], Array]) -> TensorProto:
-        """A new tensor whose values `compute` gives when they are needed, in `data_type` and of shape `dims`."""
+    def recipe(
+        self, name: str, dims: Iterable[int], data_type: int, blocks: Callable[[], Iterable[Array]]
+    ) -> TensorProto:
+        """A new tensor of shape `dims` whose values, in `data_type`, `blocks` gives when they are needed.
+
+        `blocks` yields them in order, in arrays of any size, each good until the next is asked for.
+        """
         tensor = TensorProto(name=name, dims=tuple(dims), data_type=data_type)
-        payload = ComputedPayload(packed_nbytes(data_type, int(np.prod(tensor.dims, dtype=object))), compute)
+        payload = ComputedPayload(packed_nbytes(data_type, int(np.prod(tensor.dims, dtype=object))), blocks)
         small = len(payload) <= wire.LIFT_ABOVE
         tensor.raw_data = bytes(payload.read()) if small else self.keep(payload)
         return tensor

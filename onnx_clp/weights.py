@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -12,7 +13,7 @@ from onnx import NodeProto, TensorProto
 from onnx_clp.edit import GraphEdit
 from onnx_clp.graph import GraphIndex
 from onnx_clp.nodes import input_name
-from onnx_clp.numerics.affine import KernelLayout, scale_weight
+from onnx_clp.numerics.affine import KernelLayout, scale_weight, scaled_blocks
 from onnx_clp.skipped import Skipped, SkipReason
 from onnx_clp.tensors import Array, numpy_dtype
 
@@ -136,11 +137,9 @@ class FloatWeight:
         """Store the scaled weight as a recipe, computed when the file is written."""
         dtype = numpy_dtype(self.data_type)
 
-        def compute() -> Array:
-            values = self.values()
-            scaled = scale_weight(values, layout, scaling.output, scaling.input, scaling.zeroed, dtype)
+        def blocks() -> Iterator[Array]:
+            yield from scaled_blocks(self.values(), layout, scaling.output, scaling.input, scaling.zeroed, dtype)
             self.release()
-            return scaled
 
         base = input_name(self.node, self.slot) or "weight"
         edit.put_constant(
@@ -148,7 +147,7 @@ class FloatWeight:
             self.node,
             self.slot,
             f"{base}_folded",
-            lambda name: edit.store.recipe(name, self.shape, self.data_type, compute),
+            lambda name: edit.store.recipe(name, self.shape, self.data_type, blocks),
         )
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import secrets
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -49,8 +49,8 @@ class Deferred(Protocol):
     def read(self) -> memoryview:
         """The bytes."""
 
-    def release(self) -> None:
-        """Let them go from memory; they can be read again."""
+    def chunks(self) -> Iterator[memoryview]:
+        """The bytes piece by piece; each is good until the next is asked for, and let go from memory then."""
 
 
 Piece = bytes | memoryview | Deferred
@@ -59,6 +59,11 @@ Piece = bytes | memoryview | Deferred
 def content(piece: Piece) -> bytes | memoryview:
     """A piece's bytes."""
     return piece if isinstance(piece, (bytes, memoryview)) else piece.read()
+
+
+def chunks(piece: Piece) -> Iterable[bytes | memoryview]:
+    """A piece's bytes in parts, each good until the next is asked for."""
+    return (piece,) if isinstance(piece, (bytes, memoryview)) else piece.chunks()
 
 
 @dataclass(slots=True)

@@ -23,6 +23,7 @@ Float64 = NDArray[np.float64]
 Array = NDArray[Any]
 
 _CHUNK_ELEMENTS: Final = 1 << 21
+_CACHED_ELEMENTS: Final = 1 << 18  # 2 MB of float64: stays in the processor's cache between its passes
 _BATCHED_SIDE: Final = 96
 _SQUARE_SAFE: Final = 1e100
 GRID_POINTS: Final = {1: 256, 2: 32, 3: 16}
@@ -52,10 +53,15 @@ def upper_bound(sigmas: Float64, taps: int) -> Float64:
 
 
 def _blocks(kernels: Array) -> Iterator[tuple[int, Float64]]:
+    """The kernels in float64, a few channels at a time; each block is good until the next is asked for."""
     per_channel = max(math.prod(kernels.shape[1:]), 1)
-    step = max(_CHUNK_ELEMENTS // per_channel, 1)
+    step = max(_CACHED_ELEMENTS // per_channel, 1)
+    # One buffer for all blocks: a page that is touched for the first time costs more than its arithmetic.
+    buffer = np.empty((min(step, len(kernels)), *kernels.shape[1:]))
     for start in range(0, len(kernels), step):
-        yield start, kernels[start : start + step].astype(np.float64)
+        block = buffer[: len(kernels) - start]
+        block[...] = kernels[start : start + step]
+        yield start, block
 
 
 def _sigma_block(block: Float64) -> Float64:
