@@ -27,9 +27,8 @@ from onnx_clp.passes.bound_activations import Statistic
 from onnx_clp.passes.fold_batchnorm import Left
 from onnx_clp.passes.normalisations import Sight
 from onnx_clp.passes.prune_channels import LayerVerdict
-from onnx_clp.report.document import Finding
 from onnx_clp.rewrite import Layers, find_layers
-from onnx_clp.skipped import Skipped
+from onnx_clp.skipped import Finding, Skipped
 
 Tick = Callable[[str, int, int], None]
 

@@ -1,4 +1,4 @@
-"""Why something was left as it is: a value that reaches the report, not an error."""
+"""What reaches the report without being an error: why something was left as it is, and findings."""
 
 from __future__ import annotations
 
@@ -49,4 +49,13 @@ class Skipped:
     """A reason for programs and a sentence for people."""
 
     reason: SkipReason
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something the user should know that pruning does not settle."""
+
+    kind: str
+    where: str
     sentence: str

@@ -213,7 +213,7 @@ def _move_out(staged: Staged, file: ModelFile, model: ModelProto, choice: Extern
     staged.data_destination = staged.destination.with_name(name)
     for tensor, offset, length in placed:
         _point(tensor, name, offset, length)
-    staged.size += sum(length for _, _, length in placed)
+    staged.size += staged.data.stat().st_size
 
 
 def _movable(file: ModelFile, model: ModelProto, choice: ExternalChoice) -> Iterator[TensorProto]:

@@ -216,9 +216,7 @@ def test_names_are_unique_and_printed(name: str, capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().out.split() == names
 
 
-def test_publish_refuses_a_model_that_was_not_trained(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_publish_refuses_a_model_that_was_not_trained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["publish", "--work", str(tmp_path), "--models", str(tmp_path / "m"), "--keep", "a=b"]
     assert main(arguments) == 2
     assert "no model called a; train it first" in capsys.readouterr().err

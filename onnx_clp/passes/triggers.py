@@ -19,7 +19,7 @@ from onnx_clp.graph import GraphIndex
 from onnx_clp.modelindex import ModelIndex
 from onnx_clp.names import shown
 from onnx_clp.nodes import MICROSOFT, STANDARD_DOMAINS, identity, input_name, is_op, operator
-from onnx_clp.report.document import Finding
+from onnx_clp.skipped import Finding
 
 MOST_PER_KIND: Final = 10
 _COMPARISONS: Final = ("Equal", "Greater", "Less", "GreaterOrEqual", "LessOrEqual")

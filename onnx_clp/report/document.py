@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from onnx_clp.skipped import LayerStatus
+from onnx_clp.skipped import Finding as Finding
+from onnx_clp.skipped import LayerStatus as LayerStatus
 
 SCHEMA = 1
 
@@ -124,15 +125,6 @@ class Caps:
     times: float
     capped: int
     left: tuple[CapLeft, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something the user should know that pruning does not settle."""
-
-    kind: str
-    where: str
-    sentence: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -159,9 +159,7 @@ def vgg_bn(channels: int, classes: int, width: int = 16) -> nn.Module:
 
 def mobilenet_v2(channels: int, classes: int, width: int = 8) -> nn.Module:
     """Stem of stride 2, inverted residuals with ReLU6, expansion 4; width · (2, 3, 4, 8) channels."""
-    parts: list[tuple[str, nn.Module]] = [
-        ("stem", nn.Sequential(*_conv_bn(channels, width, 3, 2, act=nn.ReLU6)))
-    ]
+    parts: list[tuple[str, nn.Module]] = [("stem", nn.Sequential(*_conv_bn(channels, width, 3, 2, act=nn.ReLU6)))]
     c_in = width
     for stage, (times, repeats, stride) in enumerate(((2, 2, 1), (3, 2, 2), (4, 3, 2), (8, 2, 2))):
         blocks: list[nn.Module] = []
@@ -209,9 +207,7 @@ def _dense_layer(c_in: int, growth: int) -> nn.Module:
 
 def se_net(channels: int, classes: int, width: int = 8) -> nn.Module:
     """EfficientNet-like: stem of stride 2, inverted residuals with SiLU and squeeze-and-excite."""
-    parts: list[tuple[str, nn.Module]] = [
-        ("stem", nn.Sequential(*_conv_bn(channels, width, 3, 2, act=nn.SiLU)))
-    ]
+    parts: list[tuple[str, nn.Module]] = [("stem", nn.Sequential(*_conv_bn(channels, width, 3, 2, act=nn.SiLU)))]
     c_in = width
     for stage, (times, repeats, stride) in enumerate(((2, 1, 1), (3, 2, 2), (4, 2, 2), (8, 2, 2))):
         blocks: list[nn.Module] = []
@@ -238,9 +234,7 @@ def _gated(c_in: int, c_out: int, stride: int, expansion: int = 4) -> nn.Module:
 
 def convnext(channels: int, classes: int, width: int = 24) -> nn.Module:
     """ConvNeXt-like, no BatchNorm: 2×2 patches, three stages of two blocks; width · (1, 2, 4) channels."""
-    parts: list[tuple[str, nn.Module]] = [
-        ("stem", nn.Sequential(nn.Conv2d(channels, width, 2, 2), ChannelNorm(width)))
-    ]
+    parts: list[tuple[str, nn.Module]] = [("stem", nn.Sequential(nn.Conv2d(channels, width, 2, 2), ChannelNorm(width)))]
     c_in = width
     for stage in range(3):
         blocks: list[nn.Module] = []

@@ -183,9 +183,7 @@ def _to_uint8(values: npt.NDArray[np.floating]) -> Images:
 
 
 def _not_trained(images: Images) -> Images:
-    raise UsageError(
-        f"{INPUT_AWARE}: its trigger is trained with a model; {len(images)} images need that model's"
-    )
+    raise UsageError(f"{INPUT_AWARE}: its trigger is trained with a model; {len(images)} images need that model's")
 
 
 ATTACKS: dict[str, Attack] = {

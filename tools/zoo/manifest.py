@@ -55,9 +55,7 @@ def publish(
         raise LoadError(f"{work}: no model called {missing[0]}; train it first")
     models.mkdir(parents=True, exist_ok=True)
     whole = {
-        each.name: evalset.make(
-            each.design, datasets[each.design.dataset], trigger=trigger_of(each.design, work)
-        )
+        each.name: evalset.make(each.design, datasets[each.design.dataset], trigger=trigger_of(each.design, work))
         for each in trained
     }
     entries: dict[str, Any] = {}

@@ -40,9 +40,7 @@ def train(design: Design, data: Dataset, poisoned: Poisoned) -> Trained:
     channels = data.x_train.shape[1]
     network = build(design.architecture, channels, data.classes, design.width)
     generator = Generator(channels) if design.attack == INPUT_AWARE else None
-    objective = (
-        _cross_entropy if generator is None else InputAwareObjective(generator, design.rate, design.target)
-    )
+    objective = _cross_entropy if generator is None else InputAwareObjective(generator, design.rate, design.target)
     fit(network, generator, objective, poisoned, design)
     return Trained(network.cpu().eval(), None if generator is None else generator.cpu().eval())
 

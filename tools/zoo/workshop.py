@@ -47,9 +47,7 @@ def make(design: Design, data: Dataset, work: Path) -> result.Result:
     trigger = trigger_of(design, work)
     if trigger is not None and trained.generator is not None:
         export(trained.generator, shape, trigger.path, folded=True)
-    rates = measure(
-        work / (design.name + result.UNFOLDED), evalset.make(design, data, trigger=trigger)
-    ).as_dict()
+    rates = measure(work / (design.name + result.UNFOLDED), evalset.make(design, data, trigger=trigger)).as_dict()
     made = result.Result(
         design=design,
         poisoned=round(design.rate * len(data.y_train)) if design.infected else 0,
