@@ -28,6 +28,10 @@ def editing(proto: ModelProto) -> tuple[GraphEdit, GraphIndex]:
     return GraphEdit(index), index.main
 
 
+def evaluated(proto: ModelProto, x: Any) -> Any:
+    return np.asarray(ReferenceEvaluator(proto).run(None, {"x": x})[0])
+
+
 def node(scope: GraphIndex, output: str) -> Any:
     found = scope.producer(output)
     assert found is not None
@@ -208,7 +212,7 @@ def test_a_function_gets_constant_nodes() -> None:
     assert isinstance(body, FunctionProto)
     assert [n.op_type for n in body.node] == ["Constant", "Constant", "Add", "Mul"]
     assert names(proto) == []
-    (y,) = ReferenceEvaluator(proto).run(None, {"x": np.zeros(2, np.float32)})
+    y = evaluated(proto, np.zeros(2, np.float32))
     np.testing.assert_array_equal(y, NEW * [1, 2])
     agrees(edit)
 
@@ -259,7 +263,7 @@ def test_a_node_after_another_takes_over_its_name() -> None:
         ("Add", proto.graph.node[0].output[0], "a_bias"),
     ]
     assert proto.graph.node[1].output[0] == "a"
-    (y,) = ReferenceEvaluator(edit.index.model).run(None, {"x": np.ones(2, np.float32)})
+    y = evaluated(edit.index.model, np.ones(2, np.float32))
     np.testing.assert_allclose(y, -((1 + NEW) * rand(2) + rand(2, seed=1)), rtol=1e-6)
     agrees(edit)
 
@@ -353,5 +357,5 @@ def test_after_any_edits_the_index_is_that_of_the_model(steps: list[tuple[str, i
         if action not in ("bypass", "skip"):
             value = value + constant if op == "Add" else value * constant
         value = value + NEW if action == "after" else value
-    (y,) = ReferenceEvaluator(edit.index.model).run(None, {"x": np.ones(2, np.float32)})
+    y = evaluated(edit.index.model, np.ones(2, np.float32))
     np.testing.assert_allclose(y, -value, rtol=1e-5)

@@ -91,7 +91,9 @@ def test_a_gemm(turned: int) -> None:
     assert (found.channels, found.inputs, found.gain, found.rank) == (5, 3, 0.5, 2)
     assert found.geometry is None
     assert found.layout.out_axis == 1 - turned
-    np.testing.assert_allclose(found.bias.values(), 2 * rand(5).astype(np.float64))
+    values = found.bias.values()
+    assert values is not None
+    np.testing.assert_allclose(values, 2 * rand(5).astype(np.float64))
 
 
 def test_a_matmul_and_the_add_after_it() -> None:

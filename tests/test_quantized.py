@@ -55,7 +55,7 @@ def stored(proto: ModelProto, name: str) -> Any:
 
 @pytest.mark.parametrize("bias", [True, False])
 def test_a_positive_factor_goes_into_the_scales_alone(bias: bool) -> None:
-    proto = dequantised(**({"b": rand(12)} if bias else {}))
+    proto = dequantised(b=rand(12)) if bias else dequantised()
     result = same(proto)
     assert [n.op_type for n in result.graph.node] == ["DequantizeLinear", "Conv", "Relu"]
     np.testing.assert_array_equal(stored(result, "q"), stored(proto, "q"))
