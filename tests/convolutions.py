@@ -63,6 +63,12 @@ def _taps(case: Case) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
         yield tap, tuple(t * d for t, d in zip(tap, case.dilations, strict=True))
 
 
+def _tap(weight: Array, tap: tuple[int, ...]) -> Array:
+    """The matrix (inputs, outputs) of one tap."""
+    at: tuple[Any, ...] = (slice(None), slice(None), *tap)
+    return np.asarray(weight[at])
+
+
 def _spans(case: Case) -> list[int]:
     return [(k - 1) * d + 1 for k, d in zip(case.kernel, case.dilations, strict=True)]
 
@@ -73,7 +79,7 @@ def _gather(case: Case, x: Array, weight: Array) -> Array:
     y = np.zeros((x.shape[0], weight.shape[1], *sizes))
     for tap, at in _taps(case):
         cut = tuple(slice(a, a + (n - 1) * s + 1, s) for a, n, s in zip(at, sizes, case.strides, strict=True))
-        y += np.einsum("ni...,io->no...", x[:, :, *cut], weight[:, :, *tap])
+        y += np.einsum("ni...,io->no...", x[:, :, *cut], _tap(weight, tap))
     return y
 
 
@@ -83,7 +89,7 @@ def _spread(case: Case, x: Array, weight: Array) -> Array:
     y = np.zeros((x.shape[0], weight.shape[1], *sizes))
     for tap, at in _taps(case):
         cut = tuple(slice(a, a + (n - 1) * s + 1, s) for a, n, s in zip(at, spatial, case.strides, strict=True))
-        y[:, :, *cut] += np.einsum("ni...,io->no...", x, weight[:, :, *tap])
+        y[:, :, *cut] += np.einsum("ni...,io->no...", x, _tap(weight, tap))
     crop = tuple(slice(p, n - p) for p, n in zip(case.pads, sizes, strict=True))
     return y[:, :, *crop]
 
@@ -100,7 +106,7 @@ def _circular(case: Case, x: Array, weight: Array) -> Array:
     y = np.zeros((x.shape[0], weight.shape[1], *x.shape[2:]))
     for tap, at in _taps(case):
         shift = at if case.transposed else tuple(-a for a in at)
-        y += np.einsum("ni...,io->no...", np.roll(x, shift, axes), weight[:, :, *tap])
+        y += np.einsum("ni...,io->no...", np.roll(x, shift, axes), _tap(weight, tap))
     return y if case.transposed else y[:, :, *(slice(None, None, s) for s in case.strides)]
 
 

@@ -1,0 +1,66 @@
+"""Ranks and sizes of values, recorded or worked out from the operators."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+from tests.forms.build import model, rand
+from tests.test_graph import indexed
+
+RANKED = {
+    "Relu(x)": 4,
+    "Transpose(x)": 4,
+    "Conv(x, w)": 4,
+    "Flatten(x)": 2,
+    "Reshape(x, shape)": 3,
+    "Reshape(x, moving)": None,
+    "Unsqueeze(x, axes)": 6,
+    "Squeeze(x, axes)": 2,
+    "Unsqueeze(x, moving)": None,
+    "Add(x, big)": 5,
+    "Mul(big, x)": 5,
+    "Add(w1, x)": 4,
+    "Concat<axis=1>(x, x)": 4,
+    "GlobalAveragePool(x)": 4,
+    "NonZero(x)": None,
+}
+
+
+@pytest.mark.parametrize("expression", RANKED)
+def test_the_rank_of_a_value(expression: str) -> None:
+    proto = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 17]> g (float[1,3,4,4] x, int64[n] moving) => (float y) '
+        f"{{ v = {expression} y = ReduceSum<keepdims=0>(v) }}"
+    )
+    for name, value in {
+        "w": rand(4, 3, 1, 1),
+        "w1": rand(4),
+        "big": rand(2, 1, 1, 1, 1),
+        "shape": np.array([1, 3, -1]),
+        "axes": np.array([0, 2]),
+    }.items():
+        proto.graph.initializer.append(numpy_helper.from_array(value, name))
+    assert indexed(proto).main.ranks.of("v") == RANKED[expression]
+
+
+def test_recorded_ranks_count_and_sizes_come_from_the_maker() -> None:
+    proto = model("c = Conv(x, w) r = Relu(c) y = NonZero(r)", y="int64[4,n] y", w=rand(7, 3, 1, 1))()
+    main = indexed(proto).main
+    assert main.ranks.of("y") == 2
+    assert main.ranks.of("x") == 4
+    del proto.graph.value_info[:]
+    bare = indexed(proto).main
+    assert bare.ranks.of("r") == 4
+    assert bare.ranks.size("r", 1) == 7
+    assert bare.ranks.size("x", 2) == 6
+    assert bare.ranks.size("r", 2) is None
+
+
+def test_a_rank_goes_through_a_long_chain() -> None:
+    nodes = [helper.make_node("Relu", [f"v{i}"], [f"v{i + 1}"]) for i in range(5000)]
+    graph = helper.make_graph(nodes, "g", [helper.make_tensor_value_info("v0", 1, [1, 2, 3])], [])
+    index = indexed(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))
+    assert index.main.ranks.of("v4999") == 3
