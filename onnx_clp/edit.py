@@ -43,6 +43,8 @@ class GraphEdit:
         self._new_nodes: dict[GraphIndex, list[NodeProto]] = {}
         self._followers: dict[GraphIndex, dict[int, list[NodeProto]]] = {}
         self._loose: list[tuple[GraphIndex, str]] = []
+        self._gone: dict[GraphIndex, set[str]] = {}
+        self._unrecorded: dict[GraphIndex, set[str]] = {}
 
     # Constants
 
@@ -165,7 +167,7 @@ class GraphEdit:
 
     def forget_value_info(self, scope: GraphIndex, name: str) -> None:
         """Drop what is recorded of a value that is no more, or has another shape now."""
-        _forget_value_info(scope.proto, name)
+        self._unrecorded.setdefault(scope, set()).add(name)
 
     # The end
 
@@ -177,10 +179,9 @@ class GraphEdit:
     def finish(self) -> None:
         """Delete removed nodes and the constants this edit orphaned, insert new Constant nodes."""
         self._drop_orphans()
+        self._drop_names()
         for scope, dead in self._dead.items():
-            for at in reversed(range(len(scope.nodes))):
-                if id(scope.nodes[at]) in dead:
-                    del scope.proto.node[at]
+            _delete(scope.proto.node, [at for at, node in enumerate(scope.nodes) if id(node) in dead])
             scope.reload_nodes()
         for scope, followers in self._followers.items():
             self._insert_followers(scope, followers)
@@ -211,12 +212,23 @@ class GraphEdit:
                 self.remove(scope, node)
             elif name in scope.inputs:
                 continue  # before IR 4 an initializer is an input too, and inputs stay as they are
-            elif name in scope.initializers and isinstance(scope.proto, GraphProto):
-                _remove_named(scope.proto.initializer, name)
-                del scope.initializers[name]
-            elif name in scope.sparse and isinstance(scope.proto, GraphProto):
-                _remove_sparse(scope.proto, name)
-                del scope.sparse[name]
+            elif name in scope.initializers or name in scope.sparse:
+                self._gone.setdefault(scope, set()).add(name)
+                scope.initializers.pop(name, None)
+                scope.sparse.pop(name, None)
+
+    def _drop_names(self) -> None:
+        """Take out what goes by name, each list walked once however many names there are."""
+        for scope, names in self._gone.items():
+            if isinstance(scope.proto, GraphProto):
+                _delete_named(scope.proto.initializer, names)
+                _delete_named(scope.proto.sparse_initializer, names, lambda s: s.values.name)
+        for scope, names in self._unrecorded.items():
+            _delete_named(scope.proto.value_info, names)
+            if isinstance(scope.proto, GraphProto):
+                _delete_named(scope.proto.quantization_annotation, names, lambda a: a.tensor_name)
+        self._gone.clear()
+        self._unrecorded.clear()
 
 
 def freeze_inputs(graph: GraphProto) -> list[str]:
@@ -240,22 +252,16 @@ def _replace_values(stored: TensorProto, new: TensorProto) -> None:
     stored.metadata_props.extend(kept.metadata_props)
 
 
-def _forget_value_info(proto: Any, name: str) -> None:
-    """Drop what is recorded of a value that is no more."""
-    _remove_named(proto.value_info, name)
-    if isinstance(proto, GraphProto):
-        for at in reversed(range(len(proto.quantization_annotation))):
-            if proto.quantization_annotation[at].tensor_name == name:
-                del proto.quantization_annotation[at]
+def _delete_named(items: Any, names: set[str], name_of: Callable[[Any], str] = lambda item: item.name) -> None:
+    _delete(items, [at for at, item in enumerate(items) if name_of(item) in names])
 
 
-def _remove_named(items: Any, name: str) -> None:
-    for at in reversed(range(len(items))):
-        if items[at].name == name:
-            del items[at]
-
-
-def _remove_sparse(graph: GraphProto, name: str) -> None:
-    for at in reversed(range(len(graph.sparse_initializer))):
-        if graph.sparse_initializer[at].values.name == name:
-            del graph.sparse_initializer[at]
+def _delete(items: Any, positions: list[int]) -> None:
+    """Delete entries at ascending positions, neighbours together: each deletion moves all that follows."""
+    end = len(positions)
+    while end:
+        start = end - 1
+        while start and positions[start - 1] == positions[start] - 1:
+            start -= 1
+        del items[positions[start] : positions[end - 1] + 1]
+        end = start
