@@ -35,6 +35,8 @@ _log = logging.getLogger("onnx_clp")
 
 def console() -> NoReturn:
     """Run as a program: safe streams, signals that clean up after themselves, an exit status."""
+    # Many small products gain nothing from OpenBLAS's threads, which cost memory and spin while they wait.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     _make_streams_safe()
     try:
         _catch_signals()

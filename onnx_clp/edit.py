@@ -44,8 +44,8 @@ class GraphEdit:
         self._new_nodes: dict[GraphIndex, list[NodeProto]] = {}
         self._followers: dict[GraphIndex, dict[int, list[NodeProto]]] = {}
         self._loose: list[tuple[GraphIndex, str]] = []
-        self._gone_values: dict[GraphIndex, set[str]] = {}
-        self._gone_constants: dict[GraphIndex, set[str]] = {}
+        self._gone: dict[GraphIndex, set[str]] = {}
+        self._unrecorded: dict[GraphIndex, set[str]] = {}
 
     # Constants
 
@@ -167,8 +167,8 @@ class GraphEdit:
         self.changed = True
 
     def forget_value_info(self, scope: GraphIndex, name: str) -> None:
-        """Drop, at the end, what is recorded of a value that is no more, or has another shape now."""
-        self._gone_values.setdefault(scope, set()).add(name)
+        """Drop what is recorded of a value that is no more, or has another shape now."""
+        self._unrecorded.setdefault(scope, set()).add(name)
 
     # The end
 
@@ -180,11 +180,9 @@ class GraphEdit:
     def finish(self) -> None:
         """Delete removed nodes and the constants this edit orphaned, insert new Constant nodes."""
         self._drop_orphans()
-        self._drop_records()
+        self._drop_names()
         for scope, dead in self._dead.items():
-            for at in reversed(range(len(scope.nodes))):
-                if id(scope.nodes[at]) in dead:
-                    del scope.proto.node[at]
+            _delete(scope.proto.node, [at for at, node in enumerate(scope.nodes) if id(node) in dead])
             scope.reload_nodes()
         for scope, followers in self._followers.items():
             self._insert_followers(scope, followers)
@@ -216,21 +214,22 @@ class GraphEdit:
             elif name in scope.inputs:
                 continue  # before IR 4 an initializer is an input too, and inputs stay as they are
             elif name in scope.initializers or name in scope.sparse:
-                self._gone_constants.setdefault(scope, set()).add(name)
+                self._gone.setdefault(scope, set()).add(name)
                 scope.initializers.pop(name, None)
                 scope.sparse.pop(name, None)
 
-    def _drop_records(self) -> None:
-        for scope, names in self._gone_values.items():
-            _remove(scope.proto.value_info, names, lambda item: item.name)
+    def _drop_names(self) -> None:
+        """Take out what goes by name, each list walked once however many names there are."""
+        for scope, names in self._gone.items():
             if isinstance(scope.proto, GraphProto):
-                _remove(scope.proto.quantization_annotation, names, lambda item: item.tensor_name)
-        for scope, names in self._gone_constants.items():
+                _delete_named(scope.proto.initializer, names)
+                _delete_named(scope.proto.sparse_initializer, names, lambda s: s.values.name)
+        for scope, names in self._unrecorded.items():
+            _delete_named(scope.proto.value_info, names)
             if isinstance(scope.proto, GraphProto):
-                _remove(scope.proto.initializer, names, lambda item: item.name)
-                _remove(scope.proto.sparse_initializer, names, lambda item: item.values.name)
-        self._gone_values.clear()
-        self._gone_constants.clear()
+                _delete_named(scope.proto.quantization_annotation, names, lambda a: a.tensor_name)
+        self._gone.clear()
+        self._unrecorded.clear()
 
 
 def freeze_inputs(graph: GraphProto) -> list[str]:
@@ -254,7 +253,16 @@ def _replace_values(stored: TensorProto, new: TensorProto) -> None:
     stored.metadata_props.extend(kept.metadata_props)
 
 
-def _remove(items: Any, names: set[str], name_of: Callable[[Any], str]) -> None:
-    for at in reversed(range(len(items))):
-        if name_of(items[at]) in names:
-            del items[at]
+def _delete_named(items: Any, names: set[str], name_of: Callable[[Any], str] = lambda item: item.name) -> None:
+    _delete(items, [at for at, item in enumerate(items) if name_of(item) in names])
+
+
+def _delete(items: Any, positions: list[int]) -> None:
+    """Delete entries at ascending positions, neighbours together: each deletion moves all that follows."""
+    end = len(positions)
+    while end:
+        start = end - 1
+        while start and positions[start - 1] == positions[start] - 1:
+            start -= 1
+        del items[positions[start] : positions[end - 1] + 1]
+        end = start

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import os
 import sys
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
@@ -74,13 +75,19 @@ def assemble(
 
 
 def _versions() -> dict[str, str]:
-    found = {}
-    for name in _LIBRARIES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+    """Installed versions, as the names of their .dist-info folders state them: reading the metadata is slower.
+
+    Source: the packaging guide's "Recording installed projects" (name with "_" for "-", then the version).
+    """
+    wanted = {name.replace("-", "_"): name for name in _LIBRARIES}
+    found: dict[str, str] = {}
+    for folder in sys.path:
+        with contextlib.suppress(OSError):
+            for entry in os.listdir(folder or "."):  # noqa: PTH208 (names are all that is needed)
+                stem, _, version = entry.removesuffix(".dist-info").partition("-")
+                if entry.endswith(".dist-info") and stem in wanted:
+                    found.setdefault(wanted[stem], version)
+    return {name: found[name] for name in _LIBRARIES if name in found}
 
 
 def _options(config: CleanConfig) -> dict[str, Any]:

@@ -35,7 +35,7 @@ class Builder:
         self.tensors.append(TensorProto(name=name, dims=raw.shape, data_type=TensorProto.FLOAT, raw_data=raw.tobytes()))
         return name
 
-    def node(self, operator: str, inputs: list[str], **attributes: object) -> str:
+    def node(self, operator: str, inputs: list[str], **attributes: Any) -> str:
         """Add a node of one output; the output's name."""
         self._count += 1
         out = f"v{self._count}"

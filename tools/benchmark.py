@@ -1,0 +1,225 @@
+"""What a run costs, against what it cannot do without: `python -m tools.benchmark [--quick] [--big] [--json FILE]`.
+
+Every table is one interleaved run (A B A B …) on models made here with random weights; its figures are medians
+and its ratios are to its first row. CPU seconds are user and system together, from wait4; memory is the peak
+resident set. A time alone says little: other work on the machine, its clock and its disk are in it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tools.bench.processes import MIB, Contender, Cost, interleave, median
+
+_SAVE = "import onnx, sys; onnx.save(onnx.load(sys.argv[1]), sys.argv[2])"
+_COPY = (
+    "import os, shutil, sys; shutil.copyfile(sys.argv[1], sys.argv[2]); "
+    "f = os.open(sys.argv[2], os.O_RDWR); os.fsync(f); os.close(f)"
+)
+_SLIM = "import onnxslim, sys; onnxslim.slim(sys.argv[1], sys.argv[2])"
+_SIM = "import onnx, onnxsim, sys; m, ok = onnxsim.simplify(sys.argv[1]); onnx.save(m, sys.argv[2])"
+_BIG_BYTES = 3 << 30
+# 2 MB and up; a width's weights grow with its square
+_WIDTHS = {"2 MB": 12, "12 MB": 32, "45 MB": 64, "180 MB": 128, "720 MB": 256}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of a table: a contender's medians, and their ratios to the first line's."""
+
+    name: str
+    cost: Cost
+    cpu_ratio: float
+    wall_ratio: float
+    peak_ratio: float
+
+
+Table = list[Row]
+
+
+class Bench:
+    """Makes models in a folder and runs contenders on them."""
+
+    def __init__(self, folder: Path, rounds: int) -> None:
+        self.folder, self.rounds = folder, rounds
+        self._out = folder / "out"
+        self._out.mkdir()
+
+    def model(self, kind: str, size: int = 0) -> Path:
+        """A model of `tools.bench.models`, made by a process of its own on first use."""
+        path = self.folder / f"{kind}{size}.onnx"
+        if not path.exists():
+            subprocess.run([sys.executable, "-m", "tools.bench.models", kind, str(size), str(path)], check=True)
+        return path
+
+    def clean(self, model: Path, *options: str) -> Contender:
+        """The product on a model."""
+        out = self._out / "clean.onnx"
+        command = (sys.executable, "-m", "onnx_clp", str(model), str(out), "--overwrite", *options)
+        return Contender(" ".join(["onnx_clp", *options]), command, self._empty)
+
+    def script(self, name: str, code: str, model: Path) -> Contender:
+        """A line of Python that takes an input and an output path."""
+        command = (sys.executable, "-c", code, str(model), str(self._out / "other.onnx"))
+        return Contender(name, command, self._empty)
+
+    def _empty(self) -> None:
+        for path in self._out.iterdir():
+            path.unlink()
+
+    def table(self, *contenders: Contender, rounds: int | None = None) -> Table:
+        """Run them in turn; the first is what the others are compared with."""
+        costs = {n: median(c) for n, c in interleave(contenders, rounds or self.rounds).items()}
+        base = costs[contenders[0].name]
+        return [
+            Row(n, c, c.cpu / max(base.cpu, 1e-9), c.wall / max(base.wall, 1e-9), c.peak / base.peak)
+            for n, c in costs.items()
+        ]
+
+
+def whole_process(bench: Bench) -> Table:
+    """The 45 MB ResNet-18 against load and save, and against other tools where they are installed."""
+    model = bench.model("resnet18", 64)
+    rows = [bench.script("onnx.save(onnx.load())", _SAVE, model), bench.clean(model, "--no-validate")]
+    rows.append(bench.clean(model))
+    for package, code in (("onnxslim", _SLIM), ("onnxsim", _SIM)):
+        if importlib.util.find_spec(package) is not None:
+            rows.append(bench.script(package, code, model))
+    return bench.table(*rows)
+
+
+def start_up(bench: Bench) -> Table:
+    """What a run costs before it has any work: `--version`, and a model of three nodes."""
+    model = bench.model("tiny")
+    version = Contender("onnx_clp --version", (sys.executable, "-m", "onnx_clp", "--version"))
+    save = bench.script("onnx.save(onnx.load())", _SAVE, model)
+    return bench.table(save, bench.clean(model, "--no-validate"), bench.clean(model), version)
+
+
+def by_size(size: str) -> Callable[[Bench], Table]:
+    """A ResNet-18 of another width against load and save."""
+
+    def run(bench: Bench) -> Table:
+        model = bench.model("resnet18", _WIDTHS[size])
+        return bench.table(
+            bench.script("onnx.save(onnx.load())", _SAVE, model), bench.clean(model, "--no-validate"), rounds=3
+        )
+
+    return run
+
+
+def by_nodes(kind: str, small: int, large: int) -> Callable[[Bench], Table]:
+    """A long chain against one of a quarter its length: four times the cost is linear."""
+
+    def run(bench: Bench) -> Table:
+        rows = []
+        for size in (small, large):
+            found = bench.clean(bench.model(kind, size), "--no-validate", "-q")
+            rows.append(Contender(f"{size:,} {kind}", found.command, found.before))
+        return bench.table(*rows, rounds=1)
+
+    return run
+
+
+def big(bench: Bench) -> Table:
+    """3 GiB of external data, every Conv judged, against a copy of the data file."""
+    model = bench.model("big", _BIG_BYTES)
+    data = model.with_name(f"{model.name}.data")
+    copy = bench.script("copyfile and fsync", _COPY, data)
+    return bench.table(copy, bench.clean(model, "--no-validate", "-q"), rounds=1)
+
+
+def scoring(bench: Bench) -> dict[str, float]:
+    """CPU seconds of scoring ResNet-18's convolutions, the product's way and by a loop of SVDs."""
+    command = [sys.executable, "-m", "tools.bench.scoring", str(min(bench.rounds, 3))]
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    found = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    return {str(k): float(v) for k, v in json.loads(found.stdout).items()}
+
+
+def tables(arguments: argparse.Namespace) -> dict[str, Callable[[Bench], Table]]:
+    """The tables asked for, by title."""
+    chosen: dict[str, Callable[[Bench], Table]] = {
+        "ResNet-18, 45 MB, 20 Conv+BN": whole_process,
+        "Start-up: three nodes": start_up,
+    }
+    sizes = ["2 MB"] if arguments.quick else [s for s in _WIDTHS if s != "45 MB"]
+    chosen.update({f"ResNet-18 of {size}": by_size(size) for size in sizes})
+    shrink = 10 if arguments.quick else 1
+    chosen["Conv+BN+Relu chains"] = by_nodes("folds", 2500 // shrink, 10_000 // shrink)
+    chosen["Relu chains"] = by_nodes("relus", 5000 // shrink, 20_000 // shrink)
+    if arguments.big:
+        chosen["3 GiB of external data"] = big
+    return chosen
+
+
+def shown(title: str, table: Table) -> str:
+    """A table as Markdown."""
+    lines = [
+        f"### {title}",
+        "",
+        "| | CPU s | ratio | wall s | ratio | peak MiB | ratio |",
+        "|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    for row in table:
+        cost = row.cost
+        lines.append(
+            f"| {row.name} | {cost.cpu:.2f} | {row.cpu_ratio:.2f} | {cost.wall:.2f} | {row.wall_ratio:.2f} "
+            f"| {cost.peak / MIB:.0f} | {row.peak_ratio:.2f} |"
+        )
+    return "\n".join([*lines, ""])
+
+
+def shown_scoring(seconds: dict[str, float]) -> str:
+    """The scoring figures as Markdown; the ratio says how many times longer a loop takes."""
+    base = seconds["onnx_clp sigma"]
+    lines = ["### Scoring ResNet-18's 4,800 channels", "", "| | CPU s | ratio |", "|---|--:|--:|"]
+    lines += [f"| {name} | {value:.3f} | {value / base:.1f} |" for name, value in seconds.items()]
+    return "\n".join([*lines, ""])
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="small models and two rounds")
+    parser.add_argument("--big", action="store_true", help="also 3 GiB of external data (needs 10 GB of disk)")
+    parser.add_argument("--rounds", type=int, default=0, help="runs of each command (default 7; 2 with --quick)")
+    parser.add_argument("--folder", type=Path, help="where the models are made (default: a temporary folder)")
+    parser.add_argument("--json", type=Path, help="write the figures there as well")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Run the tables asked for and print them."""
+    arguments = parse(argv)
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=arguments.folder) as name:
+        folder = Path(name)
+        # Installed packages are compiled once; so is this checkout, in a folder that goes with the models.
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        os.environ["PYTHONPYCACHEPREFIX"] = str(folder / "bytecode")
+        os.environ["PYTHONPATH"] = str(Path(__file__).resolve().parents[1])
+        bench = Bench(folder, arguments.rounds or (2 if arguments.quick else 7))
+        print(f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}\n", flush=True)
+        found: dict[str, object] = {}
+        for title, make in tables(arguments).items():
+            table = make(bench)
+            found[title] = [asdict(row) for row in table]
+            print(shown(title, table), flush=True)
+        found["scoring"] = seconds = scoring(bench)
+        print(shown_scoring(seconds), flush=True)
+        if arguments.json is not None:
+            arguments.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
