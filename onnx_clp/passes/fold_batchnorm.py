@@ -193,6 +193,8 @@ def _adopted(scope: GraphIndex, node: NodeProto, view: ChannelView) -> bool:
         return False
     if len(view.segments) != 1 or view.obstacle is not None or not is_op(node, "Add"):
         return False
+    if use_obstacle(scope, node.input[data_slot(scope, node) or 0]) is not None:
+        return False
     pending = rewrite.bias
     known = bias.axis_from_end, bias.rank
     bias.axis_from_end, bias.rank = view.axis_from_end, view.rank
@@ -275,8 +277,9 @@ def examine_forward(scope: GraphIndex, node: NodeProto, layers: Layers) -> Match
 
 
 def _adds_dimension(scope: GraphIndex, node: NodeProto, slot: int, rank: int | None) -> bool:
-    """Whether an operand of `rank` dimensions may be what gives the result that many."""
-    if is_op(node, "BatchNormalization") or rank is None:
+    """Whether the operand may give the result, of `rank` dimensions (None: 1 or more), more than the data has."""
+    operand = None if is_op(node, "BatchNormalization") else scope.constant(node.input[1 - slot])
+    if operand is None:
         return False
-    operand = scope.constant(node.input[1 - slot])
-    return operand is not None and operand.ndim >= rank and scope.ranks.of(node.input[slot]) != rank
+    known = scope.ranks.of(node.input[slot])
+    return operand.ndim >= (rank or 1) if known is None else operand.ndim > known
