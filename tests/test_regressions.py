@@ -78,6 +78,36 @@ ROWS = (
             "c = Sub(x, k) d = Div(c, s) y = Conv(d, W)", W=W, k=rand(3, 1, 1), s=positive(3, 1, 1), value_info=False
         ),
     ),
+    # A weight that the graph works out.
+    folds(
+        "standardised-weight",
+        model(
+            "a = ReduceMean<axes = [1,2,3]>(V) e = Sub(V, a) s = Mul(e, e) t = ReduceMean<axes = [1,2,3]>(s)"
+            f" r = Sqrt(t) W = Div(e, r) c = Conv(x, W) {BN}",
+            V=W,
+            **bn(4),
+        ),
+        remain="Sub Mul Div",
+    ),
+    folds(
+        "weight-norm",
+        model(
+            f"n = ReduceL2<axes = [1,2,3]>(V) u = Div(V, n) W = Mul(u, size) c = Conv(x, W) {BN}",
+            V=W,
+            size=positive(4, 1, 1, 1),
+            **bn(4),
+        ),
+    ),
+    folds(
+        "spectral-norm",
+        model(
+            f"f = Reshape(V, flat) w = MatMul(f, v0) n = ReduceSum<keepdims = 0>(w) W = Div(V, n) c = Conv(x, W) {BN}",
+            V=positive(*W),
+            flat=np.array([4, -1]),
+            v0=positive(27),
+            **bn(4),
+        ),
+    ),
     # Types and sizes at the edge.
     folds(
         "no-channels",
@@ -169,6 +199,22 @@ def test_values_at_the_end_of_the_range_are_not_folded_to_infinity() -> None:
     weights = {"W": np.full(W, 2e38, np.float32), "k": np.full((4, 1, 1), 3, np.float32)}
     result = onnx_clp.clean(model("d = Relu(x) c = Conv(d, W) y = Mul(c, k)", **weights)(), FOLD)
     assert [left.reason for left in result.report.affines_left] == ["out_of_range"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "huge = ConstantOfShape(shape) k = Neg(huge)",
+        "huge = Expand(one, shape) k = Sqrt(huge)",
+        "huge = ConstantOfShape(half) wide = Mul(one, huge) k = MatMul(wide, wide)",
+    ],
+)
+def test_a_few_bytes_that_say_a_huge_constant_are_not_worked_out(line: str) -> None:
+    weights = {"shape": np.array([1 << 18, 1 << 18]), "half": np.array([1 << 18, 1]), "one": positive(1, 1)}
+    made = model(f"{line} c = Conv(x, W) y = Mul(c, k)", y="float[2,4,1,1] y", value_info=False, W=W, **weights)()
+    start = time.perf_counter()
+    assert [left.name for left in onnx_clp.clean(made, FOLD).report.affines_left][-1:] == ["y"]
+    assert time.perf_counter() - start < 5
 
 
 @pytest.mark.parametrize("kind", [TensorProto.STRING, TensorProto.COMPLEX64])
