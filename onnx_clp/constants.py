@@ -153,6 +153,29 @@ def _concat(node: NodeProto, inputs: Inputs) -> Array:
     return np.concatenate(values, axis=int(attribute(node, "axis", 1)))
 
 
+def _reduce(function: Callable[..., Array]) -> Rule:
+    """ReduceSum and the like (ONNX opset 1 to 18), added up in float64 where the type is a floating-point one."""
+
+    def rule(node: NodeProto, inputs: Inputs) -> Array:
+        value, axes = _need(inputs, 0), _axes(node, inputs)
+        if not axes and attribute(node, "noop_with_empty_axes", 0):
+            raise NotConstantError("no axes, and none meant")
+        whole = tuple(axes) if axes else None
+        wide = value if value.dtype.kind in "iu" else value.astype(np.float64)
+        out = function(wide, axis=whole, keepdims=bool(attribute(node, "keepdims", 1)))
+        return np.asarray(out).astype(value.dtype)
+
+    return rule
+
+
+def _matmul(_node: NodeProto, inputs: Inputs) -> Array:
+    a, b = _need(inputs, 0), _need(inputs, 1)
+    _fit([a.size // max(a.shape[-1], 1), b.size // max(b.shape[0 if b.ndim == 1 else -2], 1)], a.dtype)
+    if a.dtype.kind in "iu":
+        raise NotConstantError("a product of integers")
+    return np.asarray(np.matmul(a.astype(np.float64), b.astype(np.float64))).astype(a.dtype)
+
+
 def _gather(node: NodeProto, inputs: Inputs) -> Array:
     value, indices, axis = _need(inputs, 0), _need(inputs, 1), int(attribute(node, "axis", 0))
     _fit([value.size // max(value.shape[axis], 1), indices.size], value.dtype)
@@ -256,6 +279,15 @@ RULES: Final[dict[str, Rule]] = {
     "ConstantOfShape": _constant_of_shape,
     "Concat": _concat,
     "Gather": _gather,
+    "MatMul": _matmul,
+    "ReduceSum": _reduce(np.sum),
+    "ReduceMean": _reduce(np.mean),
+    "ReduceProd": _reduce(np.prod),
+    "ReduceMax": _reduce(np.max),
+    "ReduceMin": _reduce(np.min),
+    "ReduceSumSquare": _reduce(lambda v, **how: np.sum(np.square(v), **how)),
+    "ReduceL1": _reduce(lambda v, **how: np.sum(np.abs(v), **how)),
+    "ReduceL2": _reduce(lambda v, **how: np.sqrt(np.sum(np.square(v), **how))),
     "Slice": _slice,
     "Clip": _clip,
     "DequantizeLinear": _dequantize,

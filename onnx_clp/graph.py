@@ -22,6 +22,7 @@ from onnx_clp.tensors import TensorStore, numpy_dtype
 Array = NDArray[Any]
 
 _CACHE_BELOW: Final = 1 << 20
+_EVALUATION_BYTES: Final = 1 << 32  # what one constant's computation may hold at once
 # Operators whose first output has the element type of their first input.
 _TYPE_KEEPING: Final = frozenset(
     [
@@ -200,7 +201,8 @@ class GraphIndex:
     def _evaluate(self, wanted: str) -> Array | None:
         memo: dict[tuple[int, str], Array | None] = {}
         stack: list[tuple[GraphIndex, str]] = [(self, wanted)]
-        while stack:
+        held = 0
+        while stack and held <= _EVALUATION_BYTES:
             scope, name = stack[-1]
             missing = [(home, used) for home, used in scope._inputs_of(name) if (id(home), used) not in memo]
             if missing:
@@ -208,8 +210,9 @@ class GraphIndex:
                 continue
             stack.pop()
             if (id(scope), name) not in memo:
-                memo[id(scope), name] = scope._value(name, memo)
-        return memo[id(self), wanted]
+                value = memo[id(scope), name] = scope._value(name, memo)
+                held += value.nbytes if value is not None and value.flags.owndata else 0
+        return memo.get((id(self), wanted))
 
     def _inputs_of(self, name: str) -> list[tuple[GraphIndex, str]]:
         node = self.producers.get(name)

@@ -57,6 +57,7 @@ _RANK_KEEPING: Final = frozenset(
     ]
 )
 _BROADCASTING: Final = frozenset(("Add", "Sub", "Mul", "Div", "Min", "Max", "Pow", "Where", "MatMul"))
+_ELEMENTWISE: Final = ("Add", "Sub", "Mul", "Div")
 _SHAPE_KEEPING: Final = frozenset(
     [
         "Relu",
@@ -126,10 +127,30 @@ class Ranks:
             if is_op(node, "BatchNormalization", "Conv") and axis == 1:
                 made = self._scope.constant(node.input[1])
                 return None if made is None else int(made.shape[0])
-            if not is_op(node, *_SHAPE_KEEPING):
+            if is_op(node, *_ELEMENTWISE):
+                data = self._data_of(node, axis)
+                if isinstance(data, int):
+                    return data
+            else:
+                data = node.input[0] if is_op(node, *_SHAPE_KEEPING) else None
+            if data is None:
                 return None
-            name = node.input[0]
+            name = data
         return None
+
+    def _data_of(self, node: NodeProto, axis: int) -> str | int | None:
+        """The operand that an elementwise node's size along an axis comes from, or that size."""
+        rank = self.of(node.output[0])
+        steady = [self._scope.constant(n) for n in node.input]
+        if rank is None or len(steady) != 2 or (steady[0] is None) == (steady[1] is None):
+            return None
+        slot = 0 if steady[0] is None else 1
+        operand = steady[1 - slot]
+        assert operand is not None
+        at = axis - (rank - operand.ndim)
+        if at >= 0 and operand.shape[at] != 1:
+            return int(operand.shape[at])
+        return node.input[slot] if self.of(node.input[slot]) == rank else None
 
     def _settle(self, name: str) -> list[str]:
         """Work a rank out, or name the values it depends on first."""

@@ -171,6 +171,8 @@ def _adopted(scope: GraphIndex, node: NodeProto, view: ChannelView) -> bool:
         return False
     if len(view.segments) != 1 or view.obstacle is not None or not is_op(node, "Add"):
         return False
+    if use_obstacle(scope, node.input[data_slot(scope, node) or 0]) is not None:
+        return False
     pending = rewrite.bias
     known = bias.axis_from_end, bias.rank
     bias.axis_from_end, bias.rank = view.axis_from_end, view.rank

@@ -87,11 +87,12 @@ def examine(scope: GraphIndex, node: NodeProto, layers: Layers) -> Match | Skipp
 
 
 def _adds_dimension(scope: GraphIndex, node: NodeProto, slot: int, rank: int | None) -> bool:
-    """Whether an operand of `rank` dimensions may be what gives the result that many."""
-    if is_op(node, "BatchNormalization") or rank is None:
+    """Whether the operand may give the result, of `rank` dimensions (None: 1 or more), more than the data has."""
+    operand = None if is_op(node, "BatchNormalization") else scope.constant(node.input[1 - slot])
+    if operand is None:
         return False
-    operand = scope.constant(node.input[1 - slot])
-    return operand is not None and operand.ndim >= rank and scope.ranks.of(node.input[slot]) != rank
+    known = scope.ranks.of(node.input[slot])
+    return operand.ndim >= (rank or 1) if known is None else operand.ndim > known
 
 
 def apply(edit: GraphEdit, scope: GraphIndex, node: NodeProto, match: Match) -> None:
