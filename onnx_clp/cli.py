@@ -12,11 +12,11 @@ import os
 import shutil
 import signal
 import sys
-import types
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
+from onnx_clp import signals
 from onnx_clp.arguments import Arguments, main_parser, parse
 from onnx_clp.errors import GATE_TRIPPED, INTERNAL_ERROR, ClpError, Interrupted, SaveError, UsageError
 from onnx_clp.report.wording import one_line
@@ -24,6 +24,7 @@ from onnx_clp.report.wording import one_line
 if TYPE_CHECKING:
     from onnx_clp.progress import Progress
     from onnx_clp.report.document import Report
+    from onnx_clp.report.files import ReportFiles
     from onnx_clp.report.gate import Key
 
 __all__ = ["console", "main", "main_parser"]
@@ -39,8 +40,11 @@ def console() -> NoReturn:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     _make_streams_safe()
     try:
-        _catch_signals()
-        status = main(sys.argv[1:])
+        try:
+            signals.catch()
+            status = main(sys.argv[1:])
+        finally:
+            signals.ignore()
     except Interrupted as error:
         status = error.exit_code
     _flush_stdout()
@@ -97,7 +101,15 @@ def _run(arguments: Arguments) -> int:
                 _print_result(report, arguments)
                 return _gate(report, arguments, baseline)
         finally:
-            files.discard()
+            _discard(files)
+
+
+def _discard(files: ReportFiles) -> None:
+    try:
+        files.discard()
+    except Interrupted:  # it came before the first step was taken, or between two; there is no second one
+        files.discard()
+        raise
 
 
 def _read_baseline(path: Path | None) -> frozenset[Key]:
@@ -244,17 +256,3 @@ def _make_streams_safe() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-
-
-def _catch_signals() -> None:
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)
-        # A signal that came in ignored (nohup, a shell's background job) stays ignored.
-        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _interrupt)
-
-
-def _interrupt(number: int, frame: types.FrameType | None) -> None:  # noqa: ARG001
-    # One is enough: a second one must not cut short the cleaning up that the first one started.
-    signal.signal(number, signal.SIG_IGN)
-    raise Interrupted(number)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from onnx_clp import signals
 from onnx_clp.config import CleanConfig
 from onnx_clp.door import cause, is_same_file
 from onnx_clp.errors import UsageError
@@ -52,6 +53,7 @@ class _Clock:
 
     def tick(self, name: str, done: int, total: int) -> None:
         """Tell of progress inside a stage."""
+        signals.check()
         if self.listener is not None:
             self.listener(Progress(name, done, total))
 
@@ -109,6 +111,8 @@ def _destination_trouble(source: Path, destination: Path, *, overwrite: bool) ->
         return "is the input itself; name another file for the output"
     if destination.is_dir():
         return "is a folder; name a file for the output"
+    if destination.exists() and not destination.is_file():
+        return "is a device, a FIFO or a socket; name a file for the output"
     if not destination.absolute().parent.is_dir():
         return "its folder does not exist; create it first"
     if (destination.exists() or destination.is_symlink()) and not overwrite:
@@ -164,11 +168,19 @@ def _process(
         ), analysis
 
 
-def _scratch(config: CleanConfig) -> contextlib.AbstractContextManager[str]:
+@contextlib.contextmanager
+def _scratch(config: CleanConfig) -> Iterator[str]:
     """A folder for what validation needs as files; none is made when nothing is validated."""
-    if config.validate:
-        return tempfile.TemporaryDirectory(prefix="onnx-clp-")
-    return contextlib.nullcontext("")
+    if not config.validate:
+        yield ""
+        return
+    with signals.held():
+        folder = tempfile.TemporaryDirectory(prefix="onnx-clp-")
+    try:
+        yield folder.name
+    finally:
+        with signals.held():
+            folder.cleanup()
 
 
 def _prove_and_write(

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto
 
-from onnx_clp.biases import AddedBias
+from onnx_clp.biases import AddedBias, GemmBias
 from onnx_clp.edit import GraphEdit
 from onnx_clp.graph import GraphIndex
 from onnx_clp.layers import LinearLayer, find_layer
@@ -26,7 +26,7 @@ from onnx_clp.weights import Scaling
 Float64 = NDArray[np.float64]
 Array = NDArray[Any]
 
-_DYNAMIC_BIAS = Skipped(SkipReason.DYNAMIC_BIAS, "the layer before it has a bias that is not a constant")
+_DYNAMIC_BIAS = Skipped(SkipReason.DYNAMIC_BIAS, "the layer before it has a bias that is not a constant of its shape")
 _NO_BIAS = Skipped(SkipReason.DYNAMIC_BIAS, "the layer beside it has no bias that could take its offset")
 _NOT_FINITE = Skipped(SkipReason.NOT_FINITE, "folding it would give a value that is not finite")
 
@@ -54,10 +54,15 @@ class LayerRewrite:
 
     @property
     def bias(self) -> Float64 | None:
-        """The layer's bias so far, channels on the last axis; None when it is not a constant."""
+        """The layer's bias so far, channels on the last axis; None when it is no constant that fits the layer."""
         if not self._bias_read:
-            self._bias, self._bias_read = self.layer.bias.values(), True
+            values = self.layer.bias.values()
+            self._bias, self._bias_read = values if values is not None and self._fits(values) else None, True
         return self._bias
+
+    def _fits(self, bias: Float64) -> bool:
+        most = 2 if isinstance(self.layer.bias, GemmBias) else 1
+        return bias.ndim <= most and (bias.ndim == 0 or bias.shape[-1] in (1, self.layer.channels))
 
     def take_in_bias(self) -> None:
         """Add the constant of an adder that was found to be the layer's bias to what has gathered."""

@@ -8,6 +8,7 @@ goes to `<output>.<8 hex digits of its SHA-256>.data`, put in place before the m
 from __future__ import annotations
 
 import contextlib
+import filecmp
 import hashlib
 import os
 import re
@@ -19,9 +20,9 @@ from typing import BinaryIO, Final
 
 from onnx import ModelProto, StringStringEntryProto, TensorProto
 
-from onnx_clp import wire
+from onnx_clp import signals, wire
 from onnx_clp.config import ExternalData as ExternalChoice
-from onnx_clp.errors import SaveError
+from onnx_clp.errors import Interrupted, SaveError
 from onnx_clp.names import shown_path
 from onnx_clp.onnxfile import ModelFile, every_tensor
 from onnx_clp.tensors import MappedPayload
@@ -51,11 +52,45 @@ class Staged:
         return self.check or self.model
 
     def commit(self) -> None:
-        """Put it in place: data first, the model last, then data files of earlier runs go."""
-        if self.data is not None and self.data_destination is not None:
-            self.data.replace(self.data_destination)
-        self.model.replace(self.destination)
-        self._done = True
+        """Put it in place: data first, the model last, then data files of earlier runs go.
+
+        Raises:
+            SaveError: it cannot be put in place; nothing was changed.
+        """
+        with signals.held():
+            signals.check()
+            try:
+                self._put_in_place()
+            except OSError as error:
+                raise SaveError(_unwritable(self.destination, error)) from error
+            self._done = True
+            signals.tell(f"interrupted; the model {shown_path(self.destination)} was written")
+            self._clear_up()
+
+    def _put_in_place(self) -> None:
+        new_data = self._place_data()
+        try:
+            self.model.replace(self.destination)
+        except OSError:
+            if new_data is not None:
+                new_data.unlink(missing_ok=True)
+            raise
+
+    def _place_data(self) -> Path | None:
+        """The data file if it was not there before; one that is the input's own is kept, never replaced."""
+        if self.data is None or self.data_destination is None:
+            return None
+        place = self.data_destination
+        if Path(os.path.realpath(place.parent), place.name) in self.spared:
+            if not filecmp.cmp(self.data, place, shallow=False):
+                raise SaveError(f"{shown_path(place)}: holds the input's external data; name another output")
+            self.data.unlink()
+            return None
+        existed = os.path.lexists(place)
+        self.data.replace(place)
+        return None if existed else place
+
+    def _clear_up(self) -> None:
         if self.check is not None:
             self.check.unlink(missing_ok=True)
         _sync_folder(self.destination.parent)
@@ -72,7 +107,12 @@ class Staged:
             return
         for path in (self.model, self.data, self.check):
             if path is not None:
-                path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    path.unlink()
+
+
+def _unwritable(path: Path, error: OSError) -> str:
+    return f"{shown_path(path)}: cannot be written ({error.strerror}); check the folder, its permissions and its disk"
 
 
 def _is_data_of(destination: Path, name: str) -> bool:
@@ -90,35 +130,47 @@ def staging(destination: Path) -> Iterator[Stage]:
     made: list[Staged] = []
 
     def stage(file: ModelFile, model: ModelProto | None, choice: ExternalChoice) -> Staged:
-        staged = _open_stage(file, destination)
-        made.append(staged)
+        with signals.held():
+            staged = _open_stage(file, destination)
+            made.append(staged)
         try:
             _fill(staged, file, model, choice)
         except OSError as error:
-            text = f"cannot be written ({error.strerror}); check the folder and its disk"
-            raise SaveError(f"{shown_path(destination)}: {text}") from error
+            raise SaveError(_unwritable(destination, error)) from error
         return staged
 
     try:
         yield stage
     finally:
+        _discard(made)
+
+
+def _discard(made: list[Staged]) -> None:
+    try:
+        with signals.held():
+            for staged in made:
+                staged.discard()
+    except Interrupted:  # it may have come before the first step was taken; there is no second one
         for staged in made:
             staged.discard()
+        raise
 
 
 def _open_stage(file: ModelFile, destination: Path) -> Staged:
     try:
         descriptor, name = tempfile.mkstemp(prefix=f".{destination.name[:100]}.", suffix=".tmp", dir=destination.parent)
-        os.fchmod(descriptor, _mode(file))
-        os.close(descriptor)
     except OSError as error:
-        text = f"cannot be written ({error.strerror}); check the folder and its permissions"
-        raise SaveError(f"{shown_path(destination)}: {text}") from error
+        raise SaveError(_unwritable(destination, error)) from error
+    _copy_mode(file, descriptor)
+    os.close(descriptor)
     return Staged(Path(name), destination, spared=frozenset(file.external.files()))
 
 
-def _mode(file: ModelFile) -> int:
-    return file.source.stat.st_mode & 0o777 if file.source is not None else 0o644
+def _copy_mode(file: ModelFile, descriptor: int) -> None:
+    """Give a new file the input's mode, where there are modes (not on a FAT disk)."""
+    mode = file.source.stat.st_mode & 0o777 if file.source is not None else 0o644
+    with contextlib.suppress(OSError, AttributeError):
+        os.fchmod(descriptor, mode)
 
 
 def _fill(staged: Staged, file: ModelFile, model: ModelProto | None, choice: ExternalChoice) -> None:
@@ -156,6 +208,7 @@ def _write_check(staged: Staged, file: ModelFile, content: ModelProto) -> None:
                 entry.value = staged.data.name
     staged.check = staged.model.with_name(staged.model.name + ".check")
     with staged.check.open("xb") as out:
+        _copy_mode(file, out.fileno())
         for piece in _rope(file, content).pieces:
             out.writelines(wire.chunks(piece))
 
@@ -200,7 +253,7 @@ def _move_out(staged: Staged, file: ModelFile, model: ModelProto, choice: Extern
     placed: list[tuple[TensorProto, int, int]] = []
     digest = hashlib.sha256()
     with staged.data.open("xb") as out:
-        os.fchmod(out.fileno(), _mode(file))
+        _copy_mode(file, out.fileno())
         seen: dict[tuple[Path, int, int], int] = {}
         for tensor in _movable(file, model, choice):
             placed.append(_place(out, digest, file, tensor, seen))

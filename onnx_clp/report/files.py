@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from onnx_clp import signals
 from onnx_clp.errors import SaveError, UsageError
 
 if TYPE_CHECKING:
@@ -63,7 +64,10 @@ class ReportFiles:
         self.discard()
         for path in self.targets():
             text = self._render(path, report)
-            self._staged.append((_store(path, text), path))
+            target = Path(os.path.realpath(path))
+            temporary = target.with_name(f".onnx-clp-{secrets.token_hex(8)}.tmp")
+            self._staged.append((temporary, path))
+            _store(temporary, text, path)
         self._of = report
 
     def commit(self, report: Report) -> None:
@@ -85,10 +89,11 @@ class ReportFiles:
 
     def discard(self) -> None:
         """Remove what was staged and not committed."""
-        for temporary, _ in self._staged:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-        self._staged.clear()
+        with signals.held():
+            for temporary, _ in self._staged:
+                with contextlib.suppress(OSError):
+                    temporary.unlink()
+            self._staged.clear()
         self._of = None
 
     def targets(self) -> list[Path]:
@@ -125,18 +130,11 @@ def _holds_a_report(path: Path) -> bool:
     return not start or start.startswith(b"<!doctype html" if _is_html(path) else b"{")
 
 
-def _store(path: Path, text: str) -> Path:
-    target = Path(os.path.realpath(path))
-    temporary = target.with_name(f".onnx-clp-{secrets.token_hex(8)}.tmp")
+def _store(temporary: Path, text: str, path: Path) -> None:
     try:
         with temporary.open("x", encoding="utf-8", errors="backslashreplace", newline="\n") as stream:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        if isinstance(error, OSError):
-            raise SaveError(f"{path}: cannot write the report: {error.strerror}") from error
-        raise
-    return temporary
+    except OSError as error:
+        raise SaveError(f"{path}: cannot write the report: {error.strerror}") from error
