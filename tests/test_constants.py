@@ -143,7 +143,8 @@ def reference(row: Row) -> Array:
     output = helper.make_empty_tensor_value_info("y")
     graph = helper.make_graph([node], "g", inputs, [output])
     model = helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", row.opset)])
-    return np.asarray(ReferenceEvaluator(model).run(None, feeds)[0])
+    found: Any = ReferenceEvaluator(model).run(None, feeds)
+    return np.asarray(found[0])
 
 
 @pytest.mark.parametrize("row", ROWS, ids=str)

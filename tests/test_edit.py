@@ -29,7 +29,8 @@ def editing(proto: ModelProto) -> tuple[GraphEdit, GraphIndex]:
 
 
 def evaluated(proto: ModelProto, x: Any) -> Any:
-    return np.asarray(ReferenceEvaluator(proto).run(None, {"x": x})[0])
+    found: Any = ReferenceEvaluator(proto).run(None, {"x": x})
+    return np.asarray(found[0])
 
 
 def node(scope: GraphIndex, output: str) -> Any:

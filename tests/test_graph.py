@@ -179,5 +179,5 @@ def test_element_types_follow_what_is_recorded_and_the_operators_that_keep_them(
     assert main.element_type("x") == TensorProto.FLOAT
     assert main.element_type("w") == TensorProto.FLOAT
     assert main.element_type("b") == TensorProto.FLOAT
-    assert main.element_type("d") is None  # a Cast's type is not followed, and nothing is recorded
+    assert main.element_type("d") == TensorProto.FLOAT16
     assert main.element_type("nothing") is None

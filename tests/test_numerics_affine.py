@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
@@ -141,8 +143,8 @@ def test_the_oracle_agrees_with_onnx(groups: int) -> None:
         f"{{ y = Conv<strides=[2,1], dilations=[1,2], pads=[1,0,1,0], group={groups}>(x, w) }}"
     ).replace("?", "n")
     x = rng.normal(size=(2, 6, 7, 6))
-    (y,) = ReferenceEvaluator(onnx.parser.parse_model(text)).run(None, {"x": x, "w": weight})
-    np.testing.assert_allclose(apply(case, x), y, atol=1e-12)
+    found: Any = ReferenceEvaluator(onnx.parser.parse_model(text)).run(None, {"x": x, "w": weight})
+    np.testing.assert_allclose(apply(case, x), found[0], atol=1e-12)
 
 
 def test_the_transposed_oracle_is_the_adjoint() -> None:
@@ -167,7 +169,7 @@ def test_a_matrix_has_one_kernel_a_row_and_scales_by_its_output_axis(out_axis: i
     where = KernelLayout(out_axis, in_axis)
     matrix = weight if out_axis == 0 else weight.T
     np.testing.assert_array_equal(kernels(weight, where)[:, :, 0], matrix)
-    scale, inputs = rng.normal(size=matrix.shape[0]), rng.normal(size=matrix.shape[1])
+    scale, inputs = rng.normal(size=(matrix.shape[0],)), rng.normal(size=(matrix.shape[1],))
     zeroed = np.zeros(matrix.shape[0], dtype=bool)
     folded = scale_weight(weight, where, scale, inputs, zeroed, WIDE)
     np.testing.assert_allclose(

@@ -71,7 +71,7 @@ def without(proto: ModelProto, *fields: str) -> ModelProto:
     copy = ModelProto()
     copy.CopyFrom(proto)
     for field in fields:
-        copy.graph.ClearField(field)  # type: ignore[arg-type]
+        copy.graph.ClearField(field)
     return copy
 
 

@@ -114,8 +114,8 @@ def test_without_pruning_the_verdict_is_the_same_and_the_channel_stays() -> None
 def test_ten_channels_are_too_few_and_eleven_are_not(channels: int, status: LayerStatus) -> None:
     spike = np.full((channels, 3, 3, 3), 1e-3, np.float32)
     spike[OUTLIER] = 100
-    ones = {k: np.ones(channels, np.float32) for k in ("g", "v")}
-    zeros = {k: np.zeros(channels, np.float32) for k in ("b1", "m")}
+    ones: dict[str, Any] = {k: np.ones(channels, np.float32) for k in ("g", "v")}
+    zeros: dict[str, Any] = {k: np.zeros(channels, np.float32) for k in ("b1", "m")}
     result = cleaned(network(CONV + NORM + END, channels=channels, w=spike, **ones, **zeros))
     assert only(result).status is status
     assert only(result).pruned == ((OUTLIER,) if status is LayerStatus.JUDGED else ())
@@ -130,7 +130,7 @@ def test_ten_channels_are_too_few_and_eleven_are_not(channels: int, status: Laye
 
 
 TWO = "c = Conv<pads=[1,1,1,1]>(x, w, b) r = Relu(c) d = Conv<pads=[1,1,1,1]>(r, wd) s = Relu(d) y = Conv(s, w2)"
-TWO_WEIGHTS = {"wd": weight(12, 12, 3, 3, seed=6)}
+TWO_WEIGHTS: dict[str, Any] = {"wd": weight(12, 12, 3, 3, seed=6)}
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_patterns_choose_layers(options: dict[str, Any], judged: set[str], exclu
 
 def test_include_overrules_head_and_zero_keeping() -> None:
     body = CONV + "a = Sigmoid(c) y = Conv(a, w3)"
-    wide = {"w3": weight(12, 12, 1, 1, seed=5)}
+    wide: dict[str, Any] = {"w3": weight(12, 12, 1, 1, seed=5)}
     proto = network(body, **wide)
     assert {r.status for r in layers(cleaned(proto)).values()} == {LayerStatus.NOT_ZERO_KEEPING, LayerStatus.HEAD}
     found = layers(cleaned(proto, include=("*",)))
@@ -180,7 +180,7 @@ DENSE = (
     "c = Conv<pads=[1,1,1,1]>(x, w, b) r = Relu(c) p = GlobalAveragePool(r) f = Flatten(p) "
     "h = Gemm<transB=1>(f, wg, bg) k = Relu(h) l = MatMul(k, wm) o = Relu(l) y = Gemm(o, wy)"
 )
-DENSE_WEIGHTS = {
+DENSE_WEIGHTS: dict[str, Any] = {
     "wg": weight(14, 12, seed=5),
     "bg": rand(14, seed=6),
     "wm": weight(14, 13, seed=7, axis=1),
@@ -248,7 +248,7 @@ def test_a_chain_of_affines_that_stays_is_silenced_too() -> None:
     for mul, add in (("Mul(c, g4)", "Add(k, b4)"), ("Div(c, d4)", "Sub(k, b4)")):
         body = CONV + f"k = {mul} n = {add} a = Relu(n) q = Relu(c) s = Add(a, q) y = Conv(s, w2)"
         gamma = np.abs(rand(1, 12, 1, 1)) + 1
-        given = {"g4": gamma, "d4": 1 / gamma, "b4": rand(1, 12, 1, 1, seed=2)}
+        given: dict[str, Any] = {"g4": gamma, "d4": 1 / gamma, "b4": rand(1, 12, 1, 1, seed=2)}
         result = cleaned(network(body, **given))
         assert only(result).pruned == (OUTLIER,)
         assert silent(result.model, "n", (OUTLIER,))
@@ -411,7 +411,7 @@ def test_an_integer_convolution_gets_its_zero_point_and_no_bias() -> None:
         "xq = QuantizeLinear(x, xs, xz) cq = QLinearConv<pads=[1,1,1,1]>(xq, xs, xz, q, qs, qz, ys, yz, bq) "
         "c = DequantizeLinear(cq, ys, yz) a = Relu(c) y = Conv(a, w2)"
     )
-    given = {
+    given: dict[str, Any] = {
         "xs": np.array(0.02, np.float32),
         "xz": np.array(120, np.uint8),
         "ys": np.array(0.5, np.float32),
