@@ -73,6 +73,8 @@ def folding_model(channels: int) -> ModelProto:
     rng = np.random.default_rng(3)
     tensors = [numpy_helper.from_array(rng.standard_normal((channels, 3, 3, 3)).astype(np.float32), "w")]
     tensors += [numpy_helper.from_array(rng.uniform(0.5, 1, channels).astype(np.float32), n) for n in "gbmv"]
+    # Before the weight: objects made for earlier tensors must not be taken for it, or it for none of them.
+    tensors = [numpy_helper.from_array(np.full(300, i, np.float32), f"spare{i}") for i in range(50)] + tensors
     nodes = [
         helper.make_node("Conv", ["x", "w"], ["c"]),
         helper.make_node("BatchNormalization", ["c", "g", "b", "m", "v"], ["y"]),
