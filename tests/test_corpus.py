@@ -16,15 +16,10 @@ REFUSED = {"test_BatchNorm2d_eval.onnx": ("opset 6", "BatchNormalization", "cann
 CONFIG = CleanConfig(prune=False, provider="cpu", timeout=120)
 
 
-# The fold is right: the runtime's Sigmoid gives steps of 6e-8, and on noise this model answers with at most 4e-6.
-MISJUDGED = {"ppocrv4_det_op12.onnx": "a difference of two roundings counts as 0.35 % of an output that is almost 0"}
-
-
 def rows() -> list[object]:
     if not corpus.files():
         return [None]
-    marks = {n: [pytest.mark.xfail(reason=why)] for n, why in MISJUDGED.items()}
-    return [pytest.param(path, marks=marks.get(path.name, [])) for path in corpus.files()]
+    return [pytest.param(path) for path in corpus.files()]
 
 
 def name(path: Path | None) -> str:

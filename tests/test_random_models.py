@@ -1,4 +1,4 @@
-"""Random models, folded and pruned: the same outputs, a valid file, nothing left to fold, the caller's model as it was."""
+"""Random models, folded and pruned: same outputs, a valid file, nothing left to fold, the caller's model as it was."""
 
 from __future__ import annotations
 

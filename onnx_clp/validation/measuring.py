@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+
 from onnx_clp.errors import NotValidated, UsageError, ValidationFailed
 from onnx_clp.validation import compare, evaldata, evaluate, inputs
 from onnx_clp.validation.anatomy import Anatomy, read_anatomy
@@ -195,6 +197,23 @@ def measure_rewritten(path: Path, terms: Terms, original: Measured, doing: str) 
         if (measured.inputs, measured.outputs) != (original.inputs, original.outputs):
             raise ValidationFailed(f"{doing} changed the model's inputs or outputs; please report this")
     return measured
+
+
+def run_nudged(terms: Terms, original: Measured) -> list[Outputs]:
+    """The input model's outputs on its feeds with every float entry moved by one unit of its rounding."""
+    generator = np.random.default_rng(terms.request.seed)
+    with terms.about():
+        runner = terms.open(terms.request.original)
+        return [runner.run(_nudged(feed, generator)) for feed in original.feeds]
+
+
+def _nudged(feed: Feeds, generator: np.random.Generator) -> Feeds:
+    return {
+        name: np.nextafter(a, np.where(generator.random(a.shape) < 0.5, np.inf, -np.inf).astype(a.dtype))
+        if a.dtype.kind == "f"
+        else a
+        for name, a in feed.items()
+    }
 
 
 def run_twice(terms: Terms, original: Measured) -> None:

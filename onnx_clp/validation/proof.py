@@ -18,6 +18,7 @@ from onnx_clp.validation.measuring import (
     measure,
     measure_original,
     measure_rewritten,
+    run_nudged,
     run_twice,
     settle_terms,
 )
@@ -25,6 +26,9 @@ from onnx_clp.validation.provider import Engine
 from onnx_clp.validation.request import Candidate, Outcome, Request
 from onnx_clp.validation.session import REFERENCE, Array, RunError
 from onnx_clp.validation.wording import one_line
+
+_ROUNDINGS = 3.0
+_MOST_NOISE = 0.3
 
 
 def prove(request: Request, engine: Engine, memory: int) -> Outcome:
@@ -41,7 +45,7 @@ def prove(request: Request, engine: Engine, memory: int) -> Outcome:
     error, discrete, folded = None, None, original
     if request.folded is not None:
         folded = measure_rewritten(request.folded, terms, original, "folding")
-        error, discrete = _prove_fold(terms, original, folded)
+        error, discrete = _prove_fold(terms, original, folded, findings)
     drifts: tuple[Drift, ...] = ()
     final = folded
     if request.final is not None:
@@ -55,7 +59,9 @@ def prove(request: Request, engine: Engine, memory: int) -> Outcome:
     )
 
 
-def _prove_fold(terms: Terms, original: Measured, folded: Measured) -> tuple[float | None, float | None]:
+def _prove_fold(
+    terms: Terms, original: Measured, folded: Measured, findings: list[Finding]
+) -> tuple[float | None, float | None]:
     """(largest float error, smallest discrete share) of the fold over the outputs that can be judged."""
     found = compare.agreements(original.draws, folded.draws)
     free = terms.anatomy.data_dependent
@@ -69,10 +75,35 @@ def _prove_fold(terms: Terms, original: Measured, folded: Measured) -> tuple[flo
                 "not validated because the input model itself gives other values each time it runs, so "
                 "a fold cannot be told from chance; go without a proof with --no-validate"
             )
-        for agreement in judged:
-            if agreement in wrong:
-                raise ValidationFailed(_mismatch(agreement, terms))
+        wrong = _beyond_rounding(terms, original, [a for a in judged if a in wrong], findings)
+        for agreement in wrong:
+            raise ValidationFailed(_mismatch(agreement, terms))
         return _summed(judged or found)
+
+
+def _beyond_rounding(
+    terms: Terms, original: Measured, wrong: list[compare.Agreement], findings: list[Finding]
+) -> list[compare.Agreement]:
+    """Those of `wrong` that the input model's own answer to rounding does not explain.
+
+    A network whose output all but vanishes on noise (a detector's Sigmoid) magnifies rounding: moving every
+    input entry by one unit in its last place then moves the output as much as a sound fold does.
+    """
+    if not any(not a.changed and a.error is not None and math.isfinite(a.error) for a in wrong):
+        return wrong
+    noise = {a.output: a.error for a in compare.agreements(original.draws, run_nudged(terms, original))}
+    beyond = []
+    for agreement in wrong:
+        floor = noise.get(agreement.output) or 0.0
+        if agreement.changed or agreement.error is None or not agreement.error <= _ROUNDINGS * floor <= _MOST_NOISE:
+            beyond.append(agreement)
+            continue
+        sentence = (
+            f"the fold's error of {agreement.error:.2g} is above the tolerance, and within what rounding its inputs "
+            f"alone does to this model ({floor:.2g}): its outputs on made-up inputs are all but zero"
+        )
+        findings.append(Finding("rounding", one_line(agreement.output, 60), sentence))
+    return beyond
 
 
 def _summed(judged: list[compare.Agreement]) -> tuple[float | None, float | None]:
