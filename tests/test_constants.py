@@ -118,6 +118,16 @@ ROWS = [
     row("Clip", floats(5), None, scalar(0.5)),
     row("Clip", floats(5), scalar(0.1)),
     row("Clip", floats(5), min=-0.2, max=0.3, opset=6),
+    row("MatMul", floats(2, 3), floats(3, 4)),
+    row("MatMul", floats(2, 2, 3), floats(3)),
+    *(
+        row(op, floats(2, 3, 4), ints(0, -1), keepdims=keep)
+        for keep in (0, 1)
+        for op in ("ReduceSum", "ReduceMean", "ReduceProd", "ReduceMax", "ReduceMin")
+    ),
+    *(row(op, floats(2, 3), ints(1)) for op in ("ReduceSumSquare", "ReduceL1", "ReduceL2")),
+    row("ReduceMean", floats(2, 3), axes=[1], opset=13),
+    row("ReduceSum", floats(2, 3)),
     row("DequantizeLinear", np.array([[0, 255], [7, 9]], np.uint8), scalar(0.5), scalar(128, np.uint8)),
     row("DequantizeLinear", np.array([[-128, 127], [7, 9]], np.int8), positive(2), axis=0),
     row("DequantizeLinear", np.array([[-128, 127, 3]], np.int8), positive(3), np.array([1, 2, 3], np.int8)),

@@ -64,6 +64,18 @@ _NONLINEAR: Final[dict[str, Function]] = {
     "Abs": lambda _, x: np.abs(x),
     "Sqrt": lambda _, x: np.sqrt(x),
     "Sin": lambda _, x: np.sin(x),
+    "Cos": lambda _, x: np.cos(x),
+    "Cosh": lambda _, x: np.cosh(x),
+    "Sinh": lambda _, x: np.sinh(x),
+    "Tan": lambda _, x: np.tan(x),
+    "Atan": lambda _, x: np.arctan(x),
+    "Acos": lambda _, x: np.arccos(x),
+    "Log": lambda _, x: np.log(x),
+    "Reciprocal": lambda _, x: 1 / x,
+    "Round": lambda _, x: np.round(x),
+    "Floor": lambda _, x: np.floor(x),
+    "Ceil": lambda _, x: np.ceil(x),
+    "Sign": lambda _, x: np.sign(x),
 }
 _LINEAR: Final = frozenset(("Neg", "Identity", "Cast", "Dropout", "QuantizeLinear", "DequantizeLinear"))
 _BINARY: Final[dict[str, Callable[[Array, Array], Array]]] = {
