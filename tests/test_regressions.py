@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -126,7 +127,7 @@ ROWS = (
                 opset=23,
                 ir=10,
                 q=np.arange(12, dtype=np.int8).reshape(3, 4),
-                s=np.float32(0.1).reshape(()),
+                s=np.full((), 0.1, np.float32),
                 k=positive(4).astype(np.float16),
             ),
             remain="Add",
@@ -139,7 +140,7 @@ ROWS = (
             x="uint8[2,3] x",
             dtype="float16",
             q=np.arange(12, dtype=np.int8).reshape(3, 4),
-            s=np.float16(0.1).reshape(()),
+            s=np.full((), 0.1, np.float16),
             k=positive(4).astype(np.float16),
         ),
         remain="Mul Add",
@@ -151,7 +152,7 @@ ROWS = (
             opset=11,
             W=W,
             q=np.arange(4, dtype=np.int32),
-            s=np.float32(0.1).reshape(()),
+            s=np.full((), 0.1, np.float32),
             k=positive(4, 1, 1),
         ),
     ),
@@ -221,7 +222,7 @@ def test_a_few_bytes_that_say_a_huge_constant_are_not_worked_out(line: str) -> N
 @pytest.mark.parametrize("line", [BN, "d = Add(c, x) y = Add(c, g)", "y = Clip(c, g)"])
 def test_constants_of_no_real_type_are_left_alone(kind: int, line: str) -> None:
     made = model(f"c = Conv(x, W) {line}", W=W, **bn(4))()
-    values = [b"a"] * 4 if kind == TensorProto.STRING else [1 + 1j] * 4
+    values: Any = [b"a"] * 4 if kind == TensorProto.STRING else [1 + 1j] * 4
     held = next(t for t in made.graph.initializer if t.name == "g")
     held.CopyFrom(helper.make_tensor("g", kind, [4], values))
     assert onnx_clp.clean(made, FOLD).model == made
