@@ -122,7 +122,7 @@ class GraphIndex:
         else:
             self.inputs, self.outputs = set(proto.input), list(proto.output)
         self.producers = {name: node for node in self.nodes for name in node.output if name}
-        self._uses: dict[str, list[Use]] = {}
+        self._uses: dict[str, dict[tuple[int, int], Use]] = {}
         self._constant: set[str] = set()
         self._values: dict[str, Array] = {}
         self._positions: dict[int, int] | None = None
@@ -150,12 +150,12 @@ class GraphIndex:
 
     def uses(self, name: str) -> list[Use]:
         """Every use of a value that this scope defines, those inside nested graphs included."""
-        return self._uses.get(name, [])
+        return list(self._uses.get(name, {}).values())
 
     def only_use(self, name: str) -> Use | None:
         """The single use of a value, or None when it has none or several."""
-        found = self.uses(name)
-        return found[0] if len(found) == 1 else None
+        found = self._uses.get(name, {})
+        return next(iter(found.values())) if len(found) == 1 else None
 
     def is_overridable(self, name: str) -> bool:
         """Whether a caller can replace the initializer at run time (IR ≥ 4: it is also a graph input)."""
@@ -291,13 +291,13 @@ class GraphIndex:
         """Record one use in the name's home."""
         home = self.home(name)
         if home is not None:
-            home._uses.setdefault(name, []).append(use)
+            home._uses.setdefault(name, {})[id(use.scope if use.node is None else use.node), use.slot] = use
 
     def remove_use(self, name: str, node: NodeProto, slot: int) -> None:
         """Forget one use."""
         home = self.home(name)
         if home is not None:
-            home._uses[name] = [u for u in home.uses(name) if not (u.node is node and u.slot == slot)]
+            home._uses.get(name, {}).pop((id(node), slot), None)
 
     def find_constants(self) -> None:
         """Mark the values known without running the model; nodes stand in topological order."""

@@ -23,6 +23,7 @@ Mask = NDArray[np.bool_]
 FLOAT_TYPES = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE})
 _MODERATE = 1e6  # of a factor; two of them (output and input) on a value in _LEAST.._MOST stay normal numbers
 _LEAST, _MOST = 1e-24, 1e26
+_SUMMED = 1e34  # above it a sum of products may overflow in float32 before the fold and not after, or the reverse
 _LOST = 2.0**-8  # bfloat16's own rounding; float16 loses as much only among its subnormal numbers
 
 
@@ -122,16 +123,24 @@ class FloatWeight:
         exact = scale_weight(values, layout, scaling.output, scaling.input, scaling.zeroed, wide)
         if not np.isfinite(exact).all():
             return None if not np.isfinite(values.astype(np.float64)).all() else _out_of_range(dtype)
+        wide_type = self.data_type in (TensorProto.FLOAT, TensorProto.BFLOAT16)
+        if wide_type and max(self._largest, float(np.abs(exact).max(initial=0))) > _SUMMED:
+            return _out_of_range(dtype)
         return None if survives(exact, dtype) else _out_of_range(dtype)
 
     @property
-    def _is_moderate(self) -> bool:
-        """Whether its largest value is far from both ends of float32's range, or all are 0."""
+    def _largest(self) -> float:
+        """The largest magnitude."""
         if not self._peak:
             values = self.values()
             self._peak.append(max(abs(float(values.min())), abs(float(values.max()))) if values.size else 0.0)
             self.release()
-        return self._peak[0] == 0 or _LEAST < self._peak[0] < _MOST
+        return self._peak[0]
+
+    @property
+    def _is_moderate(self) -> bool:
+        """Whether its largest value is far from both ends of float32's range, or all are 0."""
+        return self._largest == 0 or _LEAST < self._largest < _MOST
 
     def write(self, edit: GraphEdit, scaling: Scaling, layout: KernelLayout) -> None:
         """Store the scaled weight as a recipe, computed when the file is written."""

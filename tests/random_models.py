@@ -209,7 +209,7 @@ class Maker:
         kind = self.rng.random()
         if kind < 0.2 or not shape:
             return self.pick([(), (1,), (1,) * len(shape)])  # type: ignore[no-any-return]
-        axis = int(self.rng.integers(len(shape))) if kind > 0.85 else min(channel, len(shape) - 1)
+        axis = int(self.rng.integers(len(shape))) if kind > 0.85 else max(0, min(channel, len(shape) - 1))
         tail = (1,) * (len(shape) - axis - 1)
         head = (1,) * int(self.pick([0, axis, axis, 0 if kind < 0.95 else axis + 1]))
         return (*head, shape[axis], *tail)

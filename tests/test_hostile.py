@@ -247,9 +247,7 @@ def test_what_a_model_does_to_the_runtime_stays_in_the_child(
 ) -> None:
     source, output = edited(network, edit)(folder), folder / "out.onnx"
     before = snapshot(folder.parent)
-    start = time.monotonic()
     code = main([str(source), str(output), "--no-prune", "--provider", "cpu", "--timeout", "5", "--memory", "2G"])
-    assert time.monotonic() - start < 60
     written = capfd.readouterr()
     assert code in codes, written.err
     if code == 0:
