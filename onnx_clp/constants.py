@@ -217,7 +217,8 @@ def along_axis(values: Array, rank: int, axis: int, size: int, block: int) -> Ar
         return values.reshape(())
     if values.ndim == 1:
         return values.reshape([size if i == axis % rank else 1 for i in range(rank)])
-    return np.take(np.repeat(values, block, axis=axis), np.arange(size), axis=axis)
+    # More repeats than there are places come to the same, and the file sets the number.
+    return np.take(np.repeat(values, min(block, size), axis=axis), np.arange(size), axis=axis)
 
 
 def _dequantize(node: NodeProto, inputs: Inputs) -> Array:

@@ -60,6 +60,15 @@ class Quantized:
         """Whether one scale serves all."""
         return self.scale.size == 1 and self.scale.ndim <= 1
 
+    @property
+    def fits(self) -> bool:
+        """Whether there is a scale and a zero-point for every value, and nothing beyond."""
+        try:
+            shapes = [self._spread(part).shape for part in (self.scale, self.zero) if part is not None]
+            return np.broadcast_shapes(self.values.shape, *shapes) == self.values.shape
+        except (ValueError, IndexError):
+            return False
+
     def _spread(self, part: Array) -> Float64:
         size = self.values.shape[self.axis] if not self.per_tensor else 1
         wide = part.astype(np.float64)
@@ -138,7 +147,10 @@ class DequantizedWeight:
             return refusal("its weight has another number of scales than channels")
         if values.dtype.name.startswith("float"):
             return refusal(f"its weight is stored as {values.dtype}")
-        return cls(scope, node, slot, source, Quantized(values, scale, zero, axis, block))
+        parts = Quantized(values, scale, zero, axis, block)
+        if not parts.fits:
+            return refusal("its weight's scales or zero-points do not fit its shape")
+        return cls(scope, node, slot, source, parts)
 
     @property
     def shape(self) -> tuple[int, ...]:

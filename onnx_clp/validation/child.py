@@ -75,9 +75,14 @@ def command(parent: int, cap: int) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """The child's environment: one hash seed, no thread pools beside ONNX Runtime's, no relative paths."""
+    """The child's environment: one hash seed, no thread pools beside ONNX Runtime's, no relative
+    paths, no telemetry.
+    """
     env = {**os.environ, "PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     env["MALLOC_ARENA_MAX"] = "2"
+    # ONNX Runtime's own builds report on models to their maker and leave an identifier on the disk.
+    # Source: onnxruntime pull requests 27379 and 29843.
+    env["ORT_DISABLE_TELEMETRY"] = env["ORT_TELEMETRY_DISABLED"] = "1"
     for name in ("PYTHONINSPECT", "PYTHONSTARTUP", "PYTHONWARNINGS"):
         env.pop(name, None)
     folders = [str(Path(p).absolute()) for p in env.pop("PYTHONPATH", "").split(os.pathsep) if p]

@@ -1,0 +1,257 @@
+"""Valid models changed at random: never a traceback, never a wrong output, and an answer in bounded time."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import signal
+import types
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from onnx import ModelProto, helper, numpy_helper
+
+import onnx_clp
+from onnx_clp.cli import main
+from tests.forms import TABLE
+from tests.forms.build import Oracle, bn, initializer, model
+from tests.forms.judge import check
+from tests.forms.run import Feeds, feeds, outputs
+from tests.hostile.networks import Array
+from tests.mutants import mutate
+
+SECONDS = 10
+MEMORY = 6 << 30
+TOLERANCE = 5e-3
+FORMS = {form.id: form for form in TABLE if not form.external and form.valid}
+FOLD = onnx_clp.CleanConfig(prune=False, validate=False, max_size=1 << 20)
+PRUNE = onnx_clp.CleanConfig(u=0.5, layers="all", bound="exact", validate=False, max_size=1 << 20)
+
+forms = st.sampled_from(sorted(FORMS))
+seeds = st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=4)
+few = settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+many = settings(max_examples=5_000, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+def mutant(form: str, steps: list[int]) -> bytes:
+    data = FORMS[form].make().SerializeToString()
+    for seed in steps:
+        data = mutate(data, seed)
+    return data
+
+
+@contextlib.contextmanager
+def bounded() -> Iterator[None]:
+    """A block that may take only so long, and only so much memory."""
+
+    def late(number: int, frame: types.FrameType | None) -> None:
+        raise AssertionError(f"no answer after {SECONDS} s")
+
+    before = signal.signal(signal.SIGALRM, late), resource.getrlimit(resource.RLIMIT_AS)
+    signal.alarm(SECONDS)
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, before[1][1]))
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before[0])
+        resource.setrlimit(resource.RLIMIT_AS, before[1])
+
+
+def parsed(data: bytes) -> ModelProto | None:
+    found = ModelProto()
+    try:
+        found.ParseFromString(data)
+    except Exception:  # protobuf has several; none is the package's
+        return None
+    return found
+
+
+def computed(proto: ModelProto, fed: Feeds) -> list[Array] | None:
+    """What onnx.reference makes of a model; None where it cannot, or where numbers leave every range."""
+    try:
+        with bounded():
+            found = outputs(proto, fed, Oracle.REFERENCE)
+    except (Exception, AssertionError):  # whatever a broken model does to it is not the matter
+        return None
+    real = [o for o in found if o.dtype.kind == "f"]
+    return found if all(np.isfinite(o).all() and np.abs(o).max(initial=0) < 1e30 for o in real) else None
+
+
+def fed(proto: ModelProto) -> list[Feeds]:
+    """Inputs for a model that may ask for the impossible; none then."""
+    try:
+        with bounded():
+            return feeds(proto)
+    except Exception:
+        return []
+
+
+def check_fold(data: bytes) -> None:
+    """Fold one file's bytes: a documented error, or a model that is as valid as it was and computes the same."""
+    before = parsed(data)
+    if before is None:
+        return
+    try:
+        with bounded():
+            after = onnx_clp.clean(before, FOLD).model
+    except onnx_clp.ClpError as error:
+        assert str(error).isprintable()
+        return
+    for full in (False, True):
+        if check(before, full=full) == "":
+            assert check(after, full=full) == ""
+    for given_inputs in fed(before):
+        expected = computed(before, given_inputs)
+        if expected is None:
+            continue
+        got = computed(after, given_inputs)
+        assert got is not None
+        compare(got, expected)
+
+
+def compare(got: list[Array], expected: list[Array]) -> None:
+    for one, other in zip(got, expected, strict=True):
+        assert one.dtype == other.dtype
+        assert one.shape == other.shape
+        if one.dtype.kind == "f":
+            scale = np.abs(other).max(initial=0)
+            np.testing.assert_allclose(one, other, rtol=TOLERANCE, atol=TOLERANCE * max(scale, 1e-6))
+
+
+def check_command(data: bytes, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Prune one file on the command line: status 0 and a file, or 2, one line and nothing."""
+    source, output = folder / "m.onnx", folder / "out.onnx"
+    source.write_bytes(data)
+    output.unlink(missing_ok=True)
+    with bounded():
+        code = main([str(source), str(output), "--no-validate", "-u", "0.5", "--layers", "all", "--bound", "exact"])
+    written = capsys.readouterr()
+    assert {p.name for p in folder.iterdir()} == {"m.onnx", *(["out.onnx"] if code == 0 else [])}
+    assert source.read_bytes() == data
+    if code == 0:
+        assert written.err == ""
+        assert parsed(output.read_bytes()) is not None
+        return
+    assert (code, written.out) == (2, ""), written.err
+    assert written.err.startswith("onnx-clp: error: ")
+    assert written.err.removesuffix("\n").isprintable()
+
+
+@few
+@given(forms, seeds)
+def test_a_mutant_is_folded_right_or_refused(form: str, steps: list[int]) -> None:
+    check_fold(mutant(form, steps))
+
+
+@few
+@given(form=forms, steps=seeds)
+def test_a_mutant_on_the_command_line(
+    form: str, steps: list[int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    check_command(mutant(form, steps), tmp_path, capsys)
+
+
+@pytest.mark.slow
+@many
+@given(forms, seeds)
+def test_many_mutants_are_folded_right_or_refused(form: str, steps: list[int]) -> None:
+    check_fold(mutant(form, steps))
+
+
+@pytest.mark.slow
+@many
+@given(form=forms, steps=seeds)
+def test_many_mutants_on_the_command_line(
+    form: str, steps: list[int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    check_command(mutant(form, steps), tmp_path, capsys)
+
+
+# --- the harness itself, and what it found --------------------------------------------------------------
+
+
+def test_the_same_seed_makes_the_same_mutant() -> None:
+    data = FORMS["linear/Conv2d-plain-bn"].make().SerializeToString()
+    made = [mutate(data, seed) for seed in range(200)]
+    assert made == [mutate(data, seed) for seed in range(200)]
+    assert len(set(made)) > 150
+
+
+def test_enough_mutants_are_valid_and_enough_are_not() -> None:
+    names = sorted(FORMS)
+    found = [parsed(mutant(names[4 * n], [n])) for n in range(200)]
+    valid = [check(proto, full=False) == "" for proto in found if proto is not None]
+    assert 30 < sum(valid) < 190
+    assert len(valid) > 120
+
+
+def test_a_wrong_fold_would_be_seen() -> None:
+    before = FORMS["linear/Conv2d-plain-bn"].make()
+    after = ModelProto()
+    after.CopyFrom(before)
+    weight = initializer(after, "W")
+    weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(1.02), "W"))
+    (inputs,) = feeds(before)
+    expected, got = computed(before, inputs), computed(after, inputs)
+    assert expected is not None
+    assert got is not None
+    with pytest.raises(AssertionError):
+        compare(got, expected)
+
+
+def _left(proto: ModelProto) -> str:
+    return onnx_clp.clean(proto, FOLD).report.affines_left[0].reason
+
+
+@pytest.mark.parametrize("shape", [(6,), (4, 1), (4, 3, 3, 3)])
+def test_a_bias_of_another_shape_is_not_folded_into(shape: tuple[int, ...]) -> None:
+    body = "c = Conv(x, W, B) y = BatchNormalization(c, g, b, m, v)"
+    proto = model(body, W=(4, 3, 3, 3), B=(4,), **bn(4))()
+    initializer(proto, "B").CopyFrom(numpy_helper.from_array(np.ones(shape, np.float32), "B"))
+    assert _left(proto) == "dynamic_bias"
+
+
+def quantised(scale: tuple[int, ...], zero: tuple[int, ...], block: int) -> ModelProto:
+    """x > MatMul(DequantizeLinear(W[8,4], scale, zero)) > Mul(k[4]) > y, along axis 0."""
+    nodes = [
+        helper.make_node("DequantizeLinear", ["W", "s", "z"], ["w"], axis=0, block_size=block),
+        helper.make_node("MatMul", ["x", "w"], ["c"]),
+        helper.make_node("Mul", ["c", "k"], ["y"]),
+    ]
+    values = {
+        "W": np.ones((8, 4), np.int8),
+        "s": np.ones(scale, np.float32),
+        "z": np.zeros(zero, np.int8),
+        "k": np.full(4, 2, np.float32),
+    }
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", 1, [2, 8])],
+        [helper.make_tensor_value_info("y", 1, [2, 4])],
+        [numpy_helper.from_array(array, name) for name, array in values.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+
+
+@pytest.mark.parametrize(
+    ("scale", "zero", "block"),
+    [((2, 4), (2, 4), 1), ((4, 4), (2, 4), 2), ((2, 3), (2, 3), 4), ((0,), (0,), 0), ((8,), (3,), 0)],
+)
+def test_scales_that_do_not_fit_a_quantised_weight_are_not_folded_into(
+    scale: tuple[int, ...], zero: tuple[int, ...], block: int
+) -> None:
+    result = onnx_clp.clean(quantised(scale, zero, block), PRUNE)
+    assert result.model.graph.node[-1].op_type == "Mul"
+
+
+def test_scales_that_fit_are_folded_into_and_a_huge_block_takes_no_memory() -> None:
+    for block in (4, 2**62):
+        with bounded():
+            result = onnx_clp.clean(quantised((2, 4), (2, 4), block), PRUNE)
+        assert result.model.graph.node[-1].op_type == "MatMul"
