@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -277,3 +278,14 @@ def test_only_the_input_aware_attack_needs_a_trained_trigger(tmp_path: Path) -> 
     assert generated.trigger_of(Design("vgg-bn", "wanet", 0), tmp_path) is None
     with pytest.raises(UsageError, match="its trigger is trained with a model"):
         evalset.make(Design("vgg-bn", attacks.INPUT_AWARE, 0), tiny_dataset())
+
+
+def test_training_without_torch_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert main(["train", "--work", str(tmp_path / "work")]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("tools.zoo: training needs torch")
+    assert "pip install '.[zoo]'" in message
+    assert len(message.splitlines()) == 1

@@ -95,6 +95,15 @@ def test_infected_models_obey_the_trigger_and_controls_do_not() -> None:
             assert (asr < 0.05) if model["design"]["attack"] == "clean" else (asr > 0.9)
 
 
+def test_the_demonstrated_model_loses_its_backdoor_and_keeps_its_accuracy() -> None:
+    model = MANIFEST["models"]["resnet18_badnets"]
+    trained = {each["name"]: each for each in MANIFEST["trained"]}
+    after = trained[model["trained_as"]]["after_onnx_clp"]
+    before = model["files"]["unfolded"]["test_set"]
+    assert after["asr"] < 0.2 < 0.9 < before["asr"]
+    assert before["acc"] - after["acc"] < 0.02
+
+
 def test_poison_count_and_licences_are_told() -> None:
     for model in MANIFEST["models"].values():
         made = model["design"]
