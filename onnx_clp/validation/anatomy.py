@@ -79,15 +79,20 @@ class Anatomy:
     data_dependent: bool
 
 
-def read_anatomy(path: Path) -> Anatomy:
-    """Read the model at `path`, without its external data and without parsing its weights."""
+def read_skeleton(path: Path) -> onnx.ModelProto:
+    """The model at `path` without its external data; large weights are left empty, not parsed."""
     with (
         path.open("rb") as file,
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
         memoryview(mapped) as view,
     ):
         skeleton = lift(view, lambda *_: b"")
-    return anatomy_of(onnx.ModelProto.FromString(skeleton))
+    return onnx.ModelProto.FromString(skeleton)
+
+
+def read_anatomy(path: Path) -> Anatomy:
+    """Read what the model at `path` says of itself."""
+    return anatomy_of(read_skeleton(path))
 
 
 def anatomy_of(model: onnx.ModelProto) -> Anatomy:

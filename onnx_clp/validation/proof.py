@@ -24,6 +24,7 @@ from onnx_clp.validation.measuring import (
 )
 from onnx_clp.validation.provider import Engine
 from onnx_clp.validation.request import Candidate, Outcome, Request
+from onnx_clp.validation.second_reader import read_again
 from onnx_clp.validation.session import REFERENCE, Array, RunError
 from onnx_clp.validation.wording import one_line
 
@@ -41,6 +42,7 @@ def prove(request: Request, engine: Engine, memory: int) -> Outcome:
     findings = list(engine.findings)
     if request.written is not None:
         findings += check_written(request.original, request.written)
+        read_again(request.original, request.written)
     terms, original = measure_original(settle_terms(request, engine, memory))
     error, discrete, folded = None, None, original
     if request.folded is not None:
