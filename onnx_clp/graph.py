@@ -10,19 +10,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-import numpy as np
 from numpy.typing import NDArray
 from onnx import FunctionProto, GraphProto, NodeProto, SparseTensorProto, TensorProto
 
-from onnx_clp import constants
+from onnx_clp import constants, evaluation
 from onnx_clp.nodes import attribute, has_reference, input_name, is_op
 from onnx_clp.ranks import Ranks
-from onnx_clp.tensors import TensorStore, numpy_dtype
+from onnx_clp.tensors import TensorStore
 
 Array = NDArray[Any]
 
-_CACHE_BELOW: Final = 1 << 20
-_EVALUATION_BYTES: Final = 1 << 32  # what one constant's computation may hold at once
 # Operators whose first output has the element type of their first input.
 _TYPE_KEEPING: Final = frozenset(
     [
@@ -124,7 +121,7 @@ class GraphIndex:
         self.producers = {name: node for node in self.nodes for name in node.output if name}
         self._uses: dict[str, dict[tuple[int, int], Use]] = {}
         self._constant: set[str] = set()
-        self._values: dict[str, Array] = {}
+        self.known_values: dict[str, Array] = {}
         self._positions: dict[int, int] | None = None
         self.ranks = Ranks(self)
 
@@ -196,62 +193,7 @@ class GraphIndex:
         home = self.home(name)
         if home is None or name not in home._constant:
             return None
-        return home._evaluate(name)
-
-    def _evaluate(self, wanted: str) -> Array | None:
-        memo: dict[tuple[int, str], Array | None] = {}
-        stack: list[tuple[GraphIndex, str]] = [(self, wanted)]
-        held = 0
-        while stack and held <= _EVALUATION_BYTES:
-            scope, name = stack[-1]
-            missing = [(home, used) for home, used in scope._inputs_of(name) if (id(home), used) not in memo]
-            if missing:
-                stack.extend(missing)
-                continue
-            stack.pop()
-            if (id(scope), name) not in memo:
-                value = memo[id(scope), name] = scope._value(name, memo)
-                held += value.nbytes if value is not None and value.flags.owndata else 0
-        return memo.get((id(self), wanted))
-
-    def _inputs_of(self, name: str) -> list[tuple[GraphIndex, str]]:
-        node = self.producers.get(name)
-        if name in self._values or node is None or is_op(node, "Constant"):
-            return []
-        used = list(node.input[:1]) if is_op(node, "CastLike") else [n for n in node.input if n]
-        return [(home, n) for n in used if (home := self.home(n)) is not None]
-
-    def _value(self, name: str, memo: dict[tuple[int, str], Array | None]) -> Array | None:
-        if name in self._values:
-            return self._values[name]
-        value = self._compute(name, memo)
-        if value is not None and value.nbytes < _CACHE_BELOW:
-            self._values[name] = value
-        return value
-
-    def _compute(self, name: str, memo: dict[tuple[int, str], Array | None]) -> Array | None:
-        held: object = self.initializers.get(name) or self.sparse.get(name)
-        node = self.producers.get(name)
-        if held is None and node is not None and is_op(node, "Constant"):
-            held = constants.constant_attribute(node)
-        if isinstance(held, TensorProto):
-            return self.store.array(held)
-        if isinstance(held, SparseTensorProto):
-            return _dense(held, self.store)
-        if isinstance(held, np.ndarray):
-            return held
-        if node is None:
-            return None
-        inputs: list[Array | None] = []
-        for used in node.input:
-            home = self.home(used) if used else None
-            inputs.append(None if home is None else memo.get((id(home), used)))
-            if used and inputs[-1] is None and not is_op(node, "CastLike"):
-                return None
-        if is_op(node, "CastLike"):
-            like = self.element_type(node.input[1])
-            inputs[1] = None if like is None else np.empty(0, numpy_dtype(like))
-        return constants.evaluate(node, inputs)
+        return evaluation.value_of(home, name)
 
     def element_type(self, name: str) -> int | None:
         """The TensorProto.DataType of a value, from what the file says or the operators that keep it."""
@@ -320,7 +262,7 @@ class GraphIndex:
 
     def forget(self, name: str) -> None:
         """Drop what was cached of a value that changed."""
-        self._values.pop(name, None)
+        self.known_values.pop(name, None)
 
     def replace_node(self, old: NodeProto, new: NodeProto) -> None:
         """Know a node by the copy that the graph keeps of it."""
@@ -338,24 +280,3 @@ class GraphIndex:
     def add_constant(self, name: str) -> None:
         """Mark a new name as constant."""
         self._constant.add(name)
-
-
-def _dense(sparse: SparseTensorProto, store: TensorStore) -> Array | None:
-    """A sparse tensor in full (IR specification: COO indices, linear [NNZ] or [NNZ, rank])."""
-    dims = tuple(sparse.dims)
-    values, indices = store.array(sparse.values), store.array(sparse.indices)
-    if int(np.prod(dims, dtype=object)) * values.itemsize > constants.MAX_BYTES:
-        return None
-    out = np.zeros(dims, values.dtype)
-    flat = indices if indices.ndim == 1 else _linear(indices, dims)
-    if flat.min(initial=0) < 0 or flat.max(initial=-1) >= out.size or len(np.unique(flat)) != len(flat):
-        return None
-    out.reshape(-1)[flat] = values
-    return out
-
-
-def _linear(indices: Array, dims: tuple[int, ...]) -> Array:
-    """Row-major positions of coordinates (n, rank); -1 where one lies outside."""
-    inside = ((indices >= 0) & (indices < np.asarray(dims))).all(axis=1)
-    strides = np.cumprod([1, *dims[:0:-1]])[::-1]
-    return np.where(inside, indices @ strides, -1)

@@ -16,20 +16,16 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO
 
-from onnx import ModelProto, StringStringEntryProto, TensorProto
+from onnx import ModelProto, TensorProto
 
 from onnx_clp import signals, wire
 from onnx_clp.config import ExternalData as ExternalChoice
 from onnx_clp.errors import Interrupted, SaveError
 from onnx_clp.names import shown_path
 from onnx_clp.onnxfile import ModelFile, every_tensor
-from onnx_clp.tensors import MappedPayload
-
-PROTOBUF_LIMIT: Final = (1 << 31) - 1
-_MOVE_ABOVE: Final = 1024
-_ALIGN: Final = 4096
+from onnx_clp.relocation import PROTOBUF_LIMIT, movable, moves_out, place, point, pour, take_in
 
 
 @dataclass(slots=True)
@@ -60,14 +56,14 @@ class Staged:
         with signals.held():
             signals.check()
             try:
-                self._put_in_place()
+                self._put_inplace()
             except OSError as error:
                 raise SaveError(_unwritable(self.destination, error)) from error
             self._done = True
             signals.tell(f"interrupted; the model {shown_path(self.destination)} was written")
             self._clear_up()
 
-    def _put_in_place(self) -> None:
+    def _put_inplace(self) -> None:
         new_data = self._place_data()
         try:
             self.model.replace(self.destination)
@@ -174,15 +170,15 @@ def _copy_mode(file: ModelFile, descriptor: int) -> None:
 
 
 def _fill(staged: Staged, file: ModelFile, model: ModelProto | None, choice: ExternalChoice) -> None:
-    if model is None and not _moves(file, file.model, choice):
+    if model is None and not moves_out(file, file.model, choice):
         _write(staged, [file.whole])
         return
     content = ModelProto()
     content.CopyFrom(file.model if model is None else model)
-    if _moves(file, content, choice):
+    if moves_out(file, content, choice):
         _move_out(staged, file, content, choice)
     else:
-        _move_in(file, content)
+        take_in(file, content)
     rope = _rope(file, content)
     if rope.size > PROTOBUF_LIMIT:
         raise SaveError(
@@ -217,34 +213,10 @@ def complete(file: ModelFile, model: ModelProto | None) -> ModelProto:
     """A model with every payload in place, external data taken in; None stands for the input as it came."""
     content = ModelProto()
     content.CopyFrom(file.model if model is None else model)
-    _move_in(file, content)
+    take_in(file, content)
     pieces = _rope(file, content).pieces
     whole = b"".join(wire.content(p) for p in pieces)
     return ModelProto.FromString(whole)
-
-
-def _moves(file: ModelFile, model: ModelProto, choice: ExternalChoice) -> bool:
-    """Whether the output keeps tensors in a data file."""
-    if choice == "auto":
-        return file.has_external or len(file.mapped.view) > PROTOBUF_LIMIT - (64 << 20) or _inline(file, model)
-    return choice == "always"
-
-
-def _inline(file: ModelFile, model: ModelProto) -> bool:
-    total = model.ByteSize() + sum(file.store.nbytes(t) or 0 for t in every_tensor(model))
-    return total > PROTOBUF_LIMIT
-
-
-def _move_in(file: ModelFile, model: ModelProto) -> None:
-    for tensor in every_tensor(model):
-        if tensor.data_location == TensorProto.EXTERNAL:
-            origin = TensorProto()
-            origin.CopyFrom(tensor)
-            payload = file.store.payload(origin)
-            assert payload is not None
-            del tensor.external_data[:]
-            tensor.ClearField("data_location")
-            tensor.raw_data = file.store.keep(payload)
 
 
 def _move_out(staged: Staged, file: ModelFile, model: ModelProto, choice: ExternalChoice) -> None:
@@ -255,8 +227,8 @@ def _move_out(staged: Staged, file: ModelFile, model: ModelProto, choice: Extern
     with staged.data.open("xb") as out:
         _copy_mode(file, out.fileno())
         seen: dict[tuple[Path, int, int], int] = {}
-        for tensor in _movable(file, model, choice):
-            placed.append(_place(out, digest, file, tensor, seen))
+        for tensor in movable(file, model, choice):
+            placed.append(place(out, digest, file, tensor, seen))
         _sync(out)
     if not placed:
         staged.data.unlink()
@@ -265,72 +237,18 @@ def _move_out(staged: Staged, file: ModelFile, model: ModelProto, choice: Extern
     name = f"{staged.destination.name}.{digest.hexdigest()[:8]}.data"
     staged.data_destination = staged.destination.with_name(name)
     for tensor, offset, length in placed:
-        _point(tensor, name, offset, length)
+        point(tensor, name, offset, length)
     staged.size += staged.data.stat().st_size
-
-
-def _movable(file: ModelFile, model: ModelProto, choice: ExternalChoice) -> Iterator[TensorProto]:
-    everything = choice == "always" or not file.has_external
-    held = list(model.graph.initializer)  # kept alive: an id is good as long as its object
-    initializers = {id(t) for t in held}
-    for tensor in every_tensor(model):
-        outside = tensor.data_location == TensorProto.EXTERNAL
-        lifted = wire.is_token(tensor.raw_data)
-        large = lifted and (file.store.nbytes(tensor) or 0) > _MOVE_ABOVE and id(tensor) in initializers
-        if outside or (large and (everything or not isinstance(file.store.payload(tensor), MappedPayload))):
-            yield tensor
-
-
-def _place(
-    out: BinaryIO,
-    digest: hashlib._Hash,
-    file: ModelFile,
-    tensor: TensorProto,
-    seen: dict[tuple[Path, int, int], int],
-) -> tuple[TensorProto, int, int]:
-    payload = file.store.payload(tensor)
-    assert payload is not None
-    key = None
-    if tensor.data_location == TensorProto.EXTERNAL:
-        where = file.external.locate(tensor)
-        key = (where.path, where.offset, where.length)
-        if key in seen:
-            return tensor, seen[key], len(payload)
-    padding = bytes(-out.tell() % _ALIGN)
-    out.write(padding)
-    digest.update(padding)
-    offset = out.tell()
-    _pour(payload, out, digest)
-    if key is not None:
-        seen[key] = offset
-    return tensor, offset, len(payload)
-
-
-def _point(tensor: TensorProto, location: str, offset: int, length: int) -> None:
-    """Make a tensor external, keeping other entries such as a checksum of unchanged bytes."""
-    changed = {"location": location, "offset": str(offset), "length": str(length)}
-    kept = [e for e in tensor.external_data if e.key not in changed]
-    tensor.ClearField("raw_data")
-    tensor.data_location = TensorProto.EXTERNAL
-    entries = [StringStringEntryProto(key=k, value=v) for k, v in changed.items()] + kept
-    del tensor.external_data[:]
-    tensor.external_data.extend(entries)
 
 
 def _write(staged: Staged, pieces: list[wire.Piece]) -> None:
     digest = hashlib.sha256()
     with staged.model.open("wb") as out:
         for piece in pieces:
-            _pour(piece, out, digest)
+            pour(piece, out, digest)
         _sync(out)
         staged.size += out.tell()
     staged.sha256 = digest.hexdigest()
-
-
-def _pour(piece: wire.Piece, out: BinaryIO, digest: hashlib._Hash) -> None:
-    for chunk in wire.chunks(piece):
-        out.write(chunk)
-        digest.update(chunk)
 
 
 def _sync(out: BinaryIO) -> None:

@@ -74,7 +74,7 @@ DOOR = {
     "structure",
     "external",
 }
-CORE = {"wire", "tensors", "nodes", "constants", "graph", "modelindex", "flow", "ranks", "edit"}
+CORE = {"wire", "tensors", "nodes", "constants", "graph", "modelindex", "evaluation", "flow", "ranks", "edit"}
 LAYERS = {"weights", "biases", "layers", "quantized", "integers", "rewrite"}
 # Each group with the groups it may import from at run time; a package stands for all its modules.
 GROUPS: dict[str, set[str]] = {
@@ -84,7 +84,7 @@ GROUPS: dict[str, set[str]] = {
     "core": CORE,
     "layers": LAYERS,
     "passes": {"passes"},
-    "files": {"onnxfile", "staging"},
+    "files": {"onnxfile", "staging", "relocation"},
     "analysis": {"analysis"},
     "document": {"report.document"},
     "validation": {"validation"},

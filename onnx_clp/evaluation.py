@@ -1,0 +1,103 @@
+"""Evaluate a constant through the nodes that compute it, without recursion and within a memory budget."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import SparseTensorProto, TensorProto
+
+from onnx_clp import constants
+from onnx_clp.nodes import is_op
+from onnx_clp.tensors import TensorStore, numpy_dtype
+
+if TYPE_CHECKING:
+    from onnx_clp.graph import GraphIndex
+
+Array = NDArray[Any]
+Memo = dict[tuple[int, str], "Array | None"]
+
+_EVALUATION_BYTES: Final = 1 << 32  # what one constant's computation may hold at once
+_CACHE_BELOW: Final = 1 << 20
+
+
+def value_of(scope: GraphIndex, wanted: str) -> Array | None:
+    """The value of a constant that `scope` defines; None where it cannot be evaluated, or takes too much memory."""
+    memo: Memo = {}
+    stack: list[tuple[GraphIndex, str]] = [(scope, wanted)]
+    held = 0
+    while stack and held <= _EVALUATION_BYTES:
+        home, name = stack[-1]
+        missing = [(at, used) for at, used in _inputs_of(home, name) if (id(at), used) not in memo]
+        if missing:
+            stack.extend(missing)
+            continue
+        stack.pop()
+        if (id(home), name) not in memo:
+            value = memo[id(home), name] = _value(home, name, memo)
+            held += value.nbytes if value is not None and value.flags.owndata else 0
+    return memo.get((id(scope), wanted))
+
+
+def _inputs_of(scope: GraphIndex, name: str) -> list[tuple[GraphIndex, str]]:
+    node = scope.producers.get(name)
+    if name in scope.known_values or node is None or is_op(node, "Constant"):
+        return []
+    used = list(node.input[:1]) if is_op(node, "CastLike") else [n for n in node.input if n]
+    return [(home, n) for n in used if (home := scope.home(n)) is not None]
+
+
+def _value(scope: GraphIndex, name: str, memo: Memo) -> Array | None:
+    if name in scope.known_values:
+        return scope.known_values[name]
+    value = _compute(scope, name, memo)
+    if value is not None and value.nbytes < _CACHE_BELOW:
+        scope.known_values[name] = value
+    return value
+
+
+def _compute(scope: GraphIndex, name: str, memo: Memo) -> Array | None:
+    held: object = scope.initializers.get(name) or scope.sparse.get(name)
+    node = scope.producers.get(name)
+    if held is None and node is not None and is_op(node, "Constant"):
+        held = constants.constant_attribute(node)
+    if isinstance(held, TensorProto):
+        return scope.store.array(held)
+    if isinstance(held, SparseTensorProto):
+        return _dense(held, scope.store)
+    if isinstance(held, np.ndarray):
+        return held
+    if node is None:
+        return None
+    inputs: list[Array | None] = []
+    for used in node.input:
+        home = scope.home(used) if used else None
+        inputs.append(None if home is None else memo.get((id(home), used)))
+        if used and inputs[-1] is None and not is_op(node, "CastLike"):
+            return None
+    if is_op(node, "CastLike"):
+        like = scope.element_type(node.input[1])
+        inputs[1] = None if like is None else np.empty(0, numpy_dtype(like))
+    return constants.evaluate(node, inputs)
+
+
+def _dense(sparse: SparseTensorProto, store: TensorStore) -> Array | None:
+    """A sparse tensor in full (IR specification: COO indices, linear [NNZ] or [NNZ, rank])."""
+    dims = tuple(sparse.dims)
+    values, indices = store.array(sparse.values), store.array(sparse.indices)
+    if int(np.prod(dims, dtype=object)) * values.itemsize > constants.MAX_BYTES:
+        return None
+    out = np.zeros(dims, values.dtype)
+    flat = indices if indices.ndim == 1 else _linear(indices, dims)
+    if flat.min(initial=0) < 0 or flat.max(initial=-1) >= out.size or len(np.unique(flat)) != len(flat):
+        return None
+    out.reshape(-1)[flat] = values
+    return out
+
+
+def _linear(indices: Array, dims: tuple[int, ...]) -> Array:
+    """Row-major positions of coordinates (n, rank); -1 where one lies outside."""
+    inside = ((indices >= 0) & (indices < np.asarray(dims))).all(axis=1)
+    strides = np.cumprod([1, *dims[:0:-1]])[::-1]
+    return np.where(inside, indices @ strides, -1)
