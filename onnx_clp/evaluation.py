@@ -29,7 +29,8 @@ def value_of(scope: GraphIndex, wanted: str) -> Array | None:
     held = 0
     while stack and held <= _EVALUATION_BYTES:
         home, name = stack[-1]
-        missing = [(at, used) for at, used in _inputs_of(home, name) if (id(at), used) not in memo]
+        inputs = dict.fromkeys(_inputs_of(home, name))
+        missing = [(at, used) for at, used in inputs if (id(at), used) not in memo]
         if missing:
             stack.extend(missing)
             continue
