@@ -323,4 +323,7 @@ def _size(text: str) -> int:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)(?:([KMGT])(?:I?B)?|B)?", text.strip().upper(), re.ASCII)
     if match is None:
         raise argparse.ArgumentTypeError(f"{text!r} is not a size: write bytes, or a number with K, M, G or T")
-    return int(float(match[1]) * _UNITS[match[2] or ""])
+    try:
+        return int(float(match[1]) * _UNITS[match[2] or ""])
+    except OverflowError:
+        raise argparse.ArgumentTypeError("that size is beyond every number of bytes") from None

@@ -31,6 +31,7 @@ __all__ = ["console", "main", "main_parser"]
 
 PROGRAM = "onnx-clp"
 _WIDEST_MESSAGE = 2000
+_LARGEST_BASELINE = 1 << 28
 _log = logging.getLogger("onnx_clp")
 
 
@@ -116,6 +117,10 @@ def _read_baseline(path: Path | None) -> frozenset[Key]:
     from onnx_clp.report.gate import baseline_of
 
     try:
+        if path.exists() and not path.is_file():
+            raise UsageError(f"{path}: not a file; name the --report of an earlier run")
+        if path.stat().st_size > _LARGEST_BASELINE:
+            raise UsageError(f"{path}: too large for a --report of this tool")
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise UsageError(f"{path}: cannot read the baseline: {error.strerror}") from error

@@ -128,6 +128,7 @@ def _shape(node: NodeProto, inputs: Inputs) -> Array:
 def _expand(_node: NodeProto, inputs: Inputs) -> Array:
     value = _need(inputs, 0)
     shape = np.broadcast_shapes(value.shape, tuple(_ints(_need(inputs, 1))))
+    _fit(shape, value.dtype)
     return np.broadcast_to(value, shape)  # no copy: stride 0
 
 
@@ -138,7 +139,9 @@ def _constant_of_shape(node: NodeProto, inputs: Inputs) -> Array:
     if tensor is not None and tensor.data_location:
         raise NotConstantError("the fill value lies outside the file")
     fill = np.zeros(1, np.float32) if tensor is None else numpy_helper.to_array(tensor)
-    return np.broadcast_to(fill.reshape(()), tuple(_ints(_need(inputs, 0))))
+    shape = _ints(_need(inputs, 0))
+    _fit(shape, fill.dtype)
+    return np.broadcast_to(fill.reshape(()), tuple(shape))
 
 
 def _concat(node: NodeProto, inputs: Inputs) -> Array:

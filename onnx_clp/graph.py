@@ -22,6 +22,7 @@ from onnx_clp.tensors import TensorStore, numpy_dtype
 Array = NDArray[Any]
 
 _CACHE_BELOW: Final = 1 << 20
+_EVALUATED_AT_ONCE: Final = 2 * constants.MAX_BYTES
 # Operators whose first output has the element type of their first input.
 _TYPE_KEEPING: Final = frozenset(
     [
@@ -200,15 +201,22 @@ class GraphIndex:
     def _evaluate(self, wanted: str) -> Array | None:
         memo: dict[tuple[int, str], Array | None] = {}
         stack: list[tuple[GraphIndex, str]] = [(self, wanted)]
+        room = _EVALUATED_AT_ONCE
         while stack:
             scope, name = stack[-1]
-            missing = [(home, used) for home, used in scope._inputs_of(name) if (id(home), used) not in memo]
+            if (id(scope), name) in memo:
+                stack.pop()
+                continue
+            inputs = dict.fromkeys(scope._inputs_of(name))
+            missing = [(home, used) for home, used in inputs if (id(home), used) not in memo]
             if missing:
                 stack.extend(missing)
                 continue
             stack.pop()
-            if (id(scope), name) not in memo:
-                memo[id(scope), name] = scope._value(name, memo)
+            value = memo[id(scope), name] = scope._value(name, memo)
+            room -= value.nbytes if value is not None and value.flags.owndata else 0
+            if room < 0:  # each step fits, but a chain of them need not
+                return None
         return memo[id(self), wanted]
 
     def _inputs_of(self, name: str) -> list[tuple[GraphIndex, str]]:

@@ -181,7 +181,7 @@ def _weight_parts(
     zero = scope.constant(input_name(node, zero_slot)) if input_name(node, zero_slot) else None
     if zero is None and input_name(node, zero_slot):
         return Skipped(SkipReason.NOT_CONSTANT, "its weight zero-point is not a constant")
-    if not values.ndim or not scale.size:
+    if not values.ndim or not values.size or not scale.size:
         return refusal("its weight or its scale holds nothing")
     axis = values.ndim - 1 if "MatMul" in node.op_type else 0
     flat = scale.reshape(-1) if scale.size > 1 else scale.reshape(())

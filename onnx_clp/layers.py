@@ -131,7 +131,11 @@ def float_or_dequantized(scope: GraphIndex, node: NodeProto, slot: int) -> Weigh
         return quantized.DequantizedWeight.find(scope, node, slot, maker)
     if _dequantized_further_up(scope, maker):
         return Skipped(SkipReason.QUANTIZED, "its weight is computed from a dequantised one")
-    return FloatWeight.find(scope, node, slot)
+    weight = FloatWeight.find(scope, node, slot)
+    if isinstance(weight, FloatWeight) and 0 in weight.shape:
+        # No bytes stand behind such a shape, so it may claim any number of channels.
+        return Skipped(SkipReason.UNSUPPORTED_WEIGHT, f"its weight of shape {weight.shape} holds nothing")
+    return weight
 
 
 def _dequantized_further_up(scope: GraphIndex, maker: NodeProto | None) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from onnx import ModelProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 import onnx_clp
 from onnx_clp.cli import main
@@ -48,7 +48,7 @@ def mutant(form: str, steps: list[int]) -> bytes:
 def bounded() -> Iterator[None]:
     """A block that may take only so long, and only so much memory."""
 
-    def late(number: int, frame: types.FrameType | None) -> None:
+    def late(_number: int, _frame: types.FrameType | None) -> None:
         raise AssertionError(f"no answer after {SECONDS} s")
 
     before = signal.signal(signal.SIGALRM, late), resource.getrlimit(resource.RLIMIT_AS)
@@ -71,8 +71,19 @@ def parsed(data: bytes) -> ModelProto | None:
     return found
 
 
+def nodes(proto: ModelProto) -> list[NodeProto]:
+    return [*proto.graph.node, *(node for function in proto.functions for node in function.node)]
+
+
 def computed(proto: ModelProto, fed: Feeds) -> list[Array] | None:
-    """What onnx.reference makes of a model; None where it cannot, or where numbers leave every range."""
+    """What onnx.reference makes of a model; None where it cannot, or where numbers leave every range.
+
+    onnx.reference 1.23 adds the bias of a grouped ConvTranspose to wrong channels; ONNX Runtime agrees with the fold.
+    """
+    if any(
+        n.op_type == "ConvTranspose" and any(a.name == "group" and a.i != 1 for a in n.attribute) for n in nodes(proto)
+    ):
+        return None
     try:
         with bounded():
             found = outputs(proto, fed, Oracle.REFERENCE)
@@ -100,7 +111,11 @@ def check_fold(data: bytes) -> None:
         with bounded():
             after = onnx_clp.clean(before, FOLD).model
     except onnx_clp.ClpError as error:
-        assert str(error).isprintable()
+        refusal = str(error)
+    else:
+        refusal = ""
+    if refusal:
+        assert refusal.isprintable()
         return
     for full in (False, True):
         if check(before, full=full) == "":
@@ -218,7 +233,7 @@ def test_a_bias_of_another_shape_is_not_folded_into(shape: tuple[int, ...]) -> N
 
 def quantised(scale: tuple[int, ...], zero: tuple[int, ...], block: int) -> ModelProto:
     """x > MatMul(DequantizeLinear(W[8,4], scale, zero)) > Mul(k[4]) > y, along axis 0."""
-    nodes = [
+    steps = [
         helper.make_node("DequantizeLinear", ["W", "s", "z"], ["w"], axis=0, block_size=block),
         helper.make_node("MatMul", ["x", "w"], ["c"]),
         helper.make_node("Mul", ["c", "k"], ["y"]),
@@ -230,7 +245,7 @@ def quantised(scale: tuple[int, ...], zero: tuple[int, ...], block: int) -> Mode
         "k": np.full(4, 2, np.float32),
     }
     graph = helper.make_graph(
-        nodes,
+        steps,
         "g",
         [helper.make_tensor_value_info("x", 1, [2, 8])],
         [helper.make_tensor_value_info("y", 1, [2, 4])],
@@ -255,3 +270,65 @@ def test_scales_that_fit_are_folded_into_and_a_huge_block_takes_no_memory() -> N
         with bounded():
             result = onnx_clp.clean(quantised((2, 4), (2, 4), block), PRUNE)
         assert result.model.graph.node[-1].op_type == "MatMul"
+
+
+def computed_weight(steps: list[NodeProto], values: dict[str, Array]) -> ModelProto:
+    """x[1,3,8,8] > Conv(W) > Relu > y, where `steps` make W."""
+    graph = helper.make_graph(
+        [*steps, helper.make_node("Conv", ["x", "W"], ["c"]), helper.make_node("Relu", ["c"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", 1, [1, 3, 8, 8])],
+        [helper.make_tensor_value_info("y", 1, None)],
+        [numpy_helper.from_array(array, name) for name, array in values.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def bombs() -> dict[str, ModelProto]:
+    """Small files whose weights would take a terabyte, or a day."""
+    one, shape = np.ones((1, 3, 3, 3), np.float32), np.array([1 << 30, 3, 3, 3])
+    made = helper.make_node
+    chain = [made("Expand", ["one", "shape"], ["w0"]), *(made("Neg", [f"w{n}"], [f"w{n + 1}"]) for n in range(200))]
+    return {
+        "a filled shape": computed_weight([made("ConstantOfShape", ["shape"], ["W"])], {"shape": shape}),
+        "an expanded one": computed_weight([made("Expand", ["one", "shape"], ["W"])], {"one": one, "shape": shape}),
+        "a long chain of large steps": computed_weight(
+            [*chain, made("Identity", ["w200"], ["W"])],
+            {"one": one, "shape": np.array([1 << 21, 3, 3, 3])},
+        ),
+        "channels without weights": computed_weight([], {"W": np.ones((1 << 36, 0, 3, 3), np.float32)}),
+        "many parts of many parts": computed_weight(
+            [
+                made("Concat", ["one"] * 20_000, ["w1"], axis=0),
+                made("Concat", ["w1"] * 20_000, ["W"], axis=0),
+            ],
+            {"one": one},
+        ),
+    }
+
+
+@pytest.mark.parametrize("name", bombs())
+def test_a_weight_that_grows_is_left_alone(name: str) -> None:
+    with bounded():
+        result = onnx_clp.clean(bombs()[name], PRUNE)
+    assert [layer.status for layer in result.report.layers] == ["cannot be judged"]
+
+
+def test_an_add_behind_an_output_that_was_split_off_twice_is_no_traceback() -> None:
+    """A Split that names more channels than there are leaves a part without any layer behind it."""
+    body = "d = Conv(x, W) p, q = Split<axis = 1>(d, n) y = Mul(p, k) z = Add(q, t)"
+    proto = model(
+        body, W=(6, 3, 3, 3), n=np.array([12, 2], np.int64), k=(4, 1, 1), t=(2, 1, 1), y="float[] y, float[] z"
+    )
+    result = onnx_clp.clean(proto(), FOLD)
+    assert len(result.model.graph.node) == 4
+
+
+@pytest.mark.parametrize(("axis", "operators"), [(1, ["Constant", "Conv"]), (-(2**31), ["Conv", "Add"]), (3, ["Conv", "Add"])])
+def test_an_axis_that_is_none_takes_no_memory(axis: int, operators: list[str]) -> None:
+    """Below opset 7 an Add says at which axis its operand starts; found by the harness: 16 GiB for 600 bytes."""
+    body = f"c = Conv(x, W) y = Add<broadcast = 1, axis = {axis}>(c, k)"
+    proto = model(body, W=(4, 3, 3, 3), k=(4,), opset=6, ir=3)()
+    with bounded():
+        result = onnx_clp.clean(proto, FOLD)
+    assert [node.op_type for node in result.model.graph.node] == operators

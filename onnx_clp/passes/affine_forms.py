@@ -156,6 +156,8 @@ def _aligned_shape(scope: GraphIndex, node: NodeProto, value: Array, frame: Fram
     if frame.rank is None:
         return Skipped(SkipReason.NOT_PER_CHANNEL, "the data's rank is unknown")
     start = int(axis) + (frame.rank if axis < 0 else 0)
+    if not 0 <= start <= frame.rank - value.ndim:
+        return Skipped(SkipReason.NOT_PER_CHANNEL, f"its axis {axis} is none of the data's")
     return (*value.shape, *[1] * (frame.rank - start - value.ndim))
 
 

@@ -159,7 +159,7 @@ def _fold_one(
 
 def _adopted(scope: GraphIndex, node: NodeProto, view: ChannelView) -> bool:
     """Take an Add behind a MatMul and layout operators as the MatMul's bias, which it is."""
-    rewrite = view.segments[0].rewrite
+    rewrite = view.segments[0].rewrite if view.segments else None
     bias = None if rewrite is None else rewrite.layer.bias
     if rewrite is None or not isinstance(bias, AddedBias) or bias.adder is not None:
         return False

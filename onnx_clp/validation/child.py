@@ -49,12 +49,25 @@ def validate(request: Request) -> Outcome:
         NotValidated: time or memory ran out, the child crashed, or nothing here can run the input model.
         UsageError: the provider, a shape, the output's name or the evaluation file does not fit.
     """
+    _require_text(request)
     cap = memory_cap(request)
     process = _start(command(os.getpid(), cap))
     try:
         return _converse(process, request, cap)
     finally:
         _end(process)
+
+
+def _require_text(request: Request) -> None:
+    """ONNX Runtime takes the names of files as UTF-8 alone."""
+    for path in (request.original, request.written or request.original):
+        try:
+            str(path).encode()
+        except UnicodeEncodeError:
+            raise NotValidated(
+                f"{one_line(path)}: not validated because ONNX Runtime opens no file whose name is not UTF-8; "
+                "rename it, or go without a proof with --no-validate"
+            ) from None
 
 
 def memory_cap(request: Request) -> int:
