@@ -1,11 +1,12 @@
 """Cap each normalised channel at what the training data reached.
 
     before:  BatchNormalization [> Relu]
-    after:   … [> Relu] > Min(·, beta + C·|gamma|)          behind a Relu: max(0, beta + C·|gamma|)
+    after:   … [> Relu] > Min(·, max(0, beta + C·|gamma|))
 
 A BatchNormalization tells how its output was distributed on the training data: mean beta, standard deviation
 |gamma|. A patch trigger drives a few channels far beyond that; clean images do not. Off unless asked for. The
-statistics are recorded before folding takes them; the Min goes in after pruning, behind a Relu that is the only
+cap is never below 0, so a channel that was switched off stays off. The statistics are recorded before folding
+takes them; the Min goes in after pruning, behind a Relu that is the only
 consumer, because runtimes fuse Conv and Relu.
 
 Conditions: inference mode, constant gamma and beta, opset 8 or later (Min broadcasts from there), known rank.
