@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -60,6 +61,21 @@ def test_a_sound_fold_of_a_vanishing_output_passes_with_a_finding(tmp_path: Path
 def test_a_sound_fold_of_an_ordinary_output_needs_no_finding(tmp_path: Path) -> None:
     model = network(0.0)
     assert proven(tmp_path, model, folded(model)) == set()
+
+
+def test_a_tolerance_that_was_asked_for_stands(tmp_path: Path) -> None:
+    model = network(0.0)
+    onnx.save(model, tmp_path / "in.onnx")
+    onnx.save(folded(model), tmp_path / "out.onnx")
+    wanted: dict[str, Any] = {
+        "original": tmp_path / "in.onnx",
+        "folded": tmp_path / "out.onnx",
+        "final": None,
+        "provider": "cpu",
+    }
+    with pytest.raises(ValidationFailed, match="1e-12"):
+        validate(Request(**wanted, tolerance=1e-12))
+    assert validate(Request(**wanted, tolerance=1e-3)).validation.tolerance == 1e-3
 
 
 @pytest.mark.parametrize("shift", [0.0, -16.0])

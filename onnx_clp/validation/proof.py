@@ -91,6 +91,8 @@ def _beyond_rounding(
     A network whose output all but vanishes on noise (a detector's Sigmoid) magnifies rounding: moving every
     input entry by one unit in its last place then moves the output as much as a sound fold does.
     """
+    if terms.request.tolerance is not None:  # the user's own limit is meant as it stands
+        return wrong
     if not any(not a.changed and a.error is not None and math.isfinite(a.error) for a in wrong):
         return wrong
     noise = {a.output: a.error for a in compare.agreements(original.draws, run_nudged(terms, original))}
