@@ -75,7 +75,7 @@ class GraphEdit:
         """
         old = node.input[slot] if slot < len(node.input) else ""
         stored, home = scope.stored(old), scope.home(old)
-        if stored is not None and home is not None and home.only_use(old) is not None:
+        if stored is not None and home is not None and home.only_use(old) is not None and not home.hides(old):
             new = make(old)
             if new.dims == stored.dims and new.data_type == stored.data_type:
                 _replace_values(stored, new)

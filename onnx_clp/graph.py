@@ -141,6 +141,10 @@ class GraphIndex:
         """Whether the name is an input, an initializer or a node's output of this very scope."""
         return name in self.producers or name in self.initializers or name in self.inputs or name in self.sparse
 
+    def hides(self, name: str) -> bool:
+        """Whether a scope around this one defines the name too."""
+        return self.parent is not None and self.parent.home(name) is not None
+
     def producer(self, name: str) -> NodeProto | None:
         """The node of this scope that makes the value."""
         return self.producers.get(name)

@@ -122,7 +122,9 @@ class FloatWeight:
         wide = np.dtype(np.float64)
         exact = scale_weight(values, layout, scaling.output, scaling.input, scaling.zeroed, wide)
         if not np.isfinite(exact).all():
-            return None if not np.isfinite(values.astype(np.float64)).all() else _out_of_range(dtype)
+            with np.errstate(all="ignore"):  # a signalling NaN
+                finite = np.isfinite(values.astype(np.float64)).all()
+            return _out_of_range(dtype) if finite else None
         wide_type = self.data_type in (TensorProto.FLOAT, TensorProto.BFLOAT16)
         if wide_type and max(self._largest, float(np.abs(exact).max(initial=0))) > _SUMMED:
             return _out_of_range(dtype)

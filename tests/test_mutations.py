@@ -90,7 +90,8 @@ def computed(proto: ModelProto, fed: Feeds) -> list[Array] | None:
     except (Exception, AssertionError):  # whatever a broken model does to it is not the matter
         return None
     real = [o for o in found if o.dtype.kind == "f"]
-    return found if all(np.isfinite(o).all() and np.abs(o).max(initial=0) < 1e30 for o in real) else None
+    wide = [o.astype(np.float64) for o in real]  # 1e30 is past the range of float16
+    return found if all(np.isfinite(o).all() and np.abs(o).max(initial=0) < 1e30 for o in wide) else None
 
 
 def fed(proto: ModelProto) -> list[Feeds]:
