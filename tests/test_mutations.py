@@ -7,6 +7,7 @@ import resource
 import signal
 import types
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -332,3 +333,42 @@ def test_an_axis_that_is_none_takes_no_memory(axis: int, operators: list[str]) -
     with bounded():
         result = onnx_clp.clean(proto, FOLD)
     assert [node.op_type for node in result.model.graph.node] == operators
+
+
+@pytest.mark.parametrize(
+    ("attributes", "status"),
+    [
+        ("strides = [2, 2]", "judged"),
+        ("dilations = [64, 64], strides = [2, 2]", "judged"),
+        ("dilations = [1073741824, 1073741824], strides = [2, 2]", "cannot be judged"),
+        ("dilations = [8192, 8192], strides = [2, 2]", "cannot be judged"),
+        ("strides = [2147483647, 2147483647]", "cannot be judged"),
+    ],
+)
+def test_the_exact_norm_takes_no_more_memory_than_it_should(attributes: str, status: str) -> None:
+    body = f"c = Conv<{attributes}>(x, W) r = Relu(c) y = Conv(r, V)"
+    proto = model(body, W=(16, 3, 3, 3), V=(4, 16, 1, 1), x="float[1,3,n,m] x", y="float[1,4,k,l] y")()
+    with bounded():
+        report = onnx_clp.clean(proto, replace(PRUNE, include=("*",), u=3.0)).report
+    assert next(layer.status for layer in report.layers if layer.channels == 16) == status
+
+
+def test_a_dequantised_bias_is_folded_into_and_then_pruned() -> None:
+    """A zero-point makes the fold store it as plain numbers, which the pruning then finds."""
+    body = (
+        "w = DequantizeLinear<axis = 0>(q, s) B = DequantizeLinear(qb, sb, zb) c = Conv(x, w, B) "
+        "n = BatchNormalization(c, g, b, m, v) r = Relu(n) y = Conv(r, V)"
+    )
+    q = np.ones((12, 3, 3, 3), np.int8)
+    q[5] = 100
+    values = {"q": q, "s": np.full(12, 0.1, np.float32), "qb": np.arange(12, dtype=np.int32)}
+    zero = {"sb": np.array(0.1, np.float32), "zb": np.array(3, np.int32)}
+    plain = {"g": np.ones(12, np.float32), "b": np.ones(12, np.float32), "m": np.ones(12, np.float32)}
+    proto = model(body, V=(4, 12, 1, 1), v=np.ones(12, np.float32), **values, **zero, **plain)()
+    result = onnx_clp.clean(proto, replace(PRUNE, u=3.0, layers="conv"))
+    assert [layer.pruned for layer in result.report.layers] == [(5,), ()]
+    assert check(result.model) == ""
+    bias = next(node for node in result.model.graph.node if node.op_type == "Conv").input[2]
+    stored = numpy_helper.to_array(initializer(result.model, bias))
+    assert stored[5] == 0
+    assert stored[4] != 0
