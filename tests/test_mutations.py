@@ -239,7 +239,7 @@ def quantised(scale: tuple[int, ...], zero: tuple[int, ...], block: int) -> Mode
         helper.make_node("MatMul", ["x", "w"], ["c"]),
         helper.make_node("Mul", ["c", "k"], ["y"]),
     ]
-    values = {
+    values: dict[str, Array] = {
         "W": np.ones((8, 4), np.int8),
         "s": np.ones(scale, np.float32),
         "z": np.zeros(zero, np.int8),
@@ -325,7 +325,9 @@ def test_an_add_behind_an_output_that_was_split_off_twice_is_no_traceback() -> N
     assert len(result.model.graph.node) == 4
 
 
-@pytest.mark.parametrize(("axis", "operators"), [(1, ["Constant", "Conv"]), (-(2**31), ["Conv", "Add"]), (3, ["Conv", "Add"])])
+@pytest.mark.parametrize(
+    ("axis", "operators"), [(1, ["Constant", "Conv"]), (-(2**31), ["Conv", "Add"]), (3, ["Conv", "Add"])]
+)
 def test_an_axis_that_is_none_takes_no_memory(axis: int, operators: list[str]) -> None:
     """Below opset 7 an Add says at which axis its operand starts; found by the harness: 16 GiB for 600 bytes."""
     body = f"c = Conv(x, W) y = Add<broadcast = 1, axis = {axis}>(c, k)"
@@ -361,9 +363,9 @@ def test_a_dequantised_bias_is_folded_into_and_then_pruned() -> None:
     )
     q = np.ones((12, 3, 3, 3), np.int8)
     q[5] = 100
-    values = {"q": q, "s": np.full(12, 0.1, np.float32), "qb": np.arange(12, dtype=np.int32)}
-    zero = {"sb": np.array(0.1, np.float32), "zb": np.array(3, np.int32)}
-    plain = {"g": np.ones(12, np.float32), "b": np.ones(12, np.float32), "m": np.ones(12, np.float32)}
+    values: dict[str, Array] = {"q": q, "s": np.full(12, 0.1, np.float32), "qb": np.arange(12, dtype=np.int32)}
+    zero: dict[str, Array] = {"sb": np.array(0.1, np.float32), "zb": np.array(3, np.int32)}
+    plain: dict[str, Array] = {"g": np.ones(12, np.float32), "b": np.ones(12, np.float32), "m": np.ones(12, np.float32)}
     proto = model(body, V=(4, 12, 1, 1), v=np.ones(12, np.float32), **values, **zero, **plain)()
     result = onnx_clp.clean(proto, replace(PRUNE, u=3.0, layers="conv"))
     assert [layer.pruned for layer in result.report.layers] == [(5,), ()]

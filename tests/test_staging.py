@@ -109,11 +109,16 @@ def test_a_signal_is_raised_at_once_and_only_once() -> None:
 @pytest.mark.usefixtures("caught")
 def test_a_held_signal_waits_for_the_end_of_the_outer_block() -> None:
     steps = []
-    with pytest.raises(Interrupted) as raised, signals.held():
+
+    def nested() -> None:
         with signals.held():
-            signal.raise_signal(signal.SIGHUP)
-            steps.append(1)
-        steps.append(2)
+            with signals.held():
+                signal.raise_signal(signal.SIGHUP)
+                steps.append(1)
+            steps.append(2)
+
+    with pytest.raises(Interrupted) as raised:
+        nested()
     assert steps == [1, 2]
     assert raised.value.exit_code == 129
 

@@ -46,7 +46,7 @@ def mutated(data: bytes, max_size: int, seed: int) -> bytes:
         new = mutate(data, seed)
         if len(new) <= max_size:
             return new
-    return atheris.Mutate(data, max_size)
+    return bytes(atheris.Mutate(data, max_size))
 
 
 def write_corpus(folder: Path) -> None:
