@@ -135,7 +135,7 @@ def _read_baseline(path: Path | None) -> frozenset[Key]:
 
     try:
         if path.exists() and not path.is_file():
-            raise UsageError(f"{path}: not a file; name the --report of an earlier run")
+            raise UsageError(f"{path}: cannot read the baseline: not a file; name the --report of an earlier run")
         if path.stat().st_size > _LARGEST_BASELINE:
             raise UsageError(f"{path}: too large for a --report of this tool")
         text = path.read_text(encoding="utf-8")

@@ -293,7 +293,11 @@ class DequantizedBias:
 
     def write(self, edit: GraphEdit, values: Float64, data_type: int, factor: Float64 | None = None) -> None:
         """Store the bias in steps of a scale that follows the weight's `factor`."""
-        scope, source = self.scope, self.scope.producers[self.node.input[self.slot]]
+        scope, name = self.scope, self.node.input[self.slot]
+        source = scope.producers.get(name)
+        if source is None:  # stored as plain numbers by an earlier pass
+            edit.put_constant(scope, self.node, self.slot, name, lambda n: edit.store.make(n, values, data_type))
+            return
         scale = self.scale
         zero = scope.constant(input_name(source, 2)) if input_name(source, 2) else None
         steps = scope.constant(source.input[0])
@@ -302,14 +306,12 @@ class DequantizedBias:
         new_scale = new_scale.astype(scale.dtype)
         with np.errstate(all="ignore"):
             rounded = np.rint(values / new_scale.astype(np.float64))
-        sole = scope.only_use(self.node.input[self.slot]) is not None
+        sole = scope.only_use(name) is not None
         fits = bool((np.abs(rounded) <= 2**31 - 1).all())
         widens = scale.size == 1 and new_scale.size > 1 and scope.opset < 13
         if not sole or not fits or widens or (zero is not None and zero.any()):
-            name = edit.add_constant(
-                scope, f"{self.node.input[self.slot]}_folded", lambda n: edit.store.make(n, values, data_type)
-            )
-            edit.set_input(scope, self.node, self.slot, name)
+            plain = edit.add_constant(scope, f"{name}_folded", lambda n: edit.store.make(n, values, data_type))
+            edit.set_input(scope, self.node, self.slot, plain)
             return
         put(edit, scope, source, 0, rounded.astype(steps.dtype))
         if factor is not None and (factor != 1).any():

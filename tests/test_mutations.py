@@ -7,6 +7,7 @@ import resource
 import signal
 import types
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from tests.forms.run import Feeds, feeds, outputs
 from tests.hostile.networks import Array
 from tests.mutants import mutate
 
-SECONDS = 10
+SECONDS = 30
 MEMORY = 6 << 30
 TOLERANCE = 5e-3
 FORMS = {form.id: form for form in TABLE if not form.external and form.valid}
@@ -103,6 +104,30 @@ def fed(proto: ModelProto) -> list[Feeds]:
         return []
 
 
+def valid(proto: ModelProto) -> bool:
+    """Whether a model passes onnx.checker.
+
+    Its full check is left out: a mutant that lies about a type or shape passes it until the fold replaces an operator
+    that onnx infers nothing for by one that it does.
+    """
+    try:
+        return check(proto, full=False) == ""
+    except ValueError:  # the checker's own, on types that do not exist
+        return False
+
+
+def tame(proto: ModelProto) -> bool:
+    """Whether no weight is so large that rounding beside it hides everything else."""
+    for tensor in proto.graph.initializer:
+        try:
+            values = np.asarray(numpy_helper.to_array(tensor), np.float64)
+        except Exception:
+            return False
+        if not (np.abs(values) < 1e3).all():
+            return False
+    return True
+
+
 def check_fold(data: bytes) -> None:
     """Fold one file's bytes: a documented error, or a model that is as valid as it was and computes the same."""
     before = parsed(data)
@@ -118,9 +143,11 @@ def check_fold(data: bytes) -> None:
     if refusal:
         assert refusal.isprintable()
         return
-    for full in (False, True):
-        if check(before, full=full) == "":
-            assert check(after, full=full) == ""
+    if not valid(before):
+        return
+    assert valid(after)
+    if not tame(before):
+        return
     for given_inputs in fed(before):
         expected = computed(before, given_inputs)
         if expected is None:
@@ -239,7 +266,7 @@ def quantised(scale: tuple[int, ...], zero: tuple[int, ...], block: int) -> Mode
         helper.make_node("MatMul", ["x", "w"], ["c"]),
         helper.make_node("Mul", ["c", "k"], ["y"]),
     ]
-    values = {
+    values: dict[str, Array] = {
         "W": np.ones((8, 4), np.int8),
         "s": np.ones(scale, np.float32),
         "z": np.zeros(zero, np.int8),
@@ -335,3 +362,42 @@ def test_an_axis_that_is_none_takes_no_memory(axis: int, operators: list[str]) -
     with bounded():
         result = onnx_clp.clean(proto, FOLD)
     assert [node.op_type for node in result.model.graph.node] == operators
+
+
+@pytest.mark.parametrize(
+    ("attributes", "status"),
+    [
+        ("strides = [2, 2]", "judged"),
+        ("dilations = [64, 64], strides = [2, 2]", "judged"),
+        ("dilations = [1073741824, 1073741824], strides = [2, 2]", "cannot be judged"),
+        ("dilations = [8192, 8192], strides = [2, 2]", "cannot be judged"),
+        ("strides = [2147483647, 2147483647]", "cannot be judged"),
+    ],
+)
+def test_the_exact_norm_takes_no_more_memory_than_it_should(attributes: str, status: str) -> None:
+    body = f"c = Conv<{attributes}>(x, W) r = Relu(c) y = Conv(r, V)"
+    proto = model(body, W=(16, 3, 3, 3), V=(4, 16, 1, 1), x="float[1,3,n,m] x", y="float[1,4,k,l] y")()
+    with bounded():
+        report = onnx_clp.clean(proto, replace(PRUNE, include=("*",), u=3.0)).report
+    assert next(layer.status for layer in report.layers if layer.channels == 16) == status
+
+
+def test_a_dequantised_bias_is_folded_into_and_then_pruned() -> None:
+    """A zero-point makes the fold store it as plain numbers, which the pruning then finds."""
+    body = (
+        "w = DequantizeLinear<axis = 0>(q, s) B = DequantizeLinear(qb, sb, zb) c = Conv(x, w, B) "
+        "n = BatchNormalization(c, g, b, m, v) r = Relu(n) y = Conv(r, V)"
+    )
+    q = np.ones((12, 3, 3, 3), np.int8)
+    q[5] = 100
+    values: dict[str, Array] = {"q": q, "s": np.full(12, 0.1, np.float32), "qb": np.arange(12, dtype=np.int32)}
+    zero: dict[str, Array] = {"sb": np.array(0.1, np.float32), "zb": np.array(3, np.int32)}
+    plain: dict[str, Array] = {"g": np.ones(12, np.float32), "b": np.ones(12, np.float32), "m": np.ones(12, np.float32)}
+    proto = model(body, V=(4, 12, 1, 1), v=np.ones(12, np.float32), **values, **zero, **plain)()
+    result = onnx_clp.clean(proto, replace(PRUNE, u=3.0, layers="conv"))
+    assert [layer.pruned for layer in result.report.layers] == [(5,), ()]
+    assert check(result.model) == ""
+    bias = next(node for node in result.model.graph.node if node.op_type == "Conv").input[2]
+    stored = numpy_helper.to_array(initializer(result.model, bias))
+    assert stored[5] == 0
+    assert stored[4] != 0

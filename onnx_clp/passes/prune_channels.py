@@ -12,12 +12,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnx_clp.config import CleanConfig
 from onnx_clp.edit import GraphEdit
+from onnx_clp.layers import LinearLayer
 from onnx_clp.modelindex import ModelIndex
 from onnx_clp.numerics.lipschitz import exact_norm, sigma, upper_bound
 from onnx_clp.numerics.outliers import Outliers, find_outliers, too_few
@@ -51,6 +53,8 @@ class Branch:
         out[self.first : self.first + len(mask)] = mask
         return out
 
+_LARGEST_SPECTRUM: Final = 1 << 26
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LayerVerdict:
@@ -77,6 +81,9 @@ def examine(index: ModelIndex, rewrite: LayerRewrite, sight: Sight, config: Clea
         return LayerVerdict(rewrite, LayerStatus.UNJUDGEABLE, "its bias is not a constant")
     if 0 in layer.weight_shape:
         return LayerVerdict(rewrite, LayerStatus.UNJUDGEABLE, "its weight is empty")
+    if config.bound == "exact" and _spectrum(layer) > _LARGEST_SPECTRUM:
+        reason = "its strides or dilations ask for too fine a grid; --bound reshaped needs none"
+        return LayerVerdict(rewrite, LayerStatus.UNJUDGEABLE, reason)
     scores, bounds = _raw_scores(rewrite, config)
     if not (np.isfinite(scores).all() and np.isfinite(bounds).all()):
         return LayerVerdict(rewrite, LayerStatus.UNJUDGEABLE, "a weight or its norm is not a finite number")
@@ -104,6 +111,13 @@ def _standing(index: ModelIndex, rewrite: LayerRewrite, sight: Sight, config: Cl
         return LayerStatus.JUDGED, ""
     trouble = why_ineligible(index, layer, rewrite.offset)
     return (LayerStatus.JUDGED, "") if trouble is None else (trouble.status, trouble.sentence)
+
+
+def _spectrum(layer: LinearLayer) -> int:
+    """Entries of the transform of one channel's kernel, which the exact norm holds at once."""
+    if layer.geometry is None:
+        return 0
+    return layer.inputs // layer.layout.groups * math.prod(layer.geometry.grid)
 
 
 def _raw_scores(rewrite: LayerRewrite, config: CleanConfig) -> tuple[Float64, Float64]:
