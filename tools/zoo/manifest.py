@@ -1,12 +1,13 @@
 """MANIFEST.json: what every file of a published zoo is, how it was made and what it is measured to do.
 
-format            2: the layout below
+format            1: the layout below
 definitions       what acc, asr and ra mean; shares in 0..1
 datasets          name -> source, licence, classes
 evaluation_sets   file -> bytes, sha256, images, dataset, attack, target
 models            name -> design, files (un-folded and folded), evaluation set, rates
-trained           every model that was trained for this zoo, published or not, with its rates before and
-                  after `onnx_clp` with its default options: nothing is picked in silence
+trained           every model of the list that was trained, published or not, with its rates before and
+                  after `onnx_clp` with its default options
+search            what was tried before the recipe was settled: nothing is picked in silence
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import onnx
 from onnx_clp.errors import LoadError
 from tools.zoo import evalset, result
 from tools.zoo.datasets import Dataset
+from tools.zoo.design import SEARCH
 from tools.zoo.generated import trigger_of
 from tools.zoo.measure import DEFINITIONS, measure
 from tools.zoo.recipe import Design
@@ -69,6 +71,7 @@ def publish(
         "evaluation_sets": _evaluation_sets(models, entries.values()),
         "models": entries,
         "trained": [_trained(each, work, whole[each.name]) for each in trained],
+        "search": list(SEARCH),
     }
     (models / NAME).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
