@@ -30,7 +30,7 @@ TORCH_PLACE = {("body", "0"): ".first", ("body", "3"): ".second", ("shortcut", "
 
 
 def path_of(name: str) -> Path:
-    return MODELS / MANIFEST["exported"][name]["file"]
+    return MODELS / str(MANIFEST["exported"][name]["file"])
 
 
 @cache

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import venv
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -107,8 +106,3 @@ def _surroundings(name: str) -> dict[str, str]:
 def _last_line(text: str) -> str:
     lines = text.strip().splitlines()
     return lines[-1] if lines else ""
-
-
-def minor_version() -> str:
-    """The Python that environments are made with."""
-    return f"{sys.version_info.major}.{sys.version_info.minor}"
