@@ -5,6 +5,8 @@ definitions       what acc, asr and ra mean; shares in 0..1
 datasets          name -> source, licence, classes
 evaluation_sets   file -> bytes, sha256, images, dataset, attack, target
 models            name -> design, files (un-folded and folded), evaluation set, rates
+exported          name -> exporter, file, evaluation set, rates: a model's weights in another framework's form
+                  (`tools.zoo.exported`); a new `publish` leaves it out, since its twin may be another
 trained           every model of the list that was trained, published or not, with its rates before and
                   after `onnx_clp` with its default options
 search            what was tried before the recipe was settled: nothing is picked in silence
@@ -97,6 +99,7 @@ def described_files(document: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     files = dict(document["evaluation_sets"])
     for model in document["models"].values():
         files.update({entry["file"]: entry for entry in model["files"].values()})
+    files.update({entry["file"]: entry for entry in document.get("exported", {}).values()})
     return files
 
 
