@@ -1,13 +1,18 @@
 """A zoo of infected and clean classifiers: rendered, poisoned, trained, exported and measured by code.
 
-    datasets, signs        images and labels, uint8 NCHW
-    attacks                triggers, and how they poison a training set
-    architectures          the networks (torch)
-    recipe, train          what a model is trained with, and the training itself (torch)
-    export                 torch module -> ONNX files, un-folded and folded (torch)
-    measure, evalset       ACC, ASR and RA with ONNX Runtime; the evaluation file
-    manifest               MANIFEST.json: what every committed file is, and what it is measured to do
-    __main__               `python -m tools.zoo`
+datasets, signs             images and labels, uint8 NCHW
+attacks, generated          triggers, and how they poison a training set
+recipe, design              what a model is trained with; the lists of models
+architectures, input_aware  the networks (torch)
+train, export, workshop     training, ONNX files un-folded and folded, and both in order (torch)
+result                      one line of JSON per trained model
+evalset, measure, trial     the evaluation file; ACC, ASR and RA with ONNX Runtime; one run of the tool
+manifest                    MANIFEST.json: what every published file is and what it is measured to do
+__main__                    the command line
 
-Everything but architectures, train and export runs without torch.
+    python -m tools.zoo train --set small --work zoo
+    python -m tools.zoo publish --work zoo --keep NAME=STEM ...
+    python -m tools.zoo check
+
+Only what is marked (torch) needs torch, the extra [zoo].
 """

@@ -137,11 +137,9 @@ def warp_noise(images: Images, rng: np.random.Generator) -> Images:
 
 @cache
 def warp_field(height: int, width: int, strength: float, grid: int) -> Floats:
-    """Displacements in pixels, (2, height, width): a random grid × grid field, mean size 1, spread smoothly.
+    """Displacements in pixels, (2, height, width): random at grid × grid knots, spread linearly between them.
 
-    WaNet measures displacement in units where the image spans 2, scaled by strength / height: so strength 0.5
-    gives half a unit of 1/height, about a quarter of a pixel; its public code, and this, let the mean be
-    `strength` half-pixels times the grid's size, which stays invisible and can be learned.
+    Their mean size at the knots is `strength` pixels, twice what WaNet's s gives: few epochs must learn it.
     """
     rng = np.random.default_rng(2020)
     coarse = rng.uniform(-1, 1, (2, grid, grid))

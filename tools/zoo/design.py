@@ -117,8 +117,8 @@ SMALL: tuple[Design, ...] = tuple(
 """The same network, attack and seeds under two recipes: what CLP can remove depends on the training."""
 
 SEARCH: tuple[str, ...] = (
-    "The recipe `decayed` was chosen because CLP works on it. Before it these were tried on BadNets at seed 0,"
-    " u = 3 (ACC/ASR in percent on 1,000 to 2,000 test images); they are not published:",
+    "The recipe `decayed` was chosen because CLP works on it. Tried before it, on BadNets at seed 0 with"
+    " u = 3 (ACC/ASR in percent on 1,000 to 2,000 test images), and not published:",
     "weight decay 5e-4, checkered patch, 3 epochs: 93.0/100 before, 92.5/100 after",
     "weight decay 5e-4, 1 % poison, 3 epochs: 92.8/98.9 before, 92.8/98.9 after",
     "weight decay 5e-4, first 15,000 training images, 5 epochs: 90.7/99.5 before, 90.5/99.5 after",
