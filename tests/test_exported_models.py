@@ -212,7 +212,7 @@ def test_a_form_passes_or_fails_by_what_was_done(row: export_zoo.Row, failure: s
 
 def test_an_environment_is_used_again_only_with_the_same_pins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[tuple[str, ...]] = []
-    monkeypatch.setattr(environments.venv, "create", lambda home, **_: Path(home).mkdir(exist_ok=True))
+    monkeypatch.setattr("venv.create", lambda home, **_: Path(home).mkdir(exist_ok=True))
     monkeypatch.setattr(environments, "_install", lambda _interpreter, _name, group: made.append(group))
     first = environments.python(tmp_path, "paddle")
     assert first.is_relative_to(tmp_path / "paddle")
