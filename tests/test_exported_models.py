@@ -17,7 +17,8 @@ import pytest
 
 import onnx_clp
 from onnx_clp.report.document import Judgement, Report
-from tools.exports import carried
+from tools import export_zoo
+from tools.exports import carried, environments
 from tools.exports.carry import EXPORTS
 from tools.zoo import evalset, exported, manifest, measure
 
@@ -183,3 +184,41 @@ def test_a_folded_export_leaves_the_caps_nothing_to_go_by() -> None:
     report = onnx_clp.clean(MODELS / "resnet18_badnets.folded.onnx", config).report
     assert report.caps is not None
     assert (report.caps.capped, len(report.caps.left)) == (0, 20)
+
+
+def test_every_form_has_an_environment_and_a_module_that_writes_it() -> None:
+    assert set(export_zoo.FORMS) == set(environments.ENVIRONMENTS)
+    for name, forms in export_zoo.FORMS.items():
+        source = (environments.ROOT / "tools" / "exports" / f"forms_{name}.py").read_text(encoding="utf-8")
+        table = re.search(r"^FORMS\b.*?= \{(.*?)\}$", source, re.DOTALL | re.MULTILINE)
+        assert table is not None
+        assert tuple(re.findall(r'"([\w-]+)":', table[1])) == forms
+
+
+@pytest.mark.parametrize(
+    ("row", "failure"),
+    [
+        (export_zoo.Row("dynamo", folded=4, pruned=1), ""),
+        (export_zoo.Row("dynamo", folded=4, pruned=0), "the channel that stands out was not pruned"),
+        (export_zoo.Row("torchscript-training", folded=0, left=5), ""),
+        (export_zoo.Row("torchscript-training", folded=1, left=4), "a model in training mode was folded"),
+    ],
+)
+def test_a_form_passes_or_fails_by_what_was_done(row: export_zoo.Row, failure: str) -> None:
+    judged = export_zoo.judged(row)
+    assert judged.failure == failure
+    assert ("FAILED" in str(judged)) == bool(failure)
+
+
+def test_an_environment_is_used_again_only_with_the_same_pins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[tuple[str, ...]] = []
+    monkeypatch.setattr("venv.create", lambda home, **_: Path(home).mkdir(exist_ok=True))
+    monkeypatch.setattr(environments, "_install", lambda _interpreter, _name, group: made.append(group))
+    first = environments.python(tmp_path, "paddle")
+    assert first.is_relative_to(tmp_path / "paddle")
+    assert made == list(environments.ENVIRONMENTS["paddle"].groups)
+    assert environments.python(tmp_path, "paddle") == first
+    assert len(made) == 2
+    (tmp_path / "paddle" / "requirements.txt").write_text("onnx==1.0\n", encoding="utf-8")
+    environments.python(tmp_path, "paddle")
+    assert len(made) == 4
