@@ -61,7 +61,7 @@ def _is_module(name: str) -> bool:
 
 
 MODULES = modules()
-ERRORS = {"errors", "config", "skipped", "progress", "names", "signals"}
+ERRORS = {"errors", "config", "skipped", "progress", "names", "signals", "interpreter"}
 DOOR = {
     "door",
     "formats",
