@@ -10,6 +10,7 @@ from pathlib import Path
 import onnx
 import pytest
 
+from onnx_clp.batch import fingerprint as marks
 from onnx_clp.batch import launch, options, work
 from onnx_clp.cli import main
 from tests.batches import Quick, ends, events, put
@@ -248,11 +249,11 @@ def test_a_result_whose_data_files_were_not_all_seen_is_never_kept(
     """A key in an unusual encoding hides a data file from the fingerprint; the report's size tells."""
     put(tmp_path / "in" / "a.onnx", 1, external="weights.bin")
     path = tmp_path / "in" / "a.onnx"
-    real = work.fingerprint
+    real = marks.fingerprint
 
-    def half_blind(one: Path) -> work.Fingerprint:
+    def half_blind(one: Path) -> marks.Fingerprint:
         found = real(one)
-        return work.Fingerprint(found.sha256, one.stat().st_size) if one == path else found
+        return marks.Fingerprint(found.sha256, one.stat().st_size) if one == path else found
 
     monkeypatch.setattr(work, "fingerprint", half_blind)
     for _ in range(2):

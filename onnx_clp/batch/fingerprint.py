@@ -72,10 +72,18 @@ def data_file(model: Path, name: str) -> Path | None:
     try:
         folder = Path(os.path.realpath(model.parent))
         place = Path(os.path.realpath(folder / name))
-        inside = place.is_relative_to(folder) or "blobs" in place.parts
+        inside = place.is_relative_to(folder) or place.parent == _blobs(folder)
         return place if inside and stat.S_ISREG(place.stat().st_mode) else None
     except (OSError, ValueError):
         return None
+
+
+def _blobs(folder: Path) -> Path | None:
+    """Where a snapshot in the Hugging Face cache links its files to; None if `folder` is in none."""
+    for above in (folder, *folder.parents):
+        if above.parent.name == "snapshots":
+            return above.parent.parent / "blobs"
+    return None
 
 
 def digest(path: Path) -> str:
