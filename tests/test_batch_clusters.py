@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -129,3 +130,26 @@ def test_an_address_where_nothing_answers_is_one_line(
     assert main(words) == 2
     assert f"--address {address}: no " in capsys.readouterr().err.splitlines()[-1]
     assert not (models / "out").exists()
+
+
+@pytest.mark.parametrize("kind", ["dask", "ray"])
+def test_a_stopped_batch_leaves_nothing_running_on_the_cluster(
+    models: Path, kind: str, request: pytest.FixtureRequest
+) -> None:
+    address = request.getfixturevalue(kind)
+    words = ["in", "out", "-q", "--no-validate", "--executor", kind, "--address", address]
+    batch = subprocess.Popen([sys.executable, "-m", "onnx_clp", "batch", *words], cwd=models, stderr=subprocess.PIPE)
+    log = models / "out" / journal.NAME
+    deadline = time.monotonic() + 120
+    while not (log.exists() and log.read_text().count('"event": "end"') >= 3 and busy_worker(models)):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    batch.send_signal(signal.SIGTERM)
+    _, said = batch.communicate(timeout=60)
+    assert (batch.returncode, "the same command goes on from there" in said.decode()) == (143, True)
+    while busy_worker(models):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    time.sleep(1)
+    assert busy_worker(models) == 0
+    assert 3 <= len(ends(models / "out")) < MODELS + 1

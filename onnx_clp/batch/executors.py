@@ -7,6 +7,7 @@ here alone, where they are asked for.
 from __future__ import annotations
 
 import contextlib
+import socket
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Literal, Protocol
@@ -122,6 +123,14 @@ class _Ray:
             self._ray.cancel(reference, force=True)
 
 
+def _knock(address: str) -> None:
+    """Raise OSError unless something listens there; the library itself would try for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdecimal():
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=10):
+            return
+
+
 @contextlib.contextmanager
 def _ray(address: str, jobs: int | None) -> Iterator[Executor]:
     try:
@@ -129,6 +138,7 @@ def _ray(address: str, jobs: int | None) -> Iterator[Executor]:
     except ImportError as error:
         raise UsageError("--executor ray needs ray: pip install 'onnx-clp[ray]'") from error
     try:
+        _knock(address)
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except (OSError, ValueError, RuntimeError) as error:
         raise UsageError(f"--address {address}: no Ray cluster answers: {error}") from error
