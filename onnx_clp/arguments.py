@@ -46,8 +46,11 @@ class Arguments:
     configured: str = ""
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are UsageErrors."""
+
     def error(self, message: str) -> NoReturn:
+        """Raise instead of exiting."""
         raise UsageError(f"{message} (see {self.prog} --help)")
 
 
@@ -117,7 +120,7 @@ def _without_separator(argv: Sequence[str]) -> list[str]:
 
 def main_parser() -> argparse.ArgumentParser:
     """The parser of `onnx-clp IN [OUT]`; its errors are UsageErrors."""
-    parser = _Parser(
+    parser = Parser(
         prog="onnx-clp",
         usage="%(prog)s [options] IN.onnx [OUT.onnx]",
         description=(
@@ -125,16 +128,14 @@ def main_parser() -> argparse.ArgumentParser:
             "Lipschitz constant, switch off the channels that stand out, check the new model with ONNX "
             "Runtime and write it. Without OUT.onnx nothing is written: the analysis is printed."
         ),
-        epilog=_exit_code_table(),
+        epilog=exit_code_table(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.description = textwrap.fill(parser.description or "", 79)
     parser.add_argument("source", type=Path, metavar="IN.onnx", help="the model to read; it is never changed")
     parser.add_argument("destination", type=Path, nargs="?", metavar="OUT.onnx", help="the model to write")
-    _add_judging(parser)
-    _add_validation(parser)
-    _add_limits(parser)
+    add_model_options(parser)
     _add_reporting(parser)
     parser.add_argument(
         "--config",
@@ -145,6 +146,13 @@ def main_parser() -> argparse.ArgumentParser:
     parser.add_argument("--no-config", action="store_true", help="do not look into ./pyproject.toml")
     parser.add_argument("--version", action="version", version=f"onnx-clp {__version__}")
     return parser
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Add every option that decides what happens to a model."""
+    _add_judging(parser)
+    _add_validation(parser)
+    _add_limits(parser)
 
 
 def _add_judging(parser: argparse.ArgumentParser) -> None:
@@ -287,7 +295,8 @@ def _add_reporting(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _exit_code_table() -> str:
+def exit_code_table() -> str:
+    """The exit codes for a help text."""
     rows = [f"  {code:<14} {meaning}" for code, meaning in EXIT_CODES]
     return "\n".join(["exit codes:", *rows])
 

@@ -68,7 +68,7 @@ def _complete() -> None:
 def main(argv: Sequence[str]) -> int:
     """Run one command line (without the program's name) and return its exit status; never exits."""
     try:
-        return _run(parse(argv))
+        return _batch(argv[1:]) if _means_batch(argv) else _run(parse(argv))
     except SystemExit as stop:  # argparse has printed --help or --version
         return stop.code if isinstance(stop.code, int) else 0
     except ClpError as error:
@@ -88,6 +88,18 @@ def main(argv: Sequence[str]) -> int:
         _log.debug("traceback of the internal error", exc_info=True)
         _say(f"internal error: {type(error).__name__}: {error} (please report it, with the output of -vv)")
         return INTERNAL_ERROR
+
+
+def _means_batch(argv: Sequence[str]) -> bool:
+    # A model may be called "batch"; then this word is the model, as it always was.
+    return argv[:1] == ["batch"] and (not os.path.lexists("batch") or Path("batch").is_dir())
+
+
+def _batch(argv: Sequence[str]) -> int:
+    from onnx_clp.batch.command import Sinks, run
+
+    with _logging(0):
+        return run(argv, Sinks(lambda text: _print(_defused(text)), _say, _is_terminal(sys.stderr)))
 
 
 def _run(arguments: Arguments) -> int:

@@ -38,6 +38,13 @@ def catch() -> None:
         signal.signal(number, _interrupt)
 
 
+def catch_again() -> None:
+    """Take back the signals that `catch` caught and that a library has taken over since."""
+    if _State.came is None:
+        for number in _State.caught:
+            signal.signal(number, _interrupt)
+
+
 def ignore() -> None:
     """From now on ignore the signals that `catch` caught: nothing is left that they could stop."""
     for number in _State.caught:

@@ -61,7 +61,7 @@ def _is_module(name: str) -> bool:
 
 
 MODULES = modules()
-ERRORS = {"errors", "config", "skipped", "progress", "names", "signals"}
+ERRORS = {"errors", "config", "skipped", "progress", "names", "signals", "interpreter"}
 DOOR = {
     "door",
     "formats",
@@ -90,6 +90,7 @@ GROUPS: dict[str, set[str]] = {
     "validation": {"validation"},
     "report": {"report"},
     "pipeline": {"pipeline"},
+    "batch": {"batch"},
     "cli": {"cli", "arguments", "settings", "__main__", ""},
 }
 MAY_IMPORT: dict[str, set[str]] = {
@@ -105,7 +106,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "validation": {"validation", "document", "core", "errors"},
     "report": {"report", "document", "analysis", "passes", "core", "files", "errors", "cli"},
     "pipeline": {"report", "document", "validation", "analysis", "files", "door", "errors"},
-    "cli": {"cli", "pipeline", "report", "document", "errors"},
+    "batch": {"batch", "cli", "report", "document", "errors"},
+    "cli": {"cli", "batch", "pipeline", "report", "document", "errors"},
 }
 
 
@@ -164,7 +166,7 @@ def test_numerics_imports_numpy_and_scipy_alone() -> None:
 
 def test_pictures_and_templates_belong_to_the_html_report() -> None:
     assert users("matplotlib") == {"report.pictures"}
-    assert users("jinja2") == {"report.html"}
+    assert users("jinja2") == {"report.html", "batch.page"}
     assert Import("onnx_clp.report.pictures", True, False) in MODULES["report.html"]
     assert not [m for m in MODULES if _imports_at_top(m, "onnx_clp.report.pictures")]
 

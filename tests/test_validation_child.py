@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from onnx_clp import interpreter
 from onnx_clp.errors import Interrupted, NotValidated, UsageError, ValidationFailed
 from onnx_clp.validation import Request, child, validate, worker
 from onnx_clp.validation.provider import CPU
@@ -188,7 +189,7 @@ def test_command_keeps_the_current_folder_off_the_path() -> None:
 def test_relative_path_entries_do_not_follow_the_child(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["", "here", "/there"]))
     monkeypatch.setenv("PYTHONINSPECT", "1")
-    env = child.environment()
+    env = interpreter.environment()
     assert env["PYTHONPATH"].split(os.pathsep) == [str(Path("here").absolute()), "/there"]
     assert "PYTHONINSPECT" not in env
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -17,8 +16,10 @@ import time
 from pathlib import Path
 from typing import IO
 
+from onnx_clp import interpreter
 from onnx_clp.config import GIB
 from onnx_clp.errors import NotValidated
+from onnx_clp.interpreter import drain, end, environment, signal_name
 from onnx_clp.validation.request import Outcome, Request, answer_from_json, memory_sentence
 from onnx_clp.validation.wording import one_line
 
@@ -55,7 +56,7 @@ def validate(request: Request) -> Outcome:
     try:
         return _converse(process, request, cap)
     finally:
-        _end(process)
+        end(process)
 
 
 def _require_text(request: Request) -> None:
@@ -82,26 +83,7 @@ def command(parent: int, cap: int) -> list[str]:
     """The child's command line: this interpreter, without the current folder on its path."""
     if not sys.executable:
         raise NotValidated("the validation needs a Python interpreter to start, and this one has no path")
-    flags = ["-P"] + ["-s"] * sys.flags.no_user_site + ["-E"] * sys.flags.ignore_environment
-    package = str(_HOME.parent.parent)
-    return [sys.executable, *flags, "-c", _BOOTSTRAP, package, str(parent), str(cap)]
-
-
-def environment() -> dict[str, str]:
-    """The child's environment: one hash seed, no thread pools beside ONNX Runtime's, no relative
-    paths, no telemetry.
-    """
-    env = {**os.environ, "PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    env["MALLOC_ARENA_MAX"] = "2"
-    # ONNX Runtime's own builds report on models to their maker and leave an identifier on the disk.
-    # Source: onnxruntime pull requests 27379 and 29843.
-    env["ORT_DISABLE_TELEMETRY"] = env["ORT_TELEMETRY_DISABLED"] = "1"
-    for name in ("PYTHONINSPECT", "PYTHONSTARTUP", "PYTHONWARNINGS"):
-        env.pop(name, None)
-    folders = [str(Path(p).absolute()) for p in env.pop("PYTHONPATH", "").split(os.pathsep) if p]
-    if folders:
-        env["PYTHONPATH"] = os.pathsep.join(folders)
-    return env
+    return interpreter.command(_BOOTSTRAP, str(parent), str(cap))
 
 
 def _start(arguments: list[str]) -> subprocess.Popen[bytes]:
@@ -125,10 +107,10 @@ def _converse(process: subprocess.Popen[bytes], request: Request, cap: int) -> O
     assert process.stdout is not None
     assert process.stderr is not None
     answer, complaints = bytearray(), bytearray()
-    reader = threading.Thread(target=_drain, args=(process.stdout, answer, _MAX_ANSWER), daemon=True)
+    reader = threading.Thread(target=drain, args=(process.stdout, answer, _MAX_ANSWER), daemon=True)
     threads = [
         reader,
-        threading.Thread(target=_drain, args=(process.stderr, complaints, _MAX_STDERR), daemon=True),
+        threading.Thread(target=drain, args=(process.stderr, complaints, _MAX_STDERR), daemon=True),
         threading.Thread(target=_feed, args=(process.stdin, request.to_json().encode()), daemon=True),
     ]
     for thread in threads:
@@ -166,18 +148,10 @@ def _understand(request: Request, code: int, answer: bytes, complaints: bytes) -
 
 def _ending(code: int, complaints: bytes) -> str:
     if code < 0:
-        return f"ONNX Runtime crashed on this model ({_signal_name(-code)})"
+        return f"ONNX Runtime crashed on this model ({signal_name(-code)})"
     lines = [line for line in complaints.decode(errors="replace").splitlines() if line.strip()]
     said = f": {one_line(lines[-1])}" if lines else ""
     return f"the validation process ended with exit code {code} and no answer{said}"
-
-
-def _signal_name(number: int) -> str:
-    try:
-        name = signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
-    return f"{name}, often the system being out of memory" if name == "SIGKILL" else name
 
 
 def _shown(request: Request) -> str:
@@ -189,14 +163,6 @@ def _feed(pipe: IO[bytes], data: bytes) -> None:
         pipe.write(data)
 
 
-def _drain(pipe: IO[bytes], into: bytearray, limit: int) -> None:
-    """Read to the end and keep the last `limit` bytes, so that a child that talks too much never blocks."""
-    with contextlib.suppress(OSError, ValueError):
-        while chunk := os.read(pipe.fileno(), 1 << 16):
-            into += chunk
-            del into[:-limit]
-
-
 def _resident(pid: int) -> int:
     """Resident bytes of `pid`; 0 where the system does not say (not Linux, or the process is gone)."""
     try:
@@ -204,18 +170,3 @@ def _resident(pid: int) -> int:
     except (OSError, IndexError):
         return 0
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill what still runs, the whole group, reap it and close the pipes."""
-    if process.poll() is None:
-        if os.name == "posix":
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-        else:
-            process.kill()
-        process.wait()
-    for pipe in (process.stdin, process.stdout, process.stderr):
-        if pipe:
-            with contextlib.suppress(OSError):
-                pipe.close()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import sys
 
 from onnx_clp.errors import ClpError, NotValidated, UsageError, ValidationFailed
+from onnx_clp.interpreter import die_with
 from onnx_clp.validation.request import Outcome, Request, error_to_json, memory_sentence, outcome_to_json
 from onnx_clp.validation.wording import one_line
 
@@ -57,19 +57,6 @@ def _prove(request: Request, cap: int) -> Outcome:
         limit_memory(cap)
     load_runtime().set_seed(request.seed % (1 << 31))
     return prove(request, engine, cap)
-
-
-def die_with(parent: int) -> None:
-    """On Linux, have the kernel kill this process when the thread that started it ends."""
-    if not sys.platform.startswith("linux"):
-        return
-    import ctypes
-
-    set_parent_death_signal = 1
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 def limit_memory(cap: int) -> None:

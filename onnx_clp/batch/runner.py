@@ -1,0 +1,88 @@
+"""The loop: give jobs out, note each in the journal before it begins and when it ends, tell who listens."""
+
+from __future__ import annotations
+
+import secrets
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
+from dataclasses import replace
+
+from onnx_clp import signals
+from onnx_clp.batch.executors import Executor
+from onnx_clp.batch.journal import Journal
+from onnx_clp.batch.places import Place
+from onnx_clp.batch.record import Job, Record
+from onnx_clp.errors import INTERNAL_ERROR, UsageError
+from onnx_clp.names import shown_path
+from onnx_clp.report.wording import one_line
+
+_LOOK_SECONDS = 1.0
+
+
+def run(
+    jobs: Iterable[Job],
+    executor: Executor,
+    journal: Journal,
+    outputs: Place,
+    hear: Callable[[Record], None],
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Do every job; `hear` gets each record after it is in the journal.
+
+    An output that lies there already and that no batch put there is left alone, unless `overwrite`.
+
+    Raises:
+        Interrupted: a signal came; every process is ended, and the journal tells what was done.
+        SaveError: the journal cannot be written.
+    """
+    batch = secrets.token_hex(8)
+    waiting = deque(replace(job, batch=batch, known=journal.past.records.get(job.name)) for job in jobs)
+    running: dict[Future[Record], Job] = {}
+    total, ended = len(waiting), 0
+    try:
+        while waiting or running:
+            signals.tell(f"interrupted; {ended} of {total} models have ended, the same command goes on from there")
+            while waiting and len(running) < executor.slots:
+                job = waiting.popleft()
+                if not overwrite and (record := _in_the_way(job, journal, outputs)) is not None:
+                    ended += _note(record, journal, hear)
+                    continue
+                with signals.held():
+                    journal.begin(job.name)
+                    running[executor.submit(job)] = job
+            for record in _finished(running):
+                ended += _note(record, journal, hear)
+    except BaseException:
+        executor.abort(batch)
+        raise
+
+
+def _note(record: Record, journal: Journal, hear: Callable[[Record], None]) -> int:
+    with signals.held():
+        journal.end(record)
+    hear(record)
+    return 1
+
+
+def _in_the_way(job: Job, journal: Journal, outputs: Place) -> Record | None:
+    if journal.past.owns(job.name):
+        return None
+    there = next((name for name in job.targets if outputs.exists(name)), None)
+    if there is None:
+        return None
+    error = f"{shown_path(there)}: exists and no batch wrote it; move it away, or replace it with --overwrite"
+    return Record(name=job.name, source=job.source, exit_code=UsageError.exit_code, error=error)
+
+
+def _finished(running: dict[Future[Record], Job]) -> Iterator[Record]:
+    if not running:
+        return
+    for future in wait(running, timeout=_LOOK_SECONDS, return_when=FIRST_COMPLETED).done:
+        job = running.pop(future)
+        try:
+            yield future.result()
+        except (Exception, CancelledError) as error:
+            text = f"{shown_path(job.source)}: the worker failed: {type(error).__name__}: {error}"
+            yield Record(name=job.name, source=job.source, exit_code=INTERNAL_ERROR, error=one_line(text))
