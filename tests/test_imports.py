@@ -61,7 +61,7 @@ def _is_module(name: str) -> bool:
 
 
 MODULES = modules()
-ERRORS = {"errors", "config", "skipped", "progress", "names"}
+ERRORS = {"errors", "config", "skipped", "progress", "names", "signals"}
 DOOR = {
     "door",
     "formats",
@@ -89,7 +89,7 @@ GROUPS: dict[str, set[str]] = {
     "document": {"report.document"},
     "validation": {"validation"},
     "report": {"report"},
-    "pipeline": {"pipeline"},
+    "pipeline": {"pipeline", "sweep"},
     "cli": {"cli", "arguments", "__main__", ""},
 }
 MAY_IMPORT: dict[str, set[str]] = {
@@ -104,7 +104,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "document": {"errors"},
     "validation": {"validation", "document", "core", "errors"},
     "report": {"report", "document", "analysis", "passes", "core", "files", "errors", "cli"},
-    "pipeline": {"report", "document", "validation", "analysis", "files", "door", "errors"},
+    "pipeline": {"pipeline", "report", "document", "validation", "analysis", "files", "door", "errors"},
     "cli": {"cli", "pipeline", "report", "document", "errors"},
 }
 

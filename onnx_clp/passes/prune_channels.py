@@ -28,6 +28,8 @@ from onnx_clp.skipped import LayerStatus
 
 Float64 = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+Raw = tuple[Float64, Float64]
+"""A layer's scores and upper bounds, one entry a channel, before any normalisation that stayed in the graph."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,12 +56,19 @@ class Branch:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LayerVerdict:
-    """What became of a layer: its status, why, and its branches where it was scored."""
+    """What became of a layer: its status, why, its branches where it was scored, and what they were made from."""
 
     rewrite: LayerRewrite
     status: LayerStatus
     reason: str
     branches: tuple[Branch, ...] = ()
+    raw: Raw | None = None
+
+    def outlying(self, u: float) -> tuple[Mask, ...]:
+        """What stands out of each branch at the threshold `u`; nothing where the layer cannot be judged there."""
+        if all(too_few(len(b.scores), u) for b in self.branches):
+            return ()
+        return tuple(find_outliers(b.scores, u).outlying for b in self.branches)
 
 
 def matches(name: str, identity_name: str, patterns: tuple[str, ...]) -> bool:
@@ -67,8 +76,10 @@ def matches(name: str, identity_name: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatchcase(name, p) or fnmatchcase(identity_name, p) for p in patterns)
 
 
-def examine(index: ModelIndex, rewrite: LayerRewrite, sight: Sight, config: CleanConfig) -> LayerVerdict:
-    """Decide whether a layer is judged, and judge it."""
+def examine(
+    index: ModelIndex, rewrite: LayerRewrite, sight: Sight, config: CleanConfig, known: Raw | None = None
+) -> LayerVerdict:
+    """Decide whether a layer is judged, and judge it; `known` scores of the same layer are not computed again."""
     layer = rewrite.layer
     status, reason = _standing(index, rewrite, sight, config)
     if status is not LayerStatus.JUDGED:
@@ -77,7 +88,7 @@ def examine(index: ModelIndex, rewrite: LayerRewrite, sight: Sight, config: Clea
         return LayerVerdict(rewrite, LayerStatus.UNJUDGEABLE, "its bias is not a constant")
     if 0 in layer.weight_shape:
         return LayerVerdict(rewrite, LayerStatus.UNJUDGEABLE, "its weight is empty")
-    scores, bounds = _raw_scores(rewrite, config)
+    raw = scores, bounds = known or _raw_scores(rewrite, config)
     if not (np.isfinite(scores).all() and np.isfinite(bounds).all()):
         return LayerVerdict(rewrite, LayerStatus.UNJUDGEABLE, "a weight or its norm is not a finite number")
     branches = tuple(_branches(sight, scores, bounds, config.u))
@@ -86,8 +97,8 @@ def examine(index: ModelIndex, rewrite: LayerRewrite, sight: Sight, config: Clea
     if all(too_few(len(b.scores), config.u) for b in branches):
         reach = (layer.channels - 1) / math.sqrt(layer.channels)
         reason = f"among {layer.channels} channels none can lie more than {reach:.2f} std above the mean"
-        return LayerVerdict(rewrite, LayerStatus.TOO_SMALL, reason, branches)
-    return LayerVerdict(rewrite, LayerStatus.JUDGED, reason, branches)
+        return LayerVerdict(rewrite, LayerStatus.TOO_SMALL, reason, branches, raw)
+    return LayerVerdict(rewrite, LayerStatus.JUDGED, reason, branches, raw)
 
 
 def _standing(index: ModelIndex, rewrite: LayerRewrite, sight: Sight, config: CleanConfig) -> tuple[LayerStatus, str]:
