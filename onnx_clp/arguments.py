@@ -14,6 +14,7 @@ from typing import Literal, NoReturn
 from onnx_clp import __version__
 from onnx_clp.config import GIB, MOST_THRESHOLDS, CleanConfig
 from onnx_clp.errors import EXIT_CODES, UsageError
+from onnx_clp.settings import Settings, load
 
 Color = Literal["auto", "always", "never"]
 FailOn = Literal["never", "pruned", "unjudged"]
@@ -27,7 +28,8 @@ _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 class Arguments:
     """One command line, checked: the run's configuration, its files, and how to speak of it.
 
-    `destination` is where the model goes (None with --dry-run or without a second file name).
+    `destination` is where the model goes (None with --dry-run or without a second file name). `configured` says
+    which options came from a file.
     """
 
     source: Path
@@ -42,6 +44,7 @@ class Arguments:
     color: Color
     quiet: bool
     verbosity: int
+    configured: str = ""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -56,7 +59,7 @@ def parse(argv: Sequence[str]) -> Arguments:
         UsageError: they make no sense.
         SystemExit: --help or --version was asked for and printed.
     """
-    given = main_parser().parse_intermixed_args(_without_separator(argv))
+    given, settings = _given(_without_separator(argv))
     if given.quiet and given.verbose:
         raise UsageError("-q and -v contradict each other: drop one")
     arguments = Arguments(
@@ -72,9 +75,38 @@ def parse(argv: Sequence[str]) -> Arguments:
         color=given.color,
         quiet=given.quiet,
         verbosity=given.verbose,
+        configured="" if settings is None else settings.notice,
     )
     _check_outputs(arguments, given.destination)
     return arguments
+
+
+def _given(words: list[str]) -> tuple[argparse.Namespace, Settings | None]:
+    """The command line, filled up from the file with options where it leaves an option out."""
+    given = main_parser().parse_intermixed_args(words)
+    if given.no_config and given.config is not None:
+        raise UsageError("--config and --no-config contradict each other: drop one")
+    settings = None if given.no_config else load(given.config)
+    if settings is None:
+        return given, None
+    parser = main_parser()
+    options = settings.words(parser)
+    from_file = _parsed_file(settings.path, [word for words in options.values() for word in words])
+    for action in parser._actions:
+        if action.dest in options:
+            action.default = argparse.SUPPRESS
+    given = parser.parse_intermixed_args(words)
+    for name in options:
+        if not hasattr(given, name):
+            setattr(given, name, getattr(from_file, name))
+    return given, settings
+
+
+def _parsed_file(path: Path, words: list[str]) -> argparse.Namespace:
+    try:
+        return main_parser().parse_args([*words, "model"])
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
 
 
 def _without_separator(argv: Sequence[str]) -> list[str]:
@@ -107,6 +139,13 @@ def main_parser() -> argparse.ArgumentParser:
     _add_validation(parser)
     _add_limits(parser)
     _add_reporting(parser)
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE.toml",
+        help="take options from this file (default: [tool.onnx-clp] in ./pyproject.toml)",
+    )
+    parser.add_argument("--no-config", action="store_true", help="do not look into ./pyproject.toml")
     parser.add_argument("--version", action="version", version=f"onnx-clp {__version__}")
     return parser
 

@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """The command line: arguments to a run, its result to the terminal, errors to exit codes.
 
 Nothing else in the package prints or exits. stdout carries the result, stderr everything else.
@@ -39,6 +40,7 @@ def console() -> NoReturn:
     # Many small products gain nothing from OpenBLAS's threads, which cost memory and spin while they wait.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     _make_streams_safe()
+    _complete()
     try:
         try:
             signals.catch()
@@ -49,6 +51,17 @@ def console() -> NoReturn:
         status = error.exit_code
     _flush_stdout()
     sys.exit(status)
+
+
+def _complete() -> None:
+    """Answer a shell that asks how the command line goes on, and exit; argcomplete's variable says so."""
+    if "_ARGCOMPLETE" not in os.environ:
+        return
+    try:
+        import argcomplete
+    except ImportError:
+        sys.exit(1)
+    argcomplete.autocomplete(main_parser())
 
 
 def main(argv: Sequence[str]) -> int:
@@ -79,6 +92,8 @@ def main(argv: Sequence[str]) -> int:
 def _run(arguments: Arguments) -> int:
     from onnx_clp.report.files import ReportFiles
 
+    if arguments.configured:
+        _say(arguments.configured)
     with _logging(arguments.verbosity):
         files = ReportFiles(arguments.source, arguments.reports, arguments.sarif)
         files.check()
