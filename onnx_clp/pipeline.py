@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from onnx_clp.analysis import Analysis
     from onnx_clp.onnxfile import ModelFile
-    from onnx_clp.report.document import Report
+    from onnx_clp.report.document import EvaluationReport, Report
     from onnx_clp.staging import Stage, Staged
     from onnx_clp.sweep import Sweep
     from onnx_clp.validation import Outcome
@@ -267,11 +267,18 @@ def _report(
         input_facts=None if source is None else FileFacts(str(source), file.sha256(), file.size),
         output_facts=output,
         validation=unasked if outcome is None else outcome.validation,
-        evaluation=None if outcome is None else outcome.evaluation,
+        evaluation=_as_asked(outcome, config),
         findings=() if outcome is None else outcome.findings,
         seconds=clock.seconds,
         sweep=sweep.report(outcome),
     )
+
+
+def _as_asked(outcome: Outcome | None, config: CleanConfig) -> EvaluationReport | None:
+    """The evaluation with its file named as the user named it; the child process knows it by its full path."""
+    if outcome is None or outcome.evaluation is None:
+        return None
+    return replace(outcome.evaluation, data=str(config.eval_data))
 
 
 class CleanResult:
