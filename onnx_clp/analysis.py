@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from onnx import ModelProto
@@ -26,7 +26,7 @@ from onnx_clp.passes import (
 from onnx_clp.passes.bound_activations import Statistic
 from onnx_clp.passes.fold_batchnorm import Left
 from onnx_clp.passes.normalisations import Sight
-from onnx_clp.passes.prune_channels import LayerVerdict
+from onnx_clp.passes.prune_channels import LayerVerdict, Raw
 from onnx_clp.rewrite import Layers, find_layers
 from onnx_clp.skipped import Finding, Skipped
 
@@ -71,11 +71,18 @@ class Analysis:
         """The model to write; None when it is the input as it came."""
         return self.final or self.folded
 
+    @property
+    def verdicts(self) -> list[LayerVerdict]:
+        """Every layer's, in the order they were judged."""
+        return [verdict for place in self.places for verdict in place.verdicts]
 
-def analyse(file: ModelFile, config: CleanConfig, tick: Tick) -> Analysis:
+
+def analyse(file: ModelFile, config: CleanConfig, tick: Tick, known: Sequence[Raw | None] = ()) -> Analysis:
     """Fold every affine that folds exactly, judge every layer and prune the channels that stand out.
 
     The skeleton in `file` is copied, never changed. `tick` hears of progress: stage, done, total.
+    `known` are the raw scores of an earlier analysis of the same file, in the order of its verdicts: they are not
+    computed again.
 
     Raises:
         UnsupportedModelError: the model's weights lie in a layout only one machine's runtime reads.
@@ -97,7 +104,7 @@ def analyse(file: ModelFile, config: CleanConfig, tick: Tick) -> Analysis:
     edit.finish()
     folded = _snapshot(model) if edit.changed or frozen else None
     edit.changed = False
-    _judge(index, places, config, tick, len(rewrites))
+    _judge(index, places, config, tick, known or [None] * len(rewrites))
     if config.prune:
         _prune(edit, places)
     caps = _bound(edit, statistics, config.bound_activations)
@@ -126,15 +133,17 @@ def _fold(edit: GraphEdit, scope: GraphIndex) -> Place:
     return Place(scope, layers, left, {}, [])
 
 
-def _judge(index: ModelIndex, places: list[Place], config: CleanConfig, tick: Tick, total: int) -> None:
+def _judge(
+    index: ModelIndex, places: list[Place], config: CleanConfig, tick: Tick, known: Sequence[Raw | None]
+) -> None:
     done = 0
     for place in places:
         place.sights = normalisations.look(place.scope, place.layers)
         for key, rewrite in place.layers.by_node.items():
-            place.verdicts.append(prune_channels.examine(index, rewrite, place.sights[key], config))
+            place.verdicts.append(prune_channels.examine(index, rewrite, place.sights[key], config, known[done]))
             rewrite.layer.weight.release()
             done += 1
-            tick("score", done, total)
+            tick("score", done, len(known))
 
 
 def _bound(edit: GraphEdit, statistics: list[Statistic], times: float | None) -> list[tuple[str, Skipped | None]]:

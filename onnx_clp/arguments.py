@@ -7,11 +7,12 @@ import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Literal, NoReturn
 
 from onnx_clp import __version__
-from onnx_clp.config import GIB, CleanConfig
+from onnx_clp.config import GIB, MOST_THRESHOLDS, CleanConfig
 from onnx_clp.errors import EXIT_CODES, UsageError
 from onnx_clp.settings import Settings, load
 
@@ -94,7 +95,9 @@ def _given(words: list[str]) -> tuple[argparse.Namespace, Settings | None]:
     parser = main_parser()
     options = settings.words(parser)
     from_file = _parsed_file(settings.path, [word for words in options.values() for word in words])
-    parser.set_defaults(**dict.fromkeys(options, argparse.SUPPRESS))
+    for action in parser._actions:
+        if action.dest in options:
+            action.default = argparse.SUPPRESS
     given = parser.parse_intermixed_args(words)
     for name in options:
         if not hasattr(given, name):
@@ -162,6 +165,13 @@ def _add_judging(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=3.0,
         help="prune channels above mean + u*std of their layer's scores (default 3)",
+    )
+    group.add_argument(
+        "--sweep",
+        type=_sweep,
+        default=(),
+        metavar="START:STOP:STEP",
+        help="also say what every u from START to STOP would prune, and how the model would fare",
     )
     group.add_argument(
         "--bound",
@@ -325,6 +335,7 @@ def _config(given: argparse.Namespace) -> CleanConfig:
         memory=given.memory,
         timeout=given.timeout,
         external_data=given.external_data,
+        sweep=given.sweep,
     )
 
 
@@ -370,6 +381,20 @@ def _shape(text: str) -> tuple[str, tuple[int, ...]]:
     if not colon or not name or not shape or min(shape) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME:1,3,224,224")
     return name, shape
+
+
+def _sweep(text: str) -> tuple[float, ...]:
+    """1.5:3:0.25 as 1.5, 1.75, … 3.0: in decimals, so that the last is met, and STOP is never passed."""
+    try:
+        start, stop, step = (Decimal(part) for part in text.split(":"))
+        sensible = 0 < start <= stop and step > 0 and stop.is_finite()
+        if sensible and stop - start < MOST_THRESHOLDS * step:
+            return tuple(float(start + place * step) for place in range(int((stop - start) / step) + 1))
+    except (ValueError, ArithmeticError):
+        sensible = False
+    if sensible:
+        raise argparse.ArgumentTypeError(f"{text!r} has more than {MOST_THRESHOLDS} steps: take larger ones")
+    raise argparse.ArgumentTypeError(f"{text!r} is not of the form START:STOP:STEP, such as 1.5:5:0.25")
 
 
 def _size(text: str) -> int:

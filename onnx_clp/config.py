@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +17,7 @@ Provider = Literal["auto", "cuda", "tensorrt", "cpu"]
 ExternalData = Literal["auto", "always", "never"]
 
 GIB = 1 << 30
+MOST_THRESHOLDS = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +45,8 @@ class CleanConfig:
         max_size: largest model accepted, external data included, in bytes.
         memory: cap on the validation process, in bytes; None derives one from the model's size.
         timeout: cap on each validation process, in seconds of wall-clock time.
+        sweep: further thresholds u to count, and where validation runs to measure, pruned channels for
+            (ascending, at most 100); the model written is still the one for `u`.
         external_data: whether the output keeps its tensors in a file of their own; "auto" does what the
             input does, and does so too when the model would pass protobuf's limit of 2 GiB.
     """
@@ -66,6 +70,7 @@ class CleanConfig:
     memory: int | None = None
     timeout: float = 600.0
     external_data: ExternalData = "auto"
+    sweep: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.u) and self.u > 0):
@@ -84,3 +89,14 @@ class CleanConfig:
             raise UsageError("a size limit must be above 0")
         if self.eval_data is not None and not self.validate:
             raise UsageError("an evaluation needs ONNX Runtime: drop --no-validate or --eval")
+        self._check_sweep()
+
+    def _check_sweep(self) -> None:
+        if any(not (math.isfinite(u) and u > 0) for u in self.sweep):
+            raise UsageError("every u of a sweep must be a finite number above 0")
+        if any(low >= high for low, high in pairwise(self.sweep)):
+            raise UsageError("the u of a sweep must ascend")
+        if len(self.sweep) > MOST_THRESHOLDS:
+            raise UsageError(f"a sweep of {len(self.sweep)} thresholds is too long: take at most {MOST_THRESHOLDS}")
+        if self.sweep and not self.prune:
+            raise UsageError("a sweep is about pruning: drop --no-prune or --sweep")

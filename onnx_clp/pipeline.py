@@ -7,10 +7,9 @@ ModelProto to a `CleanResult` that can be looked at and saved. Both take the sam
 from __future__ import annotations
 
 import contextlib
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,8 +25,9 @@ if TYPE_CHECKING:
 
     from onnx_clp.analysis import Analysis
     from onnx_clp.onnxfile import ModelFile
-    from onnx_clp.report.document import Report
+    from onnx_clp.report.document import EvaluationReport, Report
     from onnx_clp.staging import Stage, Staged
+    from onnx_clp.sweep import Sweep
     from onnx_clp.validation import Outcome
 
 Listener = Callable[[Progress], None]
@@ -158,29 +158,17 @@ def _process(
     before_write: Callable[[Report], None] | None,
 ) -> tuple[Report, Analysis]:
     from onnx_clp.analysis import analyse
+    from onnx_clp.staging import scratch
 
     with clock.stage("analyse"):
         analysis = analyse(file, config, clock.tick)
     with contextlib.ExitStack() as cleanup:
-        place = destination or Path(cleanup.enter_context(_scratch(config))) / _DRY_NAME
+        place = destination or Path(_DRY_NAME)
+        if destination is None and config.validate:
+            place = cleanup.enter_context(scratch()) / _DRY_NAME
         return _prove_and_write(
             file, source, place, destination, analysis, config, clock, before_write, cleanup
         ), analysis
-
-
-@contextlib.contextmanager
-def _scratch(config: CleanConfig) -> Iterator[str]:
-    """A folder for what validation needs as files; none is made when nothing is validated."""
-    if not config.validate:
-        yield ""
-        return
-    with signals.held():
-        folder = tempfile.TemporaryDirectory(prefix="onnx-clp-")
-    try:
-        yield folder.name
-    finally:
-        with signals.held():
-            folder.cleanup()
 
 
 def _prove_and_write(
@@ -196,17 +184,20 @@ def _prove_and_write(
 ) -> Report:
 
     from onnx_clp.staging import staging
+    from onnx_clp.sweep import Sweep
 
     stage = cleanup.enter_context(staging(place))
     staged = None
     if destination is not None or config.validate:
         with clock.stage("write"):
             staged = stage(file, analysis.written, config.external_data)
-    outcome = None
+    outcome, sweep = None, Sweep(analysis, config)
     if config.validate:
         assert staged is not None
-        outcome = _validate(file, source, analysis, staged, stage, config, clock)
-    report = _report(file, source, destination, analysis, config, staged, outcome, clock)
+        with clock.stage("write"):
+            sweep.stage(file, cleanup)
+        outcome = _validate(file, source, analysis, staged, stage, config, clock, sweep.candidates)
+    report = _report(file, source, destination, analysis, config, staged, outcome, clock, sweep)
     if before_write is not None:
         before_write(report)
     if destination is not None and staged is not None:
@@ -222,6 +213,7 @@ def _validate(
     stage: Stage,
     config: CleanConfig,
     clock: _Clock,
+    candidates: tuple[Path, ...],
 ) -> Outcome:
     from onnx_clp.validation import Request, validate
 
@@ -245,6 +237,7 @@ def _validate(
                 timeout=config.timeout,
                 memory=config.memory,
                 model_bytes=file.size,
+                candidates=candidates,
             )
         )
 
@@ -258,6 +251,7 @@ def _report(
     staged: Staged | None,
     outcome: Outcome | None,
     clock: _Clock,
+    sweep: Sweep,
 ) -> Report:
     from onnx_clp.report.assemble import assemble
     from onnx_clp.report.document import FileFacts, ValidationReport
@@ -273,10 +267,18 @@ def _report(
         input_facts=None if source is None else FileFacts(str(source), file.sha256(), file.size),
         output_facts=output,
         validation=unasked if outcome is None else outcome.validation,
-        evaluation=None if outcome is None else outcome.evaluation,
+        evaluation=_as_asked(outcome, config),
         findings=() if outcome is None else outcome.findings,
         seconds=clock.seconds,
+        sweep=sweep.report(outcome),
     )
+
+
+def _as_asked(outcome: Outcome | None, config: CleanConfig) -> EvaluationReport | None:
+    """The evaluation with its file named as the user named it; the child process knows it by its full path."""
+    if outcome is None or outcome.evaluation is None:
+        return None
+    return replace(outcome.evaluation, data=str(config.eval_data))
 
 
 class CleanResult:

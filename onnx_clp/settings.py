@@ -24,25 +24,11 @@ from onnx_clp.names import shown
 HERE: Final = Path("pyproject.toml")
 TABLE: Final = "onnx-clp"
 LARGEST: Final = 1_000_000
+MOST_DOTS: Final = 100
+"""In one line: the standard library's parser takes time with the square of a dotted key's length."""
 HARMLESS: Final = frozenset(
-    [
-        "u",
-        "sweep",
-        "bound",
-        "bound-activations",
-        "include",
-        "exclude",
-        "layers",
-        "no-prune",
-        "freeze-inputs",
-        "provider",
-        "seed",
-        "shape",
-        "output",
-        "external-data",
-        "fail-on",
-        "color",
-    ]
+    {"u", "sweep", "bound", "bound-activations", "include", "exclude", "layers", "no-prune", "freeze-inputs"}
+    | {"provider", "seed", "shape", "output", "external-data", "fail-on", "color"}
 )
 _NEVER: Final = frozenset({"help", "version", "config", "no-config"})
 
@@ -61,17 +47,17 @@ class Settings:
         Raises:
             UsageError: a key is unknown, may not be set here, or has a value of the wrong kind.
         """
-        known = {name.lstrip("-"): action for action in parser._actions for name in action.option_strings}
+        known = {name: action for action in parser._actions for name in action.option_strings}
         found: dict[str, list[str]] = {}
         for key, value in self.values.items():
-            self._check(key, known)
-            found[known[key].dest] = list(self._option(key, known[key], value))
+            flag = "-u" if key == "u" else f"--{key}"
+            self._check(key, flag in known)
+            found[known[flag].dest] = list(self._option(key, flag, known[flag], value))
         return found
 
-    def _check(self, key: str, known: Mapping[str, argparse.Action]) -> None:
+    def _check(self, key: str, known: bool) -> None:
         name = shown(key, 60)
-        spelled = "-u" if key == "u" else f"--{key}"
-        if key not in known or spelled not in known[key].option_strings or key in _NEVER:
+        if not known or key in _NEVER:
             raise UsageError(f"{self.path}: there is no option {name} to set; keys are long options without their --")
         if not self.trusted and key not in HARMLESS:
             raise UsageError(
@@ -79,8 +65,7 @@ class Settings:
                 "say it on the command line or in a file for --config"
             )
 
-    def _option(self, key: str, action: argparse.Action, value: object) -> Iterator[str]:
-        flag = "-u" if key == "u" else f"--{key}"
+    def _option(self, key: str, flag: str, action: argparse.Action, value: object) -> Iterator[str]:
         if action.nargs == 0:
             if not isinstance(value, bool):
                 raise UsageError(f"{self.path}: {key} must be true or false")
@@ -110,7 +95,7 @@ def load(named: Path | None) -> Settings | None:
         UsageError: the file named cannot be read; either is no TOML, or its table is none.
     """
     if named is None:
-        content = _read(HERE, os.O_NOFOLLOW if hasattr(os, "O_NOFOLLOW") else 0)
+        content = _read(HERE, getattr(os, "O_NOFOLLOW", 0))
         if content is None or TABLE.encode() not in content:
             return None
         table = _tool_table(HERE, _parsed(HERE, content))
@@ -119,8 +104,8 @@ def load(named: Path | None) -> Settings | None:
     if content is None:
         raise UsageError(f"--config {shown(str(named))}: is no readable file below {LARGEST:,} bytes")
     whole = _parsed(named, content)
-    table = _tool_table(named, whole) if "tool" in whole else whole
-    return Settings(named, table or {}, trusted=True)
+    own = _tool_table(named, whole) if "tool" in whole else whole
+    return Settings(named, own or {}, trusted=True)
 
 
 def _read(path: Path, flags: int) -> bytes | None:
@@ -129,17 +114,22 @@ def _read(path: Path, flags: int) -> bytes | None:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | flags)
     except (OSError, ValueError):
         return None
-    with os.fdopen(descriptor, "rb") as stream:
+    try:
         facts = os.fstat(descriptor)
         if not stat.S_ISREG(facts.st_mode) or facts.st_size >= LARGEST:
             return None
-        content = stream.read(LARGEST)
+        with os.fdopen(descriptor, "rb", closefd=False) as stream:
+            content = stream.read(LARGEST)
         return content if len(content) < LARGEST else None
+    finally:
+        os.close(descriptor)
 
 
 def _parsed(path: Path, content: bytes) -> dict[str, Any]:
     import tomllib
 
+    if max(line.count(b".") for line in content.splitlines() or [b""]) > MOST_DOTS:
+        raise UsageError(f"{path}: a line has more than {MOST_DOTS} dots; mend it, or ignore it with --no-config")
     try:
         return tomllib.loads(content.decode())
     except (ValueError, RecursionError) as error:

@@ -141,6 +141,18 @@ def staging(destination: Path) -> Iterator[Stage]:
         _discard(made)
 
 
+@contextlib.contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder for models that only validation sees."""
+    with signals.held():
+        folder = tempfile.TemporaryDirectory(prefix="onnx-clp-")
+    try:
+        yield Path(folder.name)
+    finally:
+        with signals.held():
+            folder.cleanup()
+
+
 def _discard(made: list[Staged]) -> None:
     try:
         with signals.held():

@@ -23,6 +23,8 @@ from onnx_clp.report.document import (
     Rates,
     Report,
     Summary,
+    Sweep,
+    SweepPoint,
     ValidationReport,
     Verdict,
 )
@@ -122,6 +124,18 @@ def evaluation() -> EvaluationReport:
     """A backdoor that pruning broke."""
     before, after = Rates(0.916, 1.0, 0.0), Rates(0.912, 0.062, 0.851)
     return EvaluationReport("test.npz", 2000, 1800, before, after)
+
+
+def sweep() -> Sweep:
+    """Four thresholds: a knee, the run's own u, and one that could not be measured."""
+    drift = (Drift("logits", 0.9, 0.25, 1.5),)
+    points = (
+        SweepPoint(2.0, 1234, 20, drift, Rates(0.5, 0.01, 0.5), ""),
+        SweepPoint(2.5, 40, 9, drift, Rates(0.9, 0.02, 0.9), ""),
+        SweepPoint(3.0, 15, 3, drift, Rates(0.91, 0.06, 0.9), ""),
+        SweepPoint(4.0, 1, 1, (), None, "the runtime said no"),
+    )
+    return Sweep(points, 4, 2.5)
 
 
 def report(layers: tuple[LayerReport, ...] = LAYERS, **changes: Any) -> Report:

@@ -60,10 +60,11 @@ DOCUMENTS = [
     reports.report(evaluation=reports.evaluation(), output=None, peak_memory=None),
     reports.report((), input=None, output=None),
     reports.hostile(),
+    reports.report(sweep=reports.sweep()),
 ]
 
 
-@pytest.mark.parametrize("report", DOCUMENTS, ids=["full", "dry run", "empty", "hostile"])
+@pytest.mark.parametrize("report", DOCUMENTS, ids=["full", "dry run", "empty", "hostile", "sweep"])
 def test_documents_fit_the_schema_and_are_strict_ascii_json(report: Report) -> None:
     jsonschema = pytest.importorskip("jsonschema")
     text = report.to_json()

@@ -89,7 +89,7 @@ GROUPS: dict[str, set[str]] = {
     "document": {"report.document"},
     "validation": {"validation"},
     "report": {"report"},
-    "pipeline": {"pipeline"},
+    "pipeline": {"pipeline", "sweep"},
     "batch": {"batch"},
     "cli": {"cli", "arguments", "settings", "__main__", ""},
 }
@@ -105,7 +105,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "document": {"errors"},
     "validation": {"validation", "document", "core", "errors"},
     "report": {"report", "document", "analysis", "passes", "core", "files", "errors", "cli"},
-    "pipeline": {"report", "document", "validation", "analysis", "files", "door", "errors"},
+    "pipeline": {"pipeline", "report", "document", "validation", "analysis", "files", "door", "errors"},
     "batch": {"batch", "cli", "report", "document", "errors"},
     "cli": {"cli", "batch", "pipeline", "report", "document", "errors"},
 }

@@ -30,6 +30,8 @@ from onnx_clp.skipped import LayerStatus
 
 Float64 = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+Raw = tuple[Float64, Float64]
+"""A layer's scores and upper bounds, one entry a channel, before any normalisation that stayed in the graph."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,17 +55,25 @@ class Branch:
         out[self.first : self.first + len(mask)] = mask
         return out
 
+
 _LARGEST_SPECTRUM: Final = 1 << 26
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LayerVerdict:
-    """What became of a layer: its status, why, and its branches where it was scored."""
+    """What became of a layer: its status, why, its branches where it was scored, and what they were made from."""
 
     rewrite: LayerRewrite
     status: LayerStatus
     reason: str
     branches: tuple[Branch, ...] = ()
+    raw: Raw | None = None
+
+    def outlying(self, u: float) -> tuple[Mask, ...]:
+        """What stands out of each branch at the threshold `u`; nothing where the layer cannot be judged there."""
+        if all(too_few(len(b.scores), u) for b in self.branches):
+            return ()
+        return tuple(find_outliers(b.scores, u).outlying for b in self.branches)
 
 
 def matches(name: str, identity_name: str, patterns: tuple[str, ...]) -> bool:
@@ -71,8 +81,10 @@ def matches(name: str, identity_name: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatchcase(name, p) or fnmatchcase(identity_name, p) for p in patterns)
 
 
-def examine(index: ModelIndex, rewrite: LayerRewrite, sight: Sight, config: CleanConfig) -> LayerVerdict:
-    """Decide whether a layer is judged, and judge it."""
+def examine(
+    index: ModelIndex, rewrite: LayerRewrite, sight: Sight, config: CleanConfig, known: Raw | None = None
+) -> LayerVerdict:
+    """Decide whether a layer is judged, and judge it; `known` scores of the same layer are not computed again."""
     layer = rewrite.layer
     status, reason = _standing(index, rewrite, sight, config)
     if status is not LayerStatus.JUDGED:
@@ -84,7 +96,7 @@ def examine(index: ModelIndex, rewrite: LayerRewrite, sight: Sight, config: Clea
     if config.bound == "exact" and _spectrum(layer) > _LARGEST_SPECTRUM:
         reason = "its strides or dilations ask for too fine a grid; --bound reshaped needs none"
         return LayerVerdict(rewrite, LayerStatus.UNJUDGEABLE, reason)
-    scores, bounds = _raw_scores(rewrite, config)
+    raw = scores, bounds = known or _raw_scores(rewrite, config)
     if not (np.isfinite(scores).all() and np.isfinite(bounds).all()):
         return LayerVerdict(rewrite, LayerStatus.UNJUDGEABLE, "a weight or its norm is not a finite number")
     branches = tuple(_branches(sight, scores, bounds, config.u))
@@ -93,8 +105,8 @@ def examine(index: ModelIndex, rewrite: LayerRewrite, sight: Sight, config: Clea
     if all(too_few(len(b.scores), config.u) for b in branches):
         reach = (layer.channels - 1) / math.sqrt(layer.channels)
         reason = f"among {layer.channels} channels none can lie more than {reach:.2f} std above the mean"
-        return LayerVerdict(rewrite, LayerStatus.TOO_SMALL, reason, branches)
-    return LayerVerdict(rewrite, LayerStatus.JUDGED, reason, branches)
+        return LayerVerdict(rewrite, LayerStatus.TOO_SMALL, reason, branches, raw)
+    return LayerVerdict(rewrite, LayerStatus.JUDGED, reason, branches, raw)
 
 
 def _standing(index: ModelIndex, rewrite: LayerRewrite, sight: Sight, config: CleanConfig) -> tuple[LayerStatus, str]:

@@ -32,6 +32,7 @@ from onnx_clp.report.document import (
     PrunedChannel,
     Report,
     Summary,
+    Sweep,
     ValidationReport,
     Verdict,
 )
@@ -51,6 +52,7 @@ def assemble(
     evaluation: EvaluationReport | None,
     findings: tuple[Finding, ...],
     seconds: Mapping[str, float],
+    sweep: Sweep | None = None,
 ) -> Report:
     """The document of one run."""
     layers = tuple(_layer_reports(analysis))
@@ -71,6 +73,7 @@ def assemble(
         evaluation=evaluation,
         seconds=dict(seconds),
         peak_memory=_peak_memory(),
+        sweep=sweep,
     )
 
 

@@ -172,6 +172,34 @@ class EvaluationReport:
 
 
 @dataclass(frozen=True, slots=True)
+class SweepPoint:
+    """What the threshold `u` prunes: channels, and layers they lie in; drift and rates of the model it would give.
+
+    `failure` says why that model could not be measured; it is empty otherwise.
+    """
+
+    u: float
+    channels: int
+    layers: int
+    drift: tuple[Drift, ...]
+    rates: Rates | None
+    failure: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """Pruning at several thresholds, ascending: `distinct` counts the different sets of channels among them.
+
+    `knee` is the u whose count lies farthest below the straight line from the first point to the last, both axes
+    scaled to 0..1; None where no point lies below it.
+    """
+
+    points: tuple[SweepPoint, ...]
+    distinct: int
+    knee: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
     """Channel counts: every channel of every linear layer is judged, too small to judge, or not judged."""
 
@@ -205,6 +233,7 @@ class Report:
     evaluation: EvaluationReport | None
     seconds: Mapping[str, float]
     peak_memory: int | None
+    sweep: Sweep | None = None
     schema: int = field(default=SCHEMA)
 
     def to_dict(self) -> dict[str, Any]:

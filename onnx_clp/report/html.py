@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from onnx_clp.errors import UsageError
 from onnx_clp.names import shown
-from onnx_clp.report import wording
+from onnx_clp.report import sweeping, wording
 from onnx_clp.report.document import Judgement, LayerReport, Report, Verdict
 from onnx_clp.skipped import LayerStatus
 
@@ -67,6 +67,7 @@ def render(report: Report) -> str:
         judged=[card for card in worst if card.judgement is not None],
         left=[card for card in column if card.judgement is None or card.layer.not_folded],
         rates=_rates(report),
+        sweep=_sweep(report),
         most_channels=MOST_CHANNELS,
         most_rows=MOST_ROWS,
     )
@@ -161,11 +162,20 @@ def _rates(report: Report) -> Markup:
     return Markup(pictures.of_rates(report.evaluation) if report.evaluation else "")
 
 
+def _sweep(report: Report) -> list[Markup]:
+    from markupsafe import Markup
+
+    from onnx_clp.report import pictures
+
+    found = report.sweep
+    return [] if found is None else [Markup(p) for p in pictures.of_sweep(found, _threshold(report))]
+
+
 def _template() -> Template:
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    filters: dict[str, Callable[..., str]] = {
+    filters: dict[str, Callable[..., object]] = {
         "shown": shown,
         "one_line": wording.one_line,
         "percent": wording.percent,
@@ -174,6 +184,8 @@ def _template() -> Template:
         "number": wording.number,
         "headline": wording.headline,
         "next_step": wording.next_step,
+        "worst_drift": sweeping.worst_drift,
+        "marks": sweeping.marks,
     }
     environment.filters.update(filters)
     source = files("onnx_clp.report").joinpath("report.html.j2").read_text(encoding="utf-8")

@@ -19,11 +19,14 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from onnx_clp.report.document import EvaluationReport, Judgement
+from onnx_clp.report.document import EvaluationReport, Judgement, Sweep
 from onnx_clp.report.wording import percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+_Curve = tuple[str, str, list[float]]
+"""A label, a colour and a value a threshold; NaN where there is none."""
 
 LineStyle = str | tuple[int, tuple[int, ...]]
 
@@ -97,6 +100,54 @@ def of_rates(evaluation: EvaluationReport) -> str:
         axes.set_xticks([0, 25, 50, 75, 100], ["0 %", "25 %", "50 %", "75 %", "100 %"])
         axes.invert_yaxis()
         return _svg(figure, "Accuracy, attack success rate and robust accuracy before and after")
+
+
+def of_sweep(sweep: Sweep, u: float) -> list[str]:
+    """SVG curves over the thresholds: pruned channels, and where they were measured ACC, ASR and RA.
+
+    The knee has a solid line, the run's own `u` a dashed one.
+    """
+    us = [point.u for point in sweep.points]
+    counts: _Curve = ("pruned", AFTER, [float(point.channels) for point in sweep.points])
+    rates = [_rate_curve(sweep, name, color) for name, color in (("acc", MEAN), ("asr", HIT), ("ra", AFTER))]
+    rates = [curve for curve in rates if any(math.isfinite(y) for y in curve[2])]
+    pictures = [_curves(us, [counts], "channels pruned", sweep.knee, u)]
+    if rates:
+        pictures.append(_curves(us, rates, "%", sweep.knee, u))
+    return pictures
+
+
+def _rate_curve(sweep: Sweep, name: str, color: str) -> _Curve:
+    shares = [getattr(point.rates, name, None) for point in sweep.points]
+    return name.upper(), color, [math.nan if share is None else 100 * share for share in shares]
+
+
+def _curves(us: list[float], curves: list[_Curve], unit: str, knee: float | None, u: float) -> str:
+    room = 0.04 * (us[-1] - us[0]) or 0.5
+    with _axes(5.6, 2.2, (0.09, 0.16, 0.82, 0.74)) as (figure, axes):
+        axes.set_xlim(us[0] - room, us[-1] + room)
+        top = 100.0 if unit == "%" else max([1.0, *curves[0][2]])
+        for _, color, ys in curves:
+            axes.plot(us, ys, color=color, linewidth=1.4, clip_on=False)
+        for (label, color, _), y in zip(curves, _label_heights(curves, 0.09 * top), strict=True):
+            axes.text(us[-1] + room / 2, y, label, color=color, va="center")
+        for x, color, style in ((u, LIMIT, (0, (4, 3))), (knee, HIT, "solid")):
+            if x is not None and us[0] <= x <= us[-1]:
+                _line(axes, x, top, color, style)
+        axes.set_ylim(0, top * 1.1)
+        axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+        axes.set_xlabel("threshold u")
+        axes.set_title(unit, loc="left", fontsize=8)
+        return _svg(figure, f"{unit} over {len(us)} thresholds u")
+
+
+def _label_heights(curves: list[_Curve], apart: float) -> list[float]:
+    """Where each curve's label goes: at its last known value, moved down where it would touch the one above."""
+    ends = [[y for y in ys if math.isfinite(y)][-1] for _, _, ys in curves]
+    last = math.inf
+    for place in sorted(range(len(ends)), key=lambda at: -ends[at]):
+        last = ends[place] = min(ends[place], last - apart)
+    return ends
 
 
 @contextlib.contextmanager

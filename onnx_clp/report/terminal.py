@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from onnx_clp.names import shown
+from onnx_clp.report import sweeping
 from onnx_clp.report.document import Caps, EvaluationReport, FileFacts, Judgement, LayerReport, Report, Verdict
 from onnx_clp.report.wording import headline, next_step, number, one_line, percent, plural, size
 from onnx_clp.skipped import LayerStatus
@@ -134,6 +135,7 @@ def _summary(report: Report, style: _Style) -> Iterator[Line]:
     yield from _validation(report, style)
     if report.evaluation is not None:
         yield from _evaluation(report.evaluation, style)
+    yield from _sweep(report, style)
     yield from _files(report.input, report.output, style)
     yield from _row("time", _cost(report), style)
     yield from _left_and_found(report, style)
@@ -188,6 +190,14 @@ def _evaluation(evaluation: EvaluationReport, style: _Style) -> Iterator[Line]:
     for name in ("acc", "asr", "ra"):
         before, after = getattr(evaluation.before, name), getattr(evaluation.after, name)
         yield from _row("", f"{name.upper():<4}{percent(before):>8} > {percent(after):>8}", style)
+
+
+def _sweep(report: Report, style: _Style) -> Iterator[Line]:
+    for place, row in enumerate(sweeping.table(report)):
+        if len(row) <= style.width - _LABEL - 2:
+            yield [("dim", f"  {'' if place else 'sweep':<{_LABEL}}"), ("", row)]
+        else:
+            yield from _row("", row, style)
 
 
 def _files(before: FileFacts | None, after: FileFacts | None, style: _Style) -> Iterator[Line]:

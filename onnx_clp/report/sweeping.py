@@ -1,0 +1,62 @@
+"""A sweep as lines of text: one a threshold, the knee and the run's own u marked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from onnx_clp.report.document import Drift, Report, Sweep, SweepPoint
+from onnx_clp.report.wording import number, one_line, percent, plural
+
+KNEE = "where the count bends: the u farthest below the straight line from the first count to the last"
+_RATES = ("acc", "asr", "ra")
+
+
+def table(report: Report) -> Iterator[str]:
+    """The sweep's rows, at most 64 columns wide, a headline first; nothing where there was no sweep."""
+    sweep = report.sweep
+    if sweep is None:
+        return
+    measured = any(point.drift for point in sweep.points)
+    rated = any(point.rates for point in sweep.points)
+    yield _headline(measured, rated)
+    for point in sweep.points:
+        yield _row(point, report, measured, rated)
+    yield _remark(sweep)
+    for failed in (point for point in sweep.points if point.failure):
+        yield f"u = {failed.u:g} could not be measured: {one_line(failed.failure, 200)}"
+
+
+def _headline(measured: bool, rated: bool) -> str:
+    text = f"{'u':>7} {'pruned':>7} {'layers':>6}"
+    text += f" {'drift l2':>8}" if measured else ""
+    text += f" {'top-1':>7}" if measured and not rated else ""
+    return text + "".join(f" {name.upper():>7}" for name in _RATES if rated)
+
+
+def _row(point: SweepPoint, report: Report, measured: bool, rated: bool) -> str:
+    text = f"{point.u:>7g} {point.channels:>7,} {point.layers:>6,}"
+    if measured:
+        worst = worst_drift(point)
+        text += f" {number(worst.relative_l2 if worst else None):>8}"
+        text += "" if rated else f" {percent(worst.top1_agreement if worst else None):>7}"
+    if rated:
+        text += "".join(f" {percent(getattr(point.rates, name, None)):>7}" for name in _RATES)
+    return text + "".join(f" {mark}" for mark in marks(point, report))
+
+
+def marks(point: SweepPoint, report: Report) -> list[str]:
+    """What is said of a threshold: that it is the knee, that it is the one the run was for."""
+    knee = report.sweep is not None and point.u == report.sweep.knee
+    return ["knee"] * knee + ["-u"] * (point.u == report.options.get("u"))
+
+
+def worst_drift(point: SweepPoint) -> Drift | None:
+    """The drift of the output that moved most; None where nothing ran."""
+    return max(point.drift, key=lambda drift: drift.relative_l2, default=None)
+
+
+def _remark(sweep: Sweep) -> str:
+    different = f"{plural(sweep.distinct, 'different set')} of channels"
+    if sweep.knee is None:
+        return f"{different}; no knee: the count does not bend"
+    return f"{different}; knee at u = {sweep.knee:g}: {KNEE}"
