@@ -90,7 +90,7 @@ GROUPS: dict[str, set[str]] = {
     "validation": {"validation"},
     "report": {"report"},
     "pipeline": {"pipeline", "sweep"},
-    "cli": {"cli", "arguments", "settings", "__main__", ""},
+    "cli": {"cli", "arguments", "settings", "values", "__main__", ""},
 }
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": {"errors"},
