@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
 from typing import Literal, NoReturn
 
-from onnx_clp import __version__
-from onnx_clp.config import GIB, MOST_THRESHOLDS, CleanConfig
+from onnx_clp import __version__, values
+from onnx_clp.config import GIB, CleanConfig
 from onnx_clp.errors import EXIT_CODES, UsageError
 from onnx_clp.settings import Settings, load
 
@@ -21,7 +19,6 @@ FailOn = Literal["never", "pruned", "unjudged"]
 
 REPORT_SUFFIXES = (".json", ".html")
 SARIF_SUFFIXES = (".sarif", ".json")
-_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,7 +165,7 @@ def _add_judging(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--sweep",
-        type=_sweep,
+        type=values.sweep,
         default=(),
         metavar="START:STOP:STEP",
         help="also say what every u from START to STOP would prune, and how the model would fare",
@@ -222,7 +219,7 @@ def _add_validation(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--seed", type=int, default=0, metavar="N", help="of the inputs made up (default 0)")
     group.add_argument(
         "--shape",
-        type=_shape,
+        type=values.shape,
         action="append",
         default=[],
         metavar="NAME:1,3,224,224",
@@ -249,14 +246,14 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--max-size",
-        type=_size,
+        type=values.size,
         default=64 * GIB,
         metavar="SIZE",
         help="refuse larger models; SIZE is bytes or has a suffix K, M, G, T (default 64G)",
     )
     group.add_argument(
         "--memory",
-        type=_size,
+        type=values.size,
         metavar="SIZE",
         help="cap on the validation process (default: by the model's size)",
     )
@@ -370,38 +367,3 @@ def _resolved(path: Path) -> Path:
         return path.resolve()
     except (OSError, RuntimeError, ValueError):
         return path.absolute()
-
-
-def _shape(text: str) -> tuple[str, tuple[int, ...]]:
-    name, colon, sizes = text.rpartition(":")
-    try:
-        shape = tuple(int(size) for size in sizes.split(","))
-    except ValueError:
-        shape = ()
-    if not colon or not name or not shape or min(shape) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME:1,3,224,224")
-    return name, shape
-
-
-def _sweep(text: str) -> tuple[float, ...]:
-    """1.5:3:0.25 as 1.5, 1.75, … 3.0: in decimals, so that the last is met, and STOP is never passed."""
-    try:
-        start, stop, step = (Decimal(part) for part in text.split(":"))
-        sensible = 0 < start <= stop and step > 0 and stop.is_finite()
-        if sensible and stop - start < MOST_THRESHOLDS * step:
-            return tuple(float(start + place * step) for place in range(int((stop - start) / step) + 1))
-    except (ValueError, ArithmeticError):
-        sensible = False
-    if sensible:
-        raise argparse.ArgumentTypeError(f"{text!r} has more than {MOST_THRESHOLDS} steps: take larger ones")
-    raise argparse.ArgumentTypeError(f"{text!r} is not of the form START:STOP:STEP, such as 1.5:5:0.25")
-
-
-def _size(text: str) -> int:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(?:([KMGT])(?:I?B)?|B)?", text.strip().upper(), re.ASCII)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size: write bytes, or a number with K, M, G or T")
-    try:
-        return int(float(match[1]) * _UNITS[match[2] or ""])
-    except OverflowError:
-        raise argparse.ArgumentTypeError("that size is beyond every number of bytes") from None

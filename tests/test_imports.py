@@ -91,7 +91,7 @@ GROUPS: dict[str, set[str]] = {
     "report": {"report"},
     "pipeline": {"pipeline", "sweep"},
     "batch": {"batch"},
-    "cli": {"cli", "arguments", "settings", "__main__", ""},
+    "cli": {"cli", "arguments", "settings", "values", "__main__", ""},
 }
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": {"errors"},
