@@ -177,7 +177,8 @@ def test_a_file_called_batch_is_a_model_as_ever(
 def test_every_option_of_a_single_run_that_decides_a_result_is_one_of_the_batch() -> None:
     single = {option for action in main_parser()._actions for option in action.option_strings}
     batch = {option for action in batch_parser()._actions for option in action.option_strings}
-    assert single - batch == {"--report", "--json", "--baseline", "--color", "-v", "--verbose", "--version"}
+    of_one_run = {"--report", "--json", "--baseline", "--color", "-v", "--verbose", "--version"}
+    assert single - batch == of_one_run | {"--config", "--no-config"}
     helped = batch_parser().format_help()
     assert all(option in helped for option in batch)
 
@@ -230,6 +231,13 @@ def test_what_makes_no_sense_is_one_line_and_does_nothing(
     assert said.count("\n") == 1
     assert quick.take() == []
     assert not (tmp_path / "out").exists()
+
+
+def test_a_settings_file_in_the_current_folder_is_not_read(quick: Quick, tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text('[tool.onnx-clp]\nu = 100.0\nfail-on = "pruned"\n')
+    assert main(["batch", "in", "out", "-q", "--no-validate"]) == 0
+    assert ends(tmp_path / "out")["a.onnx"]["pruned"] == 1
+    assert quick.take() == ["a.onnx"]
 
 
 @pytest.mark.parametrize(("kind", "library"), [("dask", "distributed"), ("ray", "ray")])

@@ -122,7 +122,7 @@ def parse_batch(argv: Sequence[str]) -> BatchOptions:
     if not given.model_timeout > 0:
         raise UsageError(f"--model-timeout must be a number of seconds above 0, not {given.model_timeout}")
     words = tuple(_words(parser, given))
-    single = parse(["in.onnx", "out.onnx", *words])
+    single = parse(["in.onnx", "out.onnx", "--no-config", *words])
     _check_view(given)
     return BatchOptions(
         where=given.where,

@@ -40,30 +40,43 @@ def run(
     batch = secrets.token_hex(8)
     waiting = deque(replace(job, batch=batch, known=journal.past.records.get(job.name)) for job in jobs)
     running: dict[Future[Record], Job] = {}
-    total, ended = len(waiting), 0
+    note = _Notes(journal, hear, len(waiting))
     try:
         while waiting or running:
-            signals.tell(f"interrupted; {ended} of {total} models have ended, the same command goes on from there")
             while waiting and len(running) < executor.slots:
                 job = waiting.popleft()
                 if not overwrite and (record := _in_the_way(job, journal, outputs)) is not None:
-                    ended += _note(record, journal, hear)
+                    note(record)
                     continue
                 with signals.held():
                     journal.begin(job.name)
                     running[executor.submit(job)] = job
             for record in _finished(running):
-                ended += _note(record, journal, hear)
+                note(record)
     except BaseException:
         executor.abort(batch)
         raise
 
 
-def _note(record: Record, journal: Journal, hear: Callable[[Record], None]) -> int:
-    with signals.held():
-        journal.end(record)
-    hear(record)
-    return 1
+class _Notes:
+    """Puts a record into the journal, together with what an interruption would say from then on."""
+
+    def __init__(self, journal: Journal, hear: Callable[[Record], None], total: int) -> None:
+        self._journal, self._hear = journal, hear
+        self._ended, self._total = 0, total
+        self._tell()
+
+    def __call__(self, record: Record) -> None:
+        with signals.held():
+            self._journal.end(record)
+            self._ended += 1
+            self._tell()
+        self._hear(record)
+
+    def _tell(self) -> None:
+        signals.tell(
+            f"interrupted; {self._ended} of {self._total} models have ended, the same command goes on from there"
+        )
 
 
 def _in_the_way(job: Job, journal: Journal, outputs: Place) -> Record | None:

@@ -160,7 +160,8 @@ def _words(job: Job, shop: _Shop) -> list[str]:
         inside = shop.folder is not None and path.is_relative_to(shop.folder)
         return f"./{path.relative_to(shop.folder).as_posix()}" if inside and shop.folder else str(path)
 
-    words = [named(shop.source), *job.options, "--quiet"]
+    # A settings file where the process happens to run is not part of the key.
+    words = [named(shop.source), "--no-config", *job.options, "--quiet"]
     if job.write:
         words += [named(shop.outputs / job.name), "--overwrite"]
     for suffix in (".json", *job.views):
