@@ -33,7 +33,7 @@ FORMS: dict[str, tuple[str, ...]] = {
     ),
     "tensorflow": ("keras-3", "keras-3-tf2onnx", "tf-keras-2", "tf-keras-2-raw"),
     "jax": ("nnx", "nnx-functions", "linen"),
-    "paddle": ("paddle", "paddle-raw"),
+    "paddle": ("paddle",),
 }
 """Environment -> the forms that its module `tools.exports.forms_<environment>` writes."""
 

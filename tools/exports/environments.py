@@ -48,7 +48,7 @@ ENVIRONMENTS: dict[str, Environment] = {
     ),
     "paddle": Environment(
         (
-            ("onnx==1.17.0", "onnx-graphsurgeon==0.6.1", "sympy"),
+            ("onnx==1.17.0", "onnx-graphsurgeon==0.6.1", "sympy", "packaging", "setuptools"),
             ("paddlepaddle==3.3.1", "paddle2onnx==2.1.0"),
         ),
         {"POLYGRAPHY_AUTOINSTALL_DEPS": "0"},
