@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from onnx_clp import signals
-from onnx_clp.arguments import Arguments, main_parser, parse
+from onnx_clp.arguments import Arguments, parse
 from onnx_clp.errors import GATE_TRIPPED, INTERNAL_ERROR, ClpError, Interrupted, SaveError, UsageError
+from onnx_clp.options import main_parser
 from onnx_clp.report.wording import one_line
 
 if TYPE_CHECKING:

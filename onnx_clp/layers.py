@@ -205,11 +205,11 @@ def _find_convolution(scope: GraphIndex, node: NodeProto) -> LinearLayer | Skipp
 def _input_bias(scope: GraphIndex, node: NodeProto) -> Bias:
     maker = scope.producer(node.input[2]) if len(node.input) > 2 else None
     if maker is not None and is_op(maker, "DequantizeLinear"):
-        from onnx_clp import quantized
+        from onnx_clp.dequantized import DequantizedBias
 
         scale = scope.constant(maker.input[1])
         if scale is not None:
-            return quantized.DequantizedBias(scope, node, 2, maker, scale)
+            return DequantizedBias(scope, node, 2, maker, scale)
     return InputBias(scope, node, 2)
 
 

@@ -75,7 +75,7 @@ DOOR = {
     "external",
 }
 CORE = {"wire", "tensors", "nodes", "constants", "graph", "modelindex", "evaluation", "flow", "ranks", "edit"}
-LAYERS = {"weights", "biases", "layers", "quantized", "integers", "rewrite"}
+LAYERS = {"weights", "biases", "layers", "quantized", "dequantized", "integers", "rewrite"}
 # Each group with the groups it may import from at run time; a package stands for all its modules.
 GROUPS: dict[str, set[str]] = {
     "errors": ERRORS,
@@ -91,7 +91,7 @@ GROUPS: dict[str, set[str]] = {
     "report": {"report"},
     "pipeline": {"pipeline", "sweep"},
     "batch": {"batch"},
-    "cli": {"cli", "arguments", "settings", "values", "__main__", ""},
+    "cli": {"cli", "arguments", "options", "settings", "values", "__main__", ""},
 }
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": {"errors"},

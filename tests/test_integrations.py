@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from onnx_clp.arguments import main_parser
+from onnx_clp.options import main_parser
 from tests.hostile.networks import network
 from tests.test_pipeline import infected
 

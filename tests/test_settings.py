@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from onnx_clp import settings
-from onnx_clp.arguments import main_parser, parse
+from onnx_clp.arguments import parse
 from onnx_clp.cli import main
 from onnx_clp.errors import UsageError
+from onnx_clp.options import main_parser
 from tests.test_pipeline import infected
 
 WRITES_OR_WEAKENS: dict[str, object] = {

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from onnx_clp import __version__
-from onnx_clp.arguments import Parser, add_model_options, parse
+from onnx_clp.arguments import parse
 from onnx_clp.batch.executors import Kind
 from onnx_clp.batch.fingerprint import digest
 from onnx_clp.batch.places import is_url
 from onnx_clp.errors import ClpError, UsageError
 from onnx_clp.names import shown_path
+from onnx_clp.options import Parser, add_model_options
 
 _FILES = ("eval",)
 

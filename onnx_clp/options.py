@@ -1,0 +1,210 @@
+"""The options of the command line: the parser, group by group."""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+from pathlib import Path
+from typing import NoReturn
+
+from onnx_clp import __version__, values
+from onnx_clp.config import GIB
+from onnx_clp.errors import EXIT_CODES, UsageError
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are UsageErrors."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of exiting."""
+        raise UsageError(f"{message} (see {self.prog} --help)")
+
+
+def main_parser() -> argparse.ArgumentParser:
+    """The parser of `onnx-clp IN [OUT]`; its errors are UsageErrors."""
+    parser = Parser(
+        prog="onnx-clp",
+        usage="%(prog)s [options] IN.onnx [OUT.onnx]",
+        description=(
+            "Fold normalisation into the linear layers of an ONNX model, score every output channel by its "
+            "Lipschitz constant, switch off the channels that stand out, check the new model with ONNX "
+            "Runtime and write it. Without OUT.onnx nothing is written: the analysis is printed."
+        ),
+        epilog=exit_code_table(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.description = textwrap.fill(parser.description or "", 79)
+    parser.add_argument("source", type=Path, metavar="IN.onnx", help="the model to read; it is never changed")
+    parser.add_argument("destination", type=Path, nargs="?", metavar="OUT.onnx", help="the model to write")
+    add_model_options(parser)
+    _add_reporting(parser)
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE.toml",
+        help="take options from this file (default: [tool.onnx-clp] in ./pyproject.toml)",
+    )
+    parser.add_argument("--no-config", action="store_true", help="do not look into ./pyproject.toml")
+    parser.add_argument("--version", action="version", version=f"onnx-clp {__version__}")
+    return parser
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Add every option that decides what happens to a model."""
+    _add_judging(parser)
+    _add_validation(parser)
+    _add_limits(parser)
+
+
+def _add_judging(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what is judged and changed")
+    group.add_argument(
+        "-u",
+        type=float,
+        default=3.0,
+        help="prune channels above mean + u*std of their layer's scores (default 3)",
+    )
+    group.add_argument(
+        "--sweep",
+        type=values.sweep,
+        default=(),
+        metavar="START:STOP:STEP",
+        help="also say what every u from START to STOP would prune, and how the model would fare",
+    )
+    group.add_argument(
+        "--bound",
+        choices=("reshaped", "exact"),
+        default="reshaped",
+        help="the score: the paper's sigma (default), or the operator norm on a frequency grid",
+    )
+    for option, text in (
+        ("--include", "judge only the layers whose name matches this shell pattern (repeatable)"),
+        ("--exclude", "never judge the layers whose name matches; wins over --include (repeatable)"),
+    ):
+        group.add_argument(option, action="append", default=[], metavar="PATTERN", help=text)
+    group.add_argument(
+        "--layers",
+        choices=("conv", "all"),
+        default="conv",
+        help="judge convolutions (default), or Gemm and MatMul as well",
+    )
+    group.add_argument(
+        "--bound-activations",
+        type=float,
+        metavar="C",
+        help="also cap every normalised channel at beta + C·|gamma| of its BatchNormalization (try 3)",
+    )
+    group.add_argument("--no-prune", action="store_true", help="fold only")
+    group.add_argument(
+        "--freeze-inputs",
+        action="store_true",
+        help="treat initializers that are also graph inputs as constants, and drop those inputs",
+    )
+
+
+def _add_validation(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("validation and evaluation")
+    group.add_argument(
+        "--provider",
+        choices=("auto", "cuda", "tensorrt", "cpu"),
+        default="auto",
+        help="where ONNX Runtime runs: the best that works (default), or this one or none",
+    )
+    group.add_argument("--no-validate", action="store_true", help="do not run ONNX Runtime at all")
+    group.add_argument(
+        "--tolerance",
+        type=float,
+        metavar="X",
+        help="largest relative error the fold may make (default: by data type)",
+    )
+    group.add_argument("--seed", type=int, default=0, metavar="N", help="of the inputs made up (default 0)")
+    group.add_argument(
+        "--shape",
+        type=values.shape,
+        action="append",
+        default=[],
+        metavar="NAME:1,3,224,224",
+        help="full shape of an input the model leaves open (repeatable)",
+    )
+    group.add_argument(
+        "--eval",
+        type=Path,
+        metavar="DATA.npz",
+        help="arrays x_clean, y_clean, x_triggered, y_target: report ACC, ASR and RA before and after",
+    )
+    group.add_argument("--output", metavar="NAME", help="the model output that holds the class scores")
+
+
+def _add_limits(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("writing and limits")
+    group.add_argument("--dry-run", action="store_true", help="analyse and report, write no model")
+    group.add_argument("--overwrite", action="store_true", help="replace OUT.onnx if it exists")
+    group.add_argument(
+        "--external-data",
+        choices=("auto", "always", "never"),
+        default="auto",
+        help="tensors in a file of their own: as the input has it (default), always, never",
+    )
+    group.add_argument(
+        "--max-size",
+        type=values.size,
+        default=64 * GIB,
+        metavar="SIZE",
+        help="refuse larger models; SIZE is bytes or has a suffix K, M, G, T (default 64G)",
+    )
+    group.add_argument(
+        "--memory",
+        type=values.size,
+        metavar="SIZE",
+        help="cap on the validation process (default: by the model's size)",
+    )
+    group.add_argument(
+        "--timeout",
+        type=float,
+        default=600.0,
+        metavar="SECONDS",
+        help="cap on each validation process (default 600)",
+    )
+
+
+def _add_reporting(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("reporting")
+    group.add_argument(
+        "--report",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="write the report; .json or .html by suffix (repeatable)",
+    )
+    group.add_argument("--json", action="store_true", help="print the JSON report instead of the table")
+    group.add_argument("--sarif", type=Path, metavar="PATH", help="write the pruned channels as SARIF 2.1.0")
+    group.add_argument(
+        "--fail-on",
+        choices=("never", "pruned", "unjudged"),
+        default="never",
+        help="exit with 1 if a channel stood out (pruned), or also if a layer could not be judged",
+    )
+    group.add_argument(
+        "--baseline",
+        type=Path,
+        metavar="OLD.json",
+        help="an earlier --report: --fail-on counts only what is not in it",
+    )
+    group.add_argument(
+        "--color",
+        choices=("auto", "always", "never"),
+        default="auto",
+        help="auto (default) colours terminals only, and honours NO_COLOR",
+    )
+    group.add_argument("-q", "--quiet", action="store_true", help="print no table and no progress")
+    group.add_argument(
+        "-v", "--verbose", action="count", default=0, help="log to stderr, list everything; -vv says more"
+    )
+
+
+def exit_code_table() -> str:
+    """The exit codes for a help text."""
+    rows = [f"  {code:<14} {meaning}" for code, meaning in EXIT_CODES]
+    return "\n".join(["exit codes:", *rows])
