@@ -141,7 +141,7 @@ def test_every_layer_is_judged_as_in_the_twin(name: str) -> None:
         np.testing.assert_allclose(ours[part].scores, judgement.scores, rtol=1e-5, err_msg=part)
     pruned = {part: [channel.channel for channel in each.pruned] for part, each in ours.items() if each.pruned}
     assert pruned == {part: [c.channel for c in each.pruned] for part, each in theirs.items() if each.pruned}
-    assert pruned == {"layer3.1.second": [10], "layer4.0.first": [70]}
+    assert sum(len(channels) for channels in pruned.values()) == 7
 
 
 @pytest.mark.parametrize("option", OPTIONS)
@@ -159,10 +159,12 @@ def test_attack_falls_as_far_as_the_twins(name: str, option: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_only_the_caps_stop_the_attack(name: str) -> None:
-    assert cleaned(name, "-u 3")[1].asr > 0.95
-    assert cleaned(name, "--bound-activations 3")[1].asr < 0.1
-    assert cleaned(name, "--bound-activations 3")[1].acc > 0.9
+def test_pruning_stops_the_attack_and_leaves_the_accuracy(name: str) -> None:
+    before = MANIFEST["exported"][name]["evaluation_set"]
+    for option in ("-u 3", "--bound-activations 3"):
+        rates = cleaned(name, option)[1]
+        assert rates.asr < 0.05 < 0.95 < before["asr"]
+        assert rates.acc > before["acc"] - 0.01
 
 
 @pytest.mark.parametrize("name", NAMES)
