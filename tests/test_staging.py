@@ -11,7 +11,7 @@ from pathlib import Path
 import onnx
 import pytest
 
-from onnx_clp import signals, staging
+from onnx_clp import relocation, signals, staging
 from onnx_clp.cli import main
 from onnx_clp.errors import Interrupted
 from tests.hostile.case import snapshot
@@ -67,7 +67,8 @@ def test_a_model_beyond_protobufs_limit(
     external: str, code: int, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The limit is lowered to a few kilobytes, as if the model had two gigabytes."""
-    monkeypatch.setattr(staging, "PROTOBUF_LIMIT", 6_000)
+    for module in (relocation, staging):
+        monkeypatch.setattr(module, "PROTOBUF_LIMIT", 6_000)
     output = model.with_name("out.onnx")
     before = snapshot(model.parent)
     assert run(model, output, "--external-data", external, "--no-prune") == code
@@ -113,14 +114,14 @@ def test_a_held_signal_waits_for_the_end_of_the_outer_block() -> None:
     def nested() -> None:
         with signals.held():
             with signals.held():
-                signal.raise_signal(signal.SIGHUP)
+                signal.raise_signal(signal.SIGTERM)
                 steps.append(1)
             steps.append(2)
 
     with pytest.raises(Interrupted) as raised:
         nested()
     assert steps == [1, 2]
-    assert raised.value.exit_code == 129
+    assert raised.value.exit_code == 143
 
 
 @pytest.mark.usefixtures("caught")

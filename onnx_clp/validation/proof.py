@@ -42,7 +42,6 @@ def prove(request: Request, engine: Engine, memory: int) -> Outcome:
     findings = list(engine.findings)
     if request.written is not None:
         findings += check_written(request.original, request.written)
-        read_again(request.original, request.written)
     terms, original = measure_original(settle_terms(request, engine, memory))
     error, discrete, folded = None, None, original
     if request.folded is not None:
@@ -53,6 +52,8 @@ def prove(request: Request, engine: Engine, memory: int) -> Outcome:
     if request.final is not None:
         final = measure_rewritten(request.final, terms, original, "pruning")
         drifts = _prove_final(terms, folded, final)
+    if request.written is not None:
+        read_again(request.original, request.written)
     return Outcome(
         validation=_report(terms, original, error, discrete, drifts),
         evaluation=_evaluation(terms, original, final),
