@@ -96,13 +96,14 @@ def read(path: Path, max_size: int) -> ModelFile:
         return _checked(_parse(source, ExternalData(path), path, source), max_size)
     except (LoadError, UnsupportedModelError) as error:
         source.close()
-        raise type(error)(_about(path, str(error))) from error
+        raise type(error)(about(path, str(error))) from error
     except BaseException:
         source.close()
         raise
 
 
-def _about(path: Path, text: str) -> str:
+def about(path: Path, text: str) -> str:
+    """A sentence with the file's name in front, unless it begins with that already."""
     name = shown_path(path)
     return text if text.startswith(name) else f"{name}: {text}"
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from onnx_clp import signals
 from onnx_clp.config import CleanConfig
 from onnx_clp.door import cause, is_same_file
-from onnx_clp.errors import UsageError
+from onnx_clp.errors import UnsupportedModelError, UsageError
 from onnx_clp.names import shown_path
 from onnx_clp.progress import Progress
 
@@ -157,11 +157,16 @@ def _process(
     clock: _Clock,
     before_write: Callable[[Report], None] | None,
 ) -> tuple[Report, Analysis]:
+    from onnx_clp import onnxfile
     from onnx_clp.analysis import analyse
     from onnx_clp.staging import scratch
 
     with clock.stage("analyse"):
-        analysis = analyse(file, config, clock.tick)
+        try:
+            analysis = analyse(file, config, clock.tick)
+        except UnsupportedModelError as error:
+            named = str(error) if source is None else onnxfile.about(source, str(error))
+            raise UnsupportedModelError(named) from error
     with contextlib.ExitStack() as cleanup:
         place = destination or Path(_DRY_NAME)
         if destination is None and config.validate:

@@ -59,6 +59,18 @@ def names(folder: Path) -> set[str]:
 # --- a run --------------------------------------------------------------------------------------------
 
 
+def test_a_refusal_names_the_file(tmp_path: Path) -> None:
+    x, y = (onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [1, 8]) for n in "xy")
+    node = onnx.helper.make_node("ReorderInput", ["x"], ["y"], domain="com.microsoft.nchwc")
+    imports = [onnx.helper.make_opsetid("", 17), onnx.helper.make_opsetid("com.microsoft.nchwc", 1)]
+    model = onnx.helper.make_model(onnx.helper.make_graph([node], "g", [x], [y]), opset_imports=imports, ir_version=8)
+    path = tmp_path / "blocked.onnx"
+    onnx.save(model, path)
+    with pytest.raises(onnx_clp.UnsupportedModelError, match=r"blocked\.onnx: it was saved by ONNX Runtime"):
+        run(path, tmp_path / "out.onnx", CleanConfig())
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_a_run_writes_what_clean_gives(source: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.onnx"
     report = run(source, out, QUIET)
