@@ -11,13 +11,11 @@ from onnx_clp.nodes import attribute, input_name, is_op
 if TYPE_CHECKING:
     from onnx_clp.graph import GraphIndex
 
-# Operators whose output has the rank of their first input (elementwise with a constant of no higher rank
-# included: a recorded rank or the other operand settles the rest).
-_RANK_KEEPING: Final = frozenset(
+# Operators whose output has the shape of their first input.
+_SHAPE_KEEPING: Final = frozenset(
     [
         "Relu",
         "LeakyRelu",
-        "PRelu",
         "Clip",
         "Sigmoid",
         "HardSigmoid",
@@ -27,10 +25,17 @@ _RANK_KEEPING: Final = frozenset(
         "Selu",
         "Gelu",
         "Softmax",
-        "LogSoftmax",
         "Identity",
         "Cast",
         "Dropout",
+    ]
+)
+# Operators whose output has the rank of their first input (elementwise with a constant of no higher rank
+# included: a recorded rank or the other operand settles the rest).
+_RANK_KEEPING: Final = _SHAPE_KEEPING | frozenset(
+    [
+        "PRelu",
+        "LogSoftmax",
         "BatchNormalization",
         "InstanceNormalization",
         "LayerNormalization",
@@ -58,24 +63,6 @@ _RANK_KEEPING: Final = frozenset(
 )
 _BROADCASTING: Final = frozenset(("Add", "Sub", "Mul", "Div", "Min", "Max", "Pow", "Where", "MatMul"))
 _ELEMENTWISE: Final = ("Add", "Sub", "Mul", "Div")
-_SHAPE_KEEPING: Final = frozenset(
-    [
-        "Relu",
-        "LeakyRelu",
-        "Clip",
-        "Sigmoid",
-        "HardSigmoid",
-        "HardSwish",
-        "Tanh",
-        "Elu",
-        "Selu",
-        "Gelu",
-        "Softmax",
-        "Identity",
-        "Cast",
-        "Dropout",
-    ]
-)
 _MAX_STEPS: Final = 10_000
 
 

@@ -85,6 +85,7 @@ class _Tracer:
         self._inside = {id(n) for r in layers.by_node.values() for n in r.layer.own_nodes}
 
     def visit(self, node: NodeProto) -> None:
+        """Take one node, in graph order."""
         rewrite = self._layers.by_node.get(id(node))
         if rewrite is not None:
             self._mark_raw(node)
