@@ -89,7 +89,7 @@ GROUPS: dict[str, set[str]] = {
     "document": {"report.document"},
     "validation": {"validation"},
     "report": {"report"},
-    "pipeline": {"pipeline", "sweep"},
+    "pipeline": {"pipeline", "job", "clock", "destination", "sweep"},
     "batch": {"batch"},
     "cli": {"cli", "arguments", "options", "settings", "values", "__main__", ""},
 }

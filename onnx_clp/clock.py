@@ -1,0 +1,37 @@
+"""How long each stage of a run takes, and word of it to whoever listens."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from onnx_clp import signals
+from onnx_clp.progress import Progress
+
+Listener = Callable[[Progress], None]
+
+
+@dataclass(slots=True)
+class Clock:
+    """Seconds each stage took; `listener` hears of every stage and of progress inside it."""
+
+    listener: Listener | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time one stage."""
+        self.tick(name, 0, 0)
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+    def tick(self, name: str, done: int, total: int) -> None:
+        """Tell of progress inside a stage."""
+        signals.check()
+        if self.listener is not None:
+            self.listener(Progress(name, done, total))

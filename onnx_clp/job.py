@@ -1,0 +1,168 @@
+"""One run on one file that has been read: analyse, stage, prove, report, put in place."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from onnx_clp.clock import Clock
+from onnx_clp.config import CleanConfig
+from onnx_clp.errors import UnsupportedModelError
+
+if TYPE_CHECKING:
+    from onnx_clp.analysis import Analysis
+    from onnx_clp.onnxfile import ModelFile
+    from onnx_clp.report.document import EvaluationReport, FileFacts, Report
+    from onnx_clp.staging import Stage, Staged
+    from onnx_clp.sweep import Sweep
+    from onnx_clp.validation import Outcome
+
+_DRY_NAME = "model.onnx"
+
+
+class Done(NamedTuple):
+    """What a job gives."""
+
+    report: Report
+    analysis: Analysis
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One run.
+
+    Attributes:
+        file: the input, read.
+        source: where it came from; None for a model that was in memory.
+        destination: where the result goes; None writes nothing.
+        config: the options.
+        clock: times the stages.
+        before_write: gets the report when everything is proven and nothing is in place yet.
+    """
+
+    file: ModelFile
+    source: Path | None
+    destination: Path | None
+    config: CleanConfig
+    clock: Clock
+    before_write: Callable[[Report], None] | None = None
+
+    def run(self) -> Done:
+        """Take every step.
+
+        Raises:
+            ClpError: nothing was written; the class tells why.
+        """
+        analysis = self._analyse()
+        with contextlib.ExitStack() as cleanup:
+            return Done(self._prove_and_write(analysis, cleanup), analysis)
+
+    def _analyse(self) -> Analysis:
+        from onnx_clp import onnxfile
+        from onnx_clp.analysis import analyse
+
+        with self.clock.stage("analyse"):
+            try:
+                return analyse(self.file, self.config, self.clock.tick)
+            except UnsupportedModelError as error:
+                named = str(error) if self.source is None else onnxfile.about(self.source, str(error))
+                raise UnsupportedModelError(named) from error
+
+    def _prove_and_write(self, analysis: Analysis, cleanup: contextlib.ExitStack) -> Report:
+        from onnx_clp.staging import staging
+        from onnx_clp.sweep import Sweep
+
+        stage = cleanup.enter_context(staging(self._place(cleanup)))
+        staged, outcome, sweep = None, None, Sweep(analysis, self.config)
+        if self.destination is not None or self.config.validate:
+            with self.clock.stage("write"):
+                staged = stage(self.file, analysis.written, self.config.external_data)
+        if self.config.validate:
+            assert staged is not None
+            with self.clock.stage("write"):
+                sweep.stage(self.file, cleanup)
+            outcome = self._validate(analysis, staged, stage, sweep)
+        report = self._report(analysis, staged, outcome, sweep)
+        if self.before_write is not None:
+            self.before_write(report)
+        if self.destination is not None and staged is not None:
+            staged.commit()
+        return report
+
+    def _place(self, cleanup: contextlib.ExitStack) -> Path:
+        """Where the result is staged: beside its destination, or in a folder of its own that is not kept."""
+        from onnx_clp.staging import scratch
+
+        if self.destination is not None:
+            return self.destination
+        return cleanup.enter_context(scratch()) / _DRY_NAME if self.config.validate else Path(_DRY_NAME)
+
+    def _validate(self, analysis: Analysis, staged: Staged, stage: Stage, sweep: Sweep) -> Outcome:
+        from onnx_clp.validation import Request, validate
+
+        config = self.config
+        with self.clock.stage("validate"):
+            return validate(
+                Request(
+                    original=self.source or stage(self.file, None, "auto").checkable(),
+                    folded=self._folded(analysis, staged, stage),
+                    final=staged.checkable() if analysis.final is not None else None,
+                    provider=config.provider,
+                    tolerance=config.tolerance,
+                    seed=config.seed,
+                    shapes=config.shapes,
+                    eval_data=config.eval_data,
+                    output_name=config.output_name,
+                    timeout=config.timeout,
+                    memory=config.memory,
+                    model_bytes=self.file.size,
+                    candidates=sweep.candidates,
+                )
+            )
+
+    def _folded(self, analysis: Analysis, staged: Staged, stage: Stage) -> Path | None:
+        """The model after folding alone; what is staged already where nothing came after it."""
+        if analysis.folded is None:
+            return None
+        if analysis.final is None:
+            return staged.checkable()
+        return stage(self.file, analysis.folded, self.config.external_data).checkable()
+
+    def _report(self, analysis: Analysis, staged: Staged | None, outcome: Outcome | None, sweep: Sweep) -> Report:
+        from onnx_clp.report.assemble import assemble
+        from onnx_clp.report.document import ValidationReport
+
+        unasked = ValidationReport("not asked for", self.config.provider, "", "", None, None, None, ())
+        return assemble(
+            analysis,
+            self.file,
+            self.config,
+            input_facts=self._input_facts(),
+            output_facts=self._output_facts(staged),
+            validation=unasked if outcome is None else outcome.validation,
+            evaluation=self._as_asked(outcome),
+            findings=() if outcome is None else outcome.findings,
+            seconds=self.clock.seconds,
+            sweep=sweep.report(outcome),
+        )
+
+    def _input_facts(self) -> FileFacts | None:
+        from onnx_clp.report.document import FileFacts
+
+        return None if self.source is None else FileFacts(str(self.source), self.file.sha256(), self.file.size)
+
+    def _output_facts(self, staged: Staged | None) -> FileFacts | None:
+        from onnx_clp.report.document import FileFacts
+
+        if self.destination is None or staged is None:
+            return None
+        return FileFacts(str(self.destination), staged.sha256, staged.size)
+
+    def _as_asked(self, outcome: Outcome | None) -> EvaluationReport | None:
+        """The evaluation with its file named as the user named it; the child process knows it by its full path."""
+        if outcome is None or outcome.evaluation is None:
+            return None
+        return replace(outcome.evaluation, data=str(self.config.eval_data))
