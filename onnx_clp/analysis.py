@@ -24,6 +24,7 @@ from onnx_clp.passes import (
     triggers,
 )
 from onnx_clp.passes.bound_activations import Statistic
+from onnx_clp.passes.downstream_gain import Gains
 from onnx_clp.passes.fold_batchnorm import Left
 from onnx_clp.passes.normalisations import Sight
 from onnx_clp.passes.prune_channels import LayerVerdict, Raw
@@ -139,8 +140,10 @@ def _judge(
     done = 0
     for place in places:
         place.sights = normalisations.look(place.scope, place.layers)
+        gains = Gains(place.scope, place.layers) if config.rule == "gain" else None
         for key, rewrite in place.layers.by_node.items():
-            place.verdicts.append(prune_channels.examine(index, rewrite, place.sights[key], config, known[done]))
+            sight = place.sights[key]
+            place.verdicts.append(prune_channels.examine(index, rewrite, sight, config, known[done], gains))
             rewrite.layer.weight.release()
             done += 1
             tick("score", done, len(known))
