@@ -19,6 +19,7 @@ from onnx_clp.passes import (
     bound_activations,
     fold_batchnorm,
     fold_forward,
+    head_check,
     normalisations,
     prune_channels,
     triggers,
@@ -105,6 +106,7 @@ def analyse(file: ModelFile, config: CleanConfig, tick: Tick, known: Sequence[Ra
     edit.finish()
     folded = _snapshot(model) if edit.changed or frozen else None
     edit.changed = False
+    findings += head_check.look(index, places[0].layers)
     _judge(index, places, config, tick, known or [None] * len(rewrites))
     if config.prune:
         _prune(edit, places)
