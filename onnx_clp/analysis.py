@@ -19,11 +19,13 @@ from onnx_clp.passes import (
     bound_activations,
     fold_batchnorm,
     fold_forward,
+    head_check,
     normalisations,
     prune_channels,
     triggers,
 )
 from onnx_clp.passes.bound_activations import Statistic
+from onnx_clp.passes.downstream_gain import Gains
 from onnx_clp.passes.fold_batchnorm import Left
 from onnx_clp.passes.normalisations import Sight
 from onnx_clp.passes.prune_channels import LayerVerdict, Raw
@@ -104,6 +106,7 @@ def analyse(file: ModelFile, config: CleanConfig, tick: Tick, known: Sequence[Ra
     edit.finish()
     folded = _snapshot(model) if edit.changed or frozen else None
     edit.changed = False
+    findings += head_check.look(index, places[0].layers)
     _judge(index, places, config, tick, known or [None] * len(rewrites))
     if config.prune:
         _prune(edit, places)
@@ -139,8 +142,10 @@ def _judge(
     done = 0
     for place in places:
         place.sights = normalisations.look(place.scope, place.layers)
+        gains = Gains(place.scope, place.layers) if config.rule == "gain" else None
         for key, rewrite in place.layers.by_node.items():
-            place.verdicts.append(prune_channels.examine(index, rewrite, place.sights[key], config, known[done]))
+            sight = place.sights[key]
+            place.verdicts.append(prune_channels.examine(index, rewrite, sight, config, known[done], gains))
             rewrite.layer.weight.release()
             done += 1
             tick("score", done, len(known))

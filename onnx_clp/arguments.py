@@ -115,6 +115,7 @@ def _config(given: argparse.Namespace) -> CleanConfig:
         raise UsageError("--shape names the same input twice: give each input once")
     return CleanConfig(
         u=given.u,
+        rule=given.rule,
         bound=given.bound,
         layers=given.layers,
         include=tuple(given.include),

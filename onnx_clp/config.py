@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from onnx_clp.errors import UsageError
 
 Bound = Literal["reshaped", "exact"]
+Rule = Literal["paper", "exact", "gain", "loo", "mad", "two-sided"]
 LayerChoice = Literal["conv", "all"]
 Provider = Literal["auto", "cuda", "tensorrt", "cpu"]
 ExternalData = Literal["auto", "always", "never"]
@@ -25,7 +26,10 @@ class CleanConfig:
     """Options of one run.
 
     Attributes:
-        u: a channel is pruned when its score exceeds mean + u·std of its layer (finite, > 0).
+        u: a channel is pruned when its score exceeds mean + u·std of its layer (finite, > 0); rules other than
+            the paper's read it as told there.
+        rule: which limit a channel must pass (`numerics.outliers`), and for "gain" which score; "exact" is
+            short for the rule "paper" with the bound "exact", and is stored as those two.
         bound: the score: "reshaped" is the paper's sigma (an estimate), "exact" the operator norm on a
             frequency grid with circular padding.
         layers: "conv" judges convolutions only, "all" judges Gemm and MatMul too.
@@ -52,6 +56,7 @@ class CleanConfig:
     """
 
     u: float = 3.0
+    rule: Rule = "paper"
     bound: Bound = "reshaped"
     layers: LayerChoice = "conv"
     include: tuple[str, ...] = ()
@@ -75,6 +80,11 @@ class CleanConfig:
     def __post_init__(self) -> None:
         if not (math.isfinite(self.u) and self.u > 0):
             raise UsageError(f"u must be a finite number above 0, not {self.u}")
+        if self.rule not in get_args(Rule):
+            raise UsageError(f"there is no rule {self.rule!r}; choose one of {', '.join(get_args(Rule))}")
+        if self.rule == "exact":
+            object.__setattr__(self, "rule", "paper")
+            object.__setattr__(self, "bound", "exact")
         if self.bound_activations is not None and not (
             math.isfinite(self.bound_activations) and self.bound_activations > 0
         ):

@@ -79,11 +79,6 @@ class LinearLayer:
         return self.geometry is not None
 
     @property
-    def is_transposed(self) -> bool:
-        """Whether it is a ConvTranspose."""
-        return self.geometry is not None and self.geometry.transposed
-
-    @property
     def output(self) -> str:
         """The value the layer gives, its bias added."""
         last = self.inside[-1] if self.inside else self.node

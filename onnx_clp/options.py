@@ -66,6 +66,14 @@ def _add_judging(parser: argparse.ArgumentParser) -> None:
         help="prune channels above mean + u*std of their layer's scores (default 3)",
     )
     group.add_argument(
+        "--rule",
+        choices=("paper", "exact", "gain", "loo", "mad", "two-sided"),
+        default="paper",
+        help="what u counts: mean + u*std (paper, default); the same with --bound exact (exact) or with scores "
+        "times how strongly the next layers read the channel (gain); stds of the other channels (loo); median "
+        "+ u*MAD (mad); mean - u*std too (two-sided)",
+    )
+    group.add_argument(
         "--sweep",
         type=values.sweep,
         default=(),

@@ -56,7 +56,9 @@ def judgement(
         for rank, c in enumerate(order, start=1)
         if scores[c] > mean + u * std
     )
-    return Judgement(normalisation, len(scores), mean, std, mean + u * std, scores, bounds, pruned)
+    max_z = (max(scores) - mean) / std if std > 0 else 0.0
+    limits = (mean, std, mean + u * std)
+    return Judgement(normalisation, len(scores), *limits, scores, bounds, pruned, "paper", mean, std, None, max_z)
 
 
 def layer(name: str = "/conv1/Conv", channels: int = 64, outliers: int = 0, **changes: Any) -> LayerReport:

@@ -165,7 +165,7 @@ def test_a_layers_own_summary_agrees_with_its_judgements() -> None:
     assert layer.pruned == (0, 40)
     assert layer.max_z == pytest.approx(first.pruned[0].z)
     assert reports.layer(judgements=()).max_z == 0.0
-    flat = replace(first, std=0.0, pruned=())
+    flat = reports.judgement((1.0,) * 41)
     assert reports.layer(judgements=(flat,)).max_z == 0.0
 
 

@@ -85,8 +85,7 @@ def test_the_network_column_is_in_graph_order_and_coloured_by_z(full: str) -> No
 def test_a_layer_without_an_outlier_is_never_red(z: float, heat: str) -> None:
     layer = reports.layer(channels=64)
     (judgement,) = layer.judgements
-    std = (max(judgement.scores) - judgement.mean) / z
-    report = reports.report((replace(layer, judgements=(replace(judgement, std=std),)),))
+    report = reports.report((replace(layer, judgements=(replace(judgement, max_z=z),)),))
     assert f'<a class="{heat}" href="#layer-0"' in html.render(report)
 
 
@@ -206,7 +205,7 @@ def test_a_picture_is_small_valid_and_marks_every_outlier(outliers: int) -> None
     assert sum("var(--hit)" in style and "stroke" in style for style in strokes) == outliers
     assert sum("var(--limit)" in style for style in strokes) == 1
     assert sum("var(--mean)" in style for style in strokes) == 1
-    assert root.get("aria-label") == f"Scores of 256 channels, {outliers} above the threshold"
+    assert root.get("aria-label") == f"Scores of 256 channels, {outliers} beyond the threshold"
     assert len(text) < 7000
     assert "#0101" not in text
     assert " id=" not in text

@@ -41,7 +41,6 @@ def test_a_convolution() -> None:
     assert found.geometry is not None
     assert (found.geometry.kernel, found.geometry.strides, found.geometry.dilations) == ((3, 2), (2, 1), (1, 2))
     assert found.is_convolution
-    assert not found.is_transposed
     assert not found.no_padding
     assert (found.layout.out_axis, found.layout.in_axis, found.layout.groups) == (0, 1, 3)
     np.testing.assert_array_equal(found.bias.values(), rand(6).astype(np.float64))
@@ -62,7 +61,8 @@ def test_a_node_name_is_the_layers_name() -> None:
 def test_a_grouped_transposed_convolution() -> None:
     found = layer("y = ConvTranspose<group=3, strides=[2,2]>(x, w)", w=rand(3, 4, 2, 2))
     assert (found.channels, found.inputs) == (12, 3)
-    assert found.is_transposed
+    assert found.geometry is not None
+    assert found.geometry.transposed
     assert found.layout.transposed
     assert not found.no_padding  # not every output position sees every tap
 

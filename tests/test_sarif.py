@@ -33,7 +33,11 @@ def test_there_is_one_result_per_pruned_channel_the_highest_z_first() -> None:
     zs = [result["properties"]["z"] for result in run["results"]]
     assert zs == sorted(zs, reverse=True)
     assert all(result["ruleId"] == sarif.RULE and result["ruleIndex"] == 0 for result in run["results"])
-    assert run["properties"] == {"verdict": "stood out", "resultsLeftOut": 0}
+    assert run["properties"] == {
+        "verdict": "stood out",
+        "limit": "mean + 3 std (rule paper)",
+        "resultsLeftOut": 0,
+    }
 
 
 def test_nothing_pruned_is_an_empty_list_which_says_that_it_was_looked_at() -> None:

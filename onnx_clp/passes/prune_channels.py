@@ -2,6 +2,9 @@
 
     score(k) = |s_k|·sigma(W_k)          prune k where score(k) > mean + u·std          (ECCV 2022, equation 7)
 
+or beyond the limit of another rule (`numerics.outliers`); the rule `gain` multiplies the scores by how strongly the
+channel is read (`downstream_gain`).
+
 `s` is the scale of the normalisation after the layer, folded or not; with several, each judges on its own. A
 pruned channel's weight and bias become 0; where a normalisation stayed in the graph its factor and offset
 become 0 too, and the weight only if every branch agrees.
@@ -10,6 +13,7 @@ become 0 too, and the weight only if every branch agrees.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Final
@@ -22,7 +26,8 @@ from onnx_clp.edit import GraphEdit
 from onnx_clp.layers import LinearLayer
 from onnx_clp.modelindex import ModelIndex
 from onnx_clp.numerics.lipschitz import exact_norm, sigma, upper_bound
-from onnx_clp.numerics.outliers import Outliers, find_outliers, too_few
+from onnx_clp.numerics.outliers import Outliers, find_outliers, too_few, why_too_few
+from onnx_clp.passes.downstream_gain import Gains
 from onnx_clp.passes.eligibility import why_ineligible
 from onnx_clp.passes.normalisations import Normalisation, Sight, of_layer
 from onnx_clp.rewrite import LayerRewrite
@@ -71,9 +76,9 @@ class LayerVerdict:
 
     def outlying(self, u: float) -> tuple[Mask, ...]:
         """What stands out of each branch at the threshold `u`; nothing where the layer cannot be judged there."""
-        if all(too_few(len(b.scores), u) for b in self.branches):
+        if all(too_few(len(b.scores), u, b.outliers.rule) for b in self.branches):
             return ()
-        return tuple(find_outliers(b.scores, u).outlying for b in self.branches)
+        return tuple(find_outliers(b.scores, u, b.outliers.rule).outlying for b in self.branches)
 
 
 def matches(name: str, identity_name: str, patterns: tuple[str, ...]) -> bool:
@@ -82,9 +87,17 @@ def matches(name: str, identity_name: str, patterns: tuple[str, ...]) -> bool:
 
 
 def examine(
-    index: ModelIndex, rewrite: LayerRewrite, sight: Sight, config: CleanConfig, known: Raw | None = None
+    index: ModelIndex,
+    rewrite: LayerRewrite,
+    sight: Sight,
+    config: CleanConfig,
+    known: Raw | None = None,
+    gains: Gains | None = None,
 ) -> LayerVerdict:
-    """Decide whether a layer is judged, and judge it; `known` scores of the same layer are not computed again."""
+    """Decide whether a layer is judged, and judge it; `known` scores of the same layer are not computed again.
+
+    `gains` weight the scores, for the rule `gain`.
+    """
     layer = rewrite.layer
     status, reason = _standing(index, rewrite, sight, config)
     if status is not LayerStatus.JUDGED:
@@ -99,14 +112,13 @@ def examine(
     raw = scores, bounds = known or _raw_scores(rewrite, config)
     if not (np.isfinite(scores).all() and np.isfinite(bounds).all()):
         return LayerVerdict(rewrite, LayerStatus.UNJUDGEABLE, "a weight or its norm is not a finite number")
-    branches = tuple(_branches(sight, scores, bounds, config.u))
+    branches, remark = _branches(rewrite, sight, raw, config, gains)
     if not branches:
         return LayerVerdict(rewrite, LayerStatus.UNJUDGEABLE, "its normalisation gives a score that is not finite")
-    if all(too_few(len(b.scores), config.u) for b in branches):
-        reach = (layer.channels - 1) / math.sqrt(layer.channels)
-        reason = f"among {layer.channels} channels none can lie more than {reach:.2f} std above the mean"
-        return LayerVerdict(rewrite, LayerStatus.TOO_SMALL, reason, branches, raw)
-    return LayerVerdict(rewrite, LayerStatus.JUDGED, reason, branches, raw)
+    if all(too_few(len(b.scores), config.u, config.rule) for b in branches):
+        few = why_too_few(max(len(b.scores) for b in branches), config.rule)
+        return LayerVerdict(rewrite, LayerStatus.TOO_SMALL, few, branches, raw)
+    return LayerVerdict(rewrite, LayerStatus.JUDGED, remark, branches, raw)
 
 
 def _standing(index: ModelIndex, rewrite: LayerRewrite, sight: Sight, config: CleanConfig) -> tuple[LayerStatus, str]:
@@ -145,17 +157,36 @@ def _raw_scores(rewrite: LayerRewrite, config: CleanConfig) -> tuple[Float64, Fl
         return plain * gain, bounds
 
 
-def _branches(sight: Sight, scores: Float64, bounds: Float64, u: float) -> list[Branch]:
+def _branches(
+    rewrite: LayerRewrite, sight: Sight, raw: Raw, config: CleanConfig, gains: Gains | None
+) -> tuple[tuple[Branch, ...], str]:
+    """The layer through each of its normalisations, and what is missing from the weights of its scores."""
+    branches, remarks = [], []
+    for run, offset, first, scores, bounds in _seen(sight, raw):
+        if gains is not None:
+            value = rewrite.layer.output if run is None else run.steps[-1][0].output[0]
+            gain, remark = gains.of(value, offset, len(scores))
+            scores = scores if gain is None else _product(scores, gain)
+            remarks.append(remark)
+        if np.isfinite(scores).all() and np.isfinite(bounds).all():
+            found = find_outliers(scores, config.u, config.rule)
+            branches.append(Branch(run, first, offset, scores, bounds, found))
+    return tuple(branches), next(filter(None, remarks), "")
+
+
+def _seen(sight: Sight, raw: Raw) -> Iterator[tuple[Normalisation | None, int, int, Float64, Float64]]:
+    """Each normalisation with its first channel, the layer's first, and scores and bounds behind it."""
     places = of_layer(sight)
     if not places:
-        return [Branch(None, 0, 0, scores, bounds, find_outliers(scores, u))]
-    out: list[Branch] = []
+        yield None, 0, 0, *raw
     for run, offset, first, count in places:
-        scale = np.abs(run.affine.scale[offset : offset + count])
-        seen, seen_bounds = scores[first : first + count] * scale, bounds[first : first + count] * scale
-        if np.isfinite(seen).all() and np.isfinite(seen_bounds).all():
-            out.append(Branch(run, first, offset, seen, seen_bounds, find_outliers(seen, u)))
-    return out
+        scale, here = np.abs(run.affine.scale[offset : offset + count]), slice(first, first + count)
+        yield run, offset, first, _product(raw[0][here], scale), _product(raw[1][here], scale)
+
+
+def _product(one: Float64, other: Float64) -> Float64:
+    with np.errstate(over="ignore"):
+        return np.asarray(one * other)
 
 
 def prune(edit: GraphEdit, verdict: LayerVerdict, sight: Sight) -> None:

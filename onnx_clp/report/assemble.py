@@ -183,6 +183,11 @@ def _judgement(branch: Branch, status: LayerStatus) -> Judgement:
             )
             for c in marked
         ),
+        rule=found.rule,
+        centre=found.centre,
+        spread=found.spread,
+        lower=found.lower,
+        max_z=found.max_z,
     )
 
 

@@ -46,7 +46,10 @@ class ModelFacts:
 
 @dataclass(frozen=True, slots=True)
 class PrunedChannel:
-    """A channel switched off: `z` is its distance from the mean in stds, `rank` 1 the highest score."""
+    """A channel switched off: `z` is its distance by the rule (the paper's: stds from the mean), `rank` 1 the top.
+
+    A negative z lies below the lower limit, which only the rule "two-sided" has.
+    """
 
     channel: int
     score: float
@@ -59,7 +62,10 @@ class PrunedChannel:
 class Judgement:
     """Scores of one layer seen through one normalisation (None: none is visible).
 
-    `scores[c]` is channel c's UCLC stand-in; `upper_bounds[c]` a true bound of its l2 gain.
+    `scores[c]` is channel c's UCLC stand-in (times how strongly it is read, by the rule "gain"); `upper_bounds[c]` a
+    true bound of its l2 gain. `mean` and `std` are those of the scores; `centre` and `spread` are what `rule` measures
+    from and in: mean and std, or the median and 1.4826 times the median absolute deviation. Scores above `threshold`
+    stand out, and those below `lower` where that is not None. `max_z` is the largest z, by its size for those below.
     """
 
     normalisation: str | None
@@ -70,6 +76,11 @@ class Judgement:
     scores: tuple[float, ...]
     upper_bounds: tuple[float, ...]
     pruned: tuple[PrunedChannel, ...]
+    rule: str
+    centre: float
+    spread: float
+    lower: float | None
+    max_z: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +105,8 @@ class LayerReport:
 
     @property
     def max_z(self) -> float:
-        """The largest distance from the mean, in stds; 0 where nothing was judged or all are equal."""
-        zs = [(max(j.scores) - j.mean) / j.std for j in self.judgements if j.scores and j.std > 0]
-        return max(zs, default=0.0)
+        """The largest distance by the rule, such as stds above the mean; 0 where nothing was judged or all equal."""
+        return max((judgement.max_z for judgement in self.judgements), default=0.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from onnx_clp.errors import UsageError
 from onnx_clp.names import shown
-from onnx_clp.report import sweeping, wording
+from onnx_clp.report import ruling, sweeping, wording
 from onnx_clp.report.document import Judgement, LayerReport, Report, Verdict
 from onnx_clp.skipped import LayerStatus
 
@@ -58,7 +58,7 @@ def render(report: Report) -> str:
         UsageError: the extra `report` is not installed.
     """
     require_extra()
-    column = _cards(report, _threshold(report))
+    column = _cards(report, ruling.u_of(report))
     worst = sorted(column, key=lambda card: (not card.layer.pruned, -card.layer.max_z, card.place))
     return _template().render(
         report=report,
@@ -86,15 +86,19 @@ def sentence(report: Report) -> str:
     layers = sum(bool(layer.pruned) for layer in report.layers)
     return (
         f"{wording.plural(summary.channels_pruned, 'channel')} of {summary.channels_judged:,}, in "
-        f"{wording.plural(layers, 'layer')}, can react more strongly than the others of their layer, by over "
-        f"{_threshold(report):g} standard deviations, as channels that serve a hidden trigger often do. "
+        f"{wording.plural(layers, 'layer')}, {_how(report)}, as channels that serve a hidden trigger often do. "
         f"{_what_was_done(report)}{_measured(report)}"
     )
 
 
-def _threshold(report: Report) -> float:
-    u = report.options.get("u")
-    return float(u) if isinstance(u, (int, float)) and u > 0 else 3.0
+def _how(report: Report) -> str:
+    rule = ruling.rule_of(report)
+    by = f"by over {ruling.u_of(report):g} {ruling.deviations(rule)}"
+    if rule == "two-sided":
+        return f"can react more strongly or more weakly than the others of their layer, {by}"
+    if rule == "gain":
+        return f"can do more to the layers after them than the others of their layer, {by}"
+    return f"can react more strongly than the others of their layer, {by}"
 
 
 def _what_was_done(report: Report) -> str:
@@ -137,13 +141,7 @@ def _cards(report: Report, u: float) -> list[Card]:
 def _worst(layer: LayerReport) -> Judgement | None:
     if layer.status is not LayerStatus.JUDGED:
         return None
-    return max(layer.judgements, key=_highest_z, default=None)
-
-
-def _highest_z(judgement: Judgement) -> float:
-    if not judgement.scores or not judgement.std > 0:
-        return 0.0
-    return (max(judgement.scores) - judgement.mean) / judgement.std
+    return max(layer.judgements, key=lambda judgement: judgement.max_z, default=None)
 
 
 def _heat(layer: LayerReport, judgement: Judgement | None, u: float) -> str:
@@ -168,7 +166,7 @@ def _sweep(report: Report) -> list[Markup]:
     from onnx_clp.report import pictures
 
     found = report.sweep
-    return [] if found is None else [Markup(p) for p in pictures.of_sweep(found, _threshold(report))]
+    return [] if found is None else [Markup(p) for p in pictures.of_sweep(found, ruling.u_of(report))]
 
 
 def _template() -> Template:
@@ -183,6 +181,8 @@ def _template() -> Template:
         "size": wording.size,
         "number": wording.number,
         "headline": wording.headline,
+        "limit": ruling.limit,
+        "titles": ruling.titles,
         "next_step": wording.next_step,
         "worst_drift": sweeping.worst_drift,
         "marks": sweeping.marks,

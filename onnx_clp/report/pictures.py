@@ -65,7 +65,7 @@ _STYLE: dict[Any, Any] = {
 
 
 def of_scores(judgement: Judgement) -> str:
-    """An SVG histogram of channel scores, with the mean, the threshold and the channels that stood out.
+    """An SVG histogram of channel scores, with the mean (or median), the limits and the channels that stood out.
 
     Empty where no score is finite.
     """
@@ -74,14 +74,15 @@ def of_scores(judgement: Judgement) -> str:
         return ""
     with _axes(7.8, 1.15, (0.05, 0.19, 0.94, 0.79)) as (figure, axes):
         top = _histogram(axes, scores)
-        _line(axes, judgement.mean, top, MEAN, (0, (4, 3)))
+        _line(axes, judgement.centre, top, MEAN, (0, (4, 3)))
         if judgement.std > 0:
-            _line(axes, judgement.threshold, top, LIMIT, "solid")
+            for limit in (judgement.threshold, judgement.lower):
+                _line(axes, math.nan if limit is None else limit, top, LIMIT, "solid")
         _mark(axes, judgement, top)
         axes.set_xlim(*_range(judgement))
         axes.set_ylim(0, top * 1.1)
         axes.yaxis.set_major_locator(MaxNLocator(3, integer=True))
-        return _svg(figure, f"Scores of {judgement.n} channels, {len(judgement.pruned)} above the threshold")
+        return _svg(figure, f"Scores of {judgement.n} channels, {len(judgement.pruned)} beyond the threshold")
 
 
 def of_rates(evaluation: EvaluationReport) -> str:
@@ -204,7 +205,8 @@ def _mark(axes: Axes, judgement: Judgement, top: float) -> None:
 
 
 def _range(judgement: Judgement) -> tuple[float, float]:
-    ends = [x for x in (*judgement.scores, judgement.mean, judgement.threshold) if math.isfinite(x)]
+    limits = (judgement.centre, judgement.threshold, math.nan if judgement.lower is None else judgement.lower)
+    ends = [x for x in (*judgement.scores, *limits) if math.isfinite(x)]
     room = 0.02 * (max(ends) - min(ends)) or 0.5
     return min(ends) - room, max(ends) + room
 

@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from onnx_clp.names import shown
 from onnx_clp.report.document import Judgement, LayerReport, PrunedChannel, Report
+from onnx_clp.report.ruling import distance, limit, passed
 from onnx_clp.report.wording import headline, one_line, plural
 
 SCHEMA_URI = "https://json.schemastore.org/sarif-2.1.0.json"
@@ -24,8 +25,9 @@ MOST_BYTES = 9_500_000
 _MOST_NOTIFICATIONS = 200
 _PAPER = "https://doi.org/10.1007/978-3-031-20065-6_11"
 _HELP = (
-    "The channel's Lipschitz constant lies more than u standard deviations above the mean of its layer, as "
-    "that of a channel driven by a backdoor trigger often does. It may also be an ordinary strong feature. "
+    "The channel's Lipschitz constant lies beyond the limit that the run's rule sets for its layer (by the paper's, "
+    "u standard deviations above the mean), as that of a channel driven by a backdoor trigger often does. It may "
+    "also be an ordinary strong feature. "
     "Compare accuracy and attack success rate before and after switching it off (onnx-clp --eval)."
 )
 
@@ -35,7 +37,7 @@ Hit = tuple[LayerReport, Judgement, PrunedChannel]
 
 def render(report: Report) -> str:
     """The SARIF text, below 10 MB: the highest z first, and a notification says how many were left out."""
-    hits = sorted(_hits(report), key=lambda hit: (-hit[2].z, hit[0].place, hit[0].name, hit[2].channel))
+    hits = sorted(_hits(report), key=lambda hit: (-abs(hit[2].z), hit[0].place, hit[0].name, hit[2].channel))
     location = _model_location(report)
     results: list[str] = []
     room = MOST_BYTES
@@ -56,7 +58,7 @@ def _hits(report: Report) -> Iterator[Hit]:
         for judgement in layer.judgements:
             for channel in judgement.pruned:
                 known = best.get(channel.channel)
-                if known is None or channel.z > known[2].z:
+                if known is None or abs(channel.z) > abs(known[2].z):
                     best[channel.channel] = (layer, judgement, channel)
         yield from best.values()
 
@@ -67,7 +69,7 @@ def _log(report: Report, left_out: int) -> Json:
         "invocations": [{"executionSuccessful": True, "toolExecutionNotifications": _notes(report, left_out)}],
         "results": [],
         "columnKind": "utf16CodeUnits",
-        "properties": {"verdict": report.summary.verdict.value, "resultsLeftOut": left_out},
+        "properties": {"verdict": report.summary.verdict.value, "limit": limit(report), "resultsLeftOut": left_out},
     }
     return {"$schema": SCHEMA_URI, "version": "2.1.0", "runs": [run]}
 
@@ -111,7 +113,8 @@ def _result(hit: Hit, location: Json) -> Json:
             "upperBound": _finite(channel.upper_bound),
             "z": _finite(channel.z),
             "rank": channel.rank,
-            "threshold": _finite(judgement.threshold),
+            "threshold": _finite(passed(judgement, channel)),
+            "rule": judgement.rule,
         },
     }
 
@@ -120,8 +123,8 @@ def _message(hit: Hit) -> str:
     layer, judgement, channel = hit
     text = (
         f"Channel {channel.channel} of layer '{shown(layer.name, 120)}' stands out: score "
-        f"{channel.score:.4g}, {channel.z:.2f} standard deviations above the layer's mean "
-        f"(threshold {judgement.threshold:.4g})."
+        f"{channel.score:.4g}, {distance(judgement, channel)} "
+        f"(rule {judgement.rule}, threshold {passed(judgement, channel):.4g})."
     )
     return _literal(text)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from onnx_clp.names import shown
-from onnx_clp.report import sweeping
+from onnx_clp.report import ruling, sweeping
 from onnx_clp.report.document import Caps, EvaluationReport, FileFacts, Judgement, LayerReport, Report, Verdict
 from onnx_clp.report.wording import headline, next_step, number, one_line, percent, plural, size
 from onnx_clp.skipped import LayerStatus
@@ -66,7 +66,7 @@ def _layers(report: Report, style: _Style) -> Iterator[Line]:
     if not report.layers:
         yield [("", "This model has no Conv, ConvTranspose, Gemm or MatMul with constant weights.")]
     else:
-        numbers = " ".join(f"{title:>8}" for title in ("mean", "std", "limit"))
+        numbers = " ".join(f"{title:>8}" for title in (*ruling.titles(report), "limit"))
         yield [("bold", f"{'layer':<{style.name}}{'chans':>6}  {'folded':<7}{numbers} {'pruned':>7}")]
     for layer in report.layers:
         yield from _layer(layer, style)
@@ -103,7 +103,7 @@ def _judged(start: str, layer: LayerReport, style: _Style) -> Iterator[Line]:
 
 
 def _statistics(judgement: Judgement) -> str:
-    return " ".join(f"{number(x):>8}" for x in (judgement.mean, judgement.std, judgement.threshold))
+    return " ".join(f"{number(x):>8}" for x in (judgement.centre, judgement.spread, judgement.threshold))
 
 
 def _count(judgement: Judgement) -> str:
@@ -128,6 +128,7 @@ def _summary(report: Report, style: _Style) -> Iterator[Line]:
     hue = "red" if report.summary.verdict is Verdict.STOOD_OUT else hue
     for part in _parts(headline(report), style.width):
         yield [(hue or "bold", part)]
+    yield from _row("rule", f"a channel stands out above {ruling.limit(report)}", style)
     yield from _row("channels", _counts(report), style)
     yield from _row("folded", _folded(report), style)
     if report.caps is not None:

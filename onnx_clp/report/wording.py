@@ -75,6 +75,8 @@ def _when_not_judged(report: Report) -> str:
     if small:
         n = max(small)
         reach = (n - 1) / math.sqrt(n) if n > 1 else 0.0
+        if report.options.get("rule") in ("loo", "mad"):
+            return f"too few channels for this rule; --rule paper can judge {n} with a -u below {reach:.2f}"
         return f"one outlier among {n} channels reaches at most {reach:.2f} std: choose -u below that"
     if not report.layers:
         return "nothing to do: this model holds no layer of a kind that is judged"

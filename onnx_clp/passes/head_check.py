@@ -1,0 +1,206 @@
+"""Does one class stand out in the last linear layer, as the class that a backdoor aims at often does?
+
+    score(c) = ‖max(0, w_c - mean over classes of w)‖₂          z(c) = (score(c) - median) / (1.4826·MAD)
+
+The layer before the class scores mostly gives values that are not negative (they come from a Relu), and the score
+is the most that such values of unit length can raise class c above the average of all classes: whatever drives a
+trigger's features can then push no class harder. Adding one vector to every row changes no probability, so the mean
+row is taken out first. The bias is told and not judged. No data is read and nothing is changed: this is a finding.
+
+Judging the rows of the last layer by their deviation over the classes follows published data-free detectors that
+read weights alone; score and limit are our own, chosen on models trained for that (docs/what-a-result-means.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import NodeProto
+
+from onnx_clp.graph import GraphIndex
+from onnx_clp.layers import LinearLayer
+from onnx_clp.modelindex import ModelIndex
+from onnx_clp.names import shown
+from onnx_clp.nodes import MICROSOFT, input_name, is_op
+from onnx_clp.numerics.outliers import LEAST_CHANNELS, find_outliers
+from onnx_clp.rewrite import LayerRewrite, Layers
+from onnx_clp.skipped import Finding
+
+Float64 = NDArray[np.float64]
+
+LEAST_CLASSES: Final = LEAST_CHANNELS
+"""Fewest classes whose median deviation says anything."""
+LEAST_LIMIT: Final = 3.5
+"""The smallest z that stands out; among very many classes the limit is higher, see `limit`."""
+STANDS_OUT: Final = "class that stands out"
+NOT_JUDGED: Final = "classes not judged"
+
+_CHANCE: Final = 0.05
+_BLOCK: Final = 1 << 20
+_ENDS: Final = ("Softmax", "LogSoftmax", "Hardmax", "ArgMax", "TopK")
+_POOLS: Final = ("GlobalAveragePool", "GlobalMaxPool", "ReduceMean", "ReduceMax")
+# Behind the class scores these keep one value a class, or pick among them.
+_PASSED: Final = (
+    *_ENDS,
+    *_POOLS,
+    *("Identity", "Cast", "Dropout", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "AveragePool"),
+    *("Sigmoid", "Relu", "Clip", "Log", "Exp", "QuantizeLinear", "DequantizeLinear"),
+)
+_AFFINE: Final = ("Add", "Sub", "Mul", "Div")
+_QUANTIZED: Final = ("QLinearSoftmax", "QLinearSigmoid", "QLinearGlobalAveragePool", "QLinearAdd", "QLinearMul")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Head:
+    """The last linear layer on the way to a model's output, and its classes' deviations.
+
+    Attributes:
+        layer: its name.
+        classes: how many rows it has.
+        trouble: why it cannot be judged; "" where it can.
+        z: one entry a class; empty where it cannot be judged.
+        biases: one entry a class, 0 where the layer has none.
+        limit: a z above it stands out.
+    """
+
+    layer: str
+    classes: int
+    trouble: str
+    z: Float64
+    biases: Float64
+    limit: float
+
+    @property
+    def top(self) -> int:
+        """The class with the highest z; -1 where it cannot be judged."""
+        return int(self.z.argmax()) if len(self.z) else -1
+
+    @property
+    def outlying(self) -> list[int]:
+        """The classes that stand out, the highest z first."""
+        order: list[int] = np.argsort(-self.z, kind="stable").tolist()
+        return [c for c in order if self.z[c] > self.limit]
+
+
+def look(index: ModelIndex, layers: Layers) -> tuple[Finding, ...]:
+    """What is to be said of the heads of the main graph, whose linear layers are `layers`."""
+    return tuple(finding for rewrite in heads(index, layers) for finding in _findings(examine(rewrite)))
+
+
+def heads(index: ModelIndex, layers: Layers) -> list[LayerRewrite]:
+    """The linear layers that give class scores, by the order of the model's outputs."""
+    found: dict[int, LayerRewrite] = {}
+    for name in index.main.outputs:
+        for rewrite in _behind(index.main, layers, name):
+            found[id(rewrite)] = rewrite
+    return list(found.values())
+
+
+def limit(classes: int) -> float:
+    """The z that one of so many normal scores passes by chance once in twenty layers, but at least 3.5."""
+    return max(LEAST_LIMIT, NormalDist().inv_cdf(1 - _CHANCE / classes)) if classes else LEAST_LIMIT
+
+
+def examine(rewrite: LayerRewrite) -> Head:
+    """Judge one head by its weights, what is folded into them included."""
+    layer = rewrite.layer
+    nothing, bias = np.zeros(0), rewrite.bias
+    few = f"{layer.channels} classes are too few to tell one from the rest; {LEAST_CLASSES} are needed"
+    if layer.channels < LEAST_CLASSES:
+        return Head(layer.name, layer.channels, few, nothing, nothing, limit(layer.channels))
+    scores = _scores(rewrite)
+    if layer.layout.groups > 1 or not np.isfinite(scores).all():
+        why = "its classes read different inputs" if layer.layout.groups > 1 else "a weight is not a finite number"
+        return Head(layer.name, layer.channels, why, nothing, nothing, limit(layer.channels))
+    most = limit(layer.channels)
+    z = find_outliers(scores, most, "mad").z
+    flat = np.zeros(1) if bias is None else bias.reshape(-1)
+    fits = flat.size in (1, layer.channels)
+    biases = np.broadcast_to(flat if fits else np.zeros(1), (layer.channels,))
+    return Head(layer.name, layer.channels, "", z, biases, most)
+
+
+def _scores(rewrite: LayerRewrite) -> Float64:
+    """Each class's score, in blocks of classes: a vocabulary's head may be as large as the rest of the model."""
+    kernels, factors = rewrite.kernels(), rewrite.out_scale * rewrite.layer.gain
+    classes = len(kernels)
+    rows = kernels.reshape(classes, -1)
+    step = max(_BLOCK // max(rows.shape[1], 1), 1)
+    mean = np.zeros(rows.shape[1])
+    scores = np.zeros(classes)
+    with np.errstate(all="ignore"):
+        for here in (slice(start, start + step) for start in range(0, classes, step)):
+            mean += (rows[here].astype(np.float64) * factors[here, None]).sum(axis=0) / classes
+        for here in (slice(start, start + step) for start in range(0, classes, step)):
+            block = rows[here].astype(np.float64) * factors[here, None] - mean
+            scores[here] = np.sqrt((np.maximum(block, 0.0) ** 2).sum(axis=1))
+    rewrite.layer.weight.release()
+    return scores
+
+
+def _findings(head: Head) -> Iterator[Finding]:
+    if head.trouble:
+        yield Finding(NOT_JUDGED, shown(head.layer), head.trouble)
+    elif head.outlying:
+        yield Finding(STANDS_OUT, shown(head.layer), _sentence(head))
+
+
+def _sentence(head: Head) -> str:
+    first, *rest = head.outlying
+    more = "".join(f", class {c} too (z = {head.z[c]:.1f})" for c in rest[:2])
+    more += f", and {len(rest) - 2:,} more" if len(rest) > 2 else ""
+    return (
+        f"class {first}'s row stands out among {head.classes:,}, z = {head.z[first]:.1f} "
+        f"(limit {head.limit:.1f}, bias {head.biases[first]:.3g}){more}: the target class of a backdoor often does, "
+        "and an ordinary class may"
+    )
+
+
+def _behind(scope: GraphIndex, layers: Layers, output: str) -> Iterator[LayerRewrite]:
+    """The linear layers from which an output comes through operators that keep one value a class."""
+    owner = {r.layer.output: r for r in layers.by_node.values()}
+    stack: list[tuple[str, bool]] = [(output, False)]
+    seen: set[str] = set()
+    while stack:
+        name, gathered = stack.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        rewrite = owner.get(name)
+        if rewrite is not None:
+            if gathered or _per_image(scope, rewrite.layer):
+                yield rewrite
+            continue
+        node = scope.producer(name)
+        if node is not None:
+            data = _passed(scope, node)
+            stack += [(before, gathered or is_op(node, *_ENDS, *_POOLS)) for before in data]
+
+
+def _passed(scope: GraphIndex, node: NodeProto) -> list[str]:
+    """The data a node works on, where a class's value stays the class's."""
+    if is_op(node, *_PASSED) or (node.domain == MICROSOFT and node.op_type in _QUANTIZED):
+        return [name for name in node.input[:1] if name]
+    if is_op(node, *_AFFINE) and len(node.input) == 2:
+        data = [name for name in node.input if not scope.is_constant(name)]
+        return data if len(data) == 1 else []
+    return []
+
+
+def _per_image(scope: GraphIndex, layer: LinearLayer) -> bool:
+    """Whether the layer gives one vector an image: Gemm, MatMul, or a convolution of what was pooled to a point."""
+    if not layer.is_convolution:
+        return True
+    name = input_name(layer.node, layer.data_slot)
+    while (node := scope.producer(name)) is not None:
+        if is_op(node, *_POOLS) or (node.domain == MICROSOFT and node.op_type == "QLinearGlobalAveragePool"):
+            return True
+        if not is_op(node, *_PASSED):
+            return False
+        name = input_name(node, 0)
+    return False

@@ -1,0 +1,60 @@
+"""The rule of a run in words: what its limit is, what it measures in, and how far a channel lies from the rest."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from onnx_clp.report.document import Judgement, PrunedChannel, Report
+
+_DEVIATIONS: Final = {
+    "loo": "standard deviations of the other channels",
+    "mad": "median absolute deviations (times 1.4826)",
+}
+_LIMITS: Final = {
+    "paper": "mean + {u} std",
+    "gain": "mean + {u} std of score times downstream gain",
+    "loo": "mean + {u} std, both without the channel itself",
+    "mad": "median + {u}*1.4826*MAD",
+    "two-sided": "mean + {u} std, or below mean - {u} std",
+}
+
+
+def rule_of(report: Report) -> str:
+    """The run's rule; the paper's where the report does not say."""
+    rule = str(report.options.get("rule", "paper"))
+    return rule if rule in _LIMITS else "paper"
+
+
+def u_of(report: Report) -> float:
+    """The run's u; 3 where the report does not say."""
+    u = report.options.get("u")
+    return float(u) if isinstance(u, (int, float)) and u > 0 else 3.0
+
+
+def limit(report: Report) -> str:
+    """What a score must exceed to stand out, the rule named: "mean + 3 std (rule paper)"."""
+    rule = rule_of(report)
+    norm = ", exact norm" if report.options.get("bound") == "exact" else ""
+    return f"{_LIMITS[rule].format(u=f'{u_of(report):g}')} (rule {rule}{norm})"
+
+
+def titles(report: Report) -> tuple[str, str]:
+    """What the rule measures from and in, at most eight columns each."""
+    return ("median", "1.48 MAD") if rule_of(report) == "mad" else ("mean", "std")
+
+
+def deviations(rule: str) -> str:
+    """What the rule counts u and z in."""
+    return _DEVIATIONS.get(rule, "standard deviations")
+
+
+def distance(judgement: Judgement, channel: PrunedChannel) -> str:
+    """Where a channel that stood out lies: "4.21 standard deviations above the layer's mean"."""
+    side = "below" if channel.z < 0 else "above"
+    origin = {"mad": "the layer's median", "loo": "their mean"}.get(judgement.rule, "the layer's mean")
+    return f"{abs(channel.z):.2f} {deviations(judgement.rule)} {side} {origin}"
+
+
+def passed(judgement: Judgement, channel: PrunedChannel) -> float:
+    """The limit that the channel lies beyond."""
+    return judgement.lower if channel.z < 0 and judgement.lower is not None else judgement.threshold
