@@ -1,0 +1,71 @@
+"""What is measured: a trained model of the zoo with its files, its half of the seeds and its group of attacks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tools.zoo import design, evalset, generated, result
+from tools.zoo.datasets import Dataset
+from tools.zoo.evalset import EvaluationSet
+from tools.zoo.recipe import CLEAN
+from tools.zoo.result import Result
+
+GROUPS: dict[str, str] = {
+    "badnets": "patch",
+    "all-to-all": "all-to-all",
+    "blended": "global",
+    "sig": "global",
+    "wanet": "global",
+    "low-frequency": "global",
+    "input-aware": "input-aware",
+    CLEAN: CLEAN,
+}
+INFECTED_GROUPS = ("patch", "all-to-all", "global", "input-aware")
+
+TAKEN = 0.9
+"""An attack took if its success rate on the whole test split, before any cleaning, is at least this."""
+
+WITHOUT_BATCHNORM = ("convnext",)
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One trained model; `result` is the zoo's record of it, its rates those of the whole test split."""
+
+    result: Result
+
+    @property
+    def name(self) -> str:
+        """The stem of its files."""
+        return self.result.name
+
+    @property
+    def half(self) -> design.Half:
+        """ "choose" or "report", by its seed alone."""
+        return design.half(self.result.design)
+
+    @property
+    def group(self) -> str:
+        """The kind of trigger, or "clean"."""
+        return GROUPS[self.result.design.attack]
+
+    @property
+    def infected(self) -> bool:
+        """Whether it was poisoned and the attack took; only then can a backdoor be removed."""
+        return self.group != CLEAN and self.result.rates["asr"] >= TAKEN
+
+    @property
+    def clean(self) -> bool:
+        """Whether it is a control."""
+        return self.group == CLEAN
+
+    def evaluation(self, data: Dataset, work: Path, images: int | None) -> EvaluationSet:
+        """Test images with and without its trigger; a control gets the patch."""
+        made = self.result.design
+        return evalset.make(made, data, images, trigger=generated.trigger_of(made, work))
+
+
+def read(work: Path) -> list[Subject]:
+    """Every trained model noted in a folder, oldest first."""
+    return [Subject(one) for one in result.read(work)]
