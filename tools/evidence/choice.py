@@ -85,15 +85,28 @@ def _mean(values: Sequence[float]) -> float:
 def choose(subjects: Sequence[Subject], found: Found, settings: Sequence[Setting]) -> Setting:
     """The setting of one rule that is reported, by the models of the choosing half among `subjects`.
 
+    A setting that was measured on fewer of them than another is not compared.
+
     Raises:
         UsageError: none of `settings` was measured on an infected model and on a control of that half.
     """
-    half = [subject for subject in subjects if subject.half == "choose"]
-    scores = [(setting, score(half, found, setting.name)) for setting in settings]
-    scores = [(setting, one) for setting, one in scores if one.infected and one.controls]
+    scores = _scores(subjects, found, settings)
     if not scores:
         raise UsageError(f"{settings[0].rule}: nothing measured on the choosing half; run measure --half choose")
     allowed = [pair for pair in scores if pair[1].allowed]
     if not allowed:
         return min(scores, key=lambda pair: pair[1].control_loss)[0]
     return max(allowed, key=lambda pair: (pair[1].strict, pair[1].lenient, -pair[1].infected_loss))[0]
+
+
+def can_choose(subjects: Sequence[Subject], found: Found, settings: Sequence[Setting]) -> bool:
+    """Whether `choose` has anything to choose by."""
+    return bool(_scores(subjects, found, settings))
+
+
+def _scores(subjects: Sequence[Subject], found: Found, settings: Sequence[Setting]) -> list[tuple[Setting, Score]]:
+    half = [subject for subject in subjects if subject.half == "choose"]
+    scores = [(setting, score(half, found, setting.name)) for setting in settings]
+    most = max((one.infected + one.controls for _, one in scores), default=0)
+    whole = [(setting, one) for setting, one in scores if one.infected + one.controls == most]
+    return [(setting, one) for setting, one in whole if one.infected and one.controls]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import cache
+from multiprocessing import get_context
 from pathlib import Path
 
 import onnxruntime
@@ -21,25 +23,22 @@ from tools.zoo.evalset import EvaluationSet
 
 log = logging.getLogger(__name__)
 
-IMAGES: dict[str, int | None] = {"choose": 2000, "report": None}
-"""Test images a model is measured on, by its half; None is the whole test split."""
+IMAGES: dict[str, int] = {"choose": 1000, "report": 5000}
+"""Test images a model is measured on, by its half."""
 
 _SUFFIX = {"plain": result.UNFOLDED, "folded": result.FOLDED}
 _BATCH = 50
 
 
 class Bench:
-    """Measures models of `work`, loading each data set once. `images` overrules `IMAGES`."""
+    """Measures models of `work` on the data sets of folder `data`; `images` overrules `IMAGES`."""
 
     def __init__(self, work: Path, data: Path, images: int | None = None) -> None:
         self.work, self._folder, self._images = work, data, images
-        self._loaded: dict[str, Dataset] = {}
 
     def images(self, subject: Subject) -> int:
         """How many test images a model is measured on."""
-        wanted = self._images or IMAGES[subject.half]
-        available = int(subject.result.rates["images"])
-        return available if wanted is None else min(wanted, available)
+        return min(self._images or IMAGES[subject.half], int(subject.result.rates["images"]))
 
     def missing(
         self, subject: Subject, wanted: Iterable[Setting | None], known: dict[str, Rates]
@@ -48,17 +47,13 @@ class Bench:
         count = self.images(subject)
         return [one for one in wanted if name_of(one) not in known or known[name_of(one)].images != count]
 
-    def measure(self, subject: Subject, wanted: Sequence[Setting | None]) -> dict[str, Rates]:
+    def rates(self, subject: Subject, wanted: Sequence[Setting | None]) -> dict[str, Rates]:
         """Rates by setting. Settings that give the same bytes are run once."""
-        data = subject.evaluation(self._dataset(subject), self.work, self.images(subject))
+        data = subject.evaluation(
+            _dataset(subject.result.design.dataset, self._folder), self.work, self.images(subject)
+        )
         ran: dict[str, measure.Rates] = {}
         return {name_of(setting): self._one(subject, setting, data, ran) for setting in wanted}
-
-    def _dataset(self, subject: Subject) -> Dataset:
-        name = subject.result.design.dataset
-        if name not in self._loaded:
-            self._loaded[name] = datasets.load(name, self._folder)
-        return self._loaded[name]
 
     def _one(
         self, subject: Subject, setting: Setting | None, data: EvaluationSet, ran: dict[str, measure.Rates]
@@ -78,6 +73,11 @@ class Bench:
     def path(self, subject: Subject, setting: Setting | None) -> Path:
         """The file of a model that a setting takes."""
         return self.work / (subject.name + _SUFFIX["plain" if setting is None else setting.form])
+
+
+@cache
+def _dataset(name: str, folder: Path) -> Dataset:
+    return datasets.load(name, folder)
 
 
 def name_of(setting: Setting | None) -> str:
@@ -106,40 +106,47 @@ def session(model: bytes) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def wanted(subject: Subject, chosen: Sequence[Setting]) -> list[Setting | None]:
+def wanted(subject: Subject, picked: Sequence[Setting]) -> list[Setting | None]:
     """The settings a model is measured with: every one on the choosing half, the fixed and the chosen ones else."""
     if subject.half == "choose":
         return [None, *settings.TABLE]
-    names = {*settings.FIXED, *(setting.name for setting in chosen)}
+    names = {*settings.FIXED, *(setting.name for setting in picked)}
     return [None, *(setting for setting in settings.TABLE if setting.name in names)]
 
 
 def chosen(subjects: Sequence[Subject], out: Path) -> list[Setting]:
     """The setting of each rule that what is noted in `out` chooses; rules that were not measured are left out."""
     found = record.read(out)
-    picked = []
-    for of_rule in settings.rules().values():
-        with _unmeasured():
-            picked.append(choice.choose(subjects, found, of_rule))
-    return picked
+    rules = settings.rules().values()
+    return [choice.choose(subjects, found, one) for one in rules if choice.can_choose(subjects, found, one)]
 
 
-@contextmanager
-def _unmeasured() -> Iterator[None]:
-    try:
-        yield
-    except onnx_clp.UsageError as error:
-        log.info("%s", error)
+Task = tuple[Subject, list[Setting | None]]
 
 
-def measure_all(bench: Bench, subjects: Sequence[Subject], out: Path, halves: Sequence[str]) -> None:
+def measure_all(
+    bench: Bench, subjects: Sequence[Subject], out: Path, halves: Sequence[str], processes: int = 1
+) -> None:
     """Measure what is missing of the given halves, the choosing one first, and note it in `out`."""
     out.mkdir(parents=True, exist_ok=True)
     for half in halves:
         picked = chosen(subjects, out) if half == "report" else []
-        for subject in (one for one in subjects if one.half == half):
-            missing = bench.missing(subject, wanted(subject, picked), record.read(out).get(subject.name, {}))
-            if missing:
-                rates = bench.measure(subject, missing)
-                record.append(out, subject.name, rates)
-                log.info("%s: %d settings", subject.name, len(rates))
+        known = record.read(out)
+        tasks = [
+            (one, missing)
+            for one in subjects
+            if one.half == half and (missing := bench.missing(one, wanted(one, picked), known.get(one.name, {})))
+        ]
+        for subject, rates in _carry_out(bench, tasks, processes):
+            record.append(out, subject.name, rates)
+            log.info("%s: %d settings", subject.name, len(rates))
+
+
+def _carry_out(bench: Bench, tasks: Sequence[Task], processes: int) -> Iterator[tuple[Subject, dict[str, Rates]]]:
+    if processes == 1:
+        yield from ((subject, bench.rates(subject, missing)) for subject, missing in tasks)
+        return
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        running = {pool.submit(bench.rates, *task): task[0] for task in tasks}
+        for done in as_completed(running):
+            yield running[done], done.result()

@@ -58,11 +58,17 @@ def _caps(form: Form = "plain") -> list[Setting]:
     ]
 
 
+_PAIRS = (
+    *((3.0, times) for times in (2.0, 2.5, 3.0, 4.0, 5.0)),
+    *((2.5, times) for times in (2.5, 3.0, 4.0)),
+    (2.0, 3.0),
+)
+
+
 def _both() -> list[Setting]:
     return [
         Setting(f"clp u={_number(u)} + caps C={_number(times)}", "clp + caps", {"u": u, "bound_activations": times})
-        for u in (3.0, 2.5, 2.0)
-        for times in (2.0, 2.5, 3.0, 4.0, 5.0)
+        for u, times in _PAIRS
     ]
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from onnx_clp.errors import LoadError
+from tools.evidence import record
 from tools.zoo import design, evalset, generated, result
 from tools.zoo.datasets import Dataset
 from tools.zoo.evalset import EvaluationSet
@@ -66,6 +69,27 @@ class Subject:
         return evalset.make(made, data, images, trigger=generated.trigger_of(made, work))
 
 
+LOG = "models.jsonl"
+
+
 def read(work: Path) -> list[Subject]:
-    """Every trained model noted in a folder, oldest first."""
+    """Every trained model noted in a folder of the zoo, oldest first."""
     return [Subject(one) for one in result.read(work)]
+
+
+def keep(subjects: Sequence[Subject], out: Path) -> None:
+    """Note the models themselves beside their rates, so that the page can be made without the zoo."""
+    out.mkdir(parents=True, exist_ok=True)
+    record.write(out / LOG, [one.result.as_dict() for one in subjects])
+
+
+def kept(out: Path) -> list[Subject]:
+    """What `keep` noted; nothing if it did not.
+
+    Raises:
+        LoadError: a line is not a model.
+    """
+    try:
+        return [Subject(Result.of_dict(fields)) for fields in record.lines(out / LOG)]
+    except (KeyError, TypeError) as error:
+        raise LoadError(f"{out / LOG}: a line is not a model ({error!r}); measure again") from error
