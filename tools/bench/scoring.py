@@ -1,4 +1,4 @@
-"""Scoring against a loop of one SVD a channel: `python -m tools.bench.scoring ROUNDS`; JSON on stdout."""
+"""Scoring against a loop of one SVD a channel: `python -m tools.bench.scoring ROUNDS [WIDTH]`; JSON on stdout."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from onnx_clp.numerics.lipschitz import sigma
 
 Kernels = NDArray[np.float32]
 Scores = NDArray[np.float64]
-_SHAPES = (
-    [(64, 3, 49)]
-    + [(64, 64, 9)] * 4
-    + [(128, 64, 9), *[(128, 128, 9)] * 3, (128, 64, 1)]
-    + [(256, 128, 9), *[(256, 256, 9)] * 3, (256, 128, 1)]
-    + [(512, 256, 9), *[(512, 512, 9)] * 3, (512, 256, 1)]
-)  # ResNet-18's 20 convolutions, each channel's kernel as (inputs, taps)
+
+
+def shapes(width: int = 64) -> list[tuple[int, int, int]]:
+    """ResNet-18's 20 convolutions at a width of its first stage, as (outputs, inputs, taps)."""
+    found = [(width, 3, 49)] + [(width, width, 9)] * 4
+    for inputs in (width, 2 * width, 4 * width):
+        outputs = 2 * inputs
+        found += [(outputs, inputs, 9), *[(outputs, outputs, 9)] * 3, (outputs, inputs, 1)]
+    return found
 
 
 def _loop(layers: list[Kernels], norm: Callable[[NDArray[np.float64]], float]) -> list[float]:
@@ -37,10 +39,10 @@ def _contenders(layers: list[Kernels]) -> dict[str, Callable[[], Sequence[float]
     }
 
 
-def main(rounds: int) -> None:
+def main(rounds: int, width: int = 64) -> None:
     """Print the median CPU seconds of each way, and check that they agree."""
     rng = np.random.default_rng(0)
-    layers = [rng.standard_normal(shape, dtype=np.float32) for shape in _SHAPES]
+    layers = [rng.standard_normal(shape, dtype=np.float32) for shape in shapes(width)]
     contenders = _contenders(layers)
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     results: dict[str, Scores] = {}
@@ -57,4 +59,4 @@ def main(rounds: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(*map(int, sys.argv[1:]))

@@ -1,0 +1,64 @@
+"""`python -m tools.evidence`: measure the tool on a trained zoo, and write what was found into docs/evidence.md."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from onnx_clp.errors import ClpError
+from tools.evidence import subject
+from tools.zoo import datasets
+
+
+def main_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m tools.evidence", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    measure = commands.add_parser("measure", help="ACC, ASR and RA of every model and setting that is missing")
+    measure.add_argument("--half", choices=("choose", "report", "both"), default="both", help="even or odd seeds")
+    measure.add_argument("--images", type=int, help="test images a model (default: 1,000 to choose, 5,000 to report)")
+    measure.add_argument("--processes", type=int, default=1, help="models measured at a time")
+    for command in (measure,):
+        command.add_argument("--work", type=Path, required=True, metavar="FOLDER", help="of the trained zoo")
+        command.add_argument("--data", type=Path, default=datasets.FASHION_MNIST_FOLDER, metavar="FOLDER")
+    report = commands.add_parser("report", help="rewrite the tables of the page from the records")
+    report.add_argument("--page", type=Path, default=Path("docs/evidence.md"), metavar="FILE")
+    for command in (measure, report):
+        command.add_argument("--out", type=Path, default=Path("docs/evidence"), metavar="FOLDER", help="of records")
+    return parser
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command; gives the exit code."""
+    given = main_parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    commands = {"measure": _measure, "report": _report}
+    try:
+        commands[given.command](given)
+    except ClpError as error:
+        print(f"tools.evidence: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def _measure(given: argparse.Namespace) -> None:
+    from tools.evidence import measuring
+
+    bench = measuring.Bench(given.work, given.data, given.images)
+    halves = ("choose", "report") if given.half == "both" else (given.half,)
+    subjects = subject.read(given.work)
+    subject.keep(subjects, given.out)
+    measuring.measure_all(bench, subjects, given.out, halves, given.processes)
+
+
+def _report(given: argparse.Namespace) -> None:
+    from tools.evidence import page, parts
+
+    page.fill(given.page, parts.all_parts(given.out))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
