@@ -135,6 +135,7 @@ def _config(given: argparse.Namespace) -> CleanConfig:
         timeout=given.timeout,
         external_data=given.external_data,
         sweep=given.sweep,
+        compare_providers=given.compare_providers,
     )
 
 

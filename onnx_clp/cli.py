@@ -127,10 +127,18 @@ def _run(arguments: Arguments) -> int:
                 )
             with _nothing_undone(report):
                 files.commit(report)
+                _tell_of_fallback(report, arguments)
                 _print_result(report, arguments)
                 return _gate(report, arguments, baseline)
         finally:
             _discard(files)
+
+
+def _tell_of_fallback(report: Report, arguments: Arguments) -> None:
+    from onnx_clp.report.engines import overruled
+
+    if (said := overruled(report)) and not arguments.quiet:
+        _say(said)
 
 
 def _discard(files: ReportFiles) -> None:

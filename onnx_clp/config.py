@@ -51,6 +51,7 @@ class CleanConfig:
         timeout: cap on each validation process, in seconds of wall-clock time.
         sweep: further thresholds u to count, and where validation runs to measure, pruned channels for
             (ascending, at most 100); the model written is still the one for `u`.
+        compare_providers: also run the input and the cleaned model on CPU and GPU, and report the four.
         external_data: whether the output keeps its tensors in a file of their own; "auto" does what the
             input does, and does so too when the model would pass protobuf's limit of 2 GiB.
     """
@@ -76,6 +77,7 @@ class CleanConfig:
     timeout: float = 600.0
     external_data: ExternalData = "auto"
     sweep: tuple[float, ...] = ()
+    compare_providers: bool = False
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.u) and self.u > 0):
@@ -99,6 +101,8 @@ class CleanConfig:
             raise UsageError("a size limit must be above 0")
         if self.eval_data is not None and not self.validate:
             raise UsageError("an evaluation needs ONNX Runtime: drop --no-validate or --eval")
+        if self.compare_providers and not self.validate:
+            raise UsageError("comparing providers needs ONNX Runtime: drop --no-validate or --compare-providers")
         self._check_sweep()
 
     def _check_sweep(self) -> None:

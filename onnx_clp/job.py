@@ -120,6 +120,7 @@ class Job:
                     memory=config.memory,
                     model_bytes=self.file.size,
                     candidates=sweep.candidates,
+                    compare_providers=config.compare_providers,
                 )
             )
 

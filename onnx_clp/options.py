@@ -119,6 +119,11 @@ def _add_validation(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="where ONNX Runtime runs: the best that works (default), or this one or none",
     )
+    group.add_argument(
+        "--compare-providers",
+        action="store_true",
+        help="also run the model before and after on CPU and GPU, and set the four side by side",
+    )
     group.add_argument("--no-validate", action="store_true", help="do not run ONNX Runtime at all")
     group.add_argument(
         "--tolerance",

@@ -27,8 +27,26 @@ LARGEST: Final = 1_000_000
 MOST_DOTS: Final = 100
 """In one line: the standard library's parser takes time with the square of a dotted key's length."""
 HARMLESS: Final = frozenset(
-    {"u", "rule", "sweep", "bound", "bound-activations", "include", "exclude", "layers", "no-prune"}
-    | {"freeze-inputs", "provider", "seed", "shape", "output", "external-data", "fail-on", "color"}
+    {
+        "bound",
+        "bound-activations",
+        "color",
+        "compare-providers",
+        "exclude",
+        "external-data",
+        "fail-on",
+        "freeze-inputs",
+        "include",
+        "layers",
+        "no-prune",
+        "output",
+        "provider",
+        "rule",
+        "seed",
+        "shape",
+        "sweep",
+        "u",
+    }
 )
 _NEVER: Final = frozenset({"help", "version", "config", "no-config"})
 

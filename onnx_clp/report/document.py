@@ -148,6 +148,47 @@ class Drift:
 
 
 @dataclass(frozen=True, slots=True)
+class EngineFacts:
+    """What validation ran on: ONNX Runtime's build, the device and its driver as the driver names them.
+
+    `placed` counts the input model's nodes by the provider that took them; it is empty where ONNX Runtime does not
+    tell. `overruled` says why the CPU took over from a GPU build under "auto"; it is empty otherwise.
+    """
+
+    runtime: str
+    device: str
+    driver: str
+    placed: Mapping[str, int]
+    overruled: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderRun:
+    """One model ("input" or "cleaned") on one provider, all graph optimisations on.
+
+    `load_seconds` opens the session, `run_seconds` is the median of warm runs, interleaved with the other rows';
+    `error` is max|Δ| / max|reference| against the same model on the CPU. None: not measured.
+    """
+
+    model: str
+    provider: str
+    placed: Mapping[str, int]
+    load_seconds: float | None
+    run_seconds: float | None
+    error: float | None
+    rates: Rates | None
+    failure: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderComparison:
+    """Input and cleaned model on CPU and GPU; `note` says why the GPU's rows are missing, else it is empty."""
+
+    runs: tuple[ProviderRun, ...]
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
 class ValidationReport:
     """What was proven, where. `outcome` is "validated", "validated on a fallback" or "not asked for"."""
 
@@ -159,6 +200,8 @@ class ValidationReport:
     fold_error: float | None
     discrete_agreement: float | None
     drift: tuple[Drift, ...]
+    engine: EngineFacts | None = None
+    comparison: ProviderComparison | None = None
 
 
 @dataclass(frozen=True, slots=True)

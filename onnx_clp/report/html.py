@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from onnx_clp.errors import UsageError
 from onnx_clp.names import shown
-from onnx_clp.report import ruling, sweeping, wording
+from onnx_clp.report import engines, ruling, sweeping, wording
 from onnx_clp.report.document import Judgement, LayerReport, Report, Verdict
 from onnx_clp.skipped import LayerStatus
 
@@ -66,6 +66,7 @@ def render(report: Report) -> str:
         column=column,
         judged=[card for card in worst if card.judgement is not None],
         left=[card for card in column if card.judgement is None or card.layer.not_folded],
+        engine=engines.described(report),
         rates=_rates(report),
         sweep=_sweep(report),
         most_channels=MOST_CHANNELS,
@@ -186,6 +187,7 @@ def _template() -> Template:
         "next_step": wording.next_step,
         "worst_drift": sweeping.worst_drift,
         "marks": sweeping.marks,
+        "provider": engines.short,
     }
     environment.filters.update(filters)
     source = files("onnx_clp.report").joinpath("report.html.j2").read_text(encoding="utf-8")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from onnx_clp.names import shown
-from onnx_clp.report import ruling, sweeping
+from onnx_clp.report import engines, ruling, sweeping
 from onnx_clp.report.document import Caps, EvaluationReport, FileFacts, Judgement, LayerReport, Report, Verdict
 from onnx_clp.report.wording import headline, next_step, number, one_line, percent, plural, size
 from onnx_clp.skipped import LayerStatus
@@ -136,7 +136,8 @@ def _summary(report: Report, style: _Style) -> Iterator[Line]:
     yield from _validation(report, style)
     if report.evaluation is not None:
         yield from _evaluation(report.evaluation, style)
-    yield from _sweep(report, style)
+    yield from _table("providers", engines.table(report), style)
+    yield from _table("sweep", sweeping.table(report), style)
     yield from _files(report.input, report.output, style)
     yield from _row("time", _cost(report), style)
     yield from _left_and_found(report, style)
@@ -174,6 +175,8 @@ def _validation(report: Report, style: _Style) -> Iterator[Line]:
     yield from _row("validation", proof.outcome + where, style)
     if proof.note:
         yield from _row("", proof.note, style)
+    if style.verbose and proof.engine is not None:
+        yield from _row("", engines.described(report), style)
     if proof.fold_error is not None:
         allowed = "" if proof.tolerance is None else f" (allowed: {number(proof.tolerance)})"
         yield from _row("fold error", number(proof.fold_error) + allowed, style)
@@ -193,10 +196,10 @@ def _evaluation(evaluation: EvaluationReport, style: _Style) -> Iterator[Line]:
         yield from _row("", f"{name.upper():<4}{percent(before):>8} > {percent(after):>8}", style)
 
 
-def _sweep(report: Report, style: _Style) -> Iterator[Line]:
-    for place, row in enumerate(sweeping.table(report)):
+def _table(label: str, rows: Iterator[str], style: _Style) -> Iterator[Line]:
+    for place, row in enumerate(rows):
         if len(row) <= style.width - _LABEL - 2:
-            yield [("dim", f"  {'' if place else 'sweep':<{_LABEL}}"), ("", row)]
+            yield [("dim", f"  {'' if place else label:<{_LABEL}}"), ("", row)]
         else:
             yield from _row("", row, style)
 

@@ -124,7 +124,8 @@ def _converse(process: subprocess.Popen[bytes], request: Request, cap: int) -> O
 def _wait(process: subprocess.Popen[bytes], reader: threading.Thread, request: Request, cap: int) -> None:
     deadline = time.monotonic() + request.timeout
     # ONNX Runtime on a GPU keeps gigabytes of libraries and pinned buffers in host memory.
-    resident_cap = cap if request.memory or request.provider == "cpu" else cap + _GPU_HOST_MEMORY
+    cpu_alone = request.provider == "cpu" and not request.compare_providers
+    resident_cap = cap if request.memory or cpu_alone else cap + _GPU_HOST_MEMORY
     while reader.is_alive() or process.poll() is None:
         if time.monotonic() >= deadline:
             raise NotValidated(

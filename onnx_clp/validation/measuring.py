@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -68,10 +68,12 @@ class Terms:
 class Measured:
     """One model, run.
 
-    `draws` are its outputs on `feeds`, in order; `unsteady` names outputs that differ from run to run.
+    `draws` are its outputs on `feeds`, in order; `unsteady` names outputs that differ from run to run; `placed`
+    counts its nodes by provider, and is empty where ONNX Runtime does not tell.
     """
 
     provider: str
+    placed: Mapping[str, int]
     inputs: Signature
     outputs: Signature
     feeds: list[Feeds]
@@ -95,8 +97,11 @@ def settle_terms(request: Request, engine: Engine, memory: int) -> Terms:
     if request.eval_data is not None:
         data = evaldata.load(request.eval_data, memory // 2)
         exam = evaluate.prepare(data, anatomy, request.output_name)
-    tolerance = compare.TOLERANCES[anatomy.precision] if request.tolerance is None else request.tolerance
-    return Terms(request, engine, anatomy, exam, tolerance)
+    return Terms(request, engine, anatomy, exam, _tolerance(request, anatomy, engine.providers[0]))
+
+
+def _tolerance(request: Request, anatomy: Anatomy, provider: str) -> float:
+    return compare.tolerance_for(anatomy.precision, provider) if request.tolerance is None else request.tolerance
 
 
 def _anatomy(request: Request) -> Anatomy:
@@ -120,7 +125,8 @@ def measure_original(terms: Terms) -> tuple[Terms, Measured]:
         except RunError as lacking:
             if lacking.kind is not FailureKind.KERNEL:
                 raise
-            return _on_reference(replace(terms, reference=True), lacking)
+            tolerance = _tolerance(terms.request, terms.anatomy, REFERENCE)
+            return _on_reference(replace(terms, reference=True, tolerance=tolerance), lacking)
 
 
 def _on_reference(terms: Terms, lacking: RunError) -> tuple[Terms, Measured]:
@@ -171,7 +177,7 @@ def _draw_count(anatomy: Anatomy) -> int:
 def _measured(runner: Runner, terms: Terms, feeds: list[Feeds], done: list[Outputs]) -> Measured:
     draws = done + [runner.run(feed) for feed in feeds[len(done) :]]
     predictions = None if terms.exam is None else evaluate.predict(runner, terms.exam)
-    return Measured(runner.provider, runner.inputs, runner.outputs, feeds, draws, predictions)
+    return Measured(runner.provider, runner.placed, runner.inputs, runner.outputs, feeds, draws, predictions)
 
 
 def measure(path: Path, terms: Terms, original: Measured) -> Measured:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from onnx_clp.errors import NotValidated, ValidationFailed
-from onnx_clp.report.document import Drift, EvaluationReport, Finding, Rates, ValidationReport
+from onnx_clp.report.document import Drift, EngineFacts, EvaluationReport, Finding, Rates, ValidationReport
 from onnx_clp.validation import compare, evaluate
 from onnx_clp.validation.checking import check_written
+from onnx_clp.validation.comparison import compare_providers
 from onnx_clp.validation.measuring import (
     Measured,
     Terms,
@@ -22,7 +24,8 @@ from onnx_clp.validation.measuring import (
     run_twice,
     settle_terms,
 )
-from onnx_clp.validation.provider import Engine
+from onnx_clp.validation.placement import note_of, really_ran
+from onnx_clp.validation.provider import CPU, Engine
 from onnx_clp.validation.request import Candidate, Outcome, Request
 from onnx_clp.validation.second_reader import read_again
 from onnx_clp.validation.session import REFERENCE, Array, RunError
@@ -32,8 +35,10 @@ _ROUNDINGS = 3.0
 _MOST_NOISE = 0.3
 
 
-def prove(request: Request, engine: Engine, memory: int) -> Outcome:
+def prove(request: Request, engine: Engine, memory: int, rival: Engine | None = None) -> Outcome:
     """Prove `request` on `engine`; evaluation data may unpack to half of `memory` bytes.
+
+    With a `rival` (an engine on a GPU, or one that says why there is none) it is set beside the CPU.
 
     Raises:
         ValidationFailed, NotValidated, UsageError: as `validate` documents.
@@ -43,6 +48,7 @@ def prove(request: Request, engine: Engine, memory: int) -> Outcome:
     if request.written is not None:
         findings += check_written(request.original, request.written)
     terms, original = measure_original(settle_terms(request, engine, memory))
+    engine_facts = really_ran(terms, original)
     error, discrete, folded = None, None, original
     if request.folded is not None:
         folded = measure_rewritten(request.folded, terms, original, "folding")
@@ -54,8 +60,11 @@ def prove(request: Request, engine: Engine, memory: int) -> Outcome:
         drifts = _prove_final(terms, folded, final)
     if request.written is not None:
         read_again(request.original, request.written)
+    report = _report(terms, original, engine_facts, error, discrete, drifts)
+    if rival is not None:
+        report = replace(report, comparison=compare_providers(terms, original, rival))
     return Outcome(
-        validation=_report(terms, original, error, discrete, drifts),
+        validation=report,
         evaluation=_evaluation(terms, original, final),
         findings=(*findings, *_doubts(original)),
         candidates=tuple(_candidate(path, terms, original, folded) for path in request.candidates),
@@ -183,19 +192,26 @@ def _any_finite(array: Array) -> bool:
 
 
 def _report(
-    terms: Terms, original: Measured, error: float | None, discrete: float | None, drifts: tuple[Drift, ...]
+    terms: Terms,
+    original: Measured,
+    ran: EngineFacts,
+    error: float | None,
+    discrete: float | None,
+    drifts: tuple[Drift, ...],
 ) -> ValidationReport:
     engine = terms.engine
     kernel_note = f"on {REFERENCE}: ONNX Runtime {engine.version} has no kernel for an operator of this model"
+    fell_back = engine.fallback or (engine.on_gpu and bool(ran.overruled))
     return ValidationReport(
-        outcome="validated on a fallback" if engine.fallback else "validated",
+        outcome="validated on a fallback" if fell_back else "validated",
         provider_asked=terms.request.provider,
-        provider_used=original.provider,
-        note=kernel_note if terms.reference else engine.note,
+        provider_used=CPU if engine.on_gpu and ran.overruled else original.provider,
+        note=kernel_note if terms.reference else note_of(terms, ran),
         tolerance=None if terms.request.folded is None else terms.tolerance,
         fold_error=error,
         discrete_agreement=discrete,
         drift=drifts,
+        engine=ran,
     )
 
 

@@ -1,23 +1,23 @@
 """Which execution provider really works here: asked of a tiny session, not of a list.
 
-ONNX Runtime lists CUDA on machines without a GPU and misses GPUs that exist, and a session that cannot
-start CUDA becomes a CPU session without an error. So a session that says afterwards what it runs on decides.
+ONNX Runtime lists CUDA on machines without a GPU, its list of devices misses GPUs that exist, and a session that
+cannot start CUDA becomes a CPU session without an error. So a session that may not use the CPU decides: it loads
+only where the provider itself takes the one node.
 """
 
 from __future__ import annotations
 
-import ctypes
-import sys
+import os
 from dataclasses import dataclass
-from importlib import metadata
 from types import ModuleType
 
 import numpy as np
 
 from onnx_clp.config import Provider
-from onnx_clp.errors import NotValidated, UsageError
+from onnx_clp.errors import UsageError
 from onnx_clp.report.document import Finding
-from onnx_clp.validation.wording import one_line
+from onnx_clp.validation.device import Gpu, driver_loads, find_gpu
+from onnx_clp.validation.runtime import build, cure, installed, load_runtime, wheel_clash
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
@@ -27,23 +27,19 @@ _OPTIONS: dict[str, dict[str, str]] = {
     CPU: {},
     # TF32 keeps 10 bits of mantissa: far coarser than the agreement asked for.
     CUDA: {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"},
-    TENSORRT: {"trt_engine_cache_enable": "0"},
+    TENSORRT: {"trt_engine_cache_enable": "0", "trt_fp16_enable": "0", "trt_int8_enable": "0"},
 }
-_WHEELS = (
-    "onnxruntime",
-    "onnxruntime-gpu",
-    "onnxruntime-directml",
-    "onnxruntime-openvino",
-    "onnxruntime-rocm",
-)
+# TensorRT has no option against TF32; this one binds all of NVIDIA's libraries.
+_TF32 = ("NVIDIA_TF32_OVERRIDE", "0")
 
 
 @dataclass(frozen=True, slots=True)
 class Engine:
     """Where sessions run: providers in order of preference, and what to say about the choice.
 
-    `fallback` is True only when the machine has an NVIDIA GPU, ONNX Runtime was built for it, and the
-    GPU provider still did not start.
+    `runtime` is ONNX Runtime's build, `gpu` the device the driver named (None: none, or not asked). `overruled`
+    says why the CPU took over from a GPU build under "auto"; it is empty otherwise. `fallback` is True only
+    when there is also an NVIDIA GPU that should have worked.
     """
 
     providers: tuple[str, ...]
@@ -51,6 +47,9 @@ class Engine:
     note: str
     fallback: bool = False
     findings: tuple[Finding, ...] = ()
+    runtime: str = ""
+    gpu: Gpu | None = None
+    overruled: str = ""
 
     @property
     def options(self) -> list[dict[str, str]]:
@@ -62,13 +61,10 @@ class Engine:
         """Whether a GPU provider leads."""
         return self.providers[0] != CPU
 
-
-@dataclass(frozen=True, slots=True)
-class Gpu:
-    """The first NVIDIA device the driver names, and the newest CUDA version the driver speaks."""
-
-    name: str
-    cuda: str
+    @property
+    def memory(self) -> str:
+        """Where its tensors live, in ONNX Runtime's words."""
+        return "cuda" if self.on_gpu else "cpu"
 
 
 def choose(asked: Provider) -> Engine:
@@ -79,61 +75,91 @@ def choose(asked: Provider) -> Engine:
         NotValidated: ONNX Runtime is missing or broken.
     """
     ort = load_runtime()
-    gpu = None if asked == "cpu" else find_gpu()
-    if gpu is not None and hasattr(ort, "preload_dlls"):
-        ort.preload_dlls()
-    findings = _wheel_clash()
+    if asked == "cpu":
+        return cpu_engine()
+    gpu = find_gpu()
+    if gpu is not None or driver_loads():
+        _make_ready(ort)
     if asked == "auto":
-        return _best(ort, gpu, findings)
-    wanted = {"cpu": (CPU,), "cuda": (CUDA, CPU), "tensorrt": (TENSORRT, CUDA, CPU)}[asked]
-    if wanted[0] != CPU and not starts(ort, wanted):
+        return _best(ort, gpu)
+    wanted = {"cuda": (CUDA, CPU), "tensorrt": (TENSORRT, CUDA, CPU)}[asked]
+    if not starts(ort, wanted):
         raise UsageError(f"--provider {asked}: {_why_not(ort, wanted[0], gpu)}")
-    return Engine(wanted, ort.__version__, _device_note(gpu) if gpu else "", findings=findings)
+    return _engine(ort, wanted, gpu)
 
 
-def _best(ort: ModuleType, gpu: Gpu | None, findings: tuple[Finding, ...]) -> Engine:
+def cpu_engine() -> Engine:
+    """The engine that asks no driver."""
+    ort = load_runtime()
+    return Engine((CPU,), ort.__version__, "", findings=wheel_clash(), runtime=build(ort))
+
+
+def _engine(ort: ModuleType, providers: tuple[str, ...], gpu: Gpu | None) -> Engine:
+    note = "on a GPU that its driver does not name" if gpu is None else f"on {gpu}"
+    return Engine(providers, ort.__version__, note, findings=wheel_clash(), runtime=build(ort), gpu=gpu)
+
+
+def _make_ready(ort: ModuleType) -> None:
+    """Find CUDA and cuDNN that came as Python packages, and switch TF32 off in all of NVIDIA's libraries."""
+    os.environ[_TF32[0]] = _TF32[1]
+    if hasattr(ort, "preload_dlls"):  # ONNX Runtime 1.21 and later; it prints its complaints on stdout
+        ort.preload_dlls()
+
+
+def _best(ort: ModuleType, gpu: Gpu | None) -> Engine:
     listed = CUDA in ort.get_available_providers()
-    if gpu is not None and starts(ort, (CUDA, CPU)):
-        return Engine((CUDA, CPU), ort.__version__, _device_note(gpu), findings=findings)
-    if gpu is not None:
-        note = f"on the CPU: {_why_not(ort, CUDA, gpu)}"
-        return Engine((CPU,), ort.__version__, note, fallback=listed, findings=findings)
-    return Engine((CPU,), ort.__version__, "on the CPU: no NVIDIA GPU answers here", findings=findings)
-
-
-def _device_note(gpu: Gpu) -> str:
-    return f"on {gpu.name} (driver for CUDA {gpu.cuda})"
+    # What the driver says of devices does not decide, only whether there is a driver at all.
+    if (gpu is not None or driver_loads()) and starts(ort, (CUDA, CPU)):
+        return _engine(ort, (CUDA, CPU), gpu)
+    why = "no NVIDIA GPU answers here" if gpu is None else _why_not(ort, CUDA, gpu)
+    return Engine(
+        (CPU,),
+        ort.__version__,
+        f"on the CPU: {why}",
+        fallback=listed and gpu is not None,
+        findings=wheel_clash(),
+        runtime=build(ort),
+        gpu=gpu,
+        overruled=why if listed or gpu is not None else "",
+    )
 
 
 def _why_not(ort: ModuleType, provider: str, gpu: Gpu | None) -> str:
     short = provider.removesuffix("ExecutionProvider")
     if provider not in ort.get_available_providers():
-        return f"the ONNX Runtime {ort.__version__} here was built without {short}; install onnxruntime-gpu"
+        found = installed()
+        way = cure(found) if len(found) > 1 else "install onnxruntime-gpu in its place"
+        return f"the ONNX Runtime {ort.__version__} here was built without {short}; {way}"
     if gpu is None:
         return f"{short} did not start: no NVIDIA GPU answers here"
     if provider == TENSORRT:
         return "TensorRT did not start: install its libraries, and put them on the library path"
     return (
-        f"CUDA did not start on {gpu.name} (driver for CUDA {gpu.cuda}): ONNX Runtime {ort.__version__} "
-        "needs its CUDA and cuDNN libraries; install onnx-clp[cuda]"
+        f"CUDA did not start on {gpu}: {build(ort)}, needs CUDA and cuDNN libraries of that version; "
+        "install onnx-clp[cuda]"
     )
 
 
 def starts(ort: ModuleType, providers: tuple[str, ...]) -> bool:
-    """Whether a one-node session on `providers` really runs on the first of them."""
-    if providers[0] not in ort.get_available_providers():
+    """Whether a session of one node, barred from the CPU, loads and runs on the first of `providers` alone."""
+    leader = providers[0]
+    if leader not in ort.get_available_providers():
         return False
     try:
-        options = [_OPTIONS[name] for name in providers]
+        options = ort.SessionOptions()
+        options.log_severity_level = 4
+        if leader != CPU:
+            # Loading then fails where ONNX Runtime would have given the node to the CPU.
+            options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         session = ort.InferenceSession(
-            _tiny_model(), providers=list(providers), provider_options=options, enable_fallback=0
+            _tiny_model(), options, providers=[leader], provider_options=[_OPTIONS[leader]], enable_fallback=0
         )
-        if session.get_providers()[0] != providers[0]:
+        if session.get_providers()[0] != leader:
             return False
-        session.run(None, {"x": np.ones(4, np.float32)})
+        (answer,) = session.run(None, {"x": np.arange(4, dtype=np.float32)})
     except Exception:
         return False
-    return True
+    return bool(np.array_equal(answer, [0, 1, 4, 9]))
 
 
 def _tiny_model() -> bytes:
@@ -143,60 +169,3 @@ def _tiny_model() -> bytes:
     graph = helper.make_graph([helper.make_node("Mul", ["x", "x"], ["y"])], "g", [x], [y])
     model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 13)])
     return bytes(model.SerializeToString())
-
-
-def load_runtime() -> ModuleType:
-    """The onnxruntime module, silenced.
-
-    Raises:
-        NotValidated: it is missing, broken or half removed.
-    """
-    try:
-        import onnxruntime as ort  # noqa: TID251
-
-        ort.set_default_logger_severity(4)
-    except (ImportError, AttributeError, OSError) as error:
-        installed = ", ".join(_installed()) or "none"
-        raise NotValidated(
-            f"ONNX Runtime cannot be used ({one_line(error)}; installed: {installed}); reinstall exactly one "
-            "of onnxruntime-gpu and onnxruntime, or go without a proof with --no-validate"
-        ) from error
-    return ort  # type: ignore[no-any-return]
-
-
-def _installed() -> list[str]:
-    found = []
-    for name in _WHEELS:
-        try:
-            found.append(f"{name} {metadata.version(name)}")
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def _wheel_clash() -> tuple[Finding, ...]:
-    found = _installed()
-    if len(found) < 2:
-        return ()
-    sentence = (
-        f"{' and '.join(found)} are installed together: they overwrite each other's files and the last one "
-        "installed wins; uninstall all of them, then install the one you want"
-    )
-    return (Finding("runtime", "ONNX Runtime", sentence),)
-
-
-def find_gpu() -> Gpu | None:
-    """The first GPU the NVIDIA driver answers for; None without a driver or a device."""
-    library = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
-    try:
-        cuda = ctypes.CDLL(library)
-        count, version = ctypes.c_int(), ctypes.c_int()
-        if cuda.cuInit(0) or cuda.cuDeviceGetCount(ctypes.byref(count)) or count.value < 1:
-            return None
-        cuda.cuDriverGetVersion(ctypes.byref(version))
-        name = ctypes.create_string_buffer(256)
-        cuda.cuDeviceGetName(name, len(name), 0)
-    except (OSError, AttributeError):
-        return None
-    shown = one_line(name.value.decode(errors="replace"))
-    return Gpu(shown, f"{version.value // 1000}.{version.value % 1000 // 10}")

@@ -11,7 +11,16 @@ from typing import Any
 
 from onnx_clp.config import GIB, Provider
 from onnx_clp.errors import ClpError, NotValidated, UsageError, ValidationFailed
-from onnx_clp.report.document import Drift, EvaluationReport, Finding, Rates, ValidationReport
+from onnx_clp.report.document import (
+    Drift,
+    EngineFacts,
+    EvaluationReport,
+    Finding,
+    ProviderComparison,
+    ProviderRun,
+    Rates,
+    ValidationReport,
+)
 from onnx_clp.validation.wording import one_line
 
 _CLASSES = {kind.__name__: kind for kind in (ValidationFailed, NotValidated, UsageError)}
@@ -36,6 +45,7 @@ class Request:
         memory: cap in bytes on the child's memory; None derives one from `model_bytes`.
         model_bytes: size of the model with its external data; None takes the size of `original` alone.
         candidates: further pruned variants of the same model, measured like `final` but never judged.
+        compare_providers: also run the input and what is written on CPU and GPU, and set them side by side.
     """
 
     original: Path
@@ -51,6 +61,7 @@ class Request:
     memory: int | None = None
     model_bytes: int | None = None
     candidates: tuple[Path, ...] = ()
+    compare_providers: bool = False
 
     @property
     def written(self) -> Path | None:
@@ -127,18 +138,31 @@ def answer_from_json(text: str) -> Outcome:
 
 
 def _outcome(raw: dict[str, Any]) -> Outcome:
-    validation = raw["validation"]
     return Outcome(
-        validation=ValidationReport(**{**validation, "drift": _drifts(validation["drift"])}),
+        validation=_validation(raw["validation"]),
         evaluation=_evaluation(raw["evaluation"]),
         findings=tuple(Finding(**f) for f in raw["findings"]),
         candidates=tuple(_candidate(c) for c in raw["candidates"]),
     )
 
 
+def _validation(raw: dict[str, Any]) -> ValidationReport:
+    engine, table = raw["engine"], raw["comparison"]
+    raw = {**raw, "drift": _drifts(raw["drift"]), "engine": None if engine is None else EngineFacts(**engine)}
+    raw["comparison"] = None if table is None else ProviderComparison(tuple(map(_run, table["runs"])), table["note"])
+    return ValidationReport(**raw)
+
+
+def _run(raw: dict[str, Any]) -> ProviderRun:
+    return ProviderRun(**{**raw, "rates": _rates(raw["rates"])})
+
+
 def _candidate(raw: dict[str, Any]) -> Candidate:
-    rates = None if raw["rates"] is None else Rates(**raw["rates"])
-    return Candidate(raw["path"], _drifts(raw["drift"]), rates, raw["failure"])
+    return Candidate(raw["path"], _drifts(raw["drift"]), _rates(raw["rates"]), raw["failure"])
+
+
+def _rates(raw: dict[str, Any] | None) -> Rates | None:
+    return None if raw is None else Rates(**raw)
 
 
 def _evaluation(raw: dict[str, Any] | None) -> EvaluationReport | None:

@@ -16,7 +16,9 @@ import numpy as np
 from onnx import TensorProto, TypeProto
 
 from onnx_clp.config import GIB
-from onnx_clp.validation.provider import Engine, load_runtime
+from onnx_clp.validation.binding import Binding, bindable
+from onnx_clp.validation.provider import Engine
+from onnx_clp.validation.runtime import load_runtime
 from onnx_clp.validation.wording import one_line
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -51,15 +53,20 @@ class OrtTensor(Protocol):
     """What is used of ONNX Runtime's own value type."""
 
     def data_type(self) -> str: ...  # noqa: D102
+    def device_name(self) -> str: ...  # noqa: D102
     def shape(self) -> list[int]: ...  # noqa: D102
     def data_ptr(self) -> int: ...  # noqa: D102
     def numpy(self) -> object: ...  # noqa: D102
 
 
 class Runner(Protocol):
-    """A loaded model. `provider` is where it really runs; inputs and outputs are (name, type) pairs."""
+    """A loaded model. `provider` is where it really runs; inputs and outputs are (name, type) pairs.
+
+    `placed` counts its nodes by the provider they were given to; it is empty where that is not known.
+    """
 
     provider: str
+    placed: Mapping[str, int]
     inputs: Signature
     outputs: Signature
 
@@ -67,26 +74,35 @@ class Runner(Protocol):
         """Every output by name, lists and maps flattened to arrays. Raises RunError."""
 
 
-def open_runner(path: Path, engine: Engine, *, reference: bool = False, many_runs: bool = False) -> Runner:
+def open_runner(
+    path: Path, engine: Engine, *, reference: bool = False, many_runs: bool = False, optimised: bool = False
+) -> Runner:
     """Load the model at `path`, on the reference evaluator if `reference`.
 
-    `many_runs` says that time spent preparing weights pays off.
+    `many_runs` says that time spent preparing weights pays off; `optimised` lets the runtime rewrite the graph.
 
     Raises:
         RunError: it cannot be loaded.
     """
-    return ReferenceRunner(path) if reference else OrtRunner(path, engine, many_runs)
+    if reference:
+        return ReferenceRunner(path)
+    return OrtRunner(path, engine, many_runs, optimised=optimised, bound=engine.on_gpu)
 
 
 class OrtRunner:
-    """A session with graph optimisation off: the runtime would fold the input model too."""
+    """A session, with graph optimisation off unless asked for: the runtime would fold the input model too.
 
-    def __init__(self, path: Path, engine: Engine, many_runs: bool) -> None:
+    `bound` keeps inputs in device memory from batch to batch, which pays on a GPU.
+    """
+
+    def __init__(
+        self, path: Path, engine: Engine, many_runs: bool, *, optimised: bool = False, bound: bool = False
+    ) -> None:
         ort = load_runtime()
         try:
             self._session = ort.InferenceSession(
                 os.fspath(path),
-                _options(ort, path.stat().st_size, many_runs),
+                _options(ort, path.stat().st_size, many_runs, optimised),
                 providers=list(engine.providers),
                 provider_options=engine.options,
                 enable_fallback=0,
@@ -98,6 +114,10 @@ class OrtRunner:
         self.provider = str(self._session.get_providers()[0])
         self.inputs: Signature = tuple((i.name, i.type) for i in self._session.get_inputs())
         self.outputs: Signature = tuple((o.name, o.type) for o in self._session.get_outputs())
+        self.placed: Mapping[str, int] = _placed(self._session)
+        self._binding: Binding | None = None
+        if bound and bindable([kind for _, kind in (*self.inputs, *self.outputs)]):
+            self._binding = Binding(ort, self._session, engine.memory)
 
     def run(self, feeds: Feeds) -> Outputs:
         """Every output by name; types NumPy does not know travel as ml_dtypes arrays."""
@@ -108,10 +128,13 @@ class OrtRunner:
         return flatten([name for name, _ in self.outputs], values)
 
     def _run(self, feeds: Feeds) -> Sequence[Any]:
-        foreign = any(_is_foreign(a.dtype) for a in feeds.values())
+        foreign = {name: self._to_ort(array) for name, array in feeds.items() if _is_foreign(array.dtype)}
+        if self._binding is not None:
+            own = {name: array for name, array in feeds.items() if name not in foreign}
+            return [_from_ort(v) for v in self._binding.run(own, foreign)]
         if not foreign and not any("bfloat16" in t or "float8" in t for _, t in self.outputs):
             return list(self._session.run(None, dict(feeds)))
-        values = {name: self._to_ort(array) for name, array in feeds.items()}
+        values = {name: foreign.get(name) or self._to_ort(array) for name, array in feeds.items()}
         return [_from_ort(v) for v in self._session.run_with_ort_values(None, values)]
 
     def _to_ort(self, array: Array) -> object:
@@ -128,6 +151,7 @@ class ReferenceRunner:
     """onnx's own evaluator: slow, in Python, and knows kernels that the runtime lacks."""
 
     provider = REFERENCE
+    placed: Mapping[str, int] = {}
 
     def __init__(self, path: Path) -> None:
         try:
@@ -181,14 +205,29 @@ def _leaves(name: str, value: object) -> Outputs:
     return {name: np.asarray(value)}
 
 
-def _options(ort: ModuleType, size: int, many_runs: bool) -> object:
+def _placed(session: Any) -> dict[str, int]:
+    """Nodes by provider, where this ONNX Runtime tells (1.24 and later) and was asked to note it."""
+    if not hasattr(session, "get_provider_graph_assignment_info"):
+        return {}
+    found: dict[str, int] = {}
+    try:
+        for part in session.get_provider_graph_assignment_info():
+            found[part.ep_name] = found.get(part.ep_name, 0) + len(part.get_nodes())
+    except Exception:  # it was not asked to take note
+        return {}
+    return found
+
+
+def _options(ort: ModuleType, size: int, many_runs: bool, optimised: bool) -> object:
     options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    levels = ort.GraphOptimizationLevel
+    options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimised else levels.ORT_DISABLE_ALL
     options.intra_op_num_threads = min(_MAX_THREADS, available_cpus())
     options.inter_op_num_threads = 1
     options.use_deterministic_compute = True
     options.log_severity_level = 4
     options.enable_cpu_mem_arena = size < GIB
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.disable_prepacking", "0" if many_runs else "1")
     return options
@@ -208,6 +247,8 @@ def _from_ort(value: OrtTensor) -> object:
     kind = value.data_type()
     if not ("bfloat16" in kind or "float8" in kind):
         return value.numpy()
+    if value.device_name() != "cpu":
+        raise ValueError(f"an output of type {kind} stayed in device memory")
     import ml_dtypes
 
     dtype = np.dtype(getattr(ml_dtypes, _ML_NAMES[kind.removeprefix("tensor(").removesuffix(")")]))

@@ -50,13 +50,17 @@ def answer(text: str, cap: int) -> str:
 def _prove(request: Request, cap: int) -> Outcome:
     """Choose where to run, cap this process accordingly, and only then touch a model."""
     from onnx_clp.validation.proof import prove
-    from onnx_clp.validation.provider import choose, load_runtime
+    from onnx_clp.validation.provider import choose
+    from onnx_clp.validation.runtime import load_runtime
 
     engine = choose(request.provider)
-    if not engine.on_gpu:
+    rival = None
+    if request.compare_providers:
+        rival = engine if engine.on_gpu else choose("auto")
+    if not engine.on_gpu and (rival is None or not rival.on_gpu):
         limit_memory(cap)
     load_runtime().set_seed(request.seed % (1 << 31))
-    return prove(request, engine, cap)
+    return prove(request, engine, cap, rival)
 
 
 def limit_memory(cap: int) -> None:
