@@ -34,6 +34,8 @@ class CleanConfig:
         prune: False folds only.
         bound_activations: cap every normalised channel at beta + this·|gamma| of its BatchNormalization;
             None puts no caps in.
+        calibrate: an .npz file with a few dozen unlabelled inputs, to measure the mean and std of convolutions no
+            BatchNormalization tells of (needs `bound_activations` and `validate`).
         freeze_inputs: treat initializers that are also graph inputs as constants and drop those inputs.
         provider: where validation runs; "auto" takes the best that works, a named one must work.
         validate: False skips everything that needs ONNX Runtime.
@@ -58,6 +60,7 @@ class CleanConfig:
     exclude: tuple[str, ...] = ()
     prune: bool = True
     bound_activations: float | None = None
+    calibrate: Path | None = None
     freeze_inputs: bool = False
     provider: Provider = "auto"
     validate: bool = True
@@ -89,6 +92,10 @@ class CleanConfig:
             raise UsageError("a size limit must be above 0")
         if self.eval_data is not None and not self.validate:
             raise UsageError("an evaluation needs ONNX Runtime: drop --no-validate or --eval")
+        if self.calibrate is not None and self.bound_activations is None:
+            raise UsageError("a calibration is for caps: add --bound-activations C or drop --calibrate")
+        if self.calibrate is not None and not self.validate:
+            raise UsageError("a calibration needs ONNX Runtime: drop --no-validate or --calibrate")
         self._check_sweep()
 
     def _check_sweep(self) -> None:

@@ -157,13 +157,13 @@ def _process(
     clock: _Clock,
     before_write: Callable[[Report], None] | None,
 ) -> tuple[Report, Analysis]:
-    from onnx_clp import onnxfile
+    from onnx_clp import calibration, onnxfile
     from onnx_clp.analysis import analyse
     from onnx_clp.staging import scratch
 
     with clock.stage("analyse"):
         try:
-            analysis = analyse(file, config, clock.tick)
+            analysis = analyse(file, config, clock.tick, probe=calibration.probe(file, source, config))
         except UnsupportedModelError as error:
             named = str(error) if source is None else onnxfile.about(source, str(error))
             raise UnsupportedModelError(named) from error

@@ -1,4 +1,4 @@
-"""The child's main: cap itself, keep stdout for the answer alone, prove, answer."""
+"""The child's main: cap itself, keep stdout for the answer alone, prove or calibrate, answer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ import sys
 
 from onnx_clp.errors import ClpError, NotValidated, UsageError, ValidationFailed
 from onnx_clp.interpreter import die_with
-from onnx_clp.validation.request import Outcome, Request, error_to_json, memory_sentence, outcome_to_json
+from onnx_clp.validation.request import (
+    Calibration,
+    Request,
+    error_to_json,
+    memory_sentence,
+    outcome_to_json,
+    readings_to_json,
+)
 from onnx_clp.validation.wording import one_line
 
 _MAX_FILE = 1 << 20
@@ -33,9 +40,9 @@ def main(parent: int, cap: int) -> None:
 
 def answer(text: str, cap: int) -> str:
     """The JSON answer to the JSON request `text`; every documented error becomes an answer too."""
-    request = Request.from_json(text)
+    request = Calibration.from_json(text) or Request.from_json(text)
     try:
-        return outcome_to_json(_prove(request, cap))
+        return _work(request, cap)
     except (ValidationFailed, NotValidated, UsageError) as error:
         return error_to_json(error)
     except ClpError as error:
@@ -47,16 +54,21 @@ def answer(text: str, cap: int) -> str:
         return error_to_json(NotValidated(f"{shown}: not validated because its graphs are nested too deep"))
 
 
-def _prove(request: Request, cap: int) -> Outcome:
+def _work(request: Request | Calibration, cap: int) -> str:
     """Choose where to run, cap this process accordingly, and only then touch a model."""
-    from onnx_clp.validation.proof import prove
     from onnx_clp.validation.provider import choose, load_runtime
 
     engine = choose(request.provider)
     if not engine.on_gpu:
         limit_memory(cap)
+    if isinstance(request, Calibration):
+        from onnx_clp.validation.calibrating import calibrate
+
+        return readings_to_json(calibrate(request, engine, cap))
+    from onnx_clp.validation.proof import prove
+
     load_runtime().set_seed(request.seed % (1 << 31))
-    return prove(request, engine, cap)
+    return outcome_to_json(prove(request, engine, cap))
 
 
 def limit_memory(cap: int) -> None:
