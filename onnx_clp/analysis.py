@@ -17,6 +17,8 @@ from onnx_clp.modelindex import ModelIndex
 from onnx_clp.onnxfile import ModelFile
 from onnx_clp.passes import (
     bound_activations,
+    calibrated,
+    ceilings,
     fold_batchnorm,
     fold_forward,
     head_check,
@@ -24,11 +26,13 @@ from onnx_clp.passes import (
     prune_channels,
     triggers,
 )
-from onnx_clp.passes.bound_activations import Statistic
+from onnx_clp.passes.bound_activations import Cap, Statistic
+from onnx_clp.passes.calibrated import Calibrated, Probe
 from onnx_clp.passes.downstream_gain import Gains
 from onnx_clp.passes.fold_batchnorm import Left
 from onnx_clp.passes.normalisations import Sight
 from onnx_clp.passes.prune_channels import LayerVerdict, Raw
+from onnx_clp.readings import Readings
 from onnx_clp.rewrite import Layers, find_layers
 from onnx_clp.skipped import Finding, Skipped
 
@@ -55,7 +59,8 @@ class Analysis:
         final: the model after pruning; None when nothing was pruned.
         places: what was found, scope by scope.
         frozen: inputs taken out by `freeze_inputs`.
-        caps: normalisations that were to be capped, by their output, and why one was not.
+        caps: values that were to be capped, who told their limits, and why one was not.
+        readings: what was measured on the user's inputs; None where nothing was.
         findings: what stands in the graph that pruning cannot touch.
     """
 
@@ -65,8 +70,9 @@ class Analysis:
     places: list[Place]
     frozen: list[str]
     nodes_before: int
-    caps: list[tuple[str, Skipped | None]]
+    caps: list[Cap]
     findings: tuple[Finding, ...]
+    readings: Readings | None = None
 
     @property
     def written(self) -> ModelProto | None:
@@ -79,12 +85,18 @@ class Analysis:
         return [verdict for place in self.places for verdict in place.verdicts]
 
 
-def analyse(file: ModelFile, config: CleanConfig, tick: Tick, known: Sequence[Raw | None] = ()) -> Analysis:
+def analyse(
+    file: ModelFile,
+    config: CleanConfig,
+    tick: Tick,
+    known: Sequence[Raw | None] = (),
+    probe: Probe | None = None,
+) -> Analysis:
     """Fold every affine that folds exactly, judge every layer and prune the channels that stand out.
 
     The skeleton in `file` is copied, never changed. `tick` hears of progress: stage, done, total.
     `known` are the raw scores of an earlier analysis of the same file, in the order of its verdicts: they are not
-    computed again.
+    computed again. `probe` measures what no normalisation tells of, before caps go in.
 
     Raises:
         UnsupportedModelError: the model's weights lie in a layout only one machine's runtime reads.
@@ -108,11 +120,12 @@ def analyse(file: ModelFile, config: CleanConfig, tick: Tick, known: Sequence[Ra
     edit.changed = False
     findings += head_check.look(index, places[0].layers)
     _judge(index, places, config, tick, known or [None] * len(rewrites))
+    measured = _calibrate(index, places, statistics, config.bound_activations, probe)
     if config.prune:
         _prune(edit, places)
-    caps = _bound(edit, statistics, config.bound_activations)
+    caps = _bound(edit, [*statistics, *measured.statistics], config.bound_activations)
     final = model if edit.changed else None
-    return Analysis(index, folded, final, places, frozen, before, caps, findings)
+    return Analysis(index, folded, final, places, frozen, before, [*caps, *measured.left], findings, measured.readings)
 
 
 def _snapshot(model: ModelProto) -> ModelProto:
@@ -151,15 +164,23 @@ def _judge(
             tick("score", done, len(known))
 
 
-def _bound(edit: GraphEdit, statistics: list[Statistic], times: float | None) -> list[tuple[str, Skipped | None]]:
-    caps: list[tuple[str, Skipped | None]] = []
+def _calibrate(
+    index: ModelIndex, places: list[Place], recorded: list[Statistic], times: float | None, probe: Probe | None
+) -> Calibrated:
+    if times is None:
+        return Calibrated(None, (), ())
+    layers = [(v.rewrite, p.sights[id(v.rewrite.layer.node)]) for p in places for v in p.verdicts]
+    return calibrated.calibrate(index, layers, recorded, times, probe)
+
+
+def _bound(edit: GraphEdit, statistics: list[Statistic], times: float | None) -> list[Cap]:
+    caps: list[Cap] = []
     for statistic in statistics:
         found = bound_activations.examine(statistic, times or math.inf)
-        if isinstance(found, Skipped):
-            caps.append((statistic.output, found))
-        else:
-            bound_activations.apply(edit, found)
-            caps.append((statistic.output, None))
+        skipped = found if isinstance(found, Skipped) else None
+        if not isinstance(found, Skipped):
+            ceilings.put(edit, found)
+        caps.append(Cap(statistic.output, statistic.source, skipped))
     edit.finish()
     return caps
 

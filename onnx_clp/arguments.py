@@ -122,6 +122,7 @@ def _config(given: argparse.Namespace) -> CleanConfig:
         exclude=tuple(given.exclude),
         prune=not given.no_prune,
         bound_activations=given.bound_activations,
+        calibrate=given.calibrate,
         freeze_inputs=given.freeze_inputs,
         provider=given.provider,
         validate=not given.no_validate,
@@ -151,6 +152,8 @@ def _check_outputs(arguments: Arguments, destination: Path | None) -> None:
         taken.append((destination, "the output model"))
     if arguments.config.eval_data is not None:
         taken.append((arguments.config.eval_data, "the evaluation data"))
+    if arguments.config.calibrate is not None:
+        taken.append((arguments.config.calibrate, "the calibration data"))
     for path in (*arguments.reports, *([sarif] if sarif is not None else [])):
         for other, what in taken:
             if _same_file(path, other):

@@ -38,6 +38,8 @@ class CleanConfig:
         prune: False folds only.
         bound_activations: cap every normalised channel at beta + this·|gamma| of its BatchNormalization;
             None puts no caps in.
+        calibrate: an .npz file with a few dozen unlabelled inputs, to measure the mean and std of convolutions no
+            BatchNormalization tells of (needs `bound_activations` and `validate`).
         freeze_inputs: treat initializers that are also graph inputs as constants and drop those inputs.
         provider: where validation runs; "auto" takes the best that works, a named one must work.
         validate: False skips everything that needs ONNX Runtime.
@@ -64,6 +66,7 @@ class CleanConfig:
     exclude: tuple[str, ...] = ()
     prune: bool = True
     bound_activations: float | None = None
+    calibrate: Path | None = None
     freeze_inputs: bool = False
     provider: Provider = "auto"
     validate: bool = True
@@ -80,17 +83,19 @@ class CleanConfig:
     compare_providers: bool = False
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.u) and self.u > 0):
-            raise UsageError(f"u must be a finite number above 0, not {self.u}")
         if self.rule not in get_args(Rule):
             raise UsageError(f"there is no rule {self.rule!r}; choose one of {', '.join(get_args(Rule))}")
         if self.rule == "exact":
             object.__setattr__(self, "rule", "paper")
             object.__setattr__(self, "bound", "exact")
-        if self.bound_activations is not None and not (
-            math.isfinite(self.bound_activations) and self.bound_activations > 0
-        ):
-            raise UsageError(f"bound_activations must be a finite number above 0, not {self.bound_activations}")
+        self._check_numbers()
+        self._check_runtime()
+        self._check_sweep()
+
+    def _check_numbers(self) -> None:
+        _check_above_zero("u", self.u)
+        if self.bound_activations is not None:
+            _check_above_zero("bound_activations", self.bound_activations)
         if self.tolerance is not None and not (math.isfinite(self.tolerance) and self.tolerance >= 0):
             raise UsageError(f"tolerance must be a finite number of at least 0, not {self.tolerance}")
         if not 0 <= self.seed < 2**32:
@@ -99,11 +104,19 @@ class CleanConfig:
             raise UsageError(f"timeout must be a number of seconds above 0, not {self.timeout}")
         if self.max_size <= 0 or (self.memory is not None and self.memory <= 0):
             raise UsageError("a size limit must be above 0")
-        if self.eval_data is not None and not self.validate:
-            raise UsageError("an evaluation needs ONNX Runtime: drop --no-validate or --eval")
-        if self.compare_providers and not self.validate:
-            raise UsageError("comparing providers needs ONNX Runtime: drop --no-validate or --compare-providers")
-        self._check_sweep()
+
+    def _check_runtime(self) -> None:
+        """Refuse what needs ONNX Runtime where it may not run."""
+        asked = (
+            (self.eval_data is not None, "an evaluation needs", "--eval"),
+            (self.compare_providers, "comparing providers needs", "--compare-providers"),
+            (self.calibrate is not None, "a calibration needs", "--calibrate"),
+        )
+        if self.calibrate is not None and self.bound_activations is None:
+            raise UsageError("a calibration is for caps: add --bound-activations C or drop --calibrate")
+        for wanted, what, option in asked:
+            if wanted and not self.validate:
+                raise UsageError(f"{what} ONNX Runtime: drop --no-validate or {option}")
 
     def _check_sweep(self) -> None:
         if any(not (math.isfinite(u) and u > 0) for u in self.sweep):
@@ -114,3 +127,8 @@ class CleanConfig:
             raise UsageError(f"a sweep of {len(self.sweep)} thresholds is too long: take at most {MOST_THRESHOLDS}")
         if self.sweep and not self.prune:
             raise UsageError("a sweep is about pruning: drop --no-prune or --sweep")
+
+
+def _check_above_zero(name: str, value: float) -> None:
+    if not (math.isfinite(value) and value > 0):
+        raise UsageError(f"{name} must be a finite number above 0, not {value}")

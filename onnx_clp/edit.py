@@ -107,13 +107,18 @@ class GraphEdit:
         self.changed = True
         return node
 
-    def add_after(self, scope: GraphIndex, maker: NodeProto, op_type: str, base: str, make: MakeTensor) -> NodeProto:
-        """Put a binary operator with a new constant right after a node; it takes over the node's output name."""
+    def add_after(
+        self, scope: GraphIndex, maker: NodeProto, op_type: str, base: str, make: MakeTensor | None, slot: int = 1
+    ) -> NodeProto:
+        """Put an operator right after a node, a new constant (if `make`) at its input `slot`; the operator.
+
+        It takes over the node's output name. Slots before the constant's are left out.
+        """
         result = maker.output[0]
-        constant = self.add_constant(scope, base, make)
+        constant = [] if make is None else [""] * (slot - 1) + [self.add_constant(scope, base, make)]
         between = self.names.fresh(f"{result}_before_{op_type.lower()}")
         maker.output[0] = between
-        node = helper.make_node(op_type, [between, constant], [result])
+        node = helper.make_node(op_type, [between, *constant], [result])
         scope.producers[between], scope.producers[result] = maker, node
         self._followers.setdefault(scope, {}).setdefault(id(maker), []).append(node)
         scope.link_node(node)

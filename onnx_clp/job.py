@@ -61,12 +61,13 @@ class Job:
             return Done(self._prove_and_write(analysis, cleanup), analysis)
 
     def _analyse(self) -> Analysis:
-        from onnx_clp import onnxfile
+        from onnx_clp import calibration, onnxfile
         from onnx_clp.analysis import analyse
 
         with self.clock.stage("analyse"):
             try:
-                return analyse(self.file, self.config, self.clock.tick)
+                probe = calibration.probe(self.file, self.source, self.config)
+                return analyse(self.file, self.config, self.clock.tick, probe=probe)
             except UnsupportedModelError as error:
                 named = str(error) if self.source is None else onnxfile.about(self.source, str(error))
                 raise UnsupportedModelError(named) from error

@@ -103,6 +103,12 @@ def _add_judging(parser: argparse.ArgumentParser) -> None:
         metavar="C",
         help="also cap every normalised channel at beta + C·|gamma| of its BatchNormalization (try 3)",
     )
+    group.add_argument(
+        "--calibrate",
+        type=Path,
+        metavar="DATA.npz",
+        help="a few dozen unlabelled inputs (array x): measure what no BatchNormalization tells, and cap it too",
+    )
     group.add_argument("--no-prune", action="store_true", help="fold only")
     group.add_argument(
         "--freeze-inputs",

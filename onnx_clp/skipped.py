@@ -28,6 +28,8 @@ class SkipReason(enum.StrEnum):
     UNSUPPORTED_WEIGHT = "unsupported_weight"
     UNSUPPORTED_OPERATOR = "unsupported_operator"
     FUSED_ACTIVATION = "fused_activation"
+    NO_STATISTIC = "no_statistic"
+    NO_EFFECT = "no_effect"
 
 
 class LayerStatus(enum.StrEnum):

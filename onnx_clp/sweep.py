@@ -75,7 +75,9 @@ class Sweep:
         from onnx_clp.analysis import analyse
 
         known = [verdict.raw for verdict in self._analysis.verdicts]
-        return analyse(file, replace(self._config, u=u, sweep=()), _unheard, known)
+        readings = self._analysis.readings
+        probe = None if readings is None else lambda *_: readings
+        return analyse(file, replace(self._config, u=u, sweep=()), _unheard, known, probe)
 
     def report(self, outcome: Outcome | None) -> document.Sweep | None:
         """The document's part; without an `outcome` it counts only."""

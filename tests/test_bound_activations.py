@@ -14,6 +14,7 @@ from onnx.reference import ReferenceEvaluator
 import onnx_clp
 from onnx_clp.config import CleanConfig
 from onnx_clp.errors import UsageError
+from onnx_clp.validation.provider import load_runtime
 
 Array = NDArray[Any]
 CHANNELS = 12
@@ -28,10 +29,10 @@ VALUES: dict[str, Array] = {
 CONV_BN = "c = Conv(x, W) n = BatchNormalization(c, g, b, m, v)"
 
 
-def network(body: str, dtype: str = "float", opset: int = 17) -> ModelProto:
+def network(body: str, dtype: str = "float", opset: int = 17, batch: str = "1") -> ModelProto:
     text = (
         f'<ir_version: 8, opset_import: ["" : {opset}]> '
-        f"net ({dtype}[1,3,9,9] x) => ({dtype}[1,{CHANNELS},7,7] y) {{ {body} }}"
+        f"net ({dtype}[{batch},3,9,9] x) => ({dtype}[{batch},{CHANNELS},7,7] y) {{ {body} }}"
     )
     model = onnx.parser.parse_model(text)
     kind = np.float16 if dtype == "float16" else np.float32
@@ -47,6 +48,15 @@ def outputs(model: ModelProto, kind: Any = np.float32) -> Array:
     x = (5 * np.random.default_rng(0).normal(size=(1, 3, 9, 9))).astype(kind)
     y: Any = ReferenceEvaluator(model).run(None, {"x": x})
     return np.asarray(y[0])
+
+
+def session_outputs(model: ModelProto) -> Array:
+    x = (5 * np.random.default_rng(0).normal(size=(1, 3, 9, 9))).astype(np.float32)
+    onnxruntime = load_runtime()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return np.asarray(session.run(None, {"x": x})[0])
 
 
 def ceiling(times: float) -> Array:
@@ -69,12 +79,130 @@ def test_a_cap_goes_behind_a_relu_that_is_the_only_consumer(times: float) -> Non
     assert (result.report.caps.times, result.report.caps.capped, result.report.caps.left) == (times, 1, ())
 
 
-def test_without_a_relu_the_cap_goes_behind_the_normalisation_and_is_never_below_0() -> None:
-    model = network(f"{CONV_BN} y = LeakyRelu<alpha = 0.5>(n)")
+SIX = "k = Constant<value_float = 6.0>() z = Constant<value_float = 0.0>()"
+
+
+@pytest.mark.parametrize(
+    ("body", "wanted"),
+    [
+        ("y = LeakyRelu<alpha = 0.5>(n)", ["Conv", "LeakyRelu", "Min"]),
+        ("y = LeakyRelu<alpha = -0.5>(n)", ["Conv", "Min", "LeakyRelu"]),
+        ("s = Sigmoid(n) y = Mul(n, s)", ["Conv", "Min", "Sigmoid", "Mul"]),
+        ("y = HardSwish(n)", ["Conv", "Min", "HardSwish"]),
+        (f"{SIX} y = Clip(n, z, k)", ["Constant", "Constant", "Conv", "Clip", "Min"]),
+        (f"{SIX} y = Clip(n, k)", ["Constant", "Constant", "Conv", "Min", "Clip"]),
+        ("d = Conv(x, W) a = Add(n, d) y = Relu(a)", ["Conv", "Min", "Conv", "Add", "Relu"]),
+        ("y = Tanh(n)", ["Conv", "Min", "Tanh"]),
+    ],
+    ids=["leaky", "leaky turned over", "silu", "hardswish", "relu6", "clip above 0", "residual", "tanh"],
+)
+def test_a_cap_comes_to_the_same_behind_any_activation(body: str, wanted: list[str]) -> None:
+    model = network(f"{CONV_BN} {body}")
     result = capped(model)
-    assert operators(result.model) == ["Conv", "Min", "LeakyRelu"]
-    wanted = np.minimum(outputs(model), np.maximum(ceiling(1.0), 0))  # positive values pass LeakyRelu as they are
-    np.testing.assert_allclose(outputs(result.model), wanted, rtol=1e-4, atol=1e-5)
+    assert sorted(operators(result.model)) == sorted(wanted)
+    at_once = network(f"c = Conv(x, W) r = BatchNormalization(c, g, b, m, v) n = Min(r, ceiling) {body}")
+    limits = np.maximum(ceiling(1.0)[0], 0).astype(np.float32)
+    at_once.graph.initializer.append(onnx.numpy_helper.from_array(limits, "ceiling"))
+    np.testing.assert_allclose(outputs(result.model), outputs(at_once), rtol=1e-4, atol=1e-5)
+    assert np.abs(outputs(result.model) - outputs(model)).max() > 0.01
+    order = operators(result.model)
+    assert [op for op in order if op in wanted[-2:]] == wanted[-2:]
+
+
+@pytest.mark.parametrize(("times", "capped_values"), [(1.0, 1), (50.0, 0)])
+def test_a_cap_above_the_clip_behind_it_is_left_out(times: float, capped_values: int) -> None:
+    model = network(f"{SIX} {CONV_BN} y = Clip(n, z, k)")
+    low = next(t for t in model.graph.initializer if t.name == "g")
+    low.CopyFrom(onnx.numpy_helper.from_array(np.ones(CHANNELS, np.float32), "g"))
+    result = capped(model, times)
+    assert operators(result.model).count("Min") == capped_values
+    assert result.report.caps is not None
+    assert result.report.caps.capped == capped_values
+    assert ("cuts at 6 already" in str(result.report.caps.left)) != bool(capped_values)
+
+
+def shared(model: ModelProto) -> ModelProto:
+    """The model with one limit for all channels: beta 0.25 and |gamma| 0.5."""
+    for tensor in model.graph.initializer:
+        if tensor.name in "gb":
+            values = np.full(CHANNELS, 0.5 if tensor.name == "g" else 0.25, np.float32)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+    return model
+
+
+@pytest.mark.parametrize("opset", [7, 9, 11, 17])
+@pytest.mark.parametrize(
+    ("body", "wanted", "low"),
+    [
+        ("y = Relu(n)", ["Conv", "Clip"], 0.0),
+        ("y = Tanh(n)", ["Conv", "Clip", "Tanh"], None),
+        ("y = LeakyRelu<alpha = 0.5>(n)", ["Conv", "LeakyRelu", "Clip"], None),
+    ],
+    ids=["relu", "before", "behind"],
+)
+def test_one_limit_for_all_channels_becomes_a_clip(body: str, wanted: list[str], low: float | None, opset: int) -> None:
+    model = shared(network(f"{CONV_BN} {body}", opset=opset, batch="N"))
+    result = capped(model, 3.0).model
+    assert operators(result) == wanted
+    onnx.checker.check_model(result, full_check=True)
+    (clip,) = (node for node in result.graph.node if node.op_type == "Clip")
+    assert [len(clip.input), len(clip.attribute)] == ([1, 1 + (low is not None)] if opset < 11 else [3, 0])
+    bare = shared(network(CONV_BN.replace("n =", "y ="), opset=17))
+    normalised = np.minimum(outputs(bare), 1.75)
+    after = {"R": np.maximum(normalised, 0), "T": np.tanh(normalised)}
+    expected = after.get(body[4], np.where(normalised < 0, normalised / 2, normalised))
+    np.testing.assert_allclose(session_outputs(result), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("opset", [10, 11])
+def test_one_limit_lowers_the_clip_that_is_there_and_no_other(opset: int) -> None:
+    body = "a = Clip<min = 0.0, max = 6.0>(n) d = Conv(x, W) e = Clip<min = 0.0, max = 6.0>(d) y = Add(a, e)"
+    later = "a = Clip(n, z, k) d = Conv(x, W) e = Clip(d, z, k) y = Add(a, e)"
+    model = shared(network(f"{CONV_BN} {body if opset < 11 else later}", opset=opset))
+    for name, value in (("z", 0.0), ("k", 6.0)):
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(value, np.float32), name))
+    result = capped(model, 3.0).model
+    assert operators(result).count("Clip") == 2
+    assert "Min" not in operators(result)
+    bare = outputs(shared(network(f"{CONV_BN} y = Relu(n)")))
+    other = outputs(network("d = Conv(x, W) y = Relu(d)"))
+    np.testing.assert_allclose(
+        session_outputs(result), np.minimum(bare, 1.75) + np.minimum(other, 6), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_below_opset_8_the_limits_are_spread_over_a_known_shape() -> None:
+    result = capped(network(f"{CONV_BN} y = Relu(n)", opset=7))
+    assert operators(result.model) == ["Conv", "Relu", "Min"]
+    onnx.checker.check_model(result.model, full_check=True)
+    wanted = np.minimum(outputs(network(f"{CONV_BN} y = Relu(n)")), np.maximum(ceiling(1.0), 0))
+    np.testing.assert_allclose(session_outputs(result.model), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_normalisations_before_their_convolution_are_capped_where_they_stay() -> None:
+    """A pre-activation block: BatchNormalization > Relu > Conv."""
+    body = f"{CONV_BN} r = Relu(n) d = Conv<pads = [1,1,1,1]>(r, V) y = BatchNormalization(d, g, b, m, v)"
+    model = network(f"p = BatchNormalization(x, h, h, h, v3) q = Relu(p) {body}".replace("Conv(x, W)", "Conv(q, W)"))
+    extra = {"h": np.full(3, 0.5), "v3": np.ones(3), "V": RNG.normal(size=(CHANNELS, CHANNELS, 3, 3))}
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(a.astype(np.float32), n) for n, a in extra.items())
+    result = capped(model)
+    assert result.report.caps is not None
+    assert (result.report.caps.capped, result.report.caps.left) == (3, ())
+    assert {value.source for value in result.report.caps.values} == {"normalisation"}
+    assert operators(result.model)[:3] == ["BatchNormalization", "Clip", "Conv"]  # 0.5 + 0.5 for every channel
+
+
+def test_a_value_that_many_normalisations_see_is_capped_behind_each() -> None:
+    """A dense block: Conv > Concat with what came before > BatchNormalization."""
+    body = "d = Conv(x, W) e = Concat<axis = 1>(c, d) n2 = BatchNormalization(e, g2, g2, g2, v2) r = Relu(n2)"
+    model = network(f"{CONV_BN} {body} f = Conv(r, V) y = Add(n, f)")
+    extra = {"g2": RNG.normal(size=24), "v2": np.ones(24), "V": RNG.normal(size=(CHANNELS, 24, 1, 1))}
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(a.astype(np.float32), n) for n, a in extra.items())
+    result = capped(model)
+    assert operators(result.model).count("Min") == 2
+    assert operators(result.model).count("BatchNormalization") == 2
+    assert result.report.caps is not None
+    assert [left.name for left in result.report.caps.left] == ["f"]
 
 
 def test_a_second_consumer_keeps_the_cap_before_the_relu() -> None:
@@ -109,9 +237,9 @@ def test_a_pruned_channel_stays_exactly_0_under_its_cap() -> None:
 @pytest.mark.parametrize(
     ("model", "words"),
     [
-        (network(f"{CONV_BN} y = Relu(n)", opset=7), "opset 8"),
+        (network(f"{CONV_BN} y = Relu(n)", opset=7, batch="N"), "opset 8"),
         (network("c = Conv(x, W) y = Relu(c)"), "no BatchNormalization tells"),
-        (network(f"{CONV_BN} k = Constant<value_float = 2.0>() y = Mul(n, k)"), "folded in"),
+        (network(f"{CONV_BN} k = Constant<value_float = 2.0>() y = Mul(n, k)"), "folded together"),
     ],
     ids=["opset 7", "folded by the exporter", "an affine behind it"],
 )

@@ -61,7 +61,7 @@ def _is_module(name: str) -> bool:
 
 
 MODULES = modules()
-ERRORS = {"errors", "config", "skipped", "progress", "names", "signals", "interpreter"}
+ERRORS = {"errors", "config", "skipped", "progress", "names", "signals", "interpreter", "readings"}
 DOOR = {
     "door",
     "formats",
@@ -89,7 +89,7 @@ GROUPS: dict[str, set[str]] = {
     "document": {"report.document"},
     "validation": {"validation"},
     "report": {"report"},
-    "pipeline": {"pipeline", "job", "clock", "destination", "sweep"},
+    "pipeline": {"pipeline", "job", "clock", "destination", "calibration", "sweep"},
     "batch": {"batch"},
     "cli": {"cli", "arguments", "options", "settings", "values", "__main__", ""},
 }

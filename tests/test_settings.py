@@ -23,6 +23,7 @@ WRITES_OR_WEAKENS: dict[str, object] = {
     "overwrite": True,
     "dry-run": True,
     "eval": "e.npz",
+    "calibrate": "c.npz",
     "max-size": "1T",
     "memory": "1T",
     "timeout": 1e9,

@@ -215,7 +215,7 @@ def test_worker_turns_lack_of_memory_into_an_answer(tmp_path: Path, monkeypatch:
     def exhausted(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(worker, "_prove", exhausted)
+    monkeypatch.setattr(worker, "_work", exhausted)
     answer = json.loads(worker.answer(request(tmp_path / "m.onnx").to_json(), 3 << 30))
     assert answer["error"] == "NotValidated"
     assert "m.onnx: not validated because it needs more than 3 GiB of memory" in answer["text"]

@@ -21,7 +21,7 @@ from onnx_clp.errors import ClpError, UsageError
 from onnx_clp.names import shown_path
 from onnx_clp.options import Parser, add_model_options
 
-_FILES = ("eval",)
+_FILES = ("eval", "calibrate")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,56 +1,62 @@
 """Cap each normalised channel at what the training data reached.
 
-    before:  BatchNormalization [> Relu]
-    after:   … [> Relu] > Min(·, max(0, beta + C·|gamma|))
+    before:  BatchNormalization [> Relu, LeakyRelu or Clip]
+    after:   … [> Relu, LeakyRelu or Clip] > Min(·, max(0, beta + C·|gamma|))
 
 A BatchNormalization tells how its output was distributed on the training data: mean beta, standard deviation
 |gamma|. A patch trigger drives a few channels far beyond that; clean images do not. Off unless asked for. The
 cap is never below 0, so a channel that was switched off stays off. The statistics are recorded before folding
-takes them; the Min goes in after pruning, behind a Relu that is the only
-consumer, because runtimes fuse Conv and Relu.
+takes them; the Min goes in after pruning, behind an activation that is the only consumer and that it commutes
+with, because runtimes fuse it with the convolution. Where no BatchNormalization tells, `calibrated` measures.
 
-Conditions: inference mode, constant gamma and beta, opset 8 or later (Min broadcasts from there), known rank.
+Conditions: inference mode, constant gamma and beta, known rank; below opset 8, where Min does not broadcast, a
+known shape. `ceilings` has the forms a cap takes.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto
 
-from onnx_clp.edit import GraphEdit
 from onnx_clp.graph import GraphIndex
-from onnx_clp.nodes import has_reference, input_name, is_op
+from onnx_clp.nodes import attribute, has_reference, identity, input_name, is_op
 from onnx_clp.passes.affine_forms import is_training
+from onnx_clp.passes.ceilings import Ceiling, clip_limits, expansion
 from onnx_clp.skipped import Skipped, SkipReason
-from onnx_clp.tensors import numpy_dtype
 from onnx_clp.weights import FLOAT_TYPES
 
 Float64 = NDArray[np.float64]
 
+NORMALISATION = "normalisation"
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Statistic:
-    """What one BatchNormalization says of its output: float64 mean and std of shape (channels,)."""
+    """How one value is distributed: float64 mean and std of shape (channels,), channels on axis 1.
+
+    `source` says who tells: its BatchNormalization, which `name` names, or a calibration.
+    """
 
     scope: GraphIndex
     output: str
     mean: Float64
     std: Float64
     data_type: int | None
+    name: str
+    source: str = NORMALISATION
+    rank: int | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Match:
-    """A value to cap: `maker` gives it, `ceiling` is the cap of shape (channels, 1, …)."""
+@dataclass(frozen=True, slots=True)
+class Cap:
+    """What became of one value that was to be capped: who told the limit, or why there is no cap."""
 
-    scope: GraphIndex
-    maker: NodeProto
-    ceiling: Float64
-    data_type: int
+    name: str
+    source: str
+    skipped: Skipped | None = None
 
 
 def record(scope: GraphIndex) -> list[Statistic]:
@@ -67,38 +73,52 @@ def _statistic(scope: GraphIndex, node: NodeProto) -> Statistic | None:
     mean, std = beta.astype(np.float64), np.abs(gamma.astype(np.float64))
     if not (np.isfinite(mean).all() and np.isfinite(std).all()):
         return None
-    return Statistic(scope, node.output[0], mean, std, scope.element_type(node.input[0]))
+    name = node.name or identity(node)
+    return Statistic(scope, node.output[0], mean, std, scope.element_type(node.input[0]), name)
 
 
-def examine(statistic: Statistic, times: float) -> Match | Skipped:
+def examine(statistic: Statistic, times: float) -> Ceiling | Skipped:
     """Where the cap at mean + `times`·std goes, or why it cannot go in."""
     scope, maker = statistic.scope, statistic.scope.producer(statistic.output)
     if maker is None:
-        return Skipped(SkipReason.NOT_AFFINE, "further affines were folded in behind it")
-    if scope.opset < 8:
-        return Skipped(SkipReason.UNSUPPORTED_OPERATOR, "Min does not broadcast below opset 8")
-    rank, data_type = scope.ranks.of(statistic.output), statistic.data_type
+        return Skipped(SkipReason.NOT_AFFINE, "it is folded together with what follows it")
+    rank, data_type = _rank(statistic, maker), statistic.data_type
     if rank is None or rank < 2:
         return Skipped(SkipReason.NOT_PER_CHANNEL, "the number of dimensions of its output is not known")
     if data_type not in FLOAT_TYPES:
         return Skipped(SkipReason.UNSUPPORTED_OPERATOR, "the element type of its output is not known")
     assert data_type is not None
-    ceiling = statistic.mean + times * statistic.std
-    use = scope.only_use(statistic.output)
-    if use is not None and use.node is not None and use.scope is scope and is_op(use.node, "Relu"):
-        maker = use.node
-    return Match(scope, maker, np.maximum(ceiling, 0.0).reshape(-1, *[1] * (rank - 2)), data_type)
+    limits = np.maximum(statistic.mean + times * statistic.std, 0.0)
+    place = _commuting(statistic)
+    if place is not None and is_op(place, "Clip"):
+        found = clip_limits(scope, place)
+        if found is not None and found[1] <= limits.min(initial=np.inf):
+            return Skipped(SkipReason.NO_EFFECT, f"the Clip behind it cuts at {found[1]:g} already, which is no higher")
+    ceiling = Ceiling(scope, place or maker, limits, rank, data_type, place is not None)
+    if scope.opset < 8 and not ceiling.shared and expansion(ceiling) is None:
+        return Skipped(
+            SkipReason.UNSUPPORTED_OPERATOR, "Min does not broadcast below opset 8, and the size of its output is open"
+        )
+    return ceiling
 
 
-def apply(edit: GraphEdit, match: Match) -> None:
-    """Put the Min in; what used the value gets the capped one."""
-    limit = float(_largest(match.data_type))
-    values = np.minimum(match.ceiling, limit)
-    make = partial(edit.store.make, values=values, data_type=match.data_type)
-    edit.add_after(match.scope, match.maker, "Min", f"{match.maker.output[0]}_ceiling", make)
+def _rank(statistic: Statistic, maker: NodeProto) -> int | None:
+    rank = statistic.rank or statistic.scope.ranks.of(statistic.output)
+    if rank is None and is_op(maker, "Conv", "ConvTranspose"):
+        weight = statistic.scope.constant(input_name(maker, 1))
+        return None if weight is None else weight.ndim
+    return rank
 
 
-def _largest(data_type: int) -> float:
-    import ml_dtypes
-
-    return float(ml_dtypes.finfo(numpy_dtype(data_type)).max)  # type: ignore[no-untyped-call]
+def _commuting(statistic: Statistic) -> NodeProto | None:
+    """The activation that alone uses the value, if capping behind it comes to the same as capping before it."""
+    scope, use = statistic.scope, statistic.scope.only_use(statistic.output)
+    node = None if use is None else use.node
+    if node is None or use is None or use.scope is not scope or use.slot != 0 or has_reference(node):
+        return None
+    if is_op(node, "Relu"):
+        return node
+    if is_op(node, "LeakyRelu"):
+        return node if float(attribute(node, "alpha", 0.01)) >= 0 else None
+    limits = clip_limits(scope, node) if is_op(node, "Clip") else None
+    return node if limits is not None and limits[0] <= 0 else None

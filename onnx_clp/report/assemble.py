@@ -22,6 +22,7 @@ from onnx_clp.passes.prune_channels import Branch, LayerVerdict
 from onnx_clp.report.document import (
     AffineLeft,
     CapLeft,
+    CappedValue,
     Caps,
     EvaluationReport,
     FileFacts,
@@ -208,13 +209,9 @@ def _affines_left(analysis: Analysis) -> list[AffineLeft]:
 def _caps(analysis: Analysis, times: float | None) -> Caps | None:
     if times is None:
         return None
-    left = [CapLeft(name, skipped.sentence) for name, skipped in analysis.caps if skipped is not None]
-    bare = "no BatchNormalization tells how it was distributed (its exporter may have folded it)"
-    for place in analysis.places:
-        for verdict in place.verdicts:
-            if verdict.rewrite.layer.is_convolution and not verdict.rewrite.normalised:
-                left.append(CapLeft(verdict.rewrite.layer.name, bare))
-    return Caps(times, sum(skipped is None for _, skipped in analysis.caps), tuple(left))
+    left = tuple(CapLeft(cap.name, cap.skipped.sentence) for cap in analysis.caps if cap.skipped is not None)
+    values = tuple(CappedValue(cap.name, cap.source) for cap in analysis.caps if cap.skipped is None)
+    return Caps(times, len(values), left, values)
 
 
 def _summary(layers: tuple[LayerReport, ...], left: tuple[AffineLeft, ...]) -> Summary:

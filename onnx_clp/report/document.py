@@ -129,12 +129,24 @@ class CapLeft:
 
 
 @dataclass(frozen=True, slots=True)
+class CappedValue:
+    """A value that got a cap; `source` is "normalisation" or "calibration (n inputs)"."""
+
+    name: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
 class Caps:
-    """Caps at beta + `times`·|gamma|: how many values got one, and what got none."""
+    """Caps at mean + `times`·std: how many values got one, which and on whose word, and what got none.
+
+    Where a BatchNormalization tells, the mean is beta and the std |gamma|.
+    """
 
     times: float
     capped: int
     left: tuple[CapLeft, ...]
+    values: tuple[CappedValue, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,7 +146,10 @@ def _summary(report: Report, style: _Style) -> Iterator[Line]:
 
 
 def _capped(caps: Caps) -> str:
-    text = f"{plural(caps.capped, 'normalised value')} at beta + {caps.times:g}·|gamma|"
+    measured = [value.source for value in caps.values if value.source.startswith("calibration")]
+    text = f"{plural(caps.capped - len(measured), 'normalised value')} at beta + {caps.times:g}·|gamma|"
+    if measured:
+        text += f", {plural(len(measured), 'other')} at mean + {caps.times:g}·std by {measured[0]}"
     if caps.left:
         first = caps.left[0]
         text += f"; {len(caps.left):,} without a cap, such as {shown(first.name, 40)}: {one_line(first.sentence)}"

@@ -10,14 +10,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from onnx_clp.validation.child import calibrate as calibrate
     from onnx_clp.validation.child import validate as validate
+    from onnx_clp.validation.request import Calibration as Calibration
     from onnx_clp.validation.request import Candidate as Candidate
     from onnx_clp.validation.request import Outcome as Outcome
     from onnx_clp.validation.request import Request as Request
 
-_HOMES = {"validate": "child", "Candidate": "request", "Outcome": "request", "Request": "request"}
+_HOMES = {
+    "calibrate": "child",
+    "validate": "child",
+    "Calibration": "request",
+    "Candidate": "request",
+    "Outcome": "request",
+    "Request": "request",
+}
 
-__all__ = ["Candidate", "Outcome", "Request", "validate"]
+__all__ = ["Calibration", "Candidate", "Outcome", "Request", "calibrate", "validate"]
 
 
 def __getattr__(name: str) -> object:

@@ -13,15 +13,26 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 from onnx_clp import interpreter
 from onnx_clp.config import GIB
 from onnx_clp.errors import NotValidated
 from onnx_clp.interpreter import drain, end, environment, signal_name
-from onnx_clp.validation.request import Outcome, Request, answer_from_json, memory_sentence
+from onnx_clp.readings import Readings
+from onnx_clp.validation.request import (
+    Calibration,
+    Outcome,
+    Request,
+    answer_from_json,
+    memory_sentence,
+    readings_from_json,
+)
 from onnx_clp.validation.wording import one_line
+
+_Answer = TypeVar("_Answer", Outcome, Readings)
 
 _HOME = Path(__file__).resolve().parent
 _BASE_MEMORY = 4 * GIB
@@ -50,16 +61,34 @@ def validate(request: Request) -> Outcome:
         NotValidated: time or memory ran out, the child crashed, or nothing here can run the input model.
         UsageError: the provider, a shape, the output's name or the evaluation file does not fit.
     """
+    return _ask(request, answer_from_json)
+
+
+def calibrate(request: Calibration) -> Readings:
+    """Run `request`'s model on the user's inputs in a child process, and measure the values it names.
+
+    Raises:
+        NotValidated: time or memory ran out, the child crashed, or nothing here can run the model.
+        UsageError: the provider does not work, or the file with inputs does not fit.
+    """
+    return _ask(request, readings_from_json)
+
+
+def _ask(request: Request | Calibration, understand: Callable[[str], _Answer]) -> _Answer:
     _require_text(request)
     cap = memory_cap(request)
     process = _start(command(os.getpid(), cap))
     try:
-        return _converse(process, request, cap)
+        code, answer, complaints = _converse(process, request, cap)
     finally:
         end(process)
+    if code == 0:
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            return understand(answer.decode())
+    raise NotValidated(f"{_shown(request)}: not validated because {_ending(code, complaints)}")
 
 
-def _require_text(request: Request) -> None:
+def _require_text(request: Request | Calibration) -> None:
     """ONNX Runtime takes the names of files as UTF-8 alone."""
     for path in (request.original, request.written or request.original):
         try:
@@ -71,7 +100,7 @@ def _require_text(request: Request) -> None:
             ) from None
 
 
-def memory_cap(request: Request) -> int:
+def memory_cap(request: Request | Calibration) -> int:
     """The child's memory cap in bytes: as asked, else 4 GiB and six times the model."""
     if request.memory is not None:
         return request.memory
@@ -102,7 +131,8 @@ def _start(arguments: list[str]) -> subprocess.Popen[bytes]:
         raise NotValidated(f"the validation process could not be started: {one_line(error)}") from error
 
 
-def _converse(process: subprocess.Popen[bytes], request: Request, cap: int) -> Outcome:
+def _converse(process: subprocess.Popen[bytes], request: Request | Calibration, cap: int) -> tuple[int, bytes, bytes]:
+    """The child's exit code, its answer and what it said on stderr."""
     assert process.stdin is not None
     assert process.stdout is not None
     assert process.stderr is not None
@@ -118,13 +148,13 @@ def _converse(process: subprocess.Popen[bytes], request: Request, cap: int) -> O
     _wait(process, reader, request, cap)
     for thread in threads:
         thread.join(timeout=5)
-    return _understand(request, process.returncode, bytes(answer), bytes(complaints))
+    return process.returncode, bytes(answer), bytes(complaints)
 
 
-def _wait(process: subprocess.Popen[bytes], reader: threading.Thread, request: Request, cap: int) -> None:
+def _wait(process: subprocess.Popen[bytes], reader: threading.Thread, request: Request | Calibration, cap: int) -> None:
     deadline = time.monotonic() + request.timeout
     # ONNX Runtime on a GPU keeps gigabytes of libraries and pinned buffers in host memory.
-    cpu_alone = request.provider == "cpu" and not request.compare_providers
+    cpu_alone = request.provider == "cpu" and not (isinstance(request, Request) and request.compare_providers)
     resident_cap = cap if request.memory or cpu_alone else cap + _GPU_HOST_MEMORY
     while reader.is_alive() or process.poll() is None:
         if time.monotonic() >= deadline:
@@ -140,13 +170,6 @@ def _wait(process: subprocess.Popen[bytes], reader: threading.Thread, request: R
                 process.wait(_POLL_SECONDS)
 
 
-def _understand(request: Request, code: int, answer: bytes, complaints: bytes) -> Outcome:
-    if code == 0:
-        with contextlib.suppress(ValueError, KeyError, TypeError):
-            return answer_from_json(answer.decode())
-    raise NotValidated(f"{_shown(request)}: not validated because {_ending(code, complaints)}")
-
-
 def _ending(code: int, complaints: bytes) -> str:
     if code < 0:
         return f"ONNX Runtime crashed on this model ({signal_name(-code)})"
@@ -155,7 +178,7 @@ def _ending(code: int, complaints: bytes) -> str:
     return f"the validation process ended with exit code {code} and no answer{said}"
 
 
-def _shown(request: Request) -> str:
+def _shown(request: Request | Calibration) -> str:
     return one_line(request.original)
 
 

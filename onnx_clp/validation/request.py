@@ -1,4 +1,4 @@
-"""What a validation is asked, what it answers, and both as JSON: the wire between parent and child."""
+"""What a child process is asked, what it answers, and both as JSON: the wire between parent and child."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 from onnx_clp.config import GIB, Provider
 from onnx_clp.errors import ClpError, NotValidated, UsageError, ValidationFailed
+from onnx_clp.readings import Moments, Readings
 from onnx_clp.report.document import (
     Drift,
     EngineFacts,
@@ -70,8 +71,7 @@ class Request:
 
     def to_json(self) -> str:
         """The request as JSON text with absolute paths; `from_json` gives an equal one back."""
-        plain = {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
-        return json.dumps(plain)
+        return json.dumps(_fields(self))
 
     @staticmethod
     def from_json(text: str) -> Request:
@@ -82,6 +82,47 @@ class Request:
         raw["shapes"] = {name: tuple(shape) for name, shape in raw["shapes"].items()}
         raw["candidates"] = tuple(Path(path) for path in raw["candidates"])
         return Request(**raw)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """One calibration: run `model` on `data` and measure its `values`.
+
+    Attributes:
+        original: the input model, to be named in errors.
+        model: the model to run, each of `values` among its outputs.
+        data: an .npz file with unlabelled inputs.
+        values: values to measure, with their channel axis counted from the last (1).
+        provider, timeout, memory, model_bytes: as in a `Request`.
+    """
+
+    original: Path
+    model: Path
+    data: Path
+    values: Mapping[str, int]
+    provider: Provider = "auto"
+    timeout: float = 600.0
+    memory: int | None = None
+    model_bytes: int | None = None
+
+    @property
+    def written(self) -> Path:
+        """The model that is run."""
+        return self.model
+
+    def to_json(self) -> str:
+        """The request as JSON text with absolute paths; `from_json` gives an equal one back."""
+        return json.dumps({"calibration": _fields(self)})
+
+    @staticmethod
+    def from_json(text: str) -> Calibration | None:
+        """The inverse of `to_json`; None where the text asks for something else."""
+        raw = json.loads(text).get("calibration")
+        if raw is None:
+            return None
+        for name in ("original", "model", "data"):
+            raw[name] = Path(raw[name])
+        return Calibration(**raw)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +148,7 @@ class Outcome:
     candidates: tuple[Candidate, ...] = ()
 
 
-def memory_sentence(request: Request, cap: int) -> str:
+def memory_sentence(request: Request | Calibration, cap: int) -> str:
     """The one line for a model that needs more memory than it may have."""
     return (
         f"{one_line(request.original)}: not validated because it needs more than {cap / GIB:.2g} GiB of "
@@ -118,6 +159,11 @@ def memory_sentence(request: Request, cap: int) -> str:
 def outcome_to_json(outcome: Outcome) -> str:
     """The outcome as JSON text; non-finite numbers keep their value (Python's JSON dialect)."""
     return json.dumps({"outcome": dataclasses.asdict(outcome)})
+
+
+def readings_to_json(readings: Readings) -> str:
+    """A calibration's answer as JSON text; non-finite numbers keep their value."""
+    return json.dumps({"readings": dataclasses.asdict(readings)})
 
 
 def error_to_json(error: ClpError) -> str:
@@ -131,10 +177,22 @@ def answer_from_json(text: str) -> Outcome:
     Raises:
         ValueError, KeyError, TypeError: the text is not an answer.
     """
-    raw = json.loads(text)
+    raw = _answer(text)
+    return _outcome(raw["outcome"])
+
+
+def readings_from_json(text: str) -> Readings:
+    """The child's answer to a calibration; errors as `answer_from_json`."""
+    raw = _answer(text)["readings"]
+    moments = {name: Moments(tuple(m["mean"]), tuple(m["std"])) for name, m in raw["moments"].items()}
+    return Readings(int(raw["inputs"]), moments)
+
+
+def _answer(text: str) -> dict[str, Any]:
+    raw: dict[str, Any] = json.loads(text)
     if "error" in raw:
         raise _CLASSES[raw["error"]](str(raw["text"]))
-    return _outcome(raw["outcome"])
+    return raw
 
 
 def _outcome(raw: dict[str, Any]) -> Outcome:
@@ -175,11 +233,15 @@ def _drifts(raw: list[dict[str, Any]]) -> tuple[Drift, ...]:
     return tuple(Drift(**d) for d in raw)
 
 
+def _fields(request: Request | Calibration) -> dict[str, object]:
+    return {f.name: _plain(getattr(request, f.name)) for f in dataclasses.fields(request)}
+
+
 def _plain(value: object) -> object:
     if isinstance(value, Path):
         return str(value.absolute())
     if isinstance(value, Mapping):
-        return {name: list(shape) for name, shape in value.items()}
+        return {name: _plain(shape) for name, shape in value.items()}
     if isinstance(value, tuple):
         return [_plain(v) for v in value]
     return value

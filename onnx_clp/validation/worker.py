@@ -1,15 +1,26 @@
-"""The child's main: cap itself, keep stdout for the answer alone, prove, answer."""
+"""The child's main: cap itself, keep stdout for the answer alone, prove or calibrate, answer."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import sys
+from typing import TYPE_CHECKING
 
 from onnx_clp.errors import ClpError, NotValidated, UsageError, ValidationFailed
 from onnx_clp.interpreter import die_with
-from onnx_clp.validation.request import Outcome, Request, error_to_json, memory_sentence, outcome_to_json
+from onnx_clp.validation.request import (
+    Calibration,
+    Request,
+    error_to_json,
+    memory_sentence,
+    outcome_to_json,
+    readings_to_json,
+)
 from onnx_clp.validation.wording import one_line
+
+if TYPE_CHECKING:
+    from onnx_clp.validation.provider import Engine
 
 _MAX_FILE = 1 << 20
 
@@ -33,9 +44,9 @@ def main(parent: int, cap: int) -> None:
 
 def answer(text: str, cap: int) -> str:
     """The JSON answer to the JSON request `text`; every documented error becomes an answer too."""
-    request = Request.from_json(text)
+    request = Calibration.from_json(text) or Request.from_json(text)
     try:
-        return outcome_to_json(_prove(request, cap))
+        return _work(request, cap)
     except (ValidationFailed, NotValidated, UsageError) as error:
         return error_to_json(error)
     except ClpError as error:
@@ -47,20 +58,32 @@ def answer(text: str, cap: int) -> str:
         return error_to_json(NotValidated(f"{shown}: not validated because its graphs are nested too deep"))
 
 
-def _prove(request: Request, cap: int) -> Outcome:
+def _work(request: Request | Calibration, cap: int) -> str:
     """Choose where to run, cap this process accordingly, and only then touch a model."""
-    from onnx_clp.validation.proof import prove
     from onnx_clp.validation.provider import choose
     from onnx_clp.validation.runtime import load_runtime
 
     engine = choose(request.provider)
-    rival = None
-    if request.compare_providers:
-        rival = engine if engine.on_gpu else choose("auto")
+    rival = _rival(request, engine)
     if not engine.on_gpu and (rival is None or not rival.on_gpu):
         limit_memory(cap)
+    if isinstance(request, Calibration):
+        from onnx_clp.validation.calibrating import calibrate
+
+        return readings_to_json(calibrate(request, engine, cap))
+    from onnx_clp.validation.proof import prove
+
     load_runtime().set_seed(request.seed % (1 << 31))
-    return prove(request, engine, cap, rival)
+    return outcome_to_json(prove(request, engine, cap, rival))
+
+
+def _rival(request: Request | Calibration, engine: Engine) -> Engine | None:
+    """What `engine` is to be compared with; None where that was not asked for."""
+    from onnx_clp.validation.provider import choose
+
+    if isinstance(request, Calibration) or not request.compare_providers:
+        return None
+    return engine if engine.on_gpu else choose("auto")
 
 
 def limit_memory(cap: int) -> None:
