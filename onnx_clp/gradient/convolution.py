@@ -167,4 +167,75 @@ def _same_begins(step: Step, size: Term, window: Window) -> Term:
     return (total if upper else total + writer.ints([1])) / writer.ints([2])
 
 
-RULES: Final[Rules] = {"Conv": _conv}
+# ConvTranspose
+
+
+def _conv_transpose(step: Step) -> Gradients:
+    step.only(0, 2)
+    out = {}
+    if step.wants(0):
+        out[0] = _gathered(step)
+    if step.wants(2):
+        out[2] = step.gradient.sum([0, *range(2, step.rank(1))])
+    return out
+
+
+def _gathered(step: Step) -> Term:
+    """Conv with the same weight, strides and dilations: input i went to the outputs i·s + j·d − p0 (j < k)."""
+    weight = sizes(step, 1)
+    if weight is None:
+        raise step.refuse("the shape of its weight is not known")
+    spatial = len(weight) - 2
+    strides = tuple(step.attribute("strides") or [1] * spatial)
+    dilations = tuple(step.attribute("dilations") or [1] * spatial)
+    window = _transposed_pads(step, Window(weight[2:], strides, dilations, None, None))
+    assert window.begins is not None
+    assert window.ends is not None
+    gradient = step.gradient.op(
+        "Conv",
+        step.input(1),
+        group=int(step.attribute("group", 1)),
+        kernel_shape=list(window.kernel),
+        strides=list(strides),
+        dilations=list(dilations),
+        pads=[*window.begins, *(max(e, 0) for e in window.ends)],
+    )
+    if all(-e < s for e, s in zip(window.ends, strides, strict=True)):
+        return gradient
+    size = step.writer.shape(step.input()).slice([2], [2 + spatial], [0], [1])
+    axes = step.writer.ints(range(2, 2 + spatial))
+    return gradient.op("Slice", step.writer.ints([0] * spatial), size, axes)
+
+
+def _transposed_pads(step: Step, window: Window) -> Window:
+    """The padding that gives ConvTranspose's input its size back; ends are negative where outputs are read by none.
+
+    An output has (input − 1)·s + reach + output_padding − p0 − p1 positions; auto_pad SAME_* and output_shape name
+    that number instead and leave p0 and p1 to be worked out (operator version 11).
+    """
+    spatial = len(window.kernel)
+    added = tuple(step.attribute("output_padding") or [0] * spatial)
+    mode = text_attribute(step.node, "auto_pad", "NOTSET")
+    if step.attribute("output_shape") is None and mode not in ("SAME_UPPER", "SAME_LOWER"):
+        pads = tuple(step.attribute("pads") or [0] * (2 * spatial)) if mode != "VALID" else (0,) * (2 * spatial)
+        ends = tuple(p - a for p, a in zip(pads[spatial:], added, strict=True))
+        return Window(window.kernel, window.strides, window.dilations, pads[:spatial], ends)
+    totals = _transposed_totals(step, window, added)
+    begins = tuple(max(t, 0) // 2 if mode == "SAME_UPPER" else max(t, 0) - max(t, 0) // 2 for t in totals)
+    ends = tuple(t - b - a for t, b, a in zip(totals, begins, added, strict=True))
+    return Window(window.kernel, window.strides, window.dilations, begins, ends)
+
+
+def _transposed_totals(step: Step, window: Window, added: tuple[int, ...]) -> list[int]:
+    """p0 + p1 of a ConvTranspose whose output size is named."""
+    reach, strides = window.reach, window.strides
+    if step.attribute("output_shape") is None:
+        return [r + a - s for r, a, s in zip(reach, added, strides, strict=True)]
+    axes = range(2, 2 + len(reach))
+    inputs, outputs = sizes(step, 0, axes), step.writer.values.static(step.node.output[0], axes)
+    if inputs is None or outputs is None:
+        raise step.refuse("it names its output_shape and the sizes of its input are not known")
+    return [(i - 1) * s + r + a - o for i, o, s, r, a in zip(inputs, outputs, strides, reach, added, strict=True)]
+
+
+RULES: Final[Rules] = {"Conv": _conv, "ConvTranspose": _conv_transpose}

@@ -6,8 +6,10 @@ from typing import Final
 
 import numpy as np
 
+from onnx_clp.gradient.broadcast import reduce_to
 from onnx_clp.gradient.tape import Gradients, Rules, Step
 from onnx_clp.gradient.writer import Term
+from onnx_clp.nodes import text_attribute
 
 
 def _reshaped(step: Step) -> Gradients:
@@ -46,12 +48,57 @@ def _length(step: Step, slot: int, axis: int) -> Term:
     known = step.writer.values.static(step.node.input[slot], [axis])
     if known is not None:
         return step.writer.ints(known)
-    return step.writer.shape(step.input(slot)).slice([axis], [_end(axis)], [0], [1])
+    end = axis + 1 if axis != -1 else int(np.iinfo(np.int64).max)
+    return step.writer.shape(step.input(slot)).slice([axis], [end], [0], [1])
 
 
-def _end(axis: int) -> int:
-    """The end of a slice that holds `axis` alone."""
-    return axis + 1 if axis != -1 else int(np.iinfo(np.int64).max)
+def _split(step: Step) -> Gradients:
+    """The parts' gradients joined, zeros for a part that nothing depends on."""
+    step.only(0)
+    parts = [_part(step, slot) for slot in range(len(step.node.output))]
+    return {0: step.writer.op("Concat", *parts, axis=int(step.attribute("axis", 0)))}
+
+
+def _part(step: Step, slot: int) -> Term:
+    gradient = step.gradient_of(slot)
+    if gradient is not None:
+        return gradient
+    node = step.node
+    if not node.output[slot]:
+        node.output[slot] = step.writer.fresh(f"{node.output[0]}/part")
+    part = step.writer.term(node.output[slot], step.input().data_type)
+    return part.like(0.0).expand(step.writer.shape(part))
+
+
+def _expand(step: Step) -> Gradients:
+    step.only(0)
+    source, result = step.node.input[0], step.node.output[0]
+    return {0: reduce_to(step.writer, step.gradient, source, [result], result)}
+
+
+def _tile(step: Step) -> Gradients:
+    """The gradient as (repeats, size) for every axis, summed over the repeats."""
+    step.only(0)
+    writer, rank = step.writer, step.rank()
+    pairs = writer.op("Concat", step.input(1), writer.shape(step.input()), axis=0)
+    shape = pairs.reshape([2, rank]).transpose([1, 0]).reshape([-1])
+    return {0: step.gradient.reshape(shape).sum(range(0, 2 * rank, 2))}
+
+
+def _depth_to_space(step: Step) -> Gradients:
+    block = int(step.attribute("blocksize"))
+    if text_attribute(step.node, "mode", "DCR") == "DCR":
+        return {0: step.gradient.op("SpaceToDepth", blocksize=block)}
+    writer = step.writer
+    outside = writer.shape(step.result).slice([0], [2], [0], [1])
+    height, width = (writer.shape(step.input()).slice([a], [a + 1], [0], [1]) for a in (2, 3))
+    one = writer.ints([block])
+    blocks = step.gradient.reshape(writer.op("Concat", outside, height, one, width, one, axis=0))
+    return {0: blocks.transpose([0, 1, 3, 5, 2, 4]).reshape(writer.shape(step.input()))}
+
+
+def _space_to_depth(step: Step) -> Gradients:
+    return {0: step.gradient.op("DepthToSpace", blocksize=int(step.attribute("blocksize")))}
 
 
 RULES: Final[Rules] = {
@@ -61,4 +108,9 @@ RULES: Final[Rules] = {
     "Unsqueeze": _reshaped,
     "Transpose": _transpose,
     "Concat": _concat,
+    "Split": _split,
+    "Expand": _expand,
+    "Tile": _tile,
+    "DepthToSpace": _depth_to_space,
+    "SpaceToDepth": _space_to_depth,
 }

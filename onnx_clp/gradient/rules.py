@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from typing import Final
 
-from onnx_clp.gradient import convolution, elementwise, layout, normalisation, pooling, products, reduction
+from onnx_clp.gradient import (
+    convolution,
+    elementwise,
+    layout,
+    normalisation,
+    pooling,
+    products,
+    quantised,
+    reduction,
+    selection,
+)
 from onnx_clp.gradient.tape import Rules
 
 RULES: Final[Rules] = {
@@ -12,9 +22,11 @@ RULES: Final[Rules] = {
     **products.RULES,
     **reduction.RULES,
     **layout.RULES,
+    **selection.RULES,
     **convolution.RULES,
     **pooling.RULES,
     **normalisation.RULES,
+    **quantised.RULES,
 }
 """One function for each standard operator that a gradient can pass."""
 

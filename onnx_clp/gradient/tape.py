@@ -62,7 +62,8 @@ class Step:
     def gradient(self) -> Term:
         """The gradient of the first output."""
         found = self.tape.gradient(self.node.output[0])
-        assert found is not None
+        if found is None:
+            raise self.refuse("what is differentiated depends on another output of it than the first")
         return found
 
     def gradient_of(self, slot: int) -> Term | None:

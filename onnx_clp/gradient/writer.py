@@ -86,9 +86,7 @@ class GraphWriter:
     def add_input(self, name: str, data_type: int, dims: Sequence[int | str | None]) -> Term:
         """A new graph input under `name`, or a fresh name made from it."""
         fresh = self.fresh(name)
-        self.model.graph.input.append(
-            helper.make_tensor_value_info(fresh, data_type, list(dims))
-        )
+        self.model.graph.input.append(helper.make_tensor_value_info(fresh, data_type, list(dims)))
         return Term(self, fresh, data_type)
 
     def add_output(self, value: Term | str, data_type: int | None = None, dims: Sequence[Any] | None = None) -> None:
@@ -196,8 +194,10 @@ class Term:
         return self.op("Mul", self)
 
     def reduce(self, op_type: str, axes: Sequence[int] | None, *, keepdims: bool) -> Term:
-        """A Reduce* operator over `axes` (None: all), in the form the model's opset has."""
+        """A Reduce* operator over `axes` (None: all, empty: none), in the form the model's opset has."""
         kept = int(keepdims)
+        if axes is not None and not len(axes):
+            return self
         if axes is None:
             return self.op(op_type, keepdims=kept)
         if self.writer.opset >= _AXES_INPUT_SINCE.get(op_type, _REDUCTIONS_SINCE):

@@ -30,7 +30,7 @@ from onnx_clp.gradient.rules import FLAT, RULES
 from onnx_clp.gradient.tape import Step, Tape
 from onnx_clp.gradient.writer import FLOATS, GraphWriter, Term
 from onnx_clp.names import shown
-from onnx_clp.nodes import STANDARD_DOMAINS, operator
+from onnx_clp.nodes import STANDARD_DOMAINS, attribute, is_op, operator
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,7 +93,10 @@ def _active(nodes: list[NodeProto], scalar: str, wanted: Sequence[str]) -> set[s
 
 
 def _is_flat(node: NodeProto) -> bool:
-    return node.op_type in FLAT and node.domain in STANDARD_DOMAINS
+    """Whether no gradient passes the node: its result does not vary with its input, but for jumps."""
+    if is_op(node, "Cast"):
+        return attribute(node, "to") not in FLOATS
+    return is_op(node, *FLAT)
 
 
 def _refuse_strangers(tape: Tape, nodes: list[NodeProto]) -> None:
