@@ -1,0 +1,1 @@
+"""Reverse-mode differentiation of an ONNX graph into standard ONNX operators; `passes.differentiate` is its door."""

@@ -1,0 +1,46 @@
+"""Bring a model into the form the rules read: its functions inlined, its opset at least 16."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from onnx import ModelProto, inliner, version_converter
+
+from onnx_clp.edit import freeze_inputs
+from onnx_clp.errors import UnsupportedModelError
+from onnx_clp.nodes import STANDARD_DOMAINS
+
+OLDEST_OPSET: Final = 16
+"""The first in which every operator the gradients need is there (ScatterElements that adds)."""
+_IR_VERSION: Final = 8
+
+
+def prepared(model: ModelProto) -> ModelProto:
+    """A copy of `model` to append to.
+
+    Local functions are inlined. Initializers that are also graph inputs become constants. A model of an opset below
+    `OLDEST_OPSET` is converted to it by onnx's own version converter; a newer one keeps its opset.
+
+    Raises:
+        UnsupportedModelError: the converter refuses the model.
+    """
+    out = ModelProto()
+    out.CopyFrom(model)
+    if out.functions:
+        out = inliner.inline_local_functions(out)
+    opset = max((o.version for o in out.opset_import if o.domain in STANDARD_DOMAINS), default=1)
+    if opset < OLDEST_OPSET:
+        out = _converted(out, opset)
+    out.ir_version = max(out.ir_version, _IR_VERSION)
+    freeze_inputs(out.graph)
+    return out
+
+
+def _converted(model: ModelProto, opset: int) -> ModelProto:
+    try:
+        return version_converter.convert_version(model, OLDEST_OPSET)
+    except Exception as error:  # the converter raises whatever its C++ part does
+        cause = str(error).strip().splitlines()[-1][:200] if str(error).strip() else type(error).__name__
+        raise UnsupportedModelError(
+            f"opset {opset} cannot be converted to {OLDEST_OPSET}, which gradients need: {cause}"
+        ) from error

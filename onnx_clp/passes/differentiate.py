@@ -1,0 +1,152 @@
+"""Give a model its own gradient: a new graph that also outputs d(scalar)/d(value), in standard ONNX operators.
+
+    from onnx_clp.gradient.loss import LossBuilder
+    from onnx_clp.passes.differentiate import differentiate
+
+    builder = LossBuilder(model)                        # works on a copy; `model` is never changed
+    logits = builder.logits()                           # or builder.value("any/value/of/the/graph")
+    loss = builder.cross_entropy(logits)                # adds an input "target": int64, (1,) or (batch,)
+    x = builder.value("bn1/input")                      # formulas: + - * /, exp log sqrt abs square sum mean variance
+    loss = loss + 0.1 * (x.variance((0, 2, 3)) - builder.constant(running_var)).square().sum()
+    found = differentiate(builder.model, loss.name, ["images"])
+    found.model                                         # outputs: the model's own, the loss, the gradients
+    found.gradients["images"]                           # name of the output that holds d loss / d images
+
+The result needs nothing but ONNX Runtime: no operator outside the standard domain is added, so every
+provider that runs the model runs its gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from onnx import ModelProto, NodeProto
+
+from onnx_clp.attributes import node_label
+from onnx_clp.errors import UnsupportedModelError, UsageError
+from onnx_clp.gradient.preparing import prepared
+from onnx_clp.gradient.rules import FLAT, RULES
+from onnx_clp.gradient.tape import Step, Tape
+from onnx_clp.gradient.writer import FLOATS, GraphWriter, Term
+from onnx_clp.names import shown
+from onnx_clp.nodes import STANDARD_DOMAINS, attribute, is_op, operator
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Differentiated:
+    """A model with gradients among its outputs.
+
+    Attributes:
+        model: a new model; its opset is the input's, or 16 where that is older.
+        scalar: the output that holds what was differentiated.
+        gradients: for each value asked for, the output that holds its gradient, of the value's shape and type.
+    """
+
+    model: ModelProto
+    scalar: str
+    gradients: dict[str, str]
+
+
+def differentiate(
+    model: ModelProto, scalar: str, wanted: Sequence[str], outputs: Sequence[str] | None = None
+) -> Differentiated:
+    """Append the gradient of `scalar` with respect to each of `wanted` to a copy of `model`.
+
+    Args:
+        model: weights in memory; a floating-point graph without If, Loop or Scan between the values named.
+        scalar: a value of the main graph, of type float; if it has several elements, their sum is differentiated.
+        wanted: values of the main graph, inputs or intermediate ones.
+        outputs: further values that the new model outputs; by default what the model outputs now.
+
+    Raises:
+        UsageError: a value is not there, or `scalar` does not depend on one of `wanted`.
+        UnsupportedModelError: an operator between the two has no rule, or not for this form of it; the message names
+            the operator and where it stands. Or the model is of an opset that cannot be brought to 16.
+    """
+    ready = prepared(model)
+    writer = GraphWriter(ready)
+    nodes = list(writer.index.main.nodes)
+    for name in (scalar, *wanted, *(outputs or ())):
+        if not writer.index.main.defines(name):
+            raise UsageError(f"the model has no value '{shown(name)}' to differentiate or to output")
+    tape = Tape(writer, _active(nodes, scalar, wanted))
+    _refuse_strangers(tape, nodes)
+    tape.add(scalar, _seed(writer, scalar))
+    _walk(tape, nodes)
+    found = {name: _found(tape, name, scalar) for name in wanted}
+    _set_outputs(writer, scalar, found, outputs)
+    return Differentiated(ready, scalar, {name: gradient.name for name, gradient in found.items()})
+
+
+def _active(nodes: list[NodeProto], scalar: str, wanted: Sequence[str]) -> set[str]:
+    """The values that depend on a wanted one and that the scalar depends on."""
+    reached = set(wanted)
+    for node in nodes:
+        if not _is_flat(node) and not reached.isdisjoint(node.input):
+            reached.update(name for name in node.output if name)
+    needed = {scalar}
+    for node in reversed(nodes):
+        if not _is_flat(node) and not needed.isdisjoint(node.output):
+            needed.update(name for name in node.input if name)
+    return reached & needed
+
+
+def _is_flat(node: NodeProto) -> bool:
+    """Whether no gradient passes the node: its result does not vary with its input, but for jumps."""
+    if is_op(node, "Cast"):
+        return attribute(node, "to") not in FLOATS
+    return is_op(node, *FLAT)
+
+
+def _refuse_strangers(tape: Tape, nodes: list[NodeProto]) -> None:
+    """Name the operators without a rule that a gradient would have to pass."""
+    for node in nodes:
+        if _passes(tape, node) and (node.op_type not in RULES or node.domain not in STANDARD_DOMAINS):
+            raise UnsupportedModelError(
+                f"{node_label(node)}: there is no gradient rule for the operator {shown(operator(node))}"
+            )
+
+
+def _passes(tape: Tape, node: NodeProto) -> bool:
+    """Whether a gradient goes from an output of the node to an input of it."""
+    return (
+        not _is_flat(node)
+        and not tape.active.isdisjoint(node.output)
+        and not tape.active.isdisjoint(n for n in node.input if n)
+    )
+
+
+def _seed(writer: GraphWriter, scalar: str) -> Term:
+    """d scalar / d scalar: ones of its shape."""
+    term = writer.term(scalar)
+    if term.data_type not in FLOATS:
+        raise UsageError(f"'{shown(scalar)}' is not of a floating-point type, it cannot be differentiated")
+    one = term.like(1.0)
+    return one if writer.values.dims(scalar) == () else one.expand(writer.shape(term))
+
+
+def _walk(tape: Tape, nodes: list[NodeProto]) -> None:
+    for node in reversed(nodes):
+        if not _passes(tape, node) or all(tape.gradient(name) is None for name in node.output if name):
+            continue
+        for slot, gradient in RULES[node.op_type](Step(tape, node)).items():
+            if node.input[slot] in tape.active:
+                tape.add(node.input[slot], gradient)
+
+
+def _found(tape: Tape, name: str, scalar: str) -> Term:
+    gradient = tape.gradient(name)
+    if gradient is None:
+        raise UsageError(f"'{shown(scalar)}' does not depend on '{shown(name)}' through anything that has a gradient")
+    return gradient
+
+
+def _set_outputs(writer: GraphWriter, scalar: str, found: dict[str, Term], outputs: Sequence[str] | None) -> None:
+    if outputs is not None:
+        del writer.model.graph.output[:]
+        for name in outputs:
+            writer.add_output(name, dims=writer.values.dims(name))
+    writer.add_output(scalar, dims=writer.values.dims(scalar))
+    for name, gradient in found.items():
+        writer.add_output(gradient, dims=writer.values.dims(name))
