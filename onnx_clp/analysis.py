@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from onnx import ModelProto
 
+from onnx_clp.compaction.compact import Compacted, compact
 from onnx_clp.config import CleanConfig
 from onnx_clp.edit import GraphEdit, freeze_inputs
 from onnx_clp.errors import UnsupportedModelError
@@ -53,8 +54,10 @@ class Analysis:
     Attributes:
         folded: the model after folding; None when nothing was folded (or frozen).
         final: the model after pruning; None when nothing was pruned.
+        compacted: the model after channels were taken out; None when none was.
         places: what was found, scope by scope.
         frozen: inputs taken out by `freeze_inputs`.
+        compaction: what became of each layer with channels that do nothing; None when it was not asked for.
         caps: normalisations that were to be capped, by their output, and why one was not.
         findings: what stands in the graph that pruning cannot touch.
     """
@@ -67,11 +70,13 @@ class Analysis:
     nodes_before: int
     caps: list[tuple[str, Skipped | None]]
     findings: tuple[Finding, ...]
+    compacted: ModelProto | None = None
+    compaction: list[Compacted] | None = None
 
     @property
     def written(self) -> ModelProto | None:
         """The model to write; None when it is the input as it came."""
-        return self.final or self.folded
+        return self.compacted or self.final or self.folded
 
     @property
     def verdicts(self) -> list[LayerVerdict]:
@@ -112,7 +117,18 @@ def analyse(file: ModelFile, config: CleanConfig, tick: Tick, known: Sequence[Ra
         _prune(edit, places)
     caps = _bound(edit, statistics, config.bound_activations)
     final = model if edit.changed else None
-    return Analysis(index, folded, final, places, frozen, before, caps, findings)
+    found = Analysis(index, folded, final, places, frozen, before, caps, findings)
+    return _compact(edit, found) if config.compact else found
+
+
+def _compact(edit: GraphEdit, found: Analysis) -> Analysis:
+    """Take channels out of the model, keeping what it was before for the proof."""
+    if found.final is not None:
+        found.final = _snapshot(found.final)
+    edit.changed = False
+    found.compaction = compact(edit, found.index.scopes)
+    found.compacted = found.index.model if edit.changed else None
+    return found
 
 
 def _snapshot(model: ModelProto) -> ModelProto:

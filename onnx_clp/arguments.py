@@ -122,6 +122,7 @@ def _config(given: argparse.Namespace) -> CleanConfig:
         exclude=tuple(given.exclude),
         prune=not given.no_prune,
         bound_activations=given.bound_activations,
+        compact=given.compact,
         freeze_inputs=given.freeze_inputs,
         provider=given.provider,
         validate=not given.no_validate,

@@ -38,6 +38,7 @@ class CleanConfig:
         prune: False folds only.
         bound_activations: cap every normalised channel at beta + this·|gamma| of its BatchNormalization;
             None puts no caps in.
+        compact: take channels that are zero for every input out of the file, with what goes with them.
         freeze_inputs: treat initializers that are also graph inputs as constants and drop those inputs.
         provider: where validation runs; "auto" takes the best that works, a named one must work.
         validate: False skips everything that needs ONNX Runtime.
@@ -63,6 +64,7 @@ class CleanConfig:
     exclude: tuple[str, ...] = ()
     prune: bool = True
     bound_activations: float | None = None
+    compact: bool = False
     freeze_inputs: bool = False
     provider: Provider = "auto"
     validate: bool = True

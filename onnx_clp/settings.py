@@ -28,7 +28,7 @@ MOST_DOTS: Final = 100
 """In one line: the standard library's parser takes time with the square of a dotted key's length."""
 HARMLESS: Final = frozenset(
     {"u", "rule", "sweep", "bound", "bound-activations", "include", "exclude", "layers", "no-prune"}
-    | {"freeze-inputs", "provider", "seed", "shape", "output", "external-data", "fail-on", "color"}
+    | {"compact", "freeze-inputs", "provider", "seed", "shape", "output", "external-data", "fail-on", "color"}
 )
 _NEVER: Final = frozenset({"help", "version", "config", "no-config"})
 

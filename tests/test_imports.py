@@ -83,7 +83,7 @@ GROUPS: dict[str, set[str]] = {
     "door": DOOR,
     "core": CORE,
     "layers": LAYERS,
-    "passes": {"passes"},
+    "passes": {"passes", "compaction"},
     "files": {"onnxfile", "staging", "relocation"},
     "analysis": {"analysis"},
     "document": {"report.document"},

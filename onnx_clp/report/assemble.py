@@ -23,6 +23,9 @@ from onnx_clp.report.document import (
     AffineLeft,
     CapLeft,
     Caps,
+    ChannelsKept,
+    CompactedLayer,
+    Compaction,
     EvaluationReport,
     FileFacts,
     Finding,
@@ -74,6 +77,7 @@ def assemble(
         seconds=dict(seconds),
         peak_memory=_peak_memory(),
         sweep=sweep,
+        compaction=_compaction(analysis),
     )
 
 
@@ -215,6 +219,24 @@ def _caps(analysis: Analysis, times: float | None) -> Caps | None:
             if verdict.rewrite.layer.is_convolution and not verdict.rewrite.normalised:
                 left.append(CapLeft(verdict.rewrite.layer.name, bare))
     return Caps(times, sum(skipped is None for _, skipped in analysis.caps), tuple(left))
+
+
+def _compaction(analysis: Analysis) -> Compaction | None:
+    if analysis.compaction is None:
+        return None
+    layers = tuple(
+        CompactedLayer(
+            name=row.name,
+            place=row.place,
+            op=row.operator,
+            channels=row.channels,
+            removed=row.removed,
+            kept=tuple(ChannelsKept(part.channels, part.reason) for part in row.stayed),
+        )
+        for row in analysis.compaction
+    )
+    kept = sum(len(part.channels) for layer in layers for part in layer.kept)
+    return Compaction(sum(len(layer.removed) for layer in layers), kept, layers)
 
 
 def _summary(layers: tuple[LayerReport, ...], left: tuple[AffineLeft, ...]) -> Summary:

@@ -1,0 +1,106 @@
+"""Networks with channels that do nothing, and what taking them out must come to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import ModelProto, numpy_helper, parser
+
+Array = NDArray[Any]
+Weight = Array | tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One form: the body in ONNX's text form, its weights (a shape asks for random ones), and what is to happen.
+
+    `removed` and `kept` go by layer name, the layer's first output; `kept` are channels that do nothing and stay.
+    """
+
+    id: str
+    text: str
+    weights: Mapping[str, Weight]
+    removed: Mapping[str, tuple[int, ...]]
+    kept: Mapping[str, set[int]] = field(default_factory=dict)
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    header: str = "float[2,3,8,8] x"
+    result: str = "float[n,o,h,w] y"
+    opset: int = 18
+    tolerance: float = 1e-5
+    edit: Callable[[ModelProto], None] | None = None
+    imports: str = ""
+
+    def model(self) -> ModelProto:
+        """The model, built afresh."""
+        text = f"""<ir_version: 9, opset_import: ["" : {self.opset}{self.imports}]>
+            g ({self.header}) => ({self.result}) {{ {self.text} }}"""
+        made = parser.parse_model(text)
+        for name, weight in self.weights.items():
+            made.graph.initializer.append(numpy_helper.from_array(filled(name, weight), name))
+        if self.edit is not None:
+            self.edit(made)
+        return onnx.shape_inference.infer_shapes(made, strict_mode=True)
+
+    def feeds(self) -> Iterator[dict[str, Array]]:
+        """Inputs: standard normal, and the same times ten."""
+        source = np.random.default_rng(7)
+        for scale in (1, 10):
+            feed = {}
+            for value in self.model().graph.input:
+                shape = [d.dim_value or 2 for d in value.type.tensor_type.shape.dim]
+                dtype = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+                feed[value.name] = (scale * source.normal(size=shape)).astype(dtype)
+            yield feed
+
+
+def filled(name: str, weight: Weight) -> Array:
+    """The array itself, or a random one that is never zero."""
+    if not isinstance(weight, tuple):
+        return weight
+    source = np.random.default_rng(sum(name.encode()))
+    values = source.normal(size=weight)
+    return (np.sign(values) * (0.1 + np.abs(values))).astype(np.float32)
+
+
+def dead(name: str, shape: tuple[int, ...], channels: tuple[int, ...], axis: int = 0) -> Array:
+    """Random values with the entries of some channels set to 0."""
+    values = filled(name, shape).copy()
+    np.moveaxis(values, axis, 0)[list(channels)] = 0
+    return values
+
+
+def outputs(model: ModelProto, feeds: Mapping[str, Array]) -> list[Array]:
+    """What ONNX Runtime makes of the model without its optimisations."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return [np.asarray(value) for value in session.run(None, dict(feeds))]
+
+
+def shapes(model: ModelProto) -> list[Any]:
+    """Names, types and shapes of the graph's inputs and outputs."""
+    return [*model.graph.input, *model.graph.output]
+
+
+CHAIN = {
+    "w1": dead("w1", (8, 3, 3, 3), (2, 5)),
+    "b1": dead("b1", (8,), (2, 5)),
+    "w2": (4, 8, 3, 3),
+}
+CONV1 = "a = Conv<pads=[1,1,1,1]>(x, w1, b1)"
+
+ROWS = [
+    Row("chain/relu", f"{CONV1} r = Relu(a) y = Conv(r, w2)", CHAIN, {"a": (2, 5)}),
+    Row("chain/no activation", f"{CONV1} y = Conv<pads=[1,1,1,1]>(a, w2)", CHAIN, {"a": (2, 5)}),
+    Row("chain/sigmoid stays", f"{CONV1} r = Sigmoid(a) y = Conv(r, w2)", CHAIN, {}, {"a": {2, 5}},
+        {"a": "constant and not zero"}),
+    Row("chain/graph output stays", f"{CONV1} y = Relu(a)", CHAIN, {}, {"a": {2, 5}}, {"a": "output of the graph"}),
+]  # fmt: skip
