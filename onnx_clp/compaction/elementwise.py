@@ -6,7 +6,7 @@ runtime to runtime, is not known (NaN).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, Final
 
@@ -153,6 +153,8 @@ JOINT: Final[dict[str, Combine]] = {
 def joint(survey: Survey, node: NodeProto) -> list[int]:
     """An elementwise operator of several operands that broadcast."""
     combine = JOINT[node.op_type]
+    if node.op_type == "Mul" and not any(name in survey.views for name in node.input):
+        return _scales(survey, node)
     if survey.scope.opset < 7 and attribute(node, "axis") is not None:
         raise UnfitError("it broadcasts as opset 6 did")
     views, values = operands(survey, node, list(range(len(node.input))))
@@ -161,14 +163,33 @@ def joint(survey: Survey, node: NodeProto) -> list[int]:
     with np.errstate(all="ignore"):
         made = np.broadcast_to(np.asarray(combine(*values), dtype=np.float64), (len(first.ids),))
     survey.give(
-        node, first.moved(first.from_end, _rank(survey, node)).becomes(np.where(np.isfinite(made), made, UNKNOWN))
+        node,
+        first.moved(first.from_end, rank_of_result(survey, node, range(len(node.input)))).becomes(
+            np.where(np.isfinite(made), made, UNKNOWN)
+        ),
     )
     return list(range(len(node.input)))
 
 
-def _rank(survey: Survey, node: NodeProto) -> int | None:
+def _scales(survey: Survey, node: NodeProto) -> list[int]:
+    """A number made as the model runs times a constant with an entry a channel: the scales of an integer layer."""
+    steady = [slot for slot in (0, 1) if survey.scope.is_constant(input_name(node, slot))]
+    value = survey.constant(node, steady[0]) if len(steady) == 1 else None
+    if value is None or survey.extents.of(node.input[1 - steady[0]]) not in ((), (1,)):
+        raise UnfitError("it scales no integer layer")
+    axes = [axis for axis, size in enumerate(value.shape) if size > 1]
+    if len(axes) != 1:
+        raise UnfitError("its scales run along several axes")
+    ids = survey.atoms.make(value.size)
+    survey.cut(node, steady[0], axes[0], ids, "list of scales")
+    survey.give(node, View(value.ndim - axes[0], value.ndim, ids, unknown(value.size)))
+    return []
+
+
+def rank_of_result(survey: Survey, node: NodeProto, slots: Iterable[int]) -> int | None:
     """The dimensions of what several operands broadcast to; None where not known."""
-    ranks = [survey.views[n].rank if n in survey.views else _rank_of(survey, n) for n in node.input if n]
+    names = [input_name(node, slot) for slot in slots]
+    ranks = [survey.views[n].rank if n in survey.views else _rank_of(survey, n) for n in names if n]
     known = [r for r in ranks if r is not None]
     return max(known) if len(known) == len(ranks) else survey.scope.ranks.of(node.output[0])
 

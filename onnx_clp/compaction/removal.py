@@ -10,7 +10,6 @@ import numpy as np
 from onnx_clp.compaction.atoms import Atoms, Ids, Mask
 
 AT_LEAST_ONE = "a layer keeps at least one channel"
-_UNEVEN = "the groups of {name} must stay alike"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,18 +53,19 @@ class Grouping:
     inputs: Ids
     outputs: Ids
 
-    def surplus(self, removal: Removal) -> Ids:
-        """Atoms that must stay for all groups that stay to be of one size."""
+    def surplus(self, removal: Removal) -> tuple[Ids, Ids]:
+        """Input and output atoms that must stay for all groups that stay to be of one size."""
         inputs, outputs = ~removal.keeps(self.inputs), ~removal.keeps(self.outputs)
         staying: Mask = np.asarray(~(inputs.all(axis=1) & outputs.all(axis=1)))
         if not staying.any():
             staying[0] = True
-        found = [_level(ids[staying], gone[staying]) for ids, gone in ((self.inputs, inputs), (self.outputs, outputs))]
-        return np.concatenate(found)
+        return _level(self.inputs[staying], inputs[staying]), _level(self.outputs[staying], outputs[staying])
 
-    def reason(self) -> str:
-        """Why the surplus stays."""
-        return _UNEVEN.format(name=self.name)
+    def reason(self, *, reading: bool) -> str:
+        """Why the surplus among the inputs (`reading`) or the outputs stays."""
+        if self.inputs.shape[1] > 1:
+            return f"the groups of {self.name} must stay of one size"
+        return f"what {self.name} makes of it stays" if reading else f"{self.name} makes it of a channel that stays"
 
 
 def _level(ids: Ids, gone: Mask) -> Ids:
@@ -124,9 +124,9 @@ class Removal:
     def _level(self, groupings: list[Grouping]) -> bool:
         changed = False
         for grouping in groupings:
-            surplus = grouping.surplus(self)
-            if surplus.size:
-                changed |= self.keep(surplus, grouping.reason())
+            for reading, surplus in zip((True, False), grouping.surplus(self), strict=True):
+                if surplus.size:
+                    changed |= self.keep(surplus, grouping.reason(reading=reading))
         return changed
 
     def _fill(self, values: list[Ids]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from onnx_clp.compaction import elementwise, joining, linear, reshaping, spatial
+from onnx_clp.compaction import elementwise, integers, joining, linear, reshaping, spatial
 from onnx_clp.compaction.survey import Rule
 
 _STANDARD: Final[dict[str, Rule]] = {
@@ -21,6 +21,8 @@ _STANDARD: Final[dict[str, Rule]] = {
     "QuantizeLinear": elementwise.quantize,
     "DequantizeLinear": elementwise.dequantize,
     "DynamicQuantizeLinear": elementwise.dynamic_quantize,
+    **dict.fromkeys(("QLinearConv", "QLinearMatMul"), integers.rounded),
+    **dict.fromkeys(("ConvInteger", "MatMulInteger"), integers.products),
     **dict.fromkeys(
         ["MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"], spatial.pool
     ),
@@ -47,6 +49,10 @@ _STANDARD: Final[dict[str, Rule]] = {
 _MICROSOFT: Final[dict[str, Rule]] = {
     "FusedConv": linear.conv,
     **dict.fromkeys(("Gelu", "QuickGelu"), elementwise.unary),
+    **dict.fromkeys(("QLinearAdd", "QLinearMul"), integers.added),
+    **dict.fromkeys(
+        ("QLinearLeakyRelu", "QLinearSigmoid", "QLinearGlobalAveragePool", "QLinearAveragePool"), integers.activated
+    ),
     "QuantizeLinear": elementwise.quantize,
     "DequantizeLinear": elementwise.dequantize,
 }
@@ -54,6 +60,9 @@ RULES: Final[dict[tuple[str, str], Rule]] = {
     **{("", name): rule for name, rule in _STANDARD.items()},
     **{("com.microsoft", name): rule for name, rule in _MICROSOFT.items()},
 }
+# Operators that make channels of their own, whatever they read.
 STARTERS: Final = frozenset(
-    [("", "Conv"), ("", "ConvTranspose"), ("", "Gemm"), ("", "MatMul"), ("com.microsoft", "FusedConv")]
+    [("com.microsoft", "FusedConv")]
+    + [("", name) for name in ("Conv", "ConvTranspose", "Gemm", "MatMul", "Mul")]
+    + [("", name) for name in ("QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger")]
 )
