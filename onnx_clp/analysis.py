@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from onnx import ModelProto
 
+from onnx_clp.compaction.compact import Compacted, compact
 from onnx_clp.config import CleanConfig
 from onnx_clp.edit import GraphEdit, freeze_inputs
 from onnx_clp.errors import UnsupportedModelError
@@ -57,10 +58,12 @@ class Analysis:
     Attributes:
         folded: the model after folding; None when nothing was folded (or frozen).
         final: the model after pruning; None when nothing was pruned.
+        compacted: the model after channels were taken out; None when none was.
         places: what was found, scope by scope.
         frozen: inputs taken out by `freeze_inputs`.
         caps: values that were to be capped, who told their limits, and why one was not.
         readings: what was measured on the user's inputs; None where nothing was.
+        compaction: what became of each layer with channels that do nothing; None when it was not asked for.
         findings: what stands in the graph that pruning cannot touch.
     """
 
@@ -73,11 +76,13 @@ class Analysis:
     caps: list[Cap]
     findings: tuple[Finding, ...]
     readings: Readings | None = None
+    compacted: ModelProto | None = None
+    compaction: list[Compacted] | None = None
 
     @property
     def written(self) -> ModelProto | None:
         """The model to write; None when it is the input as it came."""
-        return self.final or self.folded
+        return self.compacted or self.final or self.folded
 
     @property
     def verdicts(self) -> list[LayerVerdict]:
@@ -125,7 +130,18 @@ def analyse(
         _prune(edit, places)
     caps = _bound(edit, [*statistics, *measured.statistics], config.bound_activations)
     final = model if edit.changed else None
-    return Analysis(index, folded, final, places, frozen, before, [*caps, *measured.left], findings, measured.readings)
+    found = Analysis(index, folded, final, places, frozen, before, [*caps, *measured.left], findings, measured.readings)
+    return _compact(edit, found) if config.compact else found
+
+
+def _compact(edit: GraphEdit, found: Analysis) -> Analysis:
+    """Take channels out of the model, keeping what it was before for the proof."""
+    if found.final is not None:
+        found.final = _snapshot(found.final)
+    edit.changed = False
+    found.compaction = compact(edit, found.index.scopes)
+    found.compacted = found.index.model if edit.changed else None
+    return found
 
 
 def _snapshot(model: ModelProto) -> ModelProto:

@@ -123,6 +123,7 @@ def _config(given: argparse.Namespace) -> CleanConfig:
         prune=not given.no_prune,
         bound_activations=given.bound_activations,
         calibrate=given.calibrate,
+        compact=given.compact,
         freeze_inputs=given.freeze_inputs,
         provider=given.provider,
         validate=not given.no_validate,

@@ -40,6 +40,7 @@ class CleanConfig:
             None puts no caps in.
         calibrate: an .npz file with a few dozen unlabelled inputs, to measure the mean and std of convolutions no
             BatchNormalization tells of (needs `bound_activations` and `validate`).
+        compact: take channels that are zero for every input out of the file, with what goes with them.
         freeze_inputs: treat initializers that are also graph inputs as constants and drop those inputs.
         provider: where validation runs; "auto" takes the best that works, a named one must work.
         validate: False skips everything that needs ONNX Runtime.
@@ -67,6 +68,7 @@ class CleanConfig:
     prune: bool = True
     bound_activations: float | None = None
     calibrate: Path | None = None
+    compact: bool = False
     freeze_inputs: bool = False
     provider: Provider = "auto"
     validate: bool = True

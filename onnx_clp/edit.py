@@ -48,6 +48,7 @@ class GraphEdit:
         self._loose: list[tuple[GraphIndex, str]] = []
         self._gone: dict[GraphIndex, set[str]] = {}
         self._unrecorded: dict[GraphIndex, set[str]] = {}
+        self._resized: dict[GraphIndex, dict[str, dict[int, int]]] = {}
 
     # Constants
 
@@ -67,17 +68,24 @@ class GraphEdit:
             scope.initializers[name] = scope.proto.initializer[-1]
         return name
 
-    def put_constant(self, scope: GraphIndex, node: NodeProto, slot: int, base: str, make: MakeTensor) -> None:
+    def put_constant(
+        self, scope: GraphIndex, node: NodeProto, slot: int, base: str, make: MakeTensor, *, resize: bool = False
+    ) -> None:
         """Give a node a constant at an input slot.
 
         A stored tensor of the same shape and type that nothing else uses is replaced where it stands; in every
-        other case (shared, computed, sparse, absent) the node gets a new one and the old stays as it is.
+        other case (shared, computed, sparse, absent) the node gets a new one and the old stays as it is. With
+        `resize` the shape may be another; what is recorded of it goes.
         """
         old = node.input[slot] if slot < len(node.input) else ""
         stored, home = scope.stored(old), scope.home(old)
         if stored is not None and home is not None and home.only_use(old) is not None and not home.hides(old):
             new = make(old)
-            if new.dims == stored.dims and new.data_type == stored.data_type:
+            alike = new.dims == stored.dims or (resize and old not in home.inputs)
+            if alike and new.data_type == stored.data_type:
+                if new.dims != stored.dims:
+                    for axis, size in enumerate(new.dims):
+                        self.resize_value_info(home, old, axis, size)
                 _replace_values(stored, new)
                 home.forget(old)
                 self.changed = True
@@ -173,6 +181,11 @@ class GraphEdit:
         scope.link_node(node)
         self.changed = True
 
+    def resize_value_info(self, scope: GraphIndex, name: str, axis: int, size: int) -> None:
+        """Record that a value has another size along an axis (counted from the last where negative)."""
+        self._resized.setdefault(scope, {}).setdefault(name, {})[axis] = size
+        self.changed = True
+
     def forget_value_info(self, scope: GraphIndex, name: str) -> None:
         """Drop what is recorded of a value that is no more, or has another shape now."""
         self._unrecorded.setdefault(scope, set()).add(name)
@@ -235,8 +248,19 @@ class GraphEdit:
             _delete_named(scope.proto.value_info, names)
             if isinstance(scope.proto, GraphProto):
                 _delete_named(scope.proto.quantization_annotation, names, lambda a: a.tensor_name)
+        for scope, sizes in self._resized.items():
+            _resize_recorded(scope.proto.value_info, sizes)
         self._gone.clear()
         self._unrecorded.clear()
+        self._resized.clear()
+
+
+def _resize_recorded(recorded: Any, sizes: dict[str, dict[int, int]]) -> None:
+    for value in recorded:
+        dims = value.type.tensor_type.shape.dim
+        for axis, size in sizes.get(value.name, {}).items():
+            if -len(dims) <= axis < len(dims):
+                dims[axis].dim_value = size
 
 
 def freeze_inputs(graph: GraphProto) -> list[str]:

@@ -13,6 +13,8 @@ from onnx_clp.config import CleanConfig
 from onnx_clp.errors import UnsupportedModelError
 
 if TYPE_CHECKING:
+    from onnx import ModelProto
+
     from onnx_clp.analysis import Analysis
     from onnx_clp.onnxfile import ModelFile
     from onnx_clp.report.document import EvaluationReport, FileFacts, Report
@@ -109,8 +111,9 @@ class Job:
             return validate(
                 Request(
                     original=self.source or stage(self.file, None, "auto").checkable(),
-                    folded=self._folded(analysis, staged, stage),
-                    final=staged.checkable() if analysis.final is not None else None,
+                    folded=self._lying(analysis.folded, analysis, staged, stage),
+                    final=self._lying(analysis.final, analysis, staged, stage),
+                    compacted=self._lying(analysis.compacted, analysis, staged, stage),
                     provider=config.provider,
                     tolerance=config.tolerance,
                     seed=config.seed,
@@ -125,13 +128,11 @@ class Job:
                 )
             )
 
-    def _folded(self, analysis: Analysis, staged: Staged, stage: Stage) -> Path | None:
-        """The model after folding alone; what is staged already where nothing came after it."""
-        if analysis.folded is None:
+    def _lying(self, model: ModelProto | None, analysis: Analysis, staged: Staged, stage: Stage) -> Path | None:
+        """Where the model after one step lies; what is staged already where nothing came after it."""
+        if model is None:
             return None
-        if analysis.final is None:
-            return staged.checkable()
-        return stage(self.file, analysis.folded, self.config.external_data).checkable()
+        return (staged if model is analysis.written else stage(self.file, model, self.config.external_data)).checkable()
 
     def _report(self, analysis: Analysis, staged: Staged | None, outcome: Outcome | None, sweep: Sweep) -> Report:
         from onnx_clp.report.assemble import assemble

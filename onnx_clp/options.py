@@ -111,6 +111,11 @@ def _add_judging(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--no-prune", action="store_true", help="fold only")
     group.add_argument(
+        "--compact",
+        action="store_true",
+        help="take channels that are zero out of the file, and what reads them: the same answers from a smaller model",
+    )
+    group.add_argument(
         "--freeze-inputs",
         action="store_true",
         help="treat initializers that are also graph inputs as constants, and drop those inputs",

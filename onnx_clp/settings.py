@@ -31,6 +31,7 @@ HARMLESS: Final = frozenset(
         "bound",
         "bound-activations",
         "color",
+        "compact",
         "compare-providers",
         "exclude",
         "external-data",

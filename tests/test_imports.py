@@ -84,7 +84,7 @@ GROUPS: dict[str, set[str]] = {
     "core": CORE,
     "layers": LAYERS,
     "gradient": {"gradient"},
-    "passes": {"passes"},
+    "passes": {"passes", "compaction"},
     "files": {"onnxfile", "staging", "relocation"},
     "analysis": {"analysis"},
     "document": {"report.document"},

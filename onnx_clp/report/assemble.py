@@ -24,6 +24,9 @@ from onnx_clp.report.document import (
     CapLeft,
     CappedValue,
     Caps,
+    ChannelsKept,
+    CompactedLayer,
+    Compaction,
     EvaluationReport,
     FileFacts,
     Finding,
@@ -75,6 +78,7 @@ def assemble(
         seconds=dict(seconds),
         peak_memory=_peak_memory(),
         sweep=sweep,
+        compaction=_compaction(analysis),
     )
 
 
@@ -212,6 +216,24 @@ def _caps(analysis: Analysis, times: float | None) -> Caps | None:
     left = tuple(CapLeft(cap.name, cap.skipped.sentence) for cap in analysis.caps if cap.skipped is not None)
     values = tuple(CappedValue(cap.name, cap.source) for cap in analysis.caps if cap.skipped is None)
     return Caps(times, len(values), left, values)
+
+
+def _compaction(analysis: Analysis) -> Compaction | None:
+    if analysis.compaction is None:
+        return None
+    layers = tuple(
+        CompactedLayer(
+            name=row.name,
+            place=row.place,
+            op=row.operator,
+            channels=row.channels,
+            removed=row.removed,
+            kept=tuple(ChannelsKept(part.channels, part.reason) for part in row.stayed),
+        )
+        for row in analysis.compaction
+    )
+    kept = sum(len(part.channels) for layer in layers for part in layer.kept)
+    return Compaction(sum(len(layer.removed) for layer in layers), kept, layers)
 
 
 def _summary(layers: tuple[LayerReport, ...], left: tuple[AffineLeft, ...]) -> Summary:

@@ -150,6 +150,35 @@ class Caps:
 
 
 @dataclass(frozen=True, slots=True)
+class ChannelsKept:
+    """Channels that do nothing and stayed in the file, and why."""
+
+    channels: tuple[int, ...]
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class CompactedLayer:
+    """One linear layer with channels that do nothing: those taken out, and those kept; `channels` counts all before."""
+
+    name: str
+    place: str
+    op: str
+    channels: int
+    removed: tuple[int, ...]
+    kept: tuple[ChannelsKept, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Compaction:
+    """Channels taken out of the file: how many, and every layer that lost one or kept one that does nothing."""
+
+    removed: int
+    kept: int
+    layers: tuple[CompactedLayer, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Drift:
     """How far pruning moved one output on the seeded inputs; it is reported, not judged."""
 
@@ -214,6 +243,7 @@ class ValidationReport:
     drift: tuple[Drift, ...]
     engine: EngineFacts | None = None
     comparison: ProviderComparison | None = None
+    compaction_error: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,6 +329,7 @@ class Report:
     seconds: Mapping[str, float]
     peak_memory: int | None
     sweep: Sweep | None = None
+    compaction: Compaction | None = None
     schema: int = field(default=SCHEMA)
 
     def to_dict(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from onnx_clp.names import shown
-from onnx_clp.report import engines, ruling, sweeping
+from onnx_clp.report import compacting, engines, ruling, sweeping
 from onnx_clp.report.document import Caps, EvaluationReport, FileFacts, Judgement, LayerReport, Report, Verdict
 from onnx_clp.report.wording import headline, next_step, number, one_line, percent, plural, size
 from onnx_clp.skipped import LayerStatus
@@ -133,6 +133,8 @@ def _summary(report: Report, style: _Style) -> Iterator[Line]:
     yield from _row("folded", _folded(report), style)
     if report.caps is not None:
         yield from _row("capped", _capped(report.caps), style)
+    for place, text in enumerate(compacting.rows(report, None if style.verbose else MOST_ROWS)):
+        yield from _row("" if place else "compacted", text, style)
     yield from _validation(report, style)
     if report.evaluation is not None:
         yield from _evaluation(report.evaluation, style)
@@ -183,6 +185,8 @@ def _validation(report: Report, style: _Style) -> Iterator[Line]:
     if proof.fold_error is not None:
         allowed = "" if proof.tolerance is None else f" (allowed: {number(proof.tolerance)})"
         yield from _row("fold error", number(proof.fold_error) + allowed, style)
+    if proof.compaction_error is not None:
+        yield from _row("", f"{number(proof.compaction_error)} of taking channels out", style)
     if proof.discrete_agreement is not None:
         yield from _row("", f"{percent(proof.discrete_agreement)} of discrete outputs equal", style)
     for place, drift in enumerate(proof.drift):

@@ -205,12 +205,12 @@ def measure_rewritten(path: Path, terms: Terms, original: Measured, doing: str) 
     return measured
 
 
-def run_nudged(terms: Terms, original: Measured) -> list[Outputs]:
-    """The input model's outputs on its feeds with every float entry moved by one unit of its rounding."""
+def run_nudged(terms: Terms, path: Path, measured: Measured) -> list[Outputs]:
+    """The outputs of the model at `path` on its feeds with every float entry moved by one unit of its rounding."""
     generator = np.random.default_rng(terms.request.seed)
     with terms.about():
-        runner = terms.open(terms.request.original)
-        return [runner.run(_nudged(feed, generator)) for feed in original.feeds]
+        runner = terms.open(path)
+        return [runner.run(_nudged(feed, generator)) for feed in measured.feeds]
 
 
 def _nudged(feed: Feeds, generator: np.random.Generator) -> Feeds:
@@ -222,12 +222,12 @@ def _nudged(feed: Feeds, generator: np.random.Generator) -> Feeds:
     }
 
 
-def run_twice(terms: Terms, original: Measured) -> None:
-    """Run the input model twice more on its first feed, and note which outputs differ."""
+def run_twice(terms: Terms, path: Path, measured: Measured) -> None:
+    """Run the model at `path` twice more on its first feed, and note which outputs differ."""
     with terms.about():
-        runner = terms.open(terms.request.original)
-        first, second = (runner.run(original.feeds[0]) for _ in range(2))
-    original.unsteady = _differing(terms, first, second)
+        runner = terms.open(path)
+        first, second = (runner.run(measured.feeds[0]) for _ in range(2))
+    measured.unsteady = _differing(terms, first, second)
 
 
 def _differing(terms: Terms, first: Outputs, second: Outputs) -> frozenset[str]:

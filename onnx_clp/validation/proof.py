@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -52,51 +52,74 @@ def prove(request: Request, engine: Engine, memory: int, rival: Engine | None = 
     error, discrete, folded = None, None, original
     if request.folded is not None:
         folded = measure_rewritten(request.folded, terms, original, "folding")
-        error, discrete = _prove_fold(terms, original, folded, findings)
+        error, discrete = _prove_same(_Step("folding", "fold", request.original), terms, original, folded, findings)
     drifts: tuple[Drift, ...] = ()
     final = folded
     if request.final is not None:
         final = measure_rewritten(request.final, terms, original, "pruning")
         drifts = _prove_final(terms, folded, final)
+    compaction: float | None = None
+    if request.compacted is not None:
+        final, compaction = _prove_compaction(request.compacted, terms, original, final, findings)
     if request.written is not None:
         read_again(request.original, request.written)
     report = _report(terms, original, engine_facts, error, discrete, drifts)
     if rival is not None:
         report = replace(report, comparison=compare_providers(terms, original, rival))
     return Outcome(
-        validation=report,
+        validation=replace(report, compaction_error=compaction),
         evaluation=_evaluation(terms, original, final),
         findings=(*findings, *_doubts(original)),
         candidates=tuple(_candidate(path, terms, original, folded) for path in request.candidates),
     )
 
 
-def _prove_fold(
-    terms: Terms, original: Measured, folded: Measured, findings: list[Finding]
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """One change that must not move the outputs: what did it, its noun, and the model before it."""
+
+    doing: str
+    noun: str
+    before: Path
+
+
+def _prove_compaction(
+    path: Path, terms: Terms, original: Measured, before: Measured, findings: list[Finding]
+) -> tuple[Measured, float | None]:
+    """The model that lost channels, run, and the largest error against the model that still had them."""
+    request = terms.request
+    step = _Step("compaction", "compaction", request.final or request.folded or request.original)
+    compacted = measure_rewritten(path, terms, original, step.doing)
+    before.unsteady = original.unsteady
+    return compacted, _prove_same(step, terms, before, compacted, findings)[0]
+
+
+def _prove_same(
+    step: _Step, terms: Terms, original: Measured, changed: Measured, findings: list[Finding]
 ) -> tuple[float | None, float | None]:
-    """(largest float error, smallest discrete share) of the fold over the outputs that can be judged."""
-    found = compare.agreements(original.draws, folded.draws)
+    """(largest float error, smallest discrete share) of a step over the outputs that can be judged."""
+    found = compare.agreements(original.draws, changed.draws)
     free = terms.anatomy.data_dependent
     wrong = [a for a in found if compare.disagrees(a, terms.tolerance, free)]
     if wrong and not terms.anatomy.random:
-        run_twice(terms, original)
+        run_twice(terms, step.before, original)
     judged = [a for a in found if a.output not in original.unsteady]
     with terms.about():
         if not judged and wrong:
             raise NotValidated(
                 "not validated because the input model itself gives other values each time it runs, so "
-                "a fold cannot be told from chance; go without a proof with --no-validate"
+                f"a {step.noun} cannot be told from chance; go without a proof with --no-validate"
             )
-        wrong = _beyond_rounding(terms, original, [a for a in judged if a in wrong], findings)
+        wrong = _beyond_rounding(step, terms, original, [a for a in judged if a in wrong], findings)
         for agreement in wrong:
-            raise ValidationFailed(_mismatch(agreement, terms))
-        return _summed(judged or found)
+            raise ValidationFailed(_mismatch(step, agreement, terms))
+        return _summed(step, judged or found)
 
 
 def _beyond_rounding(
-    terms: Terms, original: Measured, wrong: list[compare.Agreement], findings: list[Finding]
+    step: _Step, terms: Terms, original: Measured, wrong: list[compare.Agreement], findings: list[Finding]
 ) -> list[compare.Agreement]:
-    """Those of `wrong` that the input model's own answer to rounding does not explain.
+    """Those of `wrong` that the answer to rounding of the model before the step does not explain.
 
     A network whose output all but vanishes on noise (a detector's Sigmoid) magnifies rounding: moving every
     input entry by one unit in its last place then moves the output as much as a sound fold does.
@@ -105,7 +128,7 @@ def _beyond_rounding(
         return wrong
     if not any(not a.changed and a.error is not None and math.isfinite(a.error) for a in wrong):
         return wrong
-    noise = {a.output: a.error for a in compare.agreements(original.draws, run_nudged(terms, original))}
+    noise = {a.output: a.error for a in compare.agreements(original.draws, run_nudged(terms, step.before, original))}
     beyond = []
     for agreement in wrong:
         floor = noise.get(agreement.output) or 0.0
@@ -113,31 +136,31 @@ def _beyond_rounding(
             beyond.append(agreement)
             continue
         sentence = (
-            f"the fold's error of {agreement.error:.2g} is above the tolerance, and within what rounding its inputs "
-            f"alone does to this model ({floor:.2g}): its outputs on made-up inputs are all but zero"
+            f"the {step.noun}'s error of {agreement.error:.2g} is above the tolerance, and within what rounding its "
+            f"inputs alone does to this model ({floor:.2g}): its outputs on made-up inputs are all but zero"
         )
         findings.append(Finding("rounding", one_line(agreement.output, 60), sentence))
     return beyond
 
 
-def _summed(judged: list[compare.Agreement]) -> tuple[float | None, float | None]:
+def _summed(step: _Step, judged: list[compare.Agreement]) -> tuple[float | None, float | None]:
     errors = [a.error for a in judged if a.error is not None]
     shares = [a.equal for a in judged if a.equal is not None]
     if not errors and shares and min(shares) < compare.DISCRETE_FLOOR:
         raise ValidationFailed(
-            f"folding changed the outputs: only {min(shares):.1%} of the entries are equal, "
+            f"{step.doing} changed the outputs: only {min(shares):.1%} of the entries are equal, "
             f"{compare.DISCRETE_FLOOR:.0%} are needed"
         )
     return max(errors, default=None), min(shares, default=None)
 
 
-def _mismatch(agreement: compare.Agreement, terms: Terms) -> str:
+def _mismatch(step: _Step, agreement: compare.Agreement, terms: Terms) -> str:
     name = one_line(agreement.output, 60)
     if agreement.changed or agreement.error is None:
-        return f"folding changed output {name}: {agreement.changed}; please report this"
+        return f"{step.doing} changed output {name}: {agreement.changed}; please report this"
     size = "infinite" if math.isinf(agreement.error) else f"{agreement.error:.3g}"
     return (
-        f"folding changed output {name}: max|Δ|/max|reference| is {size}, at most {terms.tolerance:g} is "
+        f"{step.doing} changed output {name}: max|Δ|/max|reference| is {size}, at most {terms.tolerance:g} is "
         f"allowed for {terms.anatomy.precision}; --tolerance allows more"
     )
 
@@ -207,7 +230,7 @@ def _report(
         provider_asked=terms.request.provider,
         provider_used=CPU if engine.on_gpu and ran.overruled else original.provider,
         note=kernel_note if terms.reference else note_of(terms, ran),
-        tolerance=None if terms.request.folded is None else terms.tolerance,
+        tolerance=terms.tolerance if terms.request.folded or terms.request.compacted else None,
         fold_error=error,
         discrete_agreement=discrete,
         drift=drifts,

@@ -34,8 +34,10 @@ class Request:
     Attributes:
         original: the input model.
         folded: the model after folding; None when nothing was folded.
-        final: the model after pruning; None when nothing was pruned. What is written is `final`, else
-            `folded`. Folding is proven for `folded` alone, so a run that only folds passes its result there.
+        final: the model after pruning; None when nothing was pruned.
+        compacted: the model after channels were taken out of the last of these; None when none was. What is
+            written is `compacted`, else `final`, else `folded`. Folding is proven for `folded` alone, so a run
+            that only folds passes its result there.
         provider: where to run; "auto" takes CUDA when it really works, else the CPU.
         tolerance: largest allowed max|Δ| / max|reference| of the fold; None takes the table's.
         seed: of the inputs drawn.
@@ -63,11 +65,12 @@ class Request:
     model_bytes: int | None = None
     candidates: tuple[Path, ...] = ()
     compare_providers: bool = False
+    compacted: Path | None = None
 
     @property
     def written(self) -> Path | None:
         """The model that is to be written; None when it is the input itself."""
-        return self.final or self.folded
+        return self.compacted or self.final or self.folded
 
     def to_json(self) -> str:
         """The request as JSON text with absolute paths; `from_json` gives an equal one back."""
@@ -77,7 +80,7 @@ class Request:
     def from_json(text: str) -> Request:
         """The inverse of `to_json`."""
         raw = json.loads(text)
-        for name in ("original", "folded", "final", "eval_data"):
+        for name in ("original", "folded", "final", "compacted", "eval_data"):
             raw[name] = None if raw[name] is None else Path(raw[name])
         raw["shapes"] = {name: tuple(shape) for name, shape in raw["shapes"].items()}
         raw["candidates"] = tuple(Path(path) for path in raw["candidates"])

@@ -1,0 +1,122 @@
+"""Take the channels that do nothing out of the file.
+
+    before:  Conv [8, 3, 3, 3] > Relu > Conv [16, 8, 3, 3], channel 5 of the first being 0 for every input
+    after:   Conv [7, 3, 3, 3] > Relu > Conv [16, 7, 3, 3]
+
+A channel may go when it is 0 for every input, or when nothing that stays reads it, and everything tied to it may go
+too: both branches of an Add, a gate and what it scales, every block of a Flatten. A channel that is constant and not
+0 stays, as do the channels of graph inputs and outputs, and one of every layer. What the model computes is the same;
+the caller proves that.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnx_clp.compaction import cuts
+from onnx_clp.compaction.atoms import View
+from onnx_clp.compaction.cuts import AxisPick
+from onnx_clp.compaction.removal import Removal
+from onnx_clp.compaction.rules import RULES, STARTERS
+from onnx_clp.compaction.survey import Cut, Source, Survey
+from onnx_clp.edit import GraphEdit
+from onnx_clp.graph import GraphIndex
+from onnx_clp.nodes import identity, operator
+
+
+@dataclass(frozen=True, slots=True)
+class Stayed:
+    """Channels that do nothing and stayed, and why."""
+
+    channels: tuple[int, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Compacted:
+    """One linear layer that lost channels or kept some that do nothing."""
+
+    name: str
+    place: str
+    operator: str
+    channels: int
+    removed: tuple[int, ...]
+    stayed: tuple[Stayed, ...]
+
+
+def compact(edit: GraphEdit, scopes: Iterable[GraphIndex]) -> list[Compacted]:
+    """Remove every channel that can go; what became of each layer that has some.
+
+    `edit.changed` tells whether the model changed.
+    """
+    found: list[Compacted] = []
+    for scope in scopes:
+        survey = Survey(scope)
+        survey.walk(RULES, STARTERS)
+        removal = Removal(survey.atoms)
+        values = [view.ids for view in survey.views.values()]
+        removal.settle(survey.demands, survey.groupings, [*values, *survey.must_stay])
+        found += _account(survey, removal)
+        _carry_out(edit, survey, removal)
+    edit.finish()
+    return found
+
+
+def _account(survey: Survey, removal: Removal) -> list[Compacted]:
+    rows = []
+    for source in survey.sources:
+        gone = ~removal.keeps(source.ids)
+        stayed = _stayed(source, removal)
+        if gone.any() or stayed:
+            rows.append(
+                Compacted(
+                    name=source.node.name or identity(source.node),
+                    place=survey.scope.place,
+                    operator=operator(source.node),
+                    channels=len(source.ids),
+                    removed=tuple(np.flatnonzero(gone).tolist()),
+                    stayed=stayed,
+                )
+            )
+    return rows
+
+
+def _stayed(source: Source, removal: Removal) -> tuple[Stayed, ...]:
+    """Channels known to be constant that stay, by reason, the most frequent first."""
+    staying = removal.keeps(source.ids) & ~np.isnan(source.constant)
+    reasons = {at: removal.reason(int(source.ids[at])) for at in np.flatnonzero(staying).tolist()}
+    order = Counter(reasons.values()).most_common()
+    return tuple(Stayed(tuple(at for at, why in reasons.items() if why == reason), reason) for reason, _ in order)
+
+
+def _carry_out(edit: GraphEdit, survey: Survey, removal: Removal) -> None:
+    for node_cuts in _by_slot(survey.cuts).values():
+        kept = {c.axis: np.flatnonzero(mask) for c in node_cuts if not (mask := removal.keeps(c.ids)).all()}
+        if kept:
+            cuts.cut(edit, survey.scope, node_cuts[0].node, node_cuts[0].slot, AxisPick(kept))
+    for change in survey.changes:
+        change(edit, removal)
+    for name, view in survey.views.items():
+        _record(edit, survey.scope, name, removal, view)
+
+
+def _by_slot(noted: list[Cut]) -> dict[tuple[int, int], list[Cut]]:
+    groups: dict[tuple[int, int], list[Cut]] = {}
+    for one in noted:
+        groups.setdefault((id(one.node), one.slot), []).append(one)
+    return groups
+
+
+def _record(edit: GraphEdit, scope: GraphIndex, name: str, removal: Removal, view: View) -> None:
+    """Bring what the file records of a value's size up to date."""
+    staying = removal.keeps(view.ids)
+    if staying.all():
+        return
+    if view.spread:
+        edit.forget_value_info(scope, name)
+    else:
+        edit.resize_value_info(scope, name, -view.from_end, int(staying.sum()))

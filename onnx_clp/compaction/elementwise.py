@@ -1,0 +1,397 @@
+"""Operators that treat every entry alike: activations, arithmetic, normalisation at inference, quantisation.
+
+What a constant channel becomes is worked out in float64; a result that is only approximated here, or differs from
+runtime to runtime, is not known (NaN).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import NodeProto, TensorProto
+
+from onnx_clp.compaction.atoms import UNKNOWN, Float64, View
+from onnx_clp.compaction.cuts import UnfitError
+from onnx_clp.compaction.survey import Survey, unknown
+from onnx_clp.nodes import attribute, input_name, is_op
+from onnx_clp.passes.affine_forms import is_training
+from onnx_clp.passes.channel_views import drops_nothing
+
+Array = NDArray[Any]
+Function = Callable[[NodeProto, Float64], Float64]
+Combine = Callable[..., Float64]
+
+
+def _number(node: NodeProto, name: str, default: float) -> float:
+    return float(attribute(node, name, default))
+
+
+def _zero_only(_node: NodeProto, x: Float64) -> Float64:
+    return np.where(x == 0, 0.0, UNKNOWN)
+
+
+def _elu(scale: float, alpha: float, x: Float64) -> Float64:
+    return np.where(x < 0, scale * alpha * np.expm1(x), scale * x)
+
+
+def _cast(node: NodeProto, x: Float64) -> Float64:
+    wide = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.INT32)
+    whole = x == np.rint(x)
+    return np.where((x == 0) | (whole & (np.abs(x) < 256) & (attribute(node, "to") in wide)), x, UNKNOWN)
+
+
+UNARY: Final[dict[str, Function]] = {
+    "Relu": lambda _, x: np.maximum(x, 0),
+    "LeakyRelu": lambda n, x: np.where(x < 0, _number(n, "alpha", 0.01) * x, x),
+    "ThresholdedRelu": lambda n, x: np.where(x > _number(n, "alpha", 1.0), x, 0),
+    "Elu": lambda n, x: _elu(1.0, _number(n, "alpha", 1.0), x),
+    "Selu": lambda n, x: _elu(_number(n, "gamma", 1.0507), _number(n, "alpha", 1.6733), x),
+    "Celu": lambda _, x: np.where(x < 0, UNKNOWN, x),
+    "Sigmoid": lambda _, x: 1 / (1 + np.exp(-x)),
+    "HardSigmoid": lambda n, x: np.clip(_number(n, "alpha", 0.2) * x + _number(n, "beta", 0.5), 0, 1),
+    "HardSwish": lambda _, x: x * np.clip(x / 6 + 0.5, 0, 1),
+    "Tanh": lambda _, x: np.tanh(x),
+    "Softplus": lambda _, x: np.log1p(np.exp(x)),
+    "Softsign": lambda _, x: x / (1 + np.abs(x)),
+    "Exp": lambda _, x: np.exp(x),
+    "Log": lambda _, x: np.log(x),
+    "Sqrt": lambda _, x: np.sqrt(x),
+    "Reciprocal": lambda _, x: 1 / x,
+    "Abs": lambda _, x: np.abs(x),
+    "Neg": lambda _, x: -x,
+    "Floor": lambda _, x: np.floor(x),
+    "Ceil": lambda _, x: np.ceil(x),
+    "Round": lambda _, x: np.rint(x),
+    "Sign": lambda _, x: np.sign(x),
+    "Identity": lambda _, x: x,
+    "Cast": _cast,
+    "CastLike": _zero_only,
+    **dict.fromkeys(("Gelu", "Mish", "Swish", "Erf", "Sin", "Tan", "Asinh", "Atan", "Sinh", "Shrink"), _zero_only),
+    **dict.fromkeys(("Cos", "Cosh", "IsNaN", "IsInf", "Not", "BitwiseNot"), lambda _, x: np.full(len(x), UNKNOWN)),
+}
+_MICROSOFT_UNARY: Final = ("Gelu", "QuickGelu", "BiasGelu", "FastGelu")
+
+
+def steady(function: Function, node: NodeProto, constant: Float64) -> Float64:
+    """A function of what is known; what is not known, or comes out as no finite number, stays unknown."""
+    with np.errstate(all="ignore"):
+        out = np.asarray(function(node, constant), dtype=np.float64)
+    return np.where(np.isnan(constant) | ~np.isfinite(out), UNKNOWN, out)
+
+
+def unary(survey: Survey, node: NodeProto) -> list[int]:
+    """An elementwise operator of one data input."""
+    view = survey.need(node)
+    if node.op_type == "Dropout" and not drops_nothing(survey.scope, node):
+        raise UnfitError("it drops entries at random, or its mask is read")
+    function = UNARY.get(node.op_type, _zero_only)
+    if view.zero and node.op_type != "Identity":
+        view = view.forgets()
+    survey.give(node, replace(view, constant=steady(function, node, view.constant)))
+    return [0, 1] if node.op_type == "CastLike" else [0]
+
+
+def clip(survey: Survey, node: NodeProto) -> list[int]:
+    """Clip (opset 1 to 13) between constants, or between what is computed: then a zero is not known to stay one."""
+    view = survey.need(node)
+    limits: list[float] = []
+    for slot, name, default in ((1, "min", -np.inf), (2, "max", np.inf)):
+        value = survey.constant(node, slot)
+        if value is not None and value.size == 1:
+            limits.append(float(value.reshape(())))
+        else:
+            limits.append(UNKNOWN if input_name(node, slot) else _number(node, name, default))
+    low, high = limits
+    survey.give(node, view.becomes(steady(lambda _, x: np.minimum(np.maximum(x, low), high), node, view.constant)))
+    return [0]
+
+
+# Two and more operands
+
+
+def _mul(*operands: Float64) -> Float64:
+    out = np.prod(np.broadcast_arrays(*operands), axis=0)
+    return np.where(np.any([np.broadcast_to(o == 0, out.shape) for o in operands], axis=0), 0.0, out)
+
+
+def _pow(base: Float64, exponent: Float64) -> Float64:
+    return np.where(np.isnan(base) | np.isnan(exponent), UNKNOWN, np.power(base, exponent))
+
+
+def _where(_condition: Float64, yes: Float64, no: Float64) -> Float64:
+    return np.where(yes == no, yes, UNKNOWN)
+
+
+def _nothing(*operands: Float64) -> Float64:
+    return np.full(np.broadcast_shapes(*(o.shape for o in operands)), UNKNOWN)
+
+
+def _prelu(x: Float64, slope: Float64) -> Float64:
+    return np.where(np.isnan(x), UNKNOWN, np.where(x > 0, x, np.where(x == 0, 0.0, x * slope)))
+
+
+JOINT: Final[dict[str, Combine]] = {
+    "Add": np.add,
+    "Sub": np.subtract,
+    "Mul": _mul,
+    "Div": np.divide,
+    "Pow": _pow,
+    "PRelu": _prelu,
+    "Max": lambda *o: np.max(np.broadcast_arrays(*o), axis=0),
+    "Min": lambda *o: np.min(np.broadcast_arrays(*o), axis=0),
+    "Sum": lambda *o: np.sum(np.broadcast_arrays(*o), axis=0),
+    "Mean": lambda *o: np.mean(np.broadcast_arrays(*o), axis=0),
+    "Where": _where,
+    **dict.fromkeys(["Greater", "Less", "GreaterOrEqual", "LessOrEqual", "Equal", "And", "Or", "Xor", "Mod"], _nothing),
+}
+
+
+def joint(survey: Survey, node: NodeProto) -> list[int]:
+    """An elementwise operator of several operands that broadcast."""
+    combine = JOINT[node.op_type]
+    if node.op_type == "Mul" and not any(name in survey.views for name in node.input):
+        return _scales(survey, node)
+    if survey.scope.opset < 7 and attribute(node, "axis") is not None:
+        raise UnfitError("it broadcasts as opset 6 did")
+    views, values = operands(survey, node, list(range(len(node.input))))
+    first = views[0]
+    survey.tied(views)
+    with np.errstate(all="ignore"):
+        made = np.broadcast_to(np.asarray(combine(*values), dtype=np.float64), (len(first.ids),))
+    survey.give(
+        node,
+        first.moved(first.from_end, rank_of_result(survey, node, range(len(node.input)))).becomes(
+            np.where(np.isfinite(made), made, UNKNOWN)
+        ),
+    )
+    return list(range(len(node.input)))
+
+
+def _scales(survey: Survey, node: NodeProto) -> list[int]:
+    """A number made as the model runs times a constant with an entry a channel: the scales of an integer layer."""
+    steady = [slot for slot in (0, 1) if survey.scope.is_constant(input_name(node, slot))]
+    value = survey.constant(node, steady[0]) if len(steady) == 1 else None
+    if value is None or survey.extents.of(node.input[1 - steady[0]]) not in ((), (1,)):
+        raise UnfitError("it scales no integer layer")
+    axes = [axis for axis, size in enumerate(value.shape) if size > 1]
+    if len(axes) != 1:
+        raise UnfitError("its scales run along several axes")
+    ids = survey.atoms.make(value.size)
+    survey.cut(node, steady[0], axes[0], ids, "list of scales")
+    survey.give(node, View(value.ndim - axes[0], value.ndim, ids, unknown(value.size)))
+    return []
+
+
+def rank_of_result(survey: Survey, node: NodeProto, slots: Iterable[int]) -> int | None:
+    """The dimensions of what several operands broadcast to; None where not known."""
+    names = [input_name(node, slot) for slot in slots]
+    ranks = [survey.views[n].rank if n in survey.views else _rank_of(survey, n) for n in names if n]
+    known = [r for r in ranks if r is not None]
+    return max(known) if len(known) == len(ranks) else survey.scope.ranks.of(node.output[0])
+
+
+def _rank_of(survey: Survey, name: str) -> int | None:
+    sizes = survey.extents.of(name)
+    return len(sizes) if sizes is not None else survey.scope.ranks.of(name)
+
+
+def operands(survey: Survey, node: NodeProto, slots: list[int]) -> tuple[list[View], list[Float64]]:
+    """The operands that have channels, all of one axis and length, and what each operand's channels are known to be.
+
+    Constants with an entry a channel are noted to be cut. UnfitError where an operand has channels of other origin.
+    """
+    found = {slot: view for slot in slots if (view := survey.view(node, slot)) is not None}
+    from_end = max((v.from_end for v in found.values() if len(v.ids) > 1 or v.spread), default=0)
+    if not from_end:
+        raise UnfitError("its operands have no channels in common")
+    count = _count(survey, node, slots, found, from_end)
+    views: list[View] = []
+    values: list[Float64] = []
+    for slot in slots:
+        view = found.get(slot)
+        if view is None:
+            values.append(_beside(survey, node, slot, from_end, count))
+        elif view.from_end != from_end or (len(view.ids) == 1 and count > 1 and not view.spread):
+            _refuse_other_axis(survey, node, slot, view, from_end)
+            values.append(unknown(1))
+        else:
+            sized = view.sized(count)
+            if sized is None:
+                raise UnfitError("its operands have different numbers of channels")
+            views.append(sized)
+            values.append(unknown(count) if sized.zero else sized.constant)
+    return views, values
+
+
+def _refuse_other_axis(survey: Survey, node: NodeProto, slot: int, view: View, from_end: int) -> None:
+    """An operand seen along another axis may join only where it is one entry long along this one."""
+    if view.from_end != from_end:
+        survey.atoms.pin(view.ids, f"{node.op_type} joins it with channels along another axis")
+        if survey.extents.from_end(node.input[slot], from_end) != 1:
+            raise UnfitError("its operands have their channels along different axes")
+
+
+def _count(survey: Survey, node: NodeProto, slots: list[int], found: dict[int, View], from_end: int) -> int:
+    """How many channels there are: by a view, or by a constant beside one that is open."""
+    sizes = [len(v.ids) for v in found.values() if v.from_end == from_end and not v.spread]
+    if any(size > 1 for size in sizes):
+        return max(sizes)
+    known = [survey.extents.from_end(input_name(node, slot), from_end) for slot in slots if input_name(node, slot)]
+    wide = [size for size in known if size is not None and size > 1]
+    if not wide:
+        view = next(v for v in found.values() if v.from_end == from_end)
+        if len(found) == 1 and view.spread:
+            raise UnfitError("how many times its channels repeat is not known")
+        raise UnfitError("how many channels its operands have is not known")
+    return max(wide)
+
+
+def _beside(survey: Survey, node: NodeProto, slot: int, from_end: int, count: int) -> Float64:
+    """An operand without channels of its own: what each channel of it is known to be."""
+    name = input_name(node, slot)
+    if not name:
+        return unknown(1)
+    value = survey.constant(node, slot)
+    if value is None:
+        size = survey.extents.from_end(name, from_end)
+        if size != 1:
+            raise UnfitError("it joins it with channels that no linear layer makes")
+        return unknown(1)
+    at = value.ndim - from_end
+    if at < 0 or value.shape[at] == 1:
+        return uniform(value[np.newaxis])
+    if value.shape[at] != count:
+        raise UnfitError("its constant has another number of channels")
+    view = next(v for s in range(len(node.input)) if (v := survey.view(node, s)) is not None and v.from_end == from_end)
+    sized = view.sized(count)
+    assert sized is not None
+    survey.cut(node, slot, at, sized.ids)
+    return uniform(np.moveaxis(value, at, 0))
+
+
+def uniform(values: Array) -> Float64:
+    """One number for each entry of axis 0, NaN where the entries behind it differ."""
+    flat = values.reshape(len(values), -1)
+    if not flat.shape[1] or values.dtype.kind not in "fiubV":
+        return unknown(len(values))
+    wide = flat.astype(np.float64)
+    return np.where((wide == wide[:, :1]).all(axis=1), wide[:, 0], UNKNOWN)
+
+
+# Normalisation
+
+
+def batch_normalization(survey: Survey, node: NodeProto) -> list[int]:
+    """BatchNormalization at inference (opset 1 to 15)."""
+    view = _second_axis(survey, node)
+    if is_training(survey.scope, node):
+        raise UnfitError("it normalises by what it sees (training mode)")
+    parts = [survey.constant(node, slot) for slot in range(1, 5)]
+    known = [p.astype(np.float64) for p in parts if p is not None]
+    if len(known) < 4 or any(p.shape != known[0].shape or p.ndim != 1 for p in known):
+        raise UnfitError("its statistics are not constant")
+    sized = view.sized(len(known[0]))
+    if sized is None:
+        raise UnfitError("it has another number of channels")
+    for slot in range(1, 5):
+        survey.cut(node, slot, 0, sized.ids)
+    gamma, beta, mean, variance = known
+    with np.errstate(all="ignore"):
+        made = (sized.constant - mean) * (gamma / np.sqrt(variance + _number(node, "epsilon", 1e-5))) + beta
+    survey.give(node, sized.becomes(np.where(np.isfinite(made), made, UNKNOWN)))
+    return [0]
+
+
+def instance_normalization(survey: Survey, node: NodeProto) -> list[int]:
+    """InstanceNormalization (opset 1 to 22): a constant channel gives its shift."""
+    view = _second_axis(survey, node)
+    shift = survey.constant(node, 2)
+    sized = None if shift is None else view.sized(len(shift))
+    if shift is None or sized is None:
+        raise UnfitError("its scale and shift are not constant")
+    for slot in (1, 2):
+        survey.cut(node, slot, 0, sized.ids)
+    survey.give(node, sized.becomes(np.where(np.isnan(sized.constant), UNKNOWN, shift.astype(np.float64))))
+    return [0]
+
+
+def _second_axis(survey: Survey, node: NodeProto) -> View:
+    view = survey.need(node)
+    if view.axis != 1 and not (view.rank is None and view.from_end == 1 and view.spread):
+        raise UnfitError("its channels come in along another axis")
+    return view
+
+
+# Quantisation
+
+
+def quantize(survey: Survey, node: NodeProto) -> list[int]:
+    """QuantizeLinear (opset 10 to 23): x / scale + zero point, rounded and saturated."""
+    view, scale, zero = _scaled(survey, node)
+    low, high = _limits(survey, node)
+    made = steady(lambda _, x: np.clip(np.rint(x / scale) + zero, low, high), node, view.constant)
+    survey.give(node, view.becomes(np.where(np.isfinite(made), made, UNKNOWN)))
+    return [0]
+
+
+def _limits(survey: Survey, node: NodeProto) -> tuple[float, float]:
+    value = survey.constant(node, 2)
+    if value is None or value.dtype.kind not in "iu":
+        return (0.0, 255.0) if value is None else (-np.inf, np.inf)
+    limits = np.iinfo(value.dtype)
+    return float(limits.min), float(limits.max)
+
+
+def dequantize(survey: Survey, node: NodeProto) -> list[int]:
+    """DequantizeLinear (opset 10 to 23): (x - zero point)·scale."""
+    view = survey.need(node)
+    if view.zero:
+        same = view.zero == input_name(node, 2)
+        survey.give(node, view.becomes(np.where((view.constant == 0) & same, 0.0, UNKNOWN)))
+        return [0]
+    view, scale, zero = _scaled(survey, node)
+    survey.give(node, view.becomes(steady(lambda _, x: (x - zero) * scale, node, view.constant)))
+    return [0]
+
+
+def _scaled(survey: Survey, node: NodeProto) -> tuple[View, Float64, Float64]:
+    """The channels of a node with a scale and a zero point, each a number or one a channel, and these."""
+    view, parts = survey.need(node), []
+    if attribute(node, "block_size", 0):
+        raise UnfitError("it has a scale for every block")
+    for slot in (1, 2):
+        value = survey.constant(node, slot)
+        if value is None and input_name(node, slot):
+            raise UnfitError("its scale or zero point is not constant")
+        if value is not None and value.size > 1:
+            view = _per_channel(survey, node, view, slot, value)
+        parts.append(np.zeros(1) if value is None else value.astype(np.float64).reshape(-1))
+    return view, parts[0], parts[1]
+
+
+def _per_channel(survey: Survey, node: NodeProto, view: View, slot: int, value: Array) -> View:
+    axis = int(attribute(node, "axis", 1))
+    at = view.axis if axis >= 0 else -view.from_end
+    sized = view.sized(value.size)
+    if at != axis or sized is None or value.ndim != 1:
+        raise UnfitError("it has a scale for every entry of another axis")
+    survey.cut(node, slot, 0, sized.ids)
+    return sized
+
+
+def dynamic_quantize(survey: Survey, node: NodeProto) -> list[int]:
+    """DynamicQuantizeLinear (opset 11): its range always holds 0, so a zero channel does not move it."""
+    view = survey.need(node)
+    survey.need_zero(node, view)
+    silent = np.where(view.constant == 0, 0.0, UNKNOWN)
+    survey.give(node, replace(view.becomes(silent), zero=node.output[2]))
+    return [0]
+
+
+def is_standard_unary(node: NodeProto) -> bool:
+    """Whether a node is one of the activations known here."""
+    return is_op(node, *UNARY) or (node.domain == "com.microsoft" and node.op_type in _MICROSOFT_UNARY)

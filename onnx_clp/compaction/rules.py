@@ -1,0 +1,68 @@
+"""Which rule follows channels through which operator."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from onnx_clp.compaction import elementwise, integers, joining, linear, reshaping, spatial
+from onnx_clp.compaction.survey import Rule
+
+_STANDARD: Final[dict[str, Rule]] = {
+    "Conv": linear.conv,
+    "ConvTranspose": linear.conv_transpose,
+    "Gemm": linear.gemm,
+    "MatMul": linear.matmul,
+    **dict.fromkeys(elementwise.UNARY, elementwise.unary),
+    "Dropout": elementwise.unary,
+    "Clip": elementwise.clip,
+    **dict.fromkeys(elementwise.JOINT, elementwise.joint),
+    "BatchNormalization": elementwise.batch_normalization,
+    "InstanceNormalization": elementwise.instance_normalization,
+    "QuantizeLinear": elementwise.quantize,
+    "DequantizeLinear": elementwise.dequantize,
+    "DynamicQuantizeLinear": elementwise.dynamic_quantize,
+    **dict.fromkeys(("QLinearConv", "QLinearMatMul"), integers.rounded),
+    **dict.fromkeys(("ConvInteger", "MatMulInteger"), integers.products),
+    **dict.fromkeys(
+        ["MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"], spatial.pool
+    ),
+    **dict.fromkeys(
+        ["ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare"], spatial.reduce
+    ),
+    **dict.fromkeys(["Softmax", "LogSoftmax", "LpNormalization"], spatial.along_others),
+    "Transpose": spatial.transpose,
+    "Squeeze": spatial.squeeze,
+    "Unsqueeze": spatial.unsqueeze,
+    "Pad": spatial.pad,
+    "Resize": spatial.resize,
+    "Upsample": spatial.resize,
+    "Flatten": reshaping.flatten,
+    "Reshape": reshaping.reshape,
+    "Expand": reshaping.expand,
+    "Concat": joining.concat,
+    "Split": joining.split,
+    "Slice": joining.slice_,
+    "Gather": joining.gather,
+    "DepthToSpace": joining.depth_to_space,
+    "SpaceToDepth": joining.space_to_depth,
+}
+_MICROSOFT: Final[dict[str, Rule]] = {
+    "FusedConv": linear.conv,
+    **dict.fromkeys(("Gelu", "QuickGelu"), elementwise.unary),
+    **dict.fromkeys(("QLinearAdd", "QLinearMul"), integers.added),
+    **dict.fromkeys(
+        ("QLinearLeakyRelu", "QLinearSigmoid", "QLinearGlobalAveragePool", "QLinearAveragePool"), integers.activated
+    ),
+    "QuantizeLinear": elementwise.quantize,
+    "DequantizeLinear": elementwise.dequantize,
+}
+RULES: Final[dict[tuple[str, str], Rule]] = {
+    **{("", name): rule for name, rule in _STANDARD.items()},
+    **{("com.microsoft", name): rule for name, rule in _MICROSOFT.items()},
+}
+# Operators that make channels of their own, whatever they read.
+STARTERS: Final = frozenset(
+    [("com.microsoft", "FusedConv")]
+    + [("", name) for name in ("Conv", "ConvTranspose", "Gemm", "MatMul", "Mul")]
+    + [("", name) for name in ("QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger")]
+)

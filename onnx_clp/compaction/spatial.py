@@ -1,0 +1,199 @@
+"""Operators that move or summarise what lies beside the channel axis: pooling, reduction, transposition, padding."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import NodeProto
+
+from onnx_clp.compaction.atoms import UNKNOWN, Float64, View
+from onnx_clp.compaction.cuts import UnfitError
+from onnx_clp.compaction.survey import Survey
+from onnx_clp.nodes import attribute, input_name, text_attribute
+
+Array = NDArray[Any]
+
+_KEEPING: Final = ("ReduceMean", "ReduceMax", "ReduceMin")
+_SUMMING: Final = ("ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare")
+
+
+def integers(survey: Survey, node: NodeProto, name: str, slot: int) -> list[int] | None:
+    """Integers from an attribute (earlier opsets) or a constant input; None where left out.
+
+    Raises:
+        UnfitError: the input is computed as the model runs.
+    """
+    listed = attribute(node, name)
+    if listed is not None:
+        return [int(v) for v in (listed if isinstance(listed, list) else [listed])]
+    if not input_name(node, slot):
+        return None
+    value = survey.constant(node, slot)
+    if value is None:
+        raise UnfitError(f"its {name} are not constant")
+    return [int(v) for v in value.reshape(-1)]
+
+
+def places(axes: list[int], rank: int | None) -> set[int]:
+    """Axes counted from the last (1), whichever way they are written; UnfitError where the rank is not known."""
+    if any(a >= 0 for a in axes) and rank is None:
+        raise UnfitError("the number of dimensions of its input is not known")
+    if rank is not None and any(not -rank <= a < rank for a in axes):
+        raise UnfitError("an axis of it lies outside its input")
+    return {-a if a < 0 else (rank or 0) - a for a in axes}
+
+
+def pool(survey: Survey, node: NodeProto) -> list[int]:
+    """MaxPool, AveragePool, LpPool and the global ones (opset 1 to 22), which work on each channel by itself."""
+    view = survey.need(node)
+    if view.axis != 1 or view.spread:
+        raise UnfitError("its channels come in along another axis")
+    if any(name and survey.scope.uses(name) for name in node.output[1:]):
+        raise UnfitError("its indices, which count over the channels, are read")
+    plain = node.op_type in ("GlobalAveragePool", "GlobalMaxPool") or _stays(node)
+    survey.give(node, view.becomes(view.constant if plain else zero_stays(view)))
+    return [0]
+
+
+def _stays(node: NodeProto) -> bool:
+    """Whether every window of a constant gives that constant."""
+    if node.op_type == "MaxPool":
+        return True
+    padded = any(attribute(node, "pads") or []) or text_attribute(node, "auto_pad", "NOTSET") not in ("NOTSET", "VALID")
+    return node.op_type == "AveragePool" and not (padded and attribute(node, "count_include_pad", 0))
+
+
+def zero_stays(view: View) -> Float64:
+    """What is known after an operator that maps zeros to zeros."""
+    return np.where(view.constant == 0, 0.0, UNKNOWN)
+
+
+def reduce(survey: Survey, node: NodeProto) -> list[int]:
+    """ReduceMean and the like (opset 1 to 18), over other axes, or a sum over the channels."""
+    view = survey.need(node)
+    axes = integers(survey, node, "axes", 1)
+    if not axes:
+        if attribute(node, "noop_with_empty_axes", 0):
+            raise UnfitError("it has no axes")
+        return _reduce_channels(survey, node, view)
+    gone = places(axes, view.rank)
+    if view.from_end in gone:
+        return _reduce_channels(survey, node, view)
+    if view.spread:
+        raise UnfitError("how many times its channels repeat is not known")
+    made = view.becomes(view.constant if node.op_type in _KEEPING else zero_stays(view))
+    if not attribute(node, "keepdims", 1):
+        after = sum(place < view.from_end for place in gone)
+        made = made.moved(view.from_end - after, None if view.rank is None else view.rank - len(gone))
+    survey.give(node, made)
+    return [0]
+
+
+def _reduce_channels(survey: Survey, node: NodeProto, view: View) -> list[int]:
+    if node.op_type not in _SUMMING:
+        raise UnfitError("it takes all channels together")
+    survey.need_zero(node, view)
+    return [0]
+
+
+def along_others(survey: Survey, node: NodeProto) -> list[int]:
+    """Softmax, LogSoftmax, LpNormalization and ArgMax along an axis that is not the channels'."""
+    view = survey.need(node)
+    rank = view.rank
+    axis = int(attribute(node, "axis", -1 if survey.scope.opset >= 13 else 1))
+    if node.op_type in ("Softmax", "LogSoftmax", "Hardmax") and survey.scope.opset < 13:
+        raise UnfitError("it takes all channels together")
+    if view.from_end in places([axis], rank) or view.spread:
+        raise UnfitError("it takes all channels together")
+    survey.give(node, view.forgets())
+    return [0]
+
+
+def transpose(survey: Survey, node: NodeProto) -> list[int]:
+    """Transpose (opset 1 to 23)."""
+    view = survey.need(node)
+    perm = attribute(node, "perm")
+    if perm is None:
+        if view.rank is None:
+            raise UnfitError("the number of dimensions of its input is not known")
+        perm = list(reversed(range(view.rank)))
+    axis = len(perm) - view.from_end
+    if axis not in perm or (view.rank is not None and view.rank != len(perm)):
+        raise UnfitError("its permutation does not fit its input")
+    survey.give(node, view.moved(len(perm) - list(perm).index(axis), len(perm)))
+    return [0]
+
+
+def squeeze(survey: Survey, node: NodeProto) -> list[int]:
+    """Squeeze (opset 1 to 23) of axes that are named."""
+    view, axes = survey.need(node), integers(survey, node, "axes", 1)
+    if axes is None:
+        raise UnfitError("it does not name its axes")
+    gone = places(axes, view.rank)
+    if view.from_end in gone:
+        raise UnfitError("it takes the channel axis away")
+    after = sum(place < view.from_end for place in gone)
+    survey.give(node, view.moved(view.from_end - after, None if view.rank is None else view.rank - len(gone)))
+    return [0]
+
+
+def unsqueeze(survey: Survey, node: NodeProto) -> list[int]:
+    """Unsqueeze (opset 1 to 23)."""
+    view, axes = survey.need(node), integers(survey, node, "axes", 1)
+    if axes is None or view.rank is None:
+        raise UnfitError("the number of dimensions of its input is not known")
+    rank = view.rank + len(axes)
+    new = places(axes, rank)
+    old = [place for place in range(rank, 0, -1) if place not in new]
+    survey.give(node, view.moved(old[view.rank - view.from_end], rank))
+    return [0]
+
+
+def pad(survey: Survey, node: NodeProto) -> list[int]:
+    """Pad (opset 1 to 24) beside the channel axis."""
+    view = survey.need(node)
+    pads = integers(survey, node, "pads", 1) or attribute(node, "paddings")
+    if pads is None or view.spread:
+        raise UnfitError("its pads are not constant")
+    axes = integers(survey, node, "axes", 3) if survey.scope.opset >= 18 else None
+    listed = list(range(-(len(pads) // 2), 0)) if axes is None else axes
+    around = [pads[at] or pads[at + len(listed)] for at in range(len(listed))]
+    touched = places([a for a, p in zip(listed, around, strict=True) if p], view.rank)
+    if view.from_end in touched:
+        raise UnfitError("it pads the channel axis")
+    survey.give(node, view.becomes(np.where(view.constant == _padding(survey, node), view.constant, UNKNOWN)))
+    return [0]
+
+
+def _padding(survey: Survey, node: NodeProto) -> float:
+    """What is padded with; infinite stands for an edge or a reflection, which no constant is changed by."""
+    if text_attribute(node, "mode", "constant") != "constant":
+        return UNKNOWN
+    value = survey.constant(node, 2)
+    if value is None:
+        return UNKNOWN if input_name(node, 2) else float(attribute(node, "value", 0.0))
+    return float(value.astype(np.float64).reshape(-1)[0])
+
+
+def resize(survey: Survey, node: NodeProto) -> list[int]:
+    """Resize and Upsample (opset 7 to 19) beside the channel axis."""
+    view = survey.need(node)
+    if view.axis is None or view.spread or attribute(node, "axes") is not None:
+        raise UnfitError("the number of dimensions of its input is not known")
+    slot = 1 if node.op_type == "Upsample" or survey.scope.opset < 11 else 2
+    scales = survey.constant(node, slot)
+    if scales is None and attribute(node, "scales") is not None:
+        scales = np.asarray(attribute(node, "scales"))
+    sizes = survey.constant(node, 3) if slot == 2 else None
+    if scales is not None and scales.size == view.rank and float(scales[view.axis]) == 1:
+        survey.give(node, view.becomes(zero_stays(view)))
+        return [0]
+    if sizes is None or sizes.size != view.rank or int(sizes[view.axis]) != len(view.ids):
+        raise UnfitError("the sizes that it gives are not constant, or change the channels")
+    from onnx_clp.compaction.reshaping import renumber
+
+    survey.changes.append(renumber(survey, node, 3, view.axis, view.ids))
+    survey.give(node, view.becomes(zero_stays(view)))
+    return [0]

@@ -1,0 +1,164 @@
+"""Walk one graph and note, value by value, its channels, what ties them, and what would have to be cut."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import NodeProto
+
+from onnx_clp.compaction import cuts
+from onnx_clp.compaction.atoms import UNKNOWN, Atoms, Float64, Ids, Mask, View
+from onnx_clp.compaction.cuts import UnfitError
+from onnx_clp.compaction.extents import Extents
+from onnx_clp.compaction.removal import Demand, Grouping, Removal
+from onnx_clp.edit import GraphEdit
+from onnx_clp.graph import GraphIndex
+from onnx_clp.names import shown
+from onnx_clp.nodes import has_reference, identity, input_name, operator
+
+Array = NDArray[Any]
+Change = Callable[[GraphEdit, Removal], None]
+Rule = Callable[["Survey", NodeProto], "Iterable[int]"]
+"""Looks at one node; gives the input slots whose channels it has accounted for. May raise UnfitError."""
+
+_ONE = "it is the only channel"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cut:
+    """A constant at an input slot, an axis of it, and the atoms behind that axis."""
+
+    node: NodeProto
+    slot: int
+    axis: int
+    ids: Ids
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Source:
+    """A linear layer as it makes channels: its atoms, and what each channel is known to be (NaN: not known)."""
+
+    node: NodeProto
+    ids: Ids
+    constant: Float64
+
+
+class Survey:
+    """What one scope says of its channels.
+
+    Attributes:
+        views: by value, its channels.
+        sources: the linear layers, in graph order.
+        demands, groupings: what `Removal.settle` is asked.
+        changes: what is to be done beside cutting constants.
+        must_stay: further runs of atoms of which one must stay.
+    """
+
+    def __init__(self, scope: GraphIndex) -> None:
+        self.scope, self.atoms, self.extents = scope, Atoms(), Extents(scope)
+        self.views: dict[str, View] = {}
+        self.sources: list[Source] = []
+        self.cuts: list[Cut] = []
+        self.demands: list[Demand] = []
+        self.groupings: list[Grouping] = []
+        self.changes: list[Change] = []
+        self.must_stay: list[Ids] = []
+
+    # The walk
+
+    def walk(self, rules: Mapping[tuple[str, str], Rule], starters: frozenset[tuple[str, str]]) -> None:
+        """Look at every node; `starters` are the operators that make channels of their own."""
+        for node in self.scope.nodes:
+            if self.scope.is_constant(identity(node)):
+                continue
+            self.extents.visit(node)
+            key = ("" if node.domain == "ai.onnx" else node.domain, node.op_type)
+            if key in starters or any(name in self.views for name in node.input):
+                self._look(node, rules.get(key))
+
+    def _look(self, node: NodeProto, rule: Rule | None) -> None:
+        done: set[int] = set()
+        reason = f"{label(node)} reads it, through which channels are not followed"
+        try:
+            if rule is not None and not has_reference(node):
+                done = set(rule(self, node))
+        except UnfitError as unfit:
+            reason = f"{label(node)}: {unfit}"
+        for slot, name in enumerate(node.input):
+            if slot not in done and name in self.views:
+                self.atoms.pin(self.views[name].ids, reason)
+
+    # What rules ask
+
+    def view(self, node: NodeProto, slot: int) -> View | None:
+        """The channels of an input, None where it has none or is left out."""
+        return self.views.get(input_name(node, slot))
+
+    def need(self, node: NodeProto, slot: int = 0) -> View:
+        """The channels of an input; UnfitError where it has none."""
+        view = self.view(node, slot)
+        if view is None:
+            raise UnfitError("the channels come in by another input")
+        return view
+
+    def constant(self, node: NodeProto, slot: int) -> Array | None:
+        """The constant at an input slot, None where it is left out or none."""
+        name = input_name(node, slot)
+        return self.scope.constant(name) if name and self.scope.is_constant(name) else None
+
+    # What rules note
+
+    def give(self, node: NodeProto, view: View, slot: int = 0) -> None:
+        """Note the channels of a node's output."""
+        name = node.output[slot] if slot < len(node.output) else ""
+        if not name:
+            return
+        self.views[name] = view
+        if len(view.ids) == 1 and not view.spread:
+            self.atoms.pin(view.ids, _ONE)
+        for use in self.scope.uses(name):
+            if use.node is None:
+                self.atoms.pin(view.ids, f"{shown(name, 60)} is an output of the graph")
+            elif use.scope is not self.scope:
+                self.atoms.pin(view.ids, f"{shown(name, 60)} is read inside a nested graph")
+
+    def cut(self, node: NodeProto, slot: int, axis: int, ids: Ids, what: str = "constant") -> None:
+        """Note that a constant loses what its atoms lose; UnfitError where it cannot."""
+        cuts.check(self.scope, node, slot, axis, what)
+        self.cuts.append(Cut(node, slot, axis, ids))
+
+    def need_zero(self, node: NodeProto, view: View) -> None:
+        """Note that a node mixes all channels so that only one that is zero can be missing."""
+        silent = view.constant == 0
+        self.demands.append(Demand(label(node), view.ids, silent, ~np.isnan(view.constant)))
+
+    def tied(self, views: list[View]) -> Ids:
+        """Tie the channels of operands, index by index."""
+        for view in views[1:]:
+            self.atoms.tie(views[0].ids, view.ids)
+        return views[0].ids
+
+    def fixed(self, count: int, reason: str) -> Ids:
+        """Atoms that stay whatever happens."""
+        ids = self.atoms.make(count)
+        self.atoms.pin(ids, reason)
+        return ids
+
+
+def unknown(count: int) -> Float64:
+    """Channels of which nothing is known."""
+    return np.full(count, UNKNOWN)
+
+
+def label(node: NodeProto) -> str:
+    """A node as the report names it."""
+    return f"{operator(node)} {shown(node.name or identity(node), 60)}"
+
+
+def zeros(view: View) -> Mask:
+    """Which channels are known to be zero."""
+    return np.asarray(view.constant == 0)
