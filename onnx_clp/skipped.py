@@ -54,6 +54,10 @@ class Skipped:
     sentence: str
 
 
+INCONCLUSIVE = "classes not judged"
+"""The kind of a finding that only says that nothing could be found out."""
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """Something the user should know that pruning does not settle."""

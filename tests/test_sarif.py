@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from onnx_clp.report import sarif
-from onnx_clp.report.document import FileFacts, PrunedChannel, Report
+from onnx_clp.report.document import FileFacts, Finding, PrunedChannel, Report
+from onnx_clp.skipped import INCONCLUSIVE
 from tests import reports
 
 
@@ -134,3 +135,9 @@ def test_scores_json_cannot_say_are_null() -> None:
     report = reports.report((replace(layer, judgements=(replace(judgement, pruned=(odd,)),)),))
     (result,) = run_of(report)["results"]
     assert (result["properties"]["score"], result["properties"]["upperBound"]) == (None, None)
+
+
+def test_a_finding_that_only_says_that_nothing_is_known_is_a_note() -> None:
+    found = (Finding(INCONCLUSIVE, "fc", "cannot be judged: 2 classes"), Finding("class that stands out", "fc", "z"))
+    notes = run_of(reports.report(findings=found))["invocations"][0]["toolExecutionNotifications"]
+    assert [note["level"] for note in notes if "fc" in note["message"]["text"]] == ["note", "warning"]

@@ -27,9 +27,9 @@ from onnx_clp.layers import LinearLayer
 from onnx_clp.modelindex import ModelIndex
 from onnx_clp.names import shown
 from onnx_clp.nodes import MICROSOFT, input_name, is_op
-from onnx_clp.numerics.outliers import LEAST_CHANNELS, find_outliers
+from onnx_clp.numerics.outliers import LEAST_CHANNELS, Outliers, find_outliers
 from onnx_clp.rewrite import LayerRewrite, Layers
-from onnx_clp.skipped import Finding
+from onnx_clp.skipped import INCONCLUSIVE, Finding
 
 Float64 = NDArray[np.float64]
 
@@ -38,7 +38,6 @@ LEAST_CLASSES: Final = LEAST_CHANNELS
 LEAST_LIMIT: Final = 3.5
 """The smallest z that stands out; among very many classes the limit is higher, see `limit`."""
 STANDS_OUT: Final = "class that stands out"
-NOT_JUDGED: Final = "classes not judged"
 
 _CHANCE: Final = 0.05
 _BLOCK: Final = 1 << 20
@@ -49,7 +48,7 @@ _PASSED: Final = (
     *_ENDS,
     *_POOLS,
     *("Identity", "Cast", "Dropout", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "AveragePool"),
-    *("Sigmoid", "Relu", "Clip", "Log", "Exp", "QuantizeLinear", "DequantizeLinear"),
+    *("Sigmoid", "Relu", "Exp", "QuantizeLinear", "DequantizeLinear"),
 )
 _AFFINE: Final = ("Add", "Sub", "Mul", "Div")
 _QUANTIZED: Final = ("QLinearSoftmax", "QLinearSigmoid", "QLinearGlobalAveragePool", "QLinearAdd", "QLinearMul")
@@ -110,19 +109,27 @@ def examine(rewrite: LayerRewrite) -> Head:
     """Judge one head by its weights, what is folded into them included."""
     layer = rewrite.layer
     nothing, bias = np.zeros(0), rewrite.bias
-    few = f"{layer.channels} classes are too few to tell one from the rest; {LEAST_CLASSES} are needed"
-    if layer.channels < LEAST_CLASSES:
-        return Head(layer.name, layer.channels, few, nothing, nothing, limit(layer.channels))
-    scores = _scores(rewrite)
-    if layer.layout.groups > 1 or not np.isfinite(scores).all():
-        why = "its classes read different inputs" if layer.layout.groups > 1 else "a weight is not a finite number"
-        return Head(layer.name, layer.channels, why, nothing, nothing, limit(layer.channels))
     most = limit(layer.channels)
-    z = find_outliers(scores, most, "mad").z
+    scores = _scores(rewrite) if layer.channels >= LEAST_CLASSES else nothing
+    found = find_outliers(scores, most, "mad") if np.isfinite(scores).all() and len(scores) else None
+    trouble = _trouble(layer, found)
+    if found is None or trouble:
+        return Head(layer.name, layer.channels, trouble, nothing, nothing, most)
     flat = np.zeros(1) if bias is None else bias.reshape(-1)
     fits = flat.size in (1, layer.channels)
     biases = np.broadcast_to(flat if fits else np.zeros(1), (layer.channels,))
-    return Head(layer.name, layer.channels, "", z, biases, most)
+    return Head(layer.name, layer.channels, "", found.z, biases, most)
+
+
+def _trouble(layer: LinearLayer, found: Outliers | None) -> str:
+    if layer.channels < LEAST_CLASSES:
+        given = f"{layer.channels} class{'es are' if layer.channels > 1 else ' is'}"
+        return f"cannot be judged: {given} too few to tell one from the rest; {LEAST_CLASSES} are needed"
+    if layer.layout.groups > 1:
+        return "cannot be judged: its classes read different inputs"
+    if found is None:
+        return "cannot be judged: a weight is not a finite number"
+    return "cannot be judged: the rows of its classes are all alike" if found.spread == 0 else ""
 
 
 def _scores(rewrite: LayerRewrite) -> Float64:
@@ -145,7 +152,7 @@ def _scores(rewrite: LayerRewrite) -> Float64:
 
 def _findings(head: Head) -> Iterator[Finding]:
     if head.trouble:
-        yield Finding(NOT_JUDGED, shown(head.layer), head.trouble)
+        yield Finding(INCONCLUSIVE, shown(head.layer), head.trouble)
     elif head.outlying:
         yield Finding(STANDS_OUT, shown(head.layer), _sentence(head))
 
@@ -188,7 +195,8 @@ def _passed(scope: GraphIndex, node: NodeProto) -> list[str]:
         return [name for name in node.input[:1] if name]
     if is_op(node, *_AFFINE) and len(node.input) == 2:
         data = [name for name in node.input if not scope.is_constant(name)]
-        return data if len(data) == 1 else []
+        # A softmax in pieces takes the maximum off the scores and divides by their sum.
+        return data[:1] if len(data) == 1 or is_op(node, "Sub", "Div") else []
     return []
 
 

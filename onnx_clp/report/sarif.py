@@ -17,6 +17,7 @@ from onnx_clp.names import shown
 from onnx_clp.report.document import Judgement, LayerReport, PrunedChannel, Report
 from onnx_clp.report.ruling import distance, limit, passed
 from onnx_clp.report.wording import headline, one_line, plural
+from onnx_clp.skipped import INCONCLUSIVE
 
 SCHEMA_URI = "https://json.schemastore.org/sarif-2.1.0.json"
 RULE = "CLP001"
@@ -164,7 +165,8 @@ def _notes(report: Report, left_out: int) -> list[Json]:
     if left_out:
         notes.append(_note("warning", f"{plural(left_out, 'more channel')} stood out; this file is full"))
     for finding in report.findings[:_MOST_NOTIFICATIONS]:
-        notes.append(_note("warning", f"{finding.kind} at {shown(finding.where)}: {finding.sentence}"))
+        level = "note" if finding.kind == INCONCLUSIVE else "warning"
+        notes.append(_note(level, f"{finding.kind} at {shown(finding.where)}: {finding.sentence}"))
     return notes
 
 
