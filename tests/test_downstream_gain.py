@@ -89,6 +89,16 @@ FORMS: dict[str, tuple[str, Array, dict[str, Any]]] = {
         norm(rand(4, 15, 1, 1))[3:],
         {"cat": rand(4, 15, 1, 1)},
     ),
+    "added channels": (
+        "a = Relu(c) e = Pad(a, pads) y = Conv(e, wide)",
+        norm(rand(4, 17, 1, 1, seed=7))[2:14],
+        {"pads": np.array([0, 2, 0, 0, 0, 3, 0, 0], np.int64), "wide": rand(4, 17, 1, 1, seed=7)},
+    ),
+    "a shape taken beside": (
+        "a = Relu(c) h = Shape(a) y = Conv(a, w2) z = Identity(h)",
+        norm(W2),
+        {"y": "float[1,4,8,8] y, int64[4] z"},
+    ),
     "splitting": (
         "a = Relu(c) l, h = Split<axis=1>(a, sizes) y1 = Conv(l, wl) e = Conv(h, wh) "
         "y = GlobalMaxPool(y1) z = GlobalMaxPool(e)",

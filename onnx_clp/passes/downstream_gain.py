@@ -31,9 +31,9 @@ _BLOCK: Final = 1 << 20
 _PASSING: Final = (
     *("Relu", "LeakyRelu", "PRelu", "ThresholdedRelu", "Elu", "Selu", "Celu", "Sigmoid", "HardSigmoid", "Tanh"),
     *("Softsign", "Softplus", "HardSwish", "Gelu", "Mish", "Swish", "Erf", "Abs", "Sqrt", "Exp", "Log", "Neg"),
-    *("Clip", "Pow", "Div", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "LpPool", "Pad"),
+    *("Clip", "Pow", "Div", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "LpPool"),
     *("Resize", "Upsample", "Identity", "Cast", "CastLike", "Dropout", "Expand", "InstanceNormalization"),
-    *("QuantizeLinear", "DequantizeLinear"),
+    *("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"),
 )
 _MIXING: Final = ("Add", "Sub", "Mul", "Sum", "Max", "Min", "Mean")
 _LAYOUT: Final = ("Transpose", "Squeeze", "Unsqueeze")
@@ -49,7 +49,8 @@ class Gains:
         self._squares: dict[str, Float64] = {}
         self._unseen: dict[str, str] = {}
         inside = {id(n) for r in layers.by_node.values() for n in r.layer.own_nodes}
-        nodes = [n for n in scope.nodes if n.output and id(n) not in inside and not scope.is_constant(identity(n))]
+        inside |= {id(n) for n in scope.nodes if is_op(n, "Shape", "Size") or scope.is_constant(identity(n))}
+        nodes = [n for n in scope.nodes if n.output and id(n) not in inside]
         for node in nodes:
             self._view(node)
         for name in self._views:
@@ -93,6 +94,8 @@ class Gains:
             return found[0]
         if is_op(node, *_REDUCING):
             return _reduced(self._scope, node, found[0])
+        if is_op(node, "Pad"):
+            return _padded(self._scope, node, found[0])
         if self._flattens(node):
             return ChannelView(1, 2, (Segment(None, 0, None),))
         return None
@@ -156,6 +159,9 @@ class Gains:
             return self._before_concat(node, slot, after)
         if self._flattens(node):
             return _unflattened(view, after)
+        if is_op(node, "Pad") and view.channels is not None:
+            start = (_channel_pads(self._scope, node, view) or (0, 0))[0]
+            return after[start : start + view.channels]
         if data_slot(self._scope, node) == slot and not is_op(node, *_LAYOUT):
             frame = Frame(view.axis_from_end, view.rank, len(after))
             found = recognise(self._scope, node, frame)
@@ -216,6 +222,26 @@ def _reduced(scope: GraphIndex, node: NodeProto, view: ChannelView) -> ChannelVi
         return view
     shift = sum(at < view.axis_from_end for at in gone)
     return replace(view, rank=rank - len(gone), axis_from_end=view.axis_from_end - shift)
+
+
+def _padded(scope: GraphIndex, node: NodeProto, view: ChannelView) -> ChannelView | None:
+    """The view behind a Pad; channels that it adds come from nowhere."""
+    added = _channel_pads(scope, node, view)
+    if added is None or min(added) < 0:
+        return None
+    before, after = (tuple([Segment(None, 0, count)] * (count > 0)) for count in added)
+    return replace(view, segments=(*before, *view.segments, *after))
+
+
+def _channel_pads(scope: GraphIndex, node: NodeProto, view: ChannelView) -> tuple[int, int] | None:
+    """How many channels a Pad adds before and after; None where that is not known."""
+    listed = attribute(node, "pads")
+    given = None if listed is not None else scope.constant(input_name(node, 1))
+    pads = listed if listed is not None else None if given is None else given.reshape(-1).tolist()
+    if pads is None or view.rank != len(pads) // 2 or input_name(node, 3):
+        return None
+    axis = view.rank - view.axis_from_end
+    return int(pads[axis]), int(pads[axis + view.rank])
 
 
 def _unflattened(view: ChannelView, after: Float64) -> Float64 | None:

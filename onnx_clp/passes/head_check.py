@@ -136,7 +136,7 @@ def _scores(rewrite: LayerRewrite) -> Float64:
     """Each class's score, in blocks of classes: a vocabulary's head may be as large as the rest of the model."""
     kernels, factors = rewrite.kernels(), rewrite.out_scale * rewrite.layer.gain
     classes = len(kernels)
-    rows = kernels.reshape(classes, -1)
+    rows = kernels.reshape(classes, kernels.shape[1] * kernels.shape[2])
     step = max(_BLOCK // max(rows.shape[1], 1), 1)
     mean = np.zeros(rows.shape[1])
     scores = np.zeros(classes)
