@@ -130,7 +130,8 @@ def analyse(
         _prune(edit, places)
     caps = _bound(edit, [*statistics, *measured.statistics], config.bound_activations)
     final = model if edit.changed else None
-    found = Analysis(index, folded, final, places, frozen, before, [*caps, *measured.left], findings, measured.readings)
+    caps, findings = [*caps, *measured.left], findings + measured.findings
+    found = Analysis(index, folded, final, places, frozen, before, caps, findings, measured.readings)
     return _compact(edit, found) if config.compact else found
 
 

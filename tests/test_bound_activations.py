@@ -14,7 +14,7 @@ from onnx.reference import ReferenceEvaluator
 import onnx_clp
 from onnx_clp.config import CleanConfig
 from onnx_clp.errors import UsageError
-from onnx_clp.validation.provider import load_runtime
+from onnx_clp.validation.runtime import load_runtime
 
 Array = NDArray[Any]
 CHANNELS = 12

@@ -23,7 +23,7 @@ from onnx_clp import cli
 from onnx_clp.config import CleanConfig
 from onnx_clp.errors import NotValidated, UsageError
 from onnx_clp.readings import Moments, Readings
-from onnx_clp.validation import calibrating, child, worker
+from onnx_clp.validation import calibrating, child
 from onnx_clp.validation.anatomy import InputSpec
 from onnx_clp.validation.provider import choose
 from onnx_clp.validation.request import Calibration, readings_from_json, readings_to_json
@@ -242,6 +242,39 @@ def test_a_value_that_is_not_finite_gets_no_cap(tmp_path: Path) -> None:
     assert "not finite" in caps.left[0].sentence
 
 
+# --- inputs that look wrong ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("classes", "narrow"),
+    [
+        ((), False),
+        ((4, 3, 2, 4, 3, 5, 1, 4, 2, 4), False),
+        ((60, 4, 0, 0, 0, 0, 0, 0, 0, 0), True),
+        ((20, 20, 24, 0, 0, 0, 0, 0, 0, 0), True),
+        ((64, 0), False),
+        ((1,) * 60 + (0,) * 940, False),
+        ((30, 30) + (0,) * 998, True),
+    ],
+    ids=["no classes", "all", "one of ten", "three of ten", "two classes in all", "60 of 1000", "2 of 1000"],
+)
+def test_inputs_are_narrow_where_they_fall_into_few_of_many_classes(classes: tuple[int, ...], narrow: bool) -> None:
+    assert Readings(sum(classes), {}, classes).narrow == narrow
+
+
+def test_narrow_inputs_are_a_finding_and_wide_ones_none(tmp_path: Path) -> None:
+    head = HEAD.replace("y =", "z =")
+    body = f"u = GlobalAveragePool(x) y = Flatten(u) c = Conv(x, W, B) r = Relu(c) {head}"
+    model = network(body, outputs="float[n,3] y, float[n,4] z")
+    classes = X.mean(axis=(2, 3)).argmax(axis=1)
+    assert np.bincount(classes).min() > 5
+    one = calibrated(model, archive(tmp_path, x=X[classes == 1])).report
+    (finding,) = (f for f in one.findings if f.kind == "calibration")
+    assert f"{np.count_nonzero(classes == 1)} inputs the same one of 3 classes" in finding.sentence
+    many = calibrated(model, archive(tmp_path)).report
+    assert [f for f in many.findings if f.kind == "calibration"] == []
+
+
 # --- sums, batches and the wire -----------------------------------------------------------------------
 
 
@@ -269,6 +302,7 @@ class Scarce:
     provider = "test"
 
     def __init__(self, most: int, kind: FailureKind) -> None:
+        self.placed: Mapping[str, int] = {}
         self.inputs: Signature = ()
         self.outputs: Signature = ()
         self.most, self.kind = most, kind
@@ -296,7 +330,7 @@ def test_requests_and_answers_survive_the_wire(tmp_path: Path) -> None:
     )
     assert Calibration.from_json(request.to_json()) == request
     assert Calibration.from_json('{"original": "x"}') is None
-    readings = Readings(3, {"v": Moments((1.0, float("inf")), (0.5, 2.0))})
+    readings = Readings(3, {"v": Moments((1.0, float("inf")), (0.5, 2.0))}, (1, 0, 2))
     assert readings_from_json(readings_to_json(readings)) == readings
 
 
@@ -304,10 +338,9 @@ def test_too_little_memory_and_a_broken_model_are_one_line(tmp_path: Path) -> No
     path = tmp_path / "m.onnx"
     path.write_bytes(b"not a model")
     request = Calibration(original=path, model=path, data=archive(tmp_path), values={"c": 3}, provider="cpu")
-    said = json.loads(worker.answer(request.to_json(), 1 << 34))
-    assert said["error"] == "NotValidated"
-    assert str(path) in said["text"]
-    assert "\n" not in said["text"]
+    with pytest.raises(NotValidated, match=r"m\.onnx: not validated because") as broken:
+        child.calibrate(request)
+    assert "\n" not in str(broken.value)
     onnx.save(network(), path)
     with pytest.raises(NotValidated, match=r"m\.onnx: not validated because .*memory"):
         child.calibrate(replace(request, memory=1 << 20))

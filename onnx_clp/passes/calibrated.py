@@ -24,7 +24,7 @@ from onnx_clp.passes.eligibility import is_head, why_ineligible
 from onnx_clp.passes.normalisations import Sight
 from onnx_clp.readings import Moments, Readings
 from onnx_clp.rewrite import LayerRewrite
-from onnx_clp.skipped import LayerStatus, Skipped, SkipReason
+from onnx_clp.skipped import Finding, LayerStatus, Skipped, SkipReason
 from onnx_clp.weights import FLOAT_TYPES
 
 Probe = Callable[[ModelProto, Mapping[str, int]], Readings]
@@ -44,6 +44,18 @@ class Calibrated:
     readings: Readings | None
     statistics: tuple[Statistic, ...]
     left: tuple[Cap, ...]
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """That the inputs look unlike those the model was made for, if they do."""
+        if self.readings is None or not self.readings.narrow:
+            return ()
+        count, classes = self.readings.inputs, self.readings.classes
+        sentence = (
+            f"the model gives {max(classes):,} of {count:,} inputs the same one of {len(classes):,} classes: inputs "
+            "unlike those it was made for, or of few classes, set limits that cost accuracy; measure with --eval"
+        )
+        return (Finding("calibration", "--calibrate", sentence),)
 
 
 def calibrate(

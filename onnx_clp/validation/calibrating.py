@@ -17,6 +17,7 @@ from onnx.helper import tensor_dtype_to_np_dtype
 from onnx_clp.errors import NotValidated
 from onnx_clp.readings import Moments, Readings
 from onnx_clp.validation.anatomy import InputSpec, read_anatomy
+from onnx_clp.validation.compare import class_scores
 from onnx_clp.validation.inputs import shown
 from onnx_clp.validation.npz import Archive
 from onnx_clp.validation.provider import Engine
@@ -129,13 +130,25 @@ def _measure(runner: Runner, material: Material, values: Mapping[str, int]) -> R
 
 def _gather(runner: Runner, material: Material, values: Mapping[str, int], size: int) -> Readings:
     sums = {name: Sums() for name in values}
+    classes = np.zeros(0, np.int64)
     fixed = len(material.sizes) == 1
     end = material.rows - material.rows % size if fixed else material.rows
     for start in range(0, end, size):
         outputs = runner.run(material.batch(start, size))
         for name, axis in values.items():
             sums[name].add(outputs[name], axis)
-    return Readings(end, {name: found.moments() for name, found in sums.items()})
+        counted = _classes([array for name, array in outputs.items() if name not in values], min(size, end - start))
+        classes = counted if not classes.size else classes + counted if classes.shape == counted.shape else classes
+    return Readings(end, {name: found.moments() for name, found in sums.items()}, tuple(classes.tolist()))
+
+
+def _classes(outputs: Sequence[Array], rows: int) -> NDArray[np.int64]:
+    """How many inputs of a batch got each class, by the first output of class scores; empty where there is none."""
+    for output in outputs:
+        scores = class_scores(output)
+        if scores is not None and len(scores) == rows:
+            return np.bincount(scores.argmax(axis=1), minlength=scores.shape[1]).astype(np.int64)
+    return np.zeros(0, np.int64)
 
 
 def load(path: Path, specs: Sequence[InputSpec], limit: int) -> Material:

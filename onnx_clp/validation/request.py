@@ -188,7 +188,7 @@ def readings_from_json(text: str) -> Readings:
     """The child's answer to a calibration; errors as `answer_from_json`."""
     raw = _answer(text)["readings"]
     moments = {name: Moments(tuple(m["mean"]), tuple(m["std"])) for name, m in raw["moments"].items()}
-    return Readings(int(raw["inputs"]), moments)
+    return Readings(int(raw["inputs"]), moments, tuple(int(count) for count in raw["classes"]))
 
 
 def _answer(text: str) -> dict[str, Any]:
