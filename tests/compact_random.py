@@ -132,7 +132,7 @@ class Network:
 
     def concat(self, x: Value) -> Value:
         like = [v for v in self.values if v[2] == x[2]]
-        parts = [x, *(self.pick(like) for _ in range(self.pick([1, 2])))]
+        parts = [x, *(self.pick([*like, ("x", 3, SIZE)] if x[2] == SIZE else like) for _ in range(self.pick([1, 2])))]
         made = self.node("Concat", [p[0] for p in parts], axis=self.pick([1, -3]))[0]
         return self.give(made, sum(p[1] for p in parts), x[2])
 
@@ -190,7 +190,9 @@ class Network:
 
     def step(self) -> None:
         makers: list[Callable[[Value], Value]] = [self.conv] * 6 + [self.activation] * 5 + [self.residual] * 4
-        makers += [self.concat] * 2 + [self.affine] * 2 + [self.split, self.slice, self.gather, self.excite, self.island]
+        makers += (
+            [self.concat] * 2 + [self.affine] * 2 + [self.split, self.slice, self.gather, self.excite, self.island]
+        )
         makers += [self.pool, self.transposed, self.shuffle]
         self.pick(makers)(self.values[-1] if self.chance(0.75) else self.pick(self.values))
 
@@ -201,9 +203,13 @@ class Network:
         if kind == "conv":
             return self.conv(x, 3, 1)[0]
         if kind == "flatten":
-            flat = self.node("Flatten", [name])[0] if self.chance(0.5) else self.node(
-                "Reshape", [name, self.constant(np.asarray([self.pick([0, 2, -1]), channels * size * size]))]
-            )[0]
+            flat = (
+                self.node("Flatten", [name])[0]
+                if self.chance(0.5)
+                else self.node(
+                    "Reshape", [name, self.constant(np.asarray([self.pick([0, 2, -1]), channels * size * size]))]
+                )[0]
+            )
             rows = channels * size * size
         elif kind == "means":
             flat, rows = self.node("ReduceMean", [name, self.constant(np.asarray([2, 3]))], keepdims=0)[0], channels
@@ -216,11 +222,11 @@ class Network:
         return made
 
     def model(self) -> ModelProto:
-        self.conv(self.values[0], kernel=3)
+        self.conv(self.values.pop(), kernel=3)
         for _ in range(int(self.rng.integers(2, 14))):
             self.step()
         used = {name for node in self.nodes for name in node.input}
-        ends = [v for v in self.values if v[0] not in used and v[0] != "x"] or self.values[-1:]
+        ends = [v for v in self.values if v[0] not in used] or self.values[-1:]
         made = [self.head(v) if self.chance(0.85) else v[0] for v in ends]
         outputs = [helper.make_empty_tensor_value_info(name) for name in dict.fromkeys(made)]
         inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 3, SIZE, SIZE])]
