@@ -205,7 +205,8 @@ def operands(survey: Survey, node: NodeProto, slots: list[int]) -> tuple[list[Vi
     Constants with an entry a channel are noted to be cut. UnfitError where an operand has channels of other origin.
     """
     found = {slot: view for slot in slots if (view := survey.view(node, slot)) is not None}
-    from_end = max((v.from_end for v in found.values() if len(v.ids) > 1 or v.spread), default=0)
+    wide = [v for v in found.values() if len(v.ids) > 1 or v.spread]
+    from_end = max((v.from_end for v in wide or found.values()), default=0)
     if not from_end:
         raise UnfitError("its operands have no channels in common")
     count = _count(survey, node, slots, found, from_end)
@@ -238,7 +239,7 @@ def _refuse_other_axis(survey: Survey, node: NodeProto, slot: int, view: View, f
 def _count(survey: Survey, node: NodeProto, slots: list[int], found: dict[int, View], from_end: int) -> int:
     """How many channels there are: by a view, or by a constant beside one that is open."""
     sizes = [len(v.ids) for v in found.values() if v.from_end == from_end and not v.spread]
-    if any(size > 1 for size in sizes):
+    if any(size > 1 for size in sizes) or not any(v.spread for v in found.values()):
         return max(sizes)
     known = [survey.extents.from_end(input_name(node, slot), from_end) for slot in slots if input_name(node, slot)]
     wide = [size for size in known if size is not None and size > 1]

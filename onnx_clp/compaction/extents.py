@@ -57,14 +57,17 @@ class Extents:
         if is_op(node, "DynamicQuantizeLinear"):
             self._known.update(dict.fromkeys(node.output[1:], ()))
         made = None if rule is None else rule(self, node)
-        if made is None:
-            return
-        known = self._known.get(node.output[0])
+        if made is not None:
+            self.settle(node.output[0], made)
+
+    def settle(self, name: str, made: Sizes) -> None:
+        """Note the sizes of a value where the file leaves them open."""
+        known = self._known.get(name)
         if known is not None and len(known) == len(made):
             made = tuple(a or b for a, b in zip(known, made, strict=True))
         elif known is not None:
             return
-        self._known[node.output[0]] = made
+        self._known[name] = made
 
 
 def _same(extents: Extents, node: NodeProto) -> Sizes | None:
@@ -247,6 +250,55 @@ def _concat(extents: Extents, node: NodeProto) -> Sizes | None:
     return (*sizes[:axis], total, *sizes[axis + 1 :])
 
 
+def _split(extents: Extents, node: NodeProto) -> Sizes | None:
+    sizes, parts = extents.of(node.input[0]), _numbers(extents, node, "split", 1)
+    if sizes is None:
+        return None
+    axis = int(attribute(node, "axis", 0)) % len(sizes)
+    whole = sizes[axis]
+    if parts is None and not input_name(node, 1) and whole is not None:
+        part = -(-whole // len(node.output))
+        parts = [part] * (len(node.output) - 1) + [whole - part * (len(node.output) - 1)]
+    for at, name in enumerate(node.output[1:], 1):
+        size = None if parts is None or at >= len(parts) else parts[at]
+        extents.settle(name, (*sizes[:axis], size, *sizes[axis + 1 :]))
+    return (*sizes[:axis], None if parts is None else parts[0], *sizes[axis + 1 :])
+
+
+def _slice(extents: Extents, node: NodeProto) -> Sizes | None:
+    sizes = extents.of(node.input[0])
+    starts, ends = _numbers(extents, node, "starts", 1), _numbers(extents, node, "ends", 2)
+    axes, steps = _numbers(extents, node, "axes", 3), _numbers(extents, node, "steps", 4)
+    if sizes is None or starts is None or ends is None or (axes is None and input_name(node, 3)):
+        return None
+    out = list(sizes)
+    for at, axis in enumerate(axes if axes is not None else range(len(starts))):
+        step = 1 if steps is None else steps[at]
+        whole = sizes[axis]
+        if whole is not None and step:
+            end = None if step < 0 and ends[at] < -whole else ends[at]
+            out[axis] = len(range(*slice(starts[at], end, step).indices(whole)))
+        else:
+            out[axis] = None
+    return tuple(out)
+
+
+def _gather(extents: Extents, node: NodeProto) -> Sizes | None:
+    sizes, taken = extents.of(node.input[0]), extents.of(input_name(node, 1))
+    if sizes is None or taken is None:
+        return None
+    axis = int(attribute(node, "axis", 0)) % len(sizes)
+    return (*sizes[:axis], *taken, *sizes[axis + 1 :])
+
+
+def _pad(extents: Extents, node: NodeProto) -> Sizes | None:
+    sizes, pads = extents.of(node.input[0]), _numbers(extents, node, "pads", 1)
+    if sizes is None or pads is None or input_name(node, 3) or len(pads) != 2 * len(sizes):
+        return None
+    around = [before + after for before, after in zip(pads[: len(sizes)], pads[len(sizes) :], strict=True)]
+    return tuple(None if size is None else size + extra for size, extra in zip(sizes, around, strict=True))
+
+
 def _gemm(extents: Extents, node: NodeProto) -> Sizes | None:
     left, right = extents.of(node.input[0]), extents.of(node.input[1])
     rows = None if left is None else left[1 if attribute(node, "transA", 0) else 0]
@@ -310,6 +362,10 @@ RULES: Final[dict[str, Rule]] = {
     "Flatten": _flatten,
     "Reshape": target,
     "Concat": _concat,
+    "Split": _split,
+    "Slice": _slice,
+    "Gather": _gather,
+    "Pad": _pad,
     "Gemm": _gemm,
     "MatMul": _matmul,
     "MatMulInteger": _matmul,

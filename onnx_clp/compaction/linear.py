@@ -139,19 +139,31 @@ def join(survey: Survey, kernel: Kernel, bias: Float64, vectors: list[int]) -> l
     alive = (used & ~silent.reshape(groups, 1, inputs)).any(axis=2).reshape(-1)
     made = View(kernel.made_from_end, kernel.rank, survey.atoms.make(groups * outputs), np.where(alive, UNKNOWN, bias))
     survey.sources.append(Source(node, made.ids, made.constant))
+    _note(survey, kernel, view, made, used, silent)
     try:
         for slot in vectors:
             if input_name(node, slot):
                 axis = len(cuts.shape_of(survey.scope, node.input[slot])) - 1
-                survey.cut(node, slot, axis, made.ids, "bias" if slot == vectors[0] else "constant")
-        cuts.check(survey.scope, node, kernel.weight, layout.out_axis)
-        cuts.check(survey.scope, node, kernel.weight, layout.in_axis)
-        _note(survey, kernel, view, made, used, silent)
+                survey.cut(node, slot, axis, made.ids, "bias")
+        _cut_weight(survey, kernel, layout.out_axis, made)
+    except UnfitError as unfit:
+        survey.atoms.pin(made.ids, f"{label(node)}: {unfit}")
+    try:
+        _cut_weight(survey, kernel, layout.in_axis, view)
     except UnfitError as unfit:
         survey.atoms.pin(view.ids, f"{label(node)}: {unfit}")
-        survey.atoms.pin(made.ids, f"{label(node)}: {unfit}")
     survey.give(node, made)
     return [kernel.data, *vectors]
+
+
+def _cut_weight(survey: Survey, kernel: Kernel, axis: int, view: View) -> None:
+    """Note that the weight loses what `view` loses; that of a grouped convolution is cut in one with its groups."""
+    if kernel.layout.groups == 1:
+        survey.cut(kernel.node, kernel.weight, axis, view.ids, "weight")
+        return
+    cuts.check(survey.scope, kernel.node, kernel.weight, axis)
+    if kernel.layout.transposed and _scaled_along(survey, kernel.node, kernel.weight) == 1:
+        raise UnfitError("its weight's scales cannot tell the channels of several groups apart")
 
 
 def _data(survey: Survey, kernel: Kernel, count: int) -> View:
@@ -182,11 +194,7 @@ def _note(survey: Survey, kernel: Kernel, view: View, made: View, used: Mask, si
         outputs = made.ids
     survey.demands.append(Demand(name, view.ids, silent, known, used, outputs))
     if layout.groups == 1:
-        survey.cut(node, kernel.weight, layout.out_axis, made.ids, "weight")
-        survey.cut(node, kernel.weight, layout.in_axis, view.ids, "weight")
         return
-    if layout.transposed and _scaled_along(survey, node, kernel.weight) == 1:
-        raise UnfitError("its weight's scales cannot tell the channels of several groups apart")
     read, given = view.ids.reshape(layout.groups, -1), made.ids.reshape(layout.groups, -1)
     survey.groupings.append(Grouping(name, read, given))
     survey.changes.append(partial(_regroup, survey, kernel, read, given))

@@ -128,6 +128,9 @@ def _landing(view: View, sizes: list[int], out: list[int]) -> tuple[int, int, in
     """(axis, outer, inner): on `axis` each channel comes `inner` times in a row, and all of them `outer` times."""
     assert view.axis is not None
     before, count = math.prod(sizes[: view.axis]), len(view.ids)
+    for axis in range(len(out)):
+        if out[axis] == count and math.prod(out[:axis]) == before:
+            return axis, 1, 1
     for axis in reversed(range(len(out))):
         passed = math.prod(out[:axis])
         if passed and before % passed == 0 and out[axis] % (before // passed * count) == 0:
