@@ -33,7 +33,8 @@ def _each(derivative: Derivative) -> Rule:
 
 
 def _where(condition: Term, gradient: Term) -> Term:
-    return condition.choose(gradient, 0.0)
+    """The gradient where a condition holds, else 0; a product, which ONNX Runtime computes faster than Where."""
+    return gradient * condition.cast(gradient.data_type)
 
 
 def _relu(step: Step) -> Gradients:
@@ -187,7 +188,7 @@ def _extreme(step: Step) -> Gradients:
 def _choice(step: Step) -> Gradients:
     out = {}
     if step.wants(1):
-        out[1] = reduced(step, _where(step.input(0), step.gradient), 1)
+        out[1] = reduced(step, step.input(0).choose(step.gradient, 0.0), 1)
     if step.wants(2):
         out[2] = reduced(step, step.input(0).choose(0.0, step.gradient), 2)
     return out
