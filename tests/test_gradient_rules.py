@@ -26,9 +26,11 @@ def ints(*values: int) -> Any:
 
 def case(op: str, *inputs: Any, **more: Any) -> Any:
     """A row of the table, named after what it holds."""
-    named = {k: more.pop(k) for k in ("wanted", "opset", "outputs", "linear", "dynamic", "reference") if k in more}
+    named: dict[str, Any] = {
+        k: more.pop(k) for k in ("wanted", "opset", "outputs", "linear", "dynamic", "reference") if k in more
+    }
     made = Case(op, inputs, attributes=more, **named)
-    label = "-".join(f"{k}={v}" for k, v in {**more, **named}.items())
+    label = "-".join(f"{k}={v}" for k, v in [*more.items(), *named.items()])
     shapes = "x".join(str(list(i.shape)) if i is not None else "none" for i in inputs)
     return pytest.param(made, id=f"{op}-{shapes}-{label}".replace(" ", ""))
 
@@ -64,6 +66,8 @@ UNARY = [
     case("Clip", X, None, np.asarray(0.7)),
     case("Clip", X, np.asarray(-0.5)),
     case("Clip", X),
+    case("Clip", X, np.asarray(-0.5), np.asarray(0.7), wanted=(0, 1, 2)),
+    case("Clip", X, None, np.asarray(0.7), wanted=(2,)),
     case("Identity", X),
     case("Dropout", X),
     case("Softmax", X),

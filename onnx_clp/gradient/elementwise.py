@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import reduce
 from typing import Final
 
 from onnx_clp.gradient.broadcast import reduced
@@ -58,14 +59,18 @@ def _prelu(step: Step) -> Gradients:
 
 
 def _clip(step: Step) -> Gradients:
-    step.only(0)
-    x, inside = step.input(), None
+    """min(max(x, low), high): the gradient is x's inside, a bound's where it holds x back."""
+    x, gradient, out = step.input(), step.gradient, {}
+    outside: dict[int, Term] = {}
     if step.has(1):
-        inside = x >= step.input(1)
+        outside[1] = x < step.input(1)
     if step.has(2):
-        below = x <= step.input(2)
-        inside = below if inside is None else inside.op("And", below)
-    return {0: step.gradient if inside is None else _where(inside, step.gradient)}
+        outside[2] = x > step.input(2)
+    if step.wants(0):
+        beyond = reduce(lambda a, b: a.op("Or", b), outside.values()) if outside else None
+        out[0] = gradient if beyond is None else _where(beyond.op("Not"), gradient)
+    out.update({slot: _where(held, gradient).sum() for slot, held in outside.items() if step.wants(slot)})
+    return out
 
 
 def _hard_sigmoid(step: Step) -> Gradients:
