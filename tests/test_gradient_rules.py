@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+from onnx import parser
+from scipy import stats
 
+from onnx_clp.errors import UnsupportedModelError
 from onnx_clp.gradient.rules import FLAT, RULES
-from tests.gradients import Case, check, draw
+from onnx_clp.passes.differentiate import differentiate
+from tests.gradients import Case, check, draw, runtime
 
 X = draw(2, 3, 4)
 POSITIVE = np.abs(X) + 0.1
@@ -22,9 +26,11 @@ def ints(*values: int) -> Any:
 
 def case(op: str, *inputs: Any, **more: Any) -> Any:
     """A row of the table, named after what it holds."""
-    named = {k: more.pop(k) for k in ("wanted", "opset", "outputs", "linear", "dynamic", "reference") if k in more}
+    named: dict[str, Any] = {
+        k: more.pop(k) for k in ("wanted", "opset", "outputs", "linear", "dynamic", "reference") if k in more
+    }
     made = Case(op, inputs, attributes=more, **named)
-    label = "-".join(f"{k}={v}" for k, v in {**more, **named}.items())
+    label = "-".join(f"{k}={v}" for k, v in [*more.items(), *named.items()])
     shapes = "x".join(str(list(i.shape)) if i is not None else "none" for i in inputs)
     return pytest.param(made, id=f"{op}-{shapes}-{label}".replace(" ", ""))
 
@@ -60,6 +66,8 @@ UNARY = [
     case("Clip", X, None, np.asarray(0.7)),
     case("Clip", X, np.asarray(-0.5)),
     case("Clip", X),
+    case("Clip", X, np.asarray(-0.5), np.asarray(0.7), wanted=(0, 1, 2)),
+    case("Clip", X, None, np.asarray(0.7), wanted=(2,)),
     case("Identity", X),
     case("Dropout", X),
     case("Softmax", X),
@@ -192,4 +200,129 @@ def test_a_rule_is_the_derivative(row: Case) -> None:
     check(row)
 
 
-__all__ = ["FLAT", "RULES", "math"]
+ELSEWHERE = {
+    "test_gradient_windows": ("Conv", "ConvTranspose", "MaxPool", "AveragePool"),
+    "test_gradient_selection": ("Slice", "Gather", "Pad", "Resize", "QuantizeLinear", "DequantizeLinear"),
+    "test_casts_between_floats_pass": ("Cast", "CastLike"),
+}
+
+
+def test_every_rule_has_a_row() -> None:
+    held = {row.values[0].op for row in ROWS} | {op for ops in ELSEWHERE.values() for op in ops}
+    assert held == set(RULES)
+    assert not FLAT & set(RULES)
+
+
+def gradient(text: str, x: Any, opset: int = 18) -> Any:
+    """d Σy / dx of a model in ONNX's text form."""
+    head = f'<ir_version: 10, opset_import: ["" : {opset}]>'
+    found = differentiate(parser.parse_model(head + text), "y", ["x"])
+    onnx.checker.check_model(found.model, full_check=True)
+    return runtime(found.model).run([found.gradients["x"]], {"x": x})[0]
+
+
+def test_casts_between_floats_pass() -> None:
+    text = """g (float[3] x) => (double y) <double[3] r = {1, 2, 3}> {
+        a = Cast <to = 11> (x)
+        b = Mul (a, r)
+        c = CastLike (b, x)
+        d = Mul (c, x)
+        e = Cast <to = 11> (d)
+        y = ReduceSum <keepdims = 0> (e)
+    }"""
+    x = np.asarray([0.5, -1, 2], np.float32)
+    found = gradient(text, x)
+    assert found.dtype == np.float32
+    assert np.allclose(found, 2 * x * [1, 2, 3])
+
+
+def test_a_cast_to_integers_stops_the_gradient() -> None:
+    text = """g (float[3] x) => (float y) { a = Cast <to = 7> (x)
+        b = Cast <to = 1> (a)
+        c = Mul (b, x)
+        y = ReduceSum <keepdims = 0> (c) }"""
+    x = np.asarray([1.5, -1.25, 2], np.float32)
+    assert np.allclose(gradient(text, x), [1, -1, 2])
+
+
+@pytest.mark.parametrize("form", ["none", "tanh"])
+def test_gelu_is_its_closed_form(form: str) -> None:
+    x = np.linspace(-4, 4, 33)
+    text = (
+        f'g (float[33] x) => (float y) {{ a = Gelu <approximate = "{form}"> (x)\n y = ReduceSum <keepdims = 0> (a) }}'
+    )
+    normal = stats.norm
+    exact = normal.cdf(x) + x * normal.pdf(x)
+    tolerance = 1e-6 if form == "none" else 2e-3  # the other is an approximation of it
+    assert np.abs(gradient(text, x.astype(np.float32), 20) - exact).max() < tolerance
+
+
+def test_gelu_as_exporters_write_it() -> None:
+    text = """g (float[33] x) => (float y) <float root = {1.4142135}, float one = {1}, float half = {0.5}> {
+        a = Div (x, root)
+        b = Erf (a)
+        c = Add (b, one)
+        d = Mul (x, c)
+        e = Mul (d, half)
+        y = ReduceSum <keepdims = 0> (e)
+    }"""
+    x = np.linspace(-4, 4, 33)
+    exact = stats.norm.cdf(x) + x * stats.norm.pdf(x)
+    assert np.abs(gradient(text, x.astype(np.float32)) - exact).max() < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("op", "x", "expected"),
+    [
+        ("Relu (x)", [-1, 0, 1], [0, 0, 1]),
+        ("LeakyRelu <alpha = 0.5> (x)", [-1, 0, 1], [0.5, 0.5, 1]),
+        ("Clip (x, zero, one)", [-1, 0, 1], [0, 1, 1]),
+        ("Max (x, zero)", [-1, 0, 1], [0, 1, 1]),
+        ("Max (zero, x)", [-1, 0, 1], [0, 0, 1]),
+        ("Min (x, one)", [0, 1, 2], [1, 1, 0]),
+        ("HardSigmoid <alpha = 0.5, beta = 0.0> (x)", [-1, 1, 2], [0, 0.5, 0]),
+        ("Abs (x)", [-1, 0, 1], [-1, 0, 1]),
+        ("ReduceMax <keepdims = 0> (x)", [2, 1, 2], [0.5, 0, 0.5]),
+    ],
+)
+def test_corners_are_as_documented(op: str, x: list[float], expected: list[float]) -> None:
+    body = f"{{ a = {op}\n y = ReduceSum <keepdims = 0> (a) }}"
+    text = f"g (float[3] x) => (float y) <float zero = {{0}}, float one = {{1}}> {body}"
+    assert gradient(text, np.asarray(x, np.float32)).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (
+            "g (float[1, 2, 3, 3] x, float[2] s) => (float y, float[2] m, float[2] v) {"
+            "[bn] a, m, v = BatchNormalization <training_mode = 1> (x, s, s, s, s)\n"
+            "y = ReduceSum <keepdims = 0> (a) }",
+            "'bn': cannot be differentiated: it is in training mode",
+        ),
+        (
+            "g (float[1, 1, 2, 2] x) => (float y) { [cv] a = Conv (x, x)\n y = ReduceSum <keepdims = 0> (a) }",
+            "'cv': cannot be differentiated: its input 1 depends on",
+        ),
+        (
+            "g (float[1, 1, 4, 4] x) => (float y) {"
+            "[mp] a = MaxPool <kernel_shape = [2, 2], storage_order = 1> (x)\n y = ReduceSum <keepdims = 0> (a) }",
+            "'mp': cannot be differentiated: its storage_order is 1",
+        ),
+        (
+            "g (float[4] x) => (float y) <bool t = {1}, float r = {0.5}> {"
+            "[do] a = Dropout (x, r, t)\n y = ReduceSum <keepdims = 0> (a) }",
+            "'do': cannot be differentiated: it may run in training mode",
+        ),
+        (
+            "g (float[4] x, bool c) => (float y) { [if] a = If <"
+            "then_branch = t () => (float[4] u) { u = Neg (x) },"
+            "else_branch = e () => (float[4] w) { w = Exp (x) }> (c)\n"
+            "b = Mul (a, x)\n y = ReduceSum <keepdims = 0> (b) }",
+            "If node 'if': there is no gradient rule",
+        ),
+    ],
+)
+def test_a_form_without_a_rule_is_named(text: str, why: str) -> None:
+    with pytest.raises(UnsupportedModelError, match=why):
+        gradient(text, None)

@@ -229,11 +229,11 @@ def _transposed_pads(step: Step, window: Window) -> Window:
 def _transposed_totals(step: Step, window: Window, added: tuple[int, ...]) -> list[int]:
     """p0 + p1 of a ConvTranspose whose output size is named."""
     reach, strides = window.reach, window.strides
-    if step.attribute("output_shape") is None:
+    named = step.attribute("output_shape")
+    if named is None:
         return [r + a - s for r, a, s in zip(reach, added, strides, strict=True)]
-    axes = range(2, 2 + len(reach))
-    inputs, outputs = sizes(step, 0, axes), step.writer.values.static(step.node.output[0], axes)
-    if inputs is None or outputs is None:
+    inputs, outputs = sizes(step, 0, range(2, 2 + len(reach))), named[-len(reach) :]
+    if inputs is None:
         raise step.refuse("it names its output_shape and the sizes of its input are not known")
     return [(i - 1) * s + r + a - o for i, o, s, r, a in zip(inputs, outputs, strides, reach, added, strict=True)]
 

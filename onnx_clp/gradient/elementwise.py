@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import reduce
 from typing import Final
 
 from onnx_clp.gradient.broadcast import reduced
@@ -33,7 +34,8 @@ def _each(derivative: Derivative) -> Rule:
 
 
 def _where(condition: Term, gradient: Term) -> Term:
-    return condition.choose(gradient, 0.0)
+    """The gradient where a condition holds, else 0; a product, which ONNX Runtime computes faster than Where."""
+    return gradient * condition.cast(gradient.data_type)
 
 
 def _relu(step: Step) -> Gradients:
@@ -57,14 +59,18 @@ def _prelu(step: Step) -> Gradients:
 
 
 def _clip(step: Step) -> Gradients:
-    step.only(0)
-    x, inside = step.input(), None
+    """min(max(x, low), high): the gradient is x's inside, a bound's where it holds x back."""
+    x, gradient, out = step.input(), step.gradient, {}
+    outside: dict[int, Term] = {}
     if step.has(1):
-        inside = x >= step.input(1)
+        outside[1] = x < step.input(1)
     if step.has(2):
-        below = x <= step.input(2)
-        inside = below if inside is None else inside.op("And", below)
-    return {0: step.gradient if inside is None else _where(inside, step.gradient)}
+        outside[2] = x > step.input(2)
+    if step.wants(0):
+        beyond = reduce(lambda a, b: a.op("Or", b), outside.values()) if outside else None
+        out[0] = gradient if beyond is None else _where(beyond.op("Not"), gradient)
+    out.update({slot: _where(held, gradient).sum() for slot, held in outside.items() if step.wants(slot)})
+    return out
 
 
 def _hard_sigmoid(step: Step) -> Gradients:
@@ -187,7 +193,7 @@ def _extreme(step: Step) -> Gradients:
 def _choice(step: Step) -> Gradients:
     out = {}
     if step.wants(1):
-        out[1] = reduced(step, _where(step.input(0), step.gradient), 1)
+        out[1] = reduced(step, step.input(0).choose(step.gradient, 0.0), 1)
     if step.wants(2):
         out[2] = reduced(step, step.input(0).choose(0.0, step.gradient), 2)
     return out

@@ -18,8 +18,9 @@ _IR_VERSION: Final = 8
 def prepared(model: ModelProto) -> ModelProto:
     """A copy of `model` to append to.
 
-    Local functions are inlined. Initializers that are also graph inputs become constants. A model of an opset below
-    `OLDEST_OPSET` is converted to it by onnx's own version converter; a newer one keeps its opset.
+    Local functions are inlined. Recorded shapes of intermediate values are dropped. Initializers that are also graph
+    inputs become constants. A model of an opset below `OLDEST_OPSET` is converted to it by onnx's own version
+    converter; a newer one keeps its opset.
 
     Raises:
         UnsupportedModelError: the converter refuses the model.
@@ -29,11 +30,20 @@ def prepared(model: ModelProto) -> ModelProto:
     if out.functions:
         out = inliner.inline_local_functions(out)
     opset = max((o.version for o in out.opset_import if o.domain in STANDARD_DOMAINS), default=1)
+    _forget_shapes(out)
     if opset < OLDEST_OPSET:
         out = _converted(out, opset)
     out.ir_version = max(out.ir_version, _IR_VERSION)
     freeze_inputs(out.graph)
     return out
+
+
+def _forget_shapes(model: ModelProto) -> None:
+    """Drop what the file says of intermediate values that can be inferred: some exporters record wrong shapes."""
+    strange = {name for node in model.graph.node if node.domain not in STANDARD_DOMAINS for name in node.output}
+    kept = [value for value in model.graph.value_info if value.name in strange]
+    del model.graph.value_info[:]
+    model.graph.value_info.extend(kept)
 
 
 def _converted(model: ModelProto, opset: int) -> ModelProto:

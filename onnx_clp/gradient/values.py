@@ -50,7 +50,7 @@ class Values:
     def static(self, name: str, axes: Sequence[int] | None = None) -> tuple[int, ...] | None:
         """The sizes of a value along `axes` (all by default); None unless every one is a number."""
         dims = self._dims.get(name)
-        if dims is None:
+        if dims is None or (axes is not None and any(a >= len(dims) for a in axes)):
             return None
         chosen = [dims[a] for a in axes] if axes is not None else list(dims)
         numbers = tuple(d for d in chosen if isinstance(d, int))

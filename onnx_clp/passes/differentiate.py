@@ -30,7 +30,7 @@ from onnx_clp.gradient.rules import FLAT, RULES
 from onnx_clp.gradient.tape import Step, Tape
 from onnx_clp.gradient.writer import FLOATS, GraphWriter, Term
 from onnx_clp.names import shown
-from onnx_clp.nodes import STANDARD_DOMAINS, attribute, is_op, operator
+from onnx_clp.nodes import STANDARD_DOMAINS, attribute, is_op, operator, subgraphs
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,13 +83,26 @@ def _active(nodes: list[NodeProto], scalar: str, wanted: Sequence[str]) -> set[s
     """The values that depend on a wanted one and that the scalar depends on."""
     reached = set(wanted)
     for node in nodes:
-        if not _is_flat(node) and not reached.isdisjoint(node.input):
+        if not _is_flat(node) and not reached.isdisjoint(_reads(node)):
             reached.update(name for name in node.output if name)
     needed = {scalar}
     for node in reversed(nodes):
         if not _is_flat(node) and not needed.isdisjoint(node.output):
-            needed.update(name for name in node.input if name)
+            needed.update(_reads(node))
     return reached & needed
+
+
+def _reads(node: NodeProto) -> set[str]:
+    """The values a node reads, those that graphs nested in it take from around them included."""
+    names: set[str] = set()
+    stack = [node]
+    while stack:
+        current = stack.pop()
+        names.update(name for name in current.input if name)
+        for _, body in subgraphs(current):
+            names.update(output.name for output in body.output)
+            stack.extend(body.node)
+    return names
 
 
 def _is_flat(node: NodeProto) -> bool:
@@ -110,11 +123,7 @@ def _refuse_strangers(tape: Tape, nodes: list[NodeProto]) -> None:
 
 def _passes(tape: Tape, node: NodeProto) -> bool:
     """Whether a gradient goes from an output of the node to an input of it."""
-    return (
-        not _is_flat(node)
-        and not tape.active.isdisjoint(node.output)
-        and not tape.active.isdisjoint(n for n in node.input if n)
-    )
+    return not _is_flat(node) and not tape.active.isdisjoint(node.output) and not tape.active.isdisjoint(_reads(node))
 
 
 def _seed(writer: GraphWriter, scalar: str) -> Term:
