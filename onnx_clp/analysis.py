@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from onnx import ModelProto
 
@@ -20,6 +20,7 @@ from onnx_clp.passes import (
     bound_activations,
     calibrated,
     ceilings,
+    cleanup,
     fold_batchnorm,
     fold_forward,
     head_check,
@@ -29,6 +30,7 @@ from onnx_clp.passes import (
 )
 from onnx_clp.passes.bound_activations import Cap, Statistic
 from onnx_clp.passes.calibrated import Calibrated, Probe
+from onnx_clp.passes.cleanup import Tally
 from onnx_clp.passes.downstream_gain import Gains
 from onnx_clp.passes.fold_batchnorm import Left
 from onnx_clp.passes.normalisations import Sight
@@ -65,6 +67,10 @@ class Analysis:
         readings: what was measured on the user's inputs; None where nothing was.
         compaction: what became of each layer with channels that do nothing; None when it was not asked for.
         findings: what stands in the graph that pruning cannot touch.
+        nodes_before: nodes of the input in all scopes.
+        orphans: constants deleted because folding or pruning took their last use.
+        tally: what cleaning up took out, before folding and at the end.
+        cleaned: the model after the cleaning at the end; None when that found nothing.
     """
 
     index: ModelIndex
@@ -78,11 +84,32 @@ class Analysis:
     readings: Readings | None = None
     compacted: ModelProto | None = None
     compaction: list[Compacted] | None = None
+    orphans: int = 0
+    tally: Tally = field(default_factory=Tally)
+    cleaned: ModelProto | None = None
+    _last: Tally = field(default_factory=Tally)
+
+    @property
+    def changed(self) -> ModelProto | None:
+        """The model before the cleaning at the end; None when it is the input as it came."""
+        return self.compacted or self.final or self.folded
 
     @property
     def written(self) -> ModelProto | None:
         """The model to write; None when it is the input as it came."""
-        return self.compacted or self.final or self.folded
+        return self.cleaned or self.changed
+
+    @property
+    def nodes_after(self) -> int:
+        """Nodes of the model to write, in all scopes."""
+        return self.index.node_count() - self._last.nodes
+
+    def clean(self, file: ModelFile) -> None:
+        """Take out what is dead, does nothing or is stored twice, keeping what the model was before for the proof."""
+        copy = _snapshot(self.changed or file.model)
+        self._last = cleanup.clean(copy, file.store)
+        if self._last:
+            self.cleaned, self.tally = copy, self.tally + self._last
 
     @property
     def verdicts(self) -> list[LayerVerdict]:
@@ -109,10 +136,12 @@ def analyse(
     model = ModelProto()
     model.CopyFrom(file.model)
     frozen = freeze_inputs(model.graph) if config.freeze_inputs else []
+    # Dead readers keep a normalisation from being folded, so they go first.
+    first = cleanup.simplify(model, file.store) if config.cleanup == "all" else Tally()
     index = ModelIndex(model, file.store)
     _refuse_blocked(index)
-    before, findings = index.node_count(), triggers.look(index)
-    edit = GraphEdit(index)
+    before, findings = index.node_count() + first.nodes, triggers.look(index)
+    edit = GraphEdit(index, keep_orphans=config.cleanup == "none")
     statistics = (
         [s for scope in index.scopes for s in bound_activations.record(scope)] if config.bound_activations else []
     )
@@ -121,7 +150,7 @@ def analyse(
     for rewrite in rewrites:
         rewrite.commit(edit)
     edit.finish()
-    folded = _snapshot(model) if edit.changed or frozen else None
+    folded = _snapshot(model) if edit.changed or frozen or first else None
     edit.changed = False
     findings += head_check.look(index, places[0].layers)
     _judge(index, places, config, tick, known or [None] * len(rewrites))
@@ -132,17 +161,22 @@ def analyse(
     final = model if edit.changed else None
     caps, findings = [*caps, *measured.left], findings + measured.findings
     found = Analysis(index, folded, final, places, frozen, before, caps, findings, measured.readings)
-    return _compact(edit, found) if config.compact else found
+    found.tally = first
+    if config.compact:
+        _compact(edit, found)
+    found.orphans = edit.orphans
+    if config.cleanup == "all":
+        found.clean(file)
+    return found
 
 
-def _compact(edit: GraphEdit, found: Analysis) -> Analysis:
+def _compact(edit: GraphEdit, found: Analysis) -> None:
     """Take channels out of the model, keeping what it was before for the proof."""
     if found.final is not None:
         found.final = _snapshot(found.final)
     edit.changed = False
     found.compaction = compact(edit, found.index.scopes)
     found.compacted = found.index.model if edit.changed else None
-    return found
 
 
 def _snapshot(model: ModelProto) -> ModelProto:

@@ -138,6 +138,8 @@ def _config(given: argparse.Namespace) -> CleanConfig:
         external_data=given.external_data,
         sweep=given.sweep,
         compare_providers=given.compare_providers,
+        cleanup=given.cleanup,
+        latency=given.measure_latency,
     )
 
 

@@ -16,6 +16,7 @@ Rule = Literal["paper", "exact", "gain", "loo", "mad", "two-sided"]
 LayerChoice = Literal["conv", "all"]
 Provider = Literal["auto", "cuda", "tensorrt", "cpu"]
 ExternalData = Literal["auto", "always", "never"]
+Cleanup = Literal["none", "own", "all"]
 
 GIB = 1 << 30
 MOST_THRESHOLDS = 100
@@ -52,6 +53,9 @@ class CleanConfig:
         max_size: largest model accepted, external data included, in bytes.
         memory: cap on the validation process, in bytes; None derives one from the model's size.
         timeout: cap on each validation process, in seconds of wall-clock time.
+        latency: also time the input and the result on the CPU, which takes two to three seconds.
+        cleanup: what is taken out that cannot change an output: "own" only constants that folding and pruning
+            leave unused, "all" whatever is dead, does nothing or is stored twice, "none" nothing.
         sweep: further thresholds u to count, and where validation runs to measure, pruned channels for
             (ascending, at most 100); the model written is still the one for `u`.
         compare_providers: also run the input and the cleaned model on CPU and GPU, and report the four.
@@ -83,6 +87,8 @@ class CleanConfig:
     external_data: ExternalData = "auto"
     sweep: tuple[float, ...] = ()
     compare_providers: bool = False
+    cleanup: Cleanup = "own"
+    latency: bool = False
 
     def __post_init__(self) -> None:
         if self.rule not in get_args(Rule):
@@ -113,6 +119,7 @@ class CleanConfig:
             (self.eval_data is not None, "an evaluation needs", "--eval"),
             (self.compare_providers, "comparing providers needs", "--compare-providers"),
             (self.calibrate is not None, "a calibration needs", "--calibrate"),
+            (self.latency, "measuring times needs", "--measure-latency"),
         )
         if self.calibrate is not None and self.bound_activations is None:
             raise UsageError("a calibration is for caps: add --bound-activations C or drop --calibrate")

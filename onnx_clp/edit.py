@@ -36,12 +36,18 @@ class GraphEdit:
 
     What is to be deleted or inserted waits for `finish`, so that positions stay valid while passes run and
     each list of the message is walked once, however many names go.
+
+    Attributes:
+        changed: something was edited.
+        orphans: constants deleted because this edit took their last use.
     """
 
-    def __init__(self, index: ModelIndex) -> None:
+    def __init__(self, index: ModelIndex, *, keep_orphans: bool = False) -> None:
         self.index, self.store = index, index.store
         self.names = NameScope(index.names())
         self.changed = False
+        self.orphans = 0
+        self._keep_orphans = keep_orphans
         self._dead: dict[GraphIndex, set[int]] = {}
         self._new_nodes: dict[GraphIndex, list[NodeProto]] = {}
         self._followers: dict[GraphIndex, dict[int, list[NodeProto]]] = {}
@@ -154,12 +160,32 @@ class GraphEdit:
         self.set_input(scope, use.node, use.slot, source)
         self.remove(scope, node)
 
+    def redirect(self, scope: GraphIndex, name: str, other: str) -> bool:
+        """Point every use of a value at another one of the same scope or of one around it.
+
+        Returns:
+            False, and nothing is changed, where a use is a graph output, or where `other` means another value there.
+        """
+        uses, home = scope.uses(name), scope.home(other)
+        if any(use.node is None or use.scope.home(other) is not home for use in uses):
+            return False
+        for use in uses:
+            assert use.node is not None
+            self.set_input(use.scope, use.node, use.slot, other)
+        return True
+
     def remove(self, scope: GraphIndex, node: NodeProto, keep: str = "") -> None:
-        """Delete a node; its inputs lose a use. What is recorded of its outputs goes, but of `keep`."""
-        for slot, name in enumerate(node.input):
-            if name:
-                scope.remove_use(name, node, slot)
-                self._loosen(scope, name)
+        """Delete a node with the graphs nested in it; what they read loses a use.
+
+        What is recorded of its outputs goes, but of `keep`.
+        """
+        within = list(self.index.nodes_within(scope, node))
+        bodies = {reader for reader, _ in within[1:]}
+        for reader, inner in within:
+            for slot, name in enumerate(inner.input):
+                if name and reader.home(name) not in bodies:
+                    reader.remove_use(name, inner, slot)
+                    self._loosen(reader, name)
         for name in node.output:
             if scope.producers.get(name) is node:
                 del scope.producers[name]
@@ -184,6 +210,14 @@ class GraphEdit:
     def resize_value_info(self, scope: GraphIndex, name: str, axis: int, size: int) -> None:
         """Record that a value has another size along an axis (counted from the last where negative)."""
         self._resized.setdefault(scope, {}).setdefault(name, {})[axis] = size
+        self.changed = True
+
+    def drop_initializer(self, scope: GraphIndex, name: str) -> None:
+        """Delete a dense or sparse initializer that nothing uses."""
+        self._gone.setdefault(scope, set()).add(name)
+        scope.initializers.pop(name, None)
+        scope.sparse.pop(name, None)
+        self.forget_value_info(scope, name)
         self.changed = True
 
     def forget_value_info(self, scope: GraphIndex, name: str) -> None:
@@ -224,6 +258,8 @@ class GraphEdit:
         scope.reload_nodes()
 
     def _drop_orphans(self) -> None:
+        if self._keep_orphans:
+            self._loose.clear()
         while self._loose:
             scope, name = self._loose.pop()
             if scope.uses(name) or not scope.is_constant(name) or name in scope.outputs:
@@ -231,12 +267,14 @@ class GraphEdit:
             node = scope.producers.get(name)
             if node is not None and not any(scope.uses(n) for n in node.output):
                 self.remove(scope, node)
+                self.orphans += 1
             elif name in scope.inputs:
                 continue  # before IR 4 an initializer is an input too, and inputs stay as they are
             elif name in scope.initializers or name in scope.sparse:
                 self._gone.setdefault(scope, set()).add(name)
                 scope.initializers.pop(name, None)
                 scope.sparse.pop(name, None)
+                self.orphans += 1
 
     def _drop_names(self) -> None:
         """Take out what goes by name, each list walked once however many names there are."""

@@ -114,6 +114,7 @@ class Job:
                     folded=self._lying(analysis.folded, analysis, staged, stage),
                     final=self._lying(analysis.final, analysis, staged, stage),
                     compacted=self._lying(analysis.compacted, analysis, staged, stage),
+                    cleaned=self._lying(analysis.cleaned, analysis, staged, stage),
                     provider=config.provider,
                     tolerance=config.tolerance,
                     seed=config.seed,
@@ -125,6 +126,7 @@ class Job:
                     model_bytes=self.file.size,
                     candidates=sweep.candidates,
                     compare_providers=config.compare_providers,
+                    latency=config.latency,
                 )
             )
 
@@ -135,6 +137,7 @@ class Job:
         return (staged if model is analysis.written else stage(self.file, model, self.config.external_data)).checkable()
 
     def _report(self, analysis: Analysis, staged: Staged | None, outcome: Outcome | None, sweep: Sweep) -> Report:
+        from onnx_clp.report import sizing
         from onnx_clp.report.assemble import assemble
         from onnx_clp.report.document import ValidationReport
 
@@ -150,6 +153,7 @@ class Job:
             findings=() if outcome is None else outcome.findings,
             seconds=self.clock.seconds,
             sweep=sweep.report(outcome),
+            change=sizing.compare(self.file, analysis.written, staged, outcome),
         )
 
     def _input_facts(self) -> FileFacts | None:

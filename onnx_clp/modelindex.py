@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from onnx import FunctionProto, GraphProto, ModelProto, OperatorSetIdProto
+from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto
 
 from onnx_clp.graph import GraphIndex
 from onnx_clp.nodes import STANDARD_DOMAINS, identity, subgraphs
@@ -62,6 +62,18 @@ class ModelIndex:
             for node in caller.nodes
             if (node.domain, node.op_type) == key and slot < len(node.output)
         ]
+
+    def nodes_within(self, scope: GraphIndex, node: NodeProto) -> Iterator[tuple[GraphIndex, NodeProto]]:
+        """A node of `scope`, then every node of the graphs nested in it, each with its own scope."""
+        yield scope, node
+        if not subgraphs(node):
+            return
+        within = {id(node)}
+        for body in self.scopes:
+            if id(body.owner) in within:
+                for inner in body.nodes:
+                    within.add(id(inner))
+                    yield body, inner
 
     def node_count(self) -> int:
         """Nodes of all scopes."""

@@ -120,6 +120,13 @@ def _add_judging(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="treat initializers that are also graph inputs as constants, and drop those inputs",
     )
+    group.add_argument(
+        "--cleanup",
+        choices=("none", "own", "all"),
+        default="own",
+        help="take out what changes no output: constants this run leaves unused (own, default), all dead nodes, "
+        "no-ops, unused and duplicate initializers (all), or nothing",
+    )
 
 
 def _add_validation(parser: argparse.ArgumentParser) -> None:
@@ -156,6 +163,9 @@ def _add_validation(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="DATA.npz",
         help="arrays x_clean, y_clean, x_triggered, y_target: report ACC, ASR and RA before and after",
+    )
+    group.add_argument(
+        "--measure-latency", action="store_true", help="also time both models on the CPU, in turns, for 2 seconds"
     )
     group.add_argument("--output", metavar="NAME", help="the model output that holds the class scores")
 

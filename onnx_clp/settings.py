@@ -30,6 +30,7 @@ HARMLESS: Final = frozenset(
     {
         "bound",
         "bound-activations",
+        "cleanup",
         "color",
         "compact",
         "compare-providers",
@@ -39,6 +40,7 @@ HARMLESS: Final = frozenset(
         "freeze-inputs",
         "include",
         "layers",
+        "measure-latency",
         "no-prune",
         "output",
         "provider",

@@ -12,10 +12,13 @@ from onnx_clp.report.document import (
     AffineLeft,
     CapLeft,
     Caps,
+    Change,
+    Cleanup,
     Drift,
     EvaluationReport,
     FileFacts,
     Finding,
+    Footprint,
     Judgement,
     LayerReport,
     ModelFacts,
@@ -126,6 +129,18 @@ def evaluation() -> EvaluationReport:
     """A backdoor that pruning broke."""
     before, after = Rates(0.916, 1.0, 0.0), Rates(0.912, 0.062, 0.851)
     return EvaluationReport("test.npz", 2000, 1800, before, after)
+
+
+def change() -> Change:
+    """A result that is smaller and faster; what it costs is known."""
+    before = Footprint(69, 701_466, 2_812_345, 37_123_456, 0.00321)
+    after = Footprint(49, 690_001, 2_799_001, 36_000_000, 0.00300)
+    return Change(before, after, {"x": (1, 3, 32, 32)}, 120)
+
+
+def cleanup() -> Cleanup:
+    """What a cleaning of every kind took out."""
+    return Cleanup("all", 8, 2, {"Dropout": 1, "Identity": 3}, 5, 1, 1)
 
 
 def sweep() -> Sweep:

@@ -94,6 +94,8 @@ CONFIGS = [
     (["--memory", "4096"], {"memory": 4096}),
     (["--timeout", "1.5"], {"timeout": 1.5}),
     (["--external-data", "never"], {"external_data": "never"}),
+    (["--cleanup", "all"], {"cleanup": "all"}),
+    (["--measure-latency"], {"latency": True}),
 ]
 
 

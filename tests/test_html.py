@@ -292,3 +292,10 @@ def test_the_browser_test_would_see_a_complaint(tmp_path: Path) -> None:
     path.write_text("<script>console.error('boo')</script>", encoding="utf-8")
     done = subprocess.run([*command, path.as_uri()], capture_output=True, text=True, check=True, timeout=120)
     assert "CONSOLE" in done.stderr
+
+
+def test_the_page_says_what_cleaning_up_took_out() -> None:
+    page = html.render(reports.report(cleanup=reports.cleanup()))
+    assert "2 dead nodes, 4 no-ops (1 Dropout, 3 Identity)" in page
+    assert "(--cleanup all)" in page
+    assert "cleaned up" not in html.render(reports.report())

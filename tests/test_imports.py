@@ -85,7 +85,7 @@ GROUPS: dict[str, set[str]] = {
     "layers": LAYERS,
     "gradient": {"gradient"},
     "passes": {"passes", "compaction"},
-    "files": {"onnxfile", "staging", "relocation"},
+    "files": {"onnxfile", "staging", "relocation", "census"},
     "analysis": {"analysis"},
     "document": {"report.document"},
     "validation": {"validation"},

@@ -224,3 +224,17 @@ def test_sizes_are_decimal(count: int, text: str) -> None:
 def test_one_line_escapes_once(text: str, expected: str) -> None:
     assert wording.one_line(text) == expected
     assert wording.one_line(expected) == expected
+
+
+def test_cleaning_up_is_told_kind_by_kind_where_it_was_asked_for() -> None:
+    text = terminal.render(reports.report(cleanup=reports.cleanup()))
+    words = " ".join(text.split())
+    assert (
+        "cleaned up 2 dead nodes, 4 no-ops (1 Dropout, 3 Identity), 5 unused initializers, 1 duplicate initializer, "
+        "1 record of values that are not there, 8 constants that this run left unused"
+    ) in words
+    nothing = replace(reports.cleanup(), dead_nodes=0, no_ops={}, unused_initializers=0, orphans=0)
+    nothing = replace(nothing, duplicate_initializers=0, stale_records=0)
+    assert "cleaned up  nothing to take out" in terminal.render(reports.report(cleanup=nothing))
+    assert "cleaned up" not in terminal.render(reports.report(cleanup=replace(nothing, level="own")))
+    assert "cleaned up" not in terminal.render(reports.report())

@@ -24,7 +24,9 @@ from onnx_clp.report.document import (
     CapLeft,
     CappedValue,
     Caps,
+    Change,
     ChannelsKept,
+    Cleanup,
     CompactedLayer,
     Compaction,
     EvaluationReport,
@@ -57,6 +59,7 @@ def assemble(
     findings: tuple[Finding, ...],
     seconds: Mapping[str, float],
     sweep: Sweep | None = None,
+    change: Change | None = None,
 ) -> Report:
     """The document of one run."""
     layers = tuple(_layer_reports(analysis))
@@ -79,6 +82,8 @@ def assemble(
         peak_memory=_peak_memory(),
         sweep=sweep,
         compaction=_compaction(analysis),
+        cleanup=_cleanup(analysis, config.cleanup),
+        change=change,
     )
 
 
@@ -112,7 +117,7 @@ def _model_facts(model: ModelProto, analysis: Analysis) -> ModelFacts:
         opsets={item.domain: item.version for item in model.opset_import},
         parameters=parameters,
         nodes_before=analysis.nodes_before,
-        nodes_after=analysis.index.node_count(),
+        nodes_after=analysis.nodes_after,
     )
 
 
@@ -234,6 +239,19 @@ def _compaction(analysis: Analysis) -> Compaction | None:
     )
     kept = sum(len(part.channels) for layer in layers for part in layer.kept)
     return Compaction(sum(len(layer.removed) for layer in layers), kept, layers)
+
+
+def _cleanup(analysis: Analysis, level: str) -> Cleanup:
+    tally = analysis.tally
+    return Cleanup(
+        level=level,
+        orphans=analysis.orphans,
+        dead_nodes=tally.dead_nodes,
+        no_ops=tally.no_ops,
+        unused_initializers=tally.unused_initializers,
+        duplicate_initializers=tally.duplicate_initializers,
+        stale_records=tally.stale_records,
+    )
 
 
 def _summary(layers: tuple[LayerReport, ...], left: tuple[AffineLeft, ...]) -> Summary:

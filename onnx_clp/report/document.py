@@ -179,6 +179,29 @@ class Compaction:
 
 
 @dataclass(frozen=True, slots=True)
+class Cleanup:
+    """What was taken out without changing an output.
+
+    `level` is what was asked for. `orphans` counts constants that this run left unused; the others are found with
+    level "all" only. `no_ops` counts nodes by operator.
+    """
+
+    level: str
+    orphans: int
+    dead_nodes: int
+    no_ops: Mapping[str, int]
+    unused_initializers: int
+    duplicate_initializers: int
+    stale_records: int
+
+    @property
+    def found(self) -> int:
+        """Everything that level "all" took out."""
+        stored = self.unused_initializers + self.duplicate_initializers + self.stale_records
+        return self.dead_nodes + sum(self.no_ops.values()) + stored
+
+
+@dataclass(frozen=True, slots=True)
 class Drift:
     """How far pruning moved one output on the seeded inputs; it is reported, not judged."""
 
@@ -244,6 +267,31 @@ class ValidationReport:
     engine: EngineFacts | None = None
     comparison: ProviderComparison | None = None
     compaction_error: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """What one model takes: nodes, stored numbers, bytes on disk, multiply-accumulates and seconds of one run.
+
+    `macs` counts Conv, ConvTranspose, Gemm, MatMul and their integer forms; `latency` is a median on the CPU. None
+    where it is not known or was not measured.
+    """
+
+    nodes: int
+    parameters: int
+    bytes: int | None
+    macs: int | None
+    latency: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """The input and the result side by side; costs of a run are for inputs of `shapes`, times over `turns` turns."""
+
+    before: Footprint
+    after: Footprint
+    shapes: Mapping[str, tuple[int, ...]]
+    turns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,6 +378,8 @@ class Report:
     peak_memory: int | None
     sweep: Sweep | None = None
     compaction: Compaction | None = None
+    cleanup: Cleanup | None = None
+    change: Change | None = None
     schema: int = field(default=SCHEMA)
 
     def to_dict(self) -> dict[str, Any]:

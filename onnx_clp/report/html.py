@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from onnx_clp.errors import UsageError
 from onnx_clp.names import shown
-from onnx_clp.report import engines, ruling, sweeping, wording
+from onnx_clp.report import engines, ruling, sizing, sweeping, wording
 from onnx_clp.report.document import Judgement, LayerReport, Report, Verdict
 from onnx_clp.skipped import LayerStatus
 
@@ -181,6 +181,9 @@ def _template() -> Template:
         "plural": wording.plural,
         "size": wording.size,
         "number": wording.number,
+        "change_rows": sizing.rows,
+        "cleaned_up": wording.cleaned_up,
+        "footnote": sizing.footnote,
         "headline": wording.headline,
         "limit": ruling.limit,
         "titles": ruling.titles,

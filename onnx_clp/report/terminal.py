@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from onnx_clp.names import shown
-from onnx_clp.report import compacting, engines, ruling, sweeping
-from onnx_clp.report.document import Caps, EvaluationReport, FileFacts, Judgement, LayerReport, Report, Verdict
-from onnx_clp.report.wording import headline, next_step, number, one_line, percent, plural, size
+from onnx_clp.report import compacting, engines, ruling, sizing, sweeping
+from onnx_clp.report.document import Caps, Change, EvaluationReport, FileFacts, Judgement, LayerReport, Report, Verdict
+from onnx_clp.report.wording import cleaned_up, headline, next_step, number, one_line, percent, plural, size
 from onnx_clp.skipped import LayerStatus
 
 Span = tuple[str, str]
@@ -135,6 +135,10 @@ def _summary(report: Report, style: _Style) -> Iterator[Line]:
         yield from _row("capped", _capped(report.caps), style)
     for place, text in enumerate(compacting.rows(report, None if style.verbose else MOST_ROWS)):
         yield from _row("" if place else "compacted", text, style)
+    if report.cleanup is not None and (report.cleanup.found or report.cleanup.level == "all"):
+        yield from _row("cleaned up", cleaned_up(report.cleanup), style)
+    if report.change is not None:
+        yield from _change(report.change, style)
     yield from _validation(report, style)
     if report.evaluation is not None:
         yield from _evaluation(report.evaluation, style)
@@ -172,6 +176,16 @@ def _folded(report: Report) -> str:
         f"{plural(report.summary.affines_folded, 'normalisation')} folded, "
         f"{report.summary.affines_left:,} left in place; {nodes}"
     )
+
+
+def _change(change: Change, style: _Style) -> Iterator[Line]:
+    """The input and the result side by side."""
+    for place, (what, before, after, ratio) in enumerate(sizing.rows(change)):
+        row = f"{what:<12}{before:>16} >{after:>16}  {ratio}"
+        yield [("dim", f"  {'' if place else 'size':<{_LABEL}}"), ("", row)]
+    note = sizing.footnote(change)
+    if note:
+        yield from _row("", note, style)
 
 
 def _validation(report: Report, style: _Style) -> Iterator[Line]:

@@ -6,7 +6,7 @@ import math
 import shlex
 
 from onnx_clp.names import shown
-from onnx_clp.report.document import EvaluationReport, Report, Verdict
+from onnx_clp.report.document import Cleanup, EvaluationReport, Report, Verdict
 from onnx_clp.skipped import LayerStatus
 
 LARGE_DROP = 0.02
@@ -100,6 +100,20 @@ def _after_evaluation(evaluation: EvaluationReport, output: str) -> str:
     if before.acc is not None and after.acc is not None and before.acc - after.acc > LARGE_DROP:
         return f"accuracy fell to {percent(after.acc)}: try a higher -u, or fine-tune {output}"
     return f"test {output} on data of your own before you use it"
+
+
+def cleaned_up(cleanup: Cleanup) -> str:
+    """What cleaning up took out, kind by kind."""
+    no_ops = sum(cleanup.no_ops.values())
+    kinds = [
+        (cleanup.dead_nodes, plural(cleanup.dead_nodes, "dead node")),
+        (no_ops, f"{plural(no_ops, 'no-op')} ({', '.join(f'{n:,} {op}' for op, n in cleanup.no_ops.items())})"),
+        (cleanup.unused_initializers, plural(cleanup.unused_initializers, "unused initializer")),
+        (cleanup.duplicate_initializers, plural(cleanup.duplicate_initializers, "duplicate initializer")),
+        (cleanup.stale_records, plural(cleanup.stale_records, "record") + " of values that are not there"),
+        (cleanup.orphans, plural(cleanup.orphans, "constant") + " that this run left unused"),
+    ]
+    return ", ".join(text for count, text in kinds if count) or "nothing to take out"
 
 
 def percent(share: float | None) -> str:

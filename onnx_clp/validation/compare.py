@@ -100,6 +100,15 @@ def change(reference: Array, other: Array) -> str:
     return ""
 
 
+def identical(reference: Array, other: Array | None) -> bool:
+    """Whether type, shape and every value are the same, NaN equal to NaN."""
+    if other is None or change(reference, other):
+        return False
+    if is_float(reference.dtype):
+        return np.array_equal(wide(reference), wide(other), equal_nan=True)
+    return np.array_equal(reference, other)
+
+
 def drift(name: str, reference: Sequence[Array], other: Sequence[Array]) -> Drift:
     """How far the float output `name` moved, over all draws; NaN where its shape depends on the values.
 

@@ -29,6 +29,7 @@ from onnx_clp.validation.provider import CPU, Engine
 from onnx_clp.validation.request import Candidate, Outcome, Request
 from onnx_clp.validation.second_reader import read_again
 from onnx_clp.validation.session import REFERENCE, Array, RunError
+from onnx_clp.validation.weighing import weigh
 from onnx_clp.validation.wording import one_line
 
 _ROUNDINGS = 3.0
@@ -61,6 +62,8 @@ def prove(request: Request, engine: Engine, memory: int, rival: Engine | None = 
     compaction: float | None = None
     if request.compacted is not None:
         final, compaction = _prove_compaction(request.compacted, terms, original, final, findings)
+    if request.cleaned is not None:
+        _prove_cleaned(terms, original, final)
     if request.written is not None:
         read_again(request.original, request.written)
     report = _report(terms, original, engine_facts, error, discrete, drifts)
@@ -71,6 +74,7 @@ def prove(request: Request, engine: Engine, memory: int, rival: Engine | None = 
         evaluation=_evaluation(terms, original, final),
         findings=(*findings, *_doubts(original)),
         candidates=tuple(_candidate(path, terms, original, folded) for path in request.candidates),
+        workload=weigh(terms, original),
     )
 
 
@@ -175,6 +179,31 @@ def _prove_final(terms: Terms, folded: Measured, final: Measured) -> tuple[Drift
             for name in before.keys() & after.keys():
                 _compare_form(name, before[name], after[name], terms)
     return _drifts(folded, final)
+
+
+def _prove_cleaned(terms: Terms, original: Measured, before: Measured) -> None:
+    """Cleaning up left every value as it was; an output that rounds otherwise each time is held to the tolerance."""
+    request, terms = terms.request, replace(terms, exam=None)
+    assert request.cleaned is not None
+    cleaned = measure_rewritten(request.cleaned, terms, original, "cleaning up")
+    changed = _changed(before, cleaned) - original.unsteady
+    if not changed:
+        return
+    last = request.compacted or request.final or request.folded
+    again = measure_rewritten(last or request.original, terms, original, "pruning")
+    shaky = _changed(before, again)
+    close = compare.agreements(before.draws, cleaned.draws)
+    wrong = (changed - shaky) | {a.output for a in close if compare.disagrees(a, terms.tolerance)} - original.unsteady
+    with terms.about():
+        for name in sorted(wrong):
+            raise ValidationFailed(
+                f"cleaning up changed output {one_line(name, 60)}; please report this, and go without --cleanup all"
+            )
+
+
+def _changed(before: Measured, after: Measured) -> frozenset[str]:
+    pairs = list(zip(before.draws, after.draws, strict=True))
+    return frozenset(n for b, a in pairs for n in b if not compare.identical(b[n], a.get(n)))
 
 
 def _compare_form(name: str, before: Array, after: Array, terms: Terms) -> None:

@@ -35,9 +35,10 @@ class Request:
         original: the input model.
         folded: the model after folding; None when nothing was folded.
         final: the model after pruning; None when nothing was pruned.
-        compacted: the model after channels were taken out of the last of these; None when none was. What is
-            written is `compacted`, else `final`, else `folded`. Folding is proven for `folded` alone, so a run
-            that only folds passes its result there.
+        compacted: the model after channels were taken out of the last of these; None when none was. Folding is
+            proven for `folded` alone, so a run that only folds passes its result there.
+        cleaned: the last of these after cleaning up, whose outputs must be the same; None when nothing was taken
+            out. What is written is the last of these models.
         provider: where to run; "auto" takes CUDA when it really works, else the CPU.
         tolerance: largest allowed max|Δ| / max|reference| of the fold; None takes the table's.
         seed: of the inputs drawn.
@@ -49,6 +50,7 @@ class Request:
         model_bytes: size of the model with its external data; None takes the size of `original` alone.
         candidates: further pruned variants of the same model, measured like `final` but never judged.
         compare_providers: also run the input and what is written on CPU and GPU, and set them side by side.
+        latency: also time the input and the written model on the CPU.
     """
 
     original: Path
@@ -66,11 +68,13 @@ class Request:
     candidates: tuple[Path, ...] = ()
     compare_providers: bool = False
     compacted: Path | None = None
+    cleaned: Path | None = None
+    latency: bool = False
 
     @property
     def written(self) -> Path | None:
         """The model that is to be written; None when it is the input itself."""
-        return self.compacted or self.final or self.folded
+        return self.cleaned or self.compacted or self.final or self.folded
 
     def to_json(self) -> str:
         """The request as JSON text with absolute paths; `from_json` gives an equal one back."""
@@ -80,7 +84,7 @@ class Request:
     def from_json(text: str) -> Request:
         """The inverse of `to_json`."""
         raw = json.loads(text)
-        for name in ("original", "folded", "final", "compacted", "eval_data"):
+        for name in ("original", "folded", "final", "compacted", "cleaned", "eval_data"):
             raw[name] = None if raw[name] is None else Path(raw[name])
         raw["shapes"] = {name: tuple(shape) for name, shape in raw["shapes"].items()}
         raw["candidates"] = tuple(Path(path) for path in raw["candidates"])
@@ -142,6 +146,21 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
+class Workload:
+    """What one run of the input and of the written model costs on inputs of `shapes`.
+
+    Multiply-accumulates, None where unknown; median seconds on the CPU over `turns` turns, None where not measured.
+    """
+
+    shapes: Mapping[str, tuple[int, ...]]
+    macs_before: int | None
+    macs_after: int | None
+    seconds_before: float | None
+    seconds_after: float | None
+    turns: int
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What was proven and measured, and what the user should know beside it."""
 
@@ -149,6 +168,7 @@ class Outcome:
     evaluation: EvaluationReport | None
     findings: tuple[Finding, ...]
     candidates: tuple[Candidate, ...] = ()
+    workload: Workload | None = None
 
 
 def memory_sentence(request: Request | Calibration, cap: int) -> str:
@@ -204,6 +224,7 @@ def _outcome(raw: dict[str, Any]) -> Outcome:
         evaluation=_evaluation(raw["evaluation"]),
         findings=tuple(Finding(**f) for f in raw["findings"]),
         candidates=tuple(_candidate(c) for c in raw["candidates"]),
+        workload=_workload(raw["workload"]),
     )
 
 
@@ -216,6 +237,12 @@ def _validation(raw: dict[str, Any]) -> ValidationReport:
 
 def _run(raw: dict[str, Any]) -> ProviderRun:
     return ProviderRun(**{**raw, "rates": _rates(raw["rates"])})
+
+
+def _workload(raw: dict[str, Any] | None) -> Workload | None:
+    if raw is None:
+        return None
+    return Workload(**{**raw, "shapes": {name: tuple(shape) for name, shape in raw["shapes"].items()}})
 
 
 def _candidate(raw: dict[str, Any]) -> Candidate:

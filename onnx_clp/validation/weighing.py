@@ -1,0 +1,34 @@
+"""What the input and the written model cost to run: multiply-accumulates, and seconds where they were asked for."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from onnx_clp.validation import latency, macs
+from onnx_clp.validation.measuring import Measured, Terms
+from onnx_clp.validation.request import Workload
+from onnx_clp.validation.session import Feeds, RunError
+
+_SECONDS: Final = 2.0
+
+
+def weigh(terms: Terms, original: Measured) -> Workload:
+    """Both models' costs on the shapes of the first feed; unknown ones are None."""
+    request, feed = terms.request, original.feeds[0]
+    shapes = {name: tuple(array.shape) for name, array in feed.items()}
+    before = macs.count(request.original, shapes)
+    after = before if request.written is None else macs.count(request.written, shapes)
+    times = _times(terms, feed)
+    if times is None:
+        return Workload(shapes, before, after, None, None, 0)
+    return Workload(shapes, before, after, times.before, times.after, times.turns)
+
+
+def _times(terms: Terms, feed: Feeds) -> latency.Latency | None:
+    request = terms.request
+    if not request.latency or terms.reference:
+        return None
+    try:
+        return latency.compare(request.original, request.written or request.original, feed, _SECONDS)
+    except RunError:  # what the CPU cannot run has no CPU latency
+        return None
