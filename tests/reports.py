@@ -135,7 +135,7 @@ def change() -> Change:
     """A result that is smaller and faster; what it costs is known."""
     before = Footprint(69, 701_466, 2_812_345, 37_123_456, 0.00321)
     after = Footprint(49, 690_001, 2_799_001, 36_000_000, 0.00300)
-    return Change(before, after, {"x": (1, 3, 32, 32)}, 120)
+    return Change(before, after, {"x": (1, 3, 32, 32)}, 120, 0.925)
 
 
 def cleanup() -> Cleanup:

@@ -577,3 +577,21 @@ def test_a_file_with_nothing_to_clean_keeps_its_bytes(tmp_path: Path) -> None:
     assert out.read_bytes() == source.read_bytes()
     with read_file(source, 1 << 20) as file:
         assert complete(file, None) == proto
+
+
+def test_cleaning_comes_after_channels_are_taken_out_and_is_held_to_that_model(tmp_path: Path) -> None:
+    proto = wasteful()
+    weights = numpy_helper.to_array(proto.graph.initializer[0]).copy()
+    weights[5] *= 40
+    proto.graph.initializer[0].CopyFrom(numpy_helper.from_array(weights, "w"))
+    onnx.save(proto, tmp_path / "in.onnx")
+    config = CleanConfig(cleanup="all", compact=True, provider="cpu")
+    report = run(tmp_path / "in.onnx", tmp_path / "out.onnx", config)
+    assert report.compaction is not None
+    assert report.compaction.removed == 1
+    assert report.cleanup is not None
+    assert report.cleanup.unused_initializers == 1
+    assert report.model.nodes_after == len(onnx.load(tmp_path / "out.onnx").graph.node)
+    assert report.change is not None
+    assert report.change.before.macs == 12 * 36 * 27 + 4 * 36 * 12
+    assert report.change.after.macs == 11 * 36 * 27 + 4 * 36 * 11

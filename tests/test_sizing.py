@@ -104,6 +104,7 @@ def test_times_are_in_the_document_where_they_were_asked_for(
     assert change["turns"] >= 5
     assert 0 < change["before"]["latency"] < 1
     assert 0 < change["after"]["latency"] < 1
+    assert change["latency_ratio"] > 0
 
 
 def test_times_need_a_validated_run() -> None:
@@ -121,6 +122,7 @@ def test_the_slower_model_takes_longer_whichever_comes_first(tmp_path: Path) -> 
     for before, after, larger in ((fast, slow, True), (slow, fast, False)):
         found = latency.compare(before, after, feeds, 0.2)
         assert (found.after > 2 * found.before) == larger
+        assert (found.ratio > 2) == larger
         assert found.turns >= 5
 
 
@@ -140,11 +142,9 @@ def test_the_table_has_a_row_per_figure() -> None:
         ("parameters", "701,466", "690,001", "x 0.984"),
         ("file", "2.8 MB", "2.8 MB", "x 0.995"),
         ("MACs", "37.12 M", "36.00 M", "x 0.970"),
-        ("CPU latency", "3.21 ms", "3 ms", "x 0.935"),
+        ("CPU latency", "3.21 ms", "3 ms", "x 0.925"),
     ]
-    assert (
-        sizing.footnote(reports.change()) == "one run on x 1x3x32x32; times are medians of 120 runs of each, in turns"
-    )
+    assert sizing.footnote(reports.change()) == "one run on x 1x3x32x32; times and their ratio are medians of 120 turns"
 
 
 def test_what_is_not_known_is_said_and_what_was_not_asked_for_is_left_out() -> None:
@@ -154,6 +154,7 @@ def test_what_is_not_known_is_said_and_what_was_not_asked_for_is_left_out() -> N
         before=replace(full.before, latency=None),
         after=replace(full.after, macs=None, bytes=None, parameters=701_466),
         turns=0,
+        latency_ratio=None,
     )
     assert list(sizing.rows(change))[1:] == [
         ("parameters", "701,466", "701,466", "same"),
@@ -173,6 +174,6 @@ def test_every_view_shows_the_table() -> None:
     report = reports.report(change=reports.change())
     text, page = render(report), html.render(report)
     assert "  size        nodes                     69 >              49  x 0.710\n" in text
-    assert "              CPU latency          3.21 ms >            3 ms  x 0.935\n" in text
+    assert "              CPU latency          3.21 ms >            3 ms  x 0.925\n" in text
     assert all(f"<td>{words}</td>" in page for words in ("37.12 M", "x 0.970", "CPU latency"))
     assert "CPU latency" not in render(reports.report())

@@ -286,12 +286,16 @@ class Footprint:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """The input and the result side by side; costs of a run are for inputs of `shapes`, times over `turns` turns."""
+    """The input and the result side by side; costs of a run are for inputs of `shapes`, times over `turns` turns.
+
+    `latency_ratio` is the median over the turns of after / before; None where no time was measured.
+    """
 
     before: Footprint
     after: Footprint
     shapes: Mapping[str, tuple[int, ...]]
     turns: int
+    latency_ratio: float | None
 
 
 @dataclass(frozen=True, slots=True)

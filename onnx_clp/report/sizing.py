@@ -31,12 +31,13 @@ def compare(file: ModelFile, written: ModelProto | None, staged: Staged | None, 
     size_after = None if staged is None else staged.size
     if work is None:
         before = Footprint(first.nodes, first.parameters, file.size, None, None)
-        return Change(before, Footprint(last.nodes, last.parameters, size_after, None, None), {}, 0)
+        return Change(before, Footprint(last.nodes, last.parameters, size_after, None, None), {}, 0, None)
     return Change(
         before=Footprint(first.nodes, first.parameters, file.size, work.macs_before, work.seconds_before),
         after=Footprint(last.nodes, last.parameters, size_after, work.macs_after, work.seconds_after),
         shapes=work.shapes,
         turns=work.turns,
+        latency_ratio=work.ratio,
     )
 
 
@@ -48,13 +49,17 @@ def rows(change: Change) -> Iterator[Row]:
     yield _row("file", before.bytes, after.bytes, size)
     yield _row("MACs", before.macs, after.macs, large)
     if before.latency is not None:
-        yield _row("CPU latency", before.latency, after.latency, milliseconds)
+        yield *_row("CPU latency", before.latency, after.latency, milliseconds)[:3], _ratio(change.latency_ratio)
 
 
 def _row(what: str, before: Any, after: Any, spell: Callable[[Any], str]) -> Row:
     words = [UNKNOWN if value is None else spell(value) for value in (before, after)]
-    ratio = "" if before is None or after is None else "same" if before == after else f"x {after / (before or 1):.3f}"
-    return what, words[0], words[1], ratio
+    ratio = None if before is None or after is None else after / (before or 1)
+    return what, words[0], words[1], "same" if before == after and ratio is not None else _ratio(ratio)
+
+
+def _ratio(value: float | None) -> str:
+    return "" if value is None else f"x {value:.3f}"
 
 
 def large(count: int) -> str:
@@ -77,5 +82,5 @@ def footnote(change: Change) -> str:
     if not change.shapes or (change.before.macs is None and change.before.latency is None):
         return ""
     shapes = ", ".join(f"{shown(name, 30)} {'x'.join(map(str, shape))}" for name, shape in change.shapes.items())
-    times = f"; times are medians of {change.turns:,} runs of each, in turns" if change.turns else ""
+    times = f"; times and their ratio are medians of {change.turns:,} turns" if change.turns else ""
     return f"one run on {shapes}{times}"

@@ -18,11 +18,16 @@ _MOST_TURNS: Final = 300
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Median seconds of one run of each model, over `turns` turns in which each ran once."""
+    """Median seconds of one run of each model, over `turns` turns in which each ran once.
+
+    `ratio` is the median over the turns of after / before: on a busy machine the two runs of a turn slow down together,
+    so it is steadier than the ratio of the medians.
+    """
 
     before: float
     after: float
     turns: int
+    ratio: float
 
 
 def compare(before: Path, after: Path, feeds: Feeds, seconds: float) -> Latency:
@@ -48,4 +53,5 @@ def _turns(runners: list[Runner], feeds: Feeds, seconds: float) -> Latency:
             start = time.perf_counter()
             runners[which].run(feeds)
             taken[which].append(time.perf_counter() - start)
-    return Latency(statistics.median(taken[0]), statistics.median(taken[1]), len(taken[0]))
+    ratio = statistics.median(last / first for first, last in zip(*taken, strict=True))
+    return Latency(statistics.median(taken[0]), statistics.median(taken[1]), len(taken[0]), ratio)

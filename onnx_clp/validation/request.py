@@ -149,7 +149,8 @@ class Candidate:
 class Workload:
     """What one run of the input and of the written model costs on inputs of `shapes`.
 
-    Multiply-accumulates, None where unknown; median seconds on the CPU over `turns` turns, None where not measured.
+    Multiply-accumulates, None where unknown; median seconds on the CPU over `turns` turns, and the median of their
+    ratios turn by turn, None where not measured.
     """
 
     shapes: Mapping[str, tuple[int, ...]]
@@ -158,6 +159,7 @@ class Workload:
     seconds_before: float | None
     seconds_after: float | None
     turns: int
+    ratio: float | None
 
 
 @dataclass(frozen=True, slots=True)

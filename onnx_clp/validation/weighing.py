@@ -20,8 +20,8 @@ def weigh(terms: Terms, original: Measured) -> Workload:
     after = before if request.written is None else macs.count(request.written, shapes)
     times = _times(terms, feed)
     if times is None:
-        return Workload(shapes, before, after, None, None, 0)
-    return Workload(shapes, before, after, times.before, times.after, times.turns)
+        return Workload(shapes, before, after, None, None, 0, None)
+    return Workload(shapes, before, after, times.before, times.after, times.turns, times.ratio)
 
 
 def _times(terms: Terms, feed: Feeds) -> latency.Latency | None:

@@ -35,6 +35,13 @@ class Builder:
         self.tensors.append(TensorProto(name=name, dims=raw.shape, data_type=TensorProto.FLOAT, raw_data=raw.tobytes()))
         return name
 
+    def integers(self, values: list[int]) -> str:
+        """Add an initializer in int64; its name."""
+        name = f"i{len(self.tensors)}"
+        raw = np.array(values, np.int64)
+        self.tensors.append(TensorProto(name=name, dims=raw.shape, data_type=TensorProto.INT64, raw_data=raw.tobytes()))
+        return name
+
     def node(self, operator: str, inputs: list[str], **attributes: Any) -> str:
         """Add a node of one output; the output's name."""
         self._count += 1

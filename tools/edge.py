@@ -1,0 +1,115 @@
+"""The table of `docs/edge.md`: what cleaning leaves to ship, per model, threshold and way.
+
+    python -m tools.edge [--corpus FOLDER] [--only NAME] > table.md
+
+Every row is one validated run with `--cleanup all --measure-latency`, so that every model in the table has been proven
+against its input. The control measures a file against itself in the same way: as far as it is off 1, a ratio may be off.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import ModelProto
+
+from onnx_clp import CleanConfig
+from onnx_clp.pipeline import run
+from onnx_clp.report.document import Change, Report
+from onnx_clp.report.sizing import large, milliseconds
+from onnx_clp.report.wording import size
+from onnx_clp.validation import latency
+from tools.bench.edge_models import resnet50, yolo
+
+MODELS = Path(__file__).parent.parent / "models"
+ZOO = ("resnet18_badnets", "resnet18_badnets_plain", "resnet18_clean", "resnet18_badnets.tensorflow")
+MOBILENET = "exported/real_torch/torch2.13.0_ts-preserve_mobilenetv2-imagenet.onnx"
+RANDOM: dict[str, Callable[[], ModelProto]] = {"ResNet-50, random": resnet50, "YOLO-like, random": yolo}
+THRESHOLDS = (3.0, 1.5)
+HEAD = "| model | u | how | off | nodes | parameters | file | MACs | CPU latency | ratio | control |"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model of the table."""
+
+    name: str
+    path: Path
+
+
+def subjects(folder: Path, corpus: Path | None) -> Iterator[Subject]:
+    """The zoo's models, MobileNetV2 where the corpus is, and the random ones, which are made in `folder`."""
+    for name in ZOO:
+        yield Subject(name, MODELS / f"{name}.onnx")
+    if corpus is not None:
+        yield Subject("MobileNetV2, ImageNet", corpus / MOBILENET)
+    for number, (name, make) in enumerate(RANDOM.items()):
+        path = folder / f"{number}.onnx"
+        onnx.save(make(), path)
+        yield Subject(name, path)
+
+
+def rows(subject: Subject) -> Iterator[str]:
+    """The model's rows of the table."""
+    for u in THRESHOLDS:
+        for compact in (False, True):
+            config = CleanConfig(u=u, cleanup="all", compact=compact, latency=True, provider="cpu")
+            report = run(subject.path, None, config)
+            yield _row(subject, u, "compact" if compact else "zeroed", report)
+
+
+def _row(subject: Subject, u: float, how: str, report: Report) -> str:
+    change = report.change
+    assert change is not None
+    before, after = change.before, change.after
+    cells = [
+        subject.name,
+        f"{u:g}",
+        how,
+        f"{report.summary.channels_pruned:,}",
+        f"{before.nodes:,} > {after.nodes:,}",
+        f"{before.parameters:,} > {after.parameters:,}",
+        f"{size(before.bytes or 0)} > {size(after.bytes or 0)}",
+        " > ".join("not known" if n is None else large(n) for n in (before.macs, after.macs)),
+        *_times(subject, change),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _times(subject: Subject, change: Change) -> tuple[str, str, str]:
+    before, after = change.before.latency, change.after.latency
+    if before is None or after is None:
+        return "not known", "", ""
+    control = latency.compare(subject.path, subject.path, _feeds(change), 1.0)
+    return f"{milliseconds(before)} > {milliseconds(after)}", f"{change.latency_ratio:.2f}", f"{control.ratio:.2f}"
+
+
+def _feeds(change: Change) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
+    drawn = np.random.default_rng(0)
+    return {n: drawn.standard_normal(math.prod(s), np.float32).reshape(s) for n, s in change.shapes.items()}
+
+
+def main() -> None:
+    """Print the table in Markdown, row by row."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--corpus", type=Path, help="the folder with the exported and fetched models")
+    parser.add_argument("--only", default="", help="models whose name holds this")
+    given = parser.parse_args()
+    sys.stdout.write(f"{HEAD}\n{'|---' * HEAD.count(' | ')}|---|\n")
+    with tempfile.TemporaryDirectory() as folder:
+        for subject in subjects(Path(folder), given.corpus):
+            if given.only in subject.name:
+                for row in rows(subject):
+                    sys.stdout.write(row + "\n")
+                    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
