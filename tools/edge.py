@@ -3,7 +3,7 @@
     python -m tools.edge [--corpus FOLDER] [--only NAME] > table.md
 
 Every row is one validated run with `--cleanup all --measure-latency`, so that every model in the table has been proven
-against its input. The control measures a file against itself in the same way: as far as it is off 1, a ratio may be off.
+against its input. The control measures a file against itself in the same way: as far as it is off 1, a ratio may be.
 """
 
 from __future__ import annotations
