@@ -30,10 +30,10 @@ def converted(model: Path, folder: Path) -> Path:
     """The float32 TFLite file that onnx2tf makes."""
     import onnx2tf
 
-    onnx2tf.convert(
-        input_onnx_file_path=str(model), output_folder_path=str(folder), non_verbose=True, batch_size=1,
-        not_use_onnxsim=True,
-    )  # fmt: skip
+    # It looks for sample images of this name in the current folder before it fetches them from the network.
+    np.save(folder / "calibration_image_sample_data_20x128x128x3_float32.npy", np.zeros((20, 128, 128, 3), np.float32))
+    os.chdir(folder)
+    onnx2tf.convert(input_onnx_file_path=str(model), output_folder_path=str(folder), non_verbose=True, batch_size=1)
     return next(folder.glob("*_float32.tflite"))
 
 
@@ -54,21 +54,29 @@ def answers(tflite: Path, images: Array) -> Array:
     return np.concatenate(found)
 
 
+def compared(path: Path) -> str:
+    """One line: how far the TFLite model lies from the ONNX file, or that there is none."""
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    (given,) = session.get_inputs()
+    shape = [d if isinstance(d, int) else 1 for d in given.shape]
+    images = np.random.default_rng(0).random((_IMAGES, *shape[1:]), np.float32)
+    wanted = np.concatenate([session.run(None, {given.name: x[None]})[0] for x in images])
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            found = answers(converted(path, Path(folder)), images)
+        except (Exception, SystemExit) as error:  # onnx2tf ends the process where it cannot go on
+            return f"{path.name}: not converted ({type(error).__name__})"
+    off = float(np.abs(found - wanted).max() / np.abs(wanted).max())
+    same = float((found.argmax(1) == wanted.argmax(1)).mean())
+    return f"{path.name}: error {off:.2e}, top-1 {same:.0%} of {_IMAGES}"
+
+
 def main(paths: list[Path]) -> None:
     """Print one line a model."""
     for path in paths:
-        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        (given,) = session.get_inputs()
-        shape = [d if isinstance(d, int) else 1 for d in given.shape]
-        images = np.random.default_rng(0).random((_IMAGES, *shape[1:]), np.float32)
-        wanted = np.concatenate([session.run(None, {given.name: x[None]})[0] for x in images])
-        with tempfile.TemporaryDirectory() as folder:
-            found = answers(converted(path, Path(folder)), images)
-        off = float(np.abs(found - wanted).max() / np.abs(wanted).max())
-        same = float((found.argmax(1) == wanted.argmax(1)).mean())
-        sys.stdout.write(f"{path.name}: error {off:.2e}, top-1 {same:.0%} of {_IMAGES}\n")
+        sys.stdout.write(compared(path) + "\n")
         sys.stdout.flush()
 
 
 if __name__ == "__main__":
-    main([Path(word) for word in sys.argv[1:]])
+    main([Path(word).absolute() for word in sys.argv[1:]])
