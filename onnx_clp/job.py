@@ -78,7 +78,8 @@ class Job:
         from onnx_clp.staging import staging
         from onnx_clp.sweep import Sweep
 
-        stage = cleanup.enter_context(staging(self._place(cleanup)))
+        place = self._place(cleanup)
+        stage = cleanup.enter_context(staging(place))
         staged, outcome, sweep = None, None, Sweep(analysis, self.config)
         if self.destination is not None or self.config.validate:
             with self.clock.stage("write"):
@@ -87,7 +88,8 @@ class Job:
             assert staged is not None
             with self.clock.stage("write"):
                 sweep.stage(self.file, cleanup)
-            outcome = self._validate(analysis, staged, stage, sweep)
+            passing = cleanup.enter_context(staging(place, lasting=False))
+            outcome = self._validate(analysis, staged, passing, sweep)
         report = self._report(analysis, staged, outcome, sweep)
         if self.before_write is not None:
             self.before_write(report)

@@ -119,9 +119,11 @@ Stage = Callable[[ModelFile, "ModelProto | None", ExternalChoice], Staged]
 
 
 @contextlib.contextmanager
-def staging(destination: Path) -> Iterator[Stage]:
+def staging(destination: Path, *, lasting: bool = True) -> Iterator[Stage]:
     """Gives a function that writes a model to a temporary file beside `destination`; on exit what was not
     committed is removed. None as the model copies the input's bytes.
+
+    A model that is not `lasting` is never committed: it need not reach the disk, and its SHA-256 is left empty.
     """
     made: list[Staged] = []
 
@@ -130,7 +132,7 @@ def staging(destination: Path) -> Iterator[Stage]:
             staged = _open_stage(file, destination)
             made.append(staged)
         try:
-            _fill(staged, file, model, choice)
+            _fill(staged, file, model, choice, lasting)
         except OSError as error:
             raise SaveError(_unwritable(destination, error)) from error
         return staged
@@ -181,14 +183,14 @@ def _copy_mode(file: ModelFile, descriptor: int) -> None:
         os.fchmod(descriptor, mode)
 
 
-def _fill(staged: Staged, file: ModelFile, model: ModelProto | None, choice: ExternalChoice) -> None:
+def _fill(staged: Staged, file: ModelFile, model: ModelProto | None, choice: ExternalChoice, lasting: bool) -> None:
     if model is None and not moves_out(file, file.model, choice):
-        _write(staged, [file.whole])
+        _write(staged, [file.whole], lasting)
         return
     content = ModelProto()
     content.CopyFrom(file.model if model is None else model)
     if moves_out(file, content, choice):
-        _move_out(staged, file, content, choice)
+        _move_out(staged, file, content, choice, lasting)
     else:
         take_in(file, content)
     rope = _rope(file, content)
@@ -197,7 +199,7 @@ def _fill(staged: Staged, file: ModelFile, model: ModelProto | None, choice: Ext
             f"{shown_path(staged.destination)}: the model would pass protobuf's limit of 2 GiB; "
             "use --external-data auto"
         )
-    _write(staged, rope.pieces)
+    _write(staged, rope.pieces, lasting)
     if staged.data is not None:
         _write_check(staged, file, content)
 
@@ -231,7 +233,7 @@ def complete(file: ModelFile, model: ModelProto | None) -> ModelProto:
     return ModelProto.FromString(whole)
 
 
-def _move_out(staged: Staged, file: ModelFile, model: ModelProto, choice: ExternalChoice) -> None:
+def _move_out(staged: Staged, file: ModelFile, model: ModelProto, choice: ExternalChoice, lasting: bool) -> None:
     """Write payloads to a data file and point the tensors at it."""
     staged.data = staged.model.with_name(staged.model.name + ".data")
     placed: list[tuple[TensorProto, int, int]] = []
@@ -241,7 +243,8 @@ def _move_out(staged: Staged, file: ModelFile, model: ModelProto, choice: Extern
         seen: dict[tuple[Path, int, int], int] = {}
         for tensor in movable(file, model, choice):
             placed.append(place(out, digest, file, tensor, seen))
-        _sync(out)
+        if lasting:
+            _sync(out)
     if not placed:
         staged.data.unlink()
         staged.data = None
@@ -253,14 +256,15 @@ def _move_out(staged: Staged, file: ModelFile, model: ModelProto, choice: Extern
     staged.size += staged.data.stat().st_size
 
 
-def _write(staged: Staged, pieces: list[wire.Piece]) -> None:
-    digest = hashlib.sha256()
+def _write(staged: Staged, pieces: list[wire.Piece], lasting: bool) -> None:
+    digest = hashlib.sha256() if lasting else None
     with staged.model.open("wb") as out:
         for piece in pieces:
             pour(piece, out, digest)
-        _sync(out)
+        if digest is not None:
+            _sync(out)
+            staged.sha256 = digest.hexdigest()
         staged.size += out.tell()
-    staged.sha256 = digest.hexdigest()
 
 
 def _sync(out: BinaryIO) -> None:

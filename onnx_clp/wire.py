@@ -10,7 +10,7 @@ A token starts with a random nonce of this process, so no file can carry one.
 
 from __future__ import annotations
 
-import secrets
+import os
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ LIFT_ABOVE: Final = 512
 """Payloads of more bytes than this are lifted; smaller ones (shapes, scalars) stay for protobuf."""
 
 TOKEN_BYTES: Final = 24
-_NONCE: Final = secrets.token_bytes(16)
+_NONCE: Final = os.urandom(16)  # secrets would bring OpenSSL with it
 _MAX_MESSAGE_DEPTH: Final = 100  # protobuf's own limit
 
 _Schema = dict[int, "str"]

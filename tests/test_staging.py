@@ -11,8 +11,9 @@ from pathlib import Path
 import onnx
 import pytest
 
-from onnx_clp import relocation, signals, staging
+from onnx_clp import onnxfile, relocation, signals, staging
 from onnx_clp.cli import main
+from onnx_clp.config import ExternalData
 from onnx_clp.errors import Interrupted
 from tests.hostile.case import snapshot
 from tests.hostile.networks import evaluate, feeds_of, network
@@ -38,6 +39,26 @@ def test_the_output_has_the_inputs_mode(model: Path, mode: int, external: str) -
     written = sorted(model.parent.glob("out.onnx*"))
     assert len(written) == (2 if external == "always" else 1)
     assert {stat.S_IMODE(path.stat().st_mode) for path in written} == {mode}
+
+
+@pytest.mark.parametrize("choice", ["never", "always"])
+def test_a_model_that_passes_is_the_same_and_is_not_forced_to_the_disk(
+    model: Path, choice: ExternalData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    written, counts = [], []
+    for lasting in (True, False):
+        synced.clear()
+        beside = staging.staging(model.with_name("out.onnx"), lasting=lasting)
+        with onnxfile.read(model, 1 << 30) as file, beside as stage:
+            staged = stage(file, file.model, choice)
+            data = b"" if staged.data is None else staged.data.read_bytes()
+            written.append((staged.model.read_bytes(), data))
+            assert bool(staged.sha256) == lasting
+        counts.append(len(synced))
+    assert written[0] == written[1]
+    assert counts == [2 if choice == "always" else 1, 0]
 
 
 def test_a_fifo_as_output_stays_one(model: Path, capsys: pytest.CaptureFixture[str]) -> None:

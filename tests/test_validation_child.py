@@ -92,6 +92,14 @@ def test_trap_in_a_kernel_is_not_validated(tmp_path: Path) -> None:
         validate(request(text_model(OVERFLOW, tmp_path)))
 
 
+def test_the_child_keeps_memory_from_session_to_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake(monkeypatch, "import os, sys; sys.exit(' '.join(k for k in os.environ if k.startswith('MALLOC_')))")
+    with pytest.raises(NotValidated) as caught:
+        validate(request(save(network(folded=False), tmp_path / "original.onnx")))
+    assert "MALLOC_TRIM_THRESHOLD_" in str(caught.value)
+    assert "MALLOC_MMAP_THRESHOLD_" in str(caught.value)
+
+
 def fake(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     monkeypatch.setattr(child, "command", lambda *_: [sys.executable, "-c", code])
 

@@ -1,14 +1,16 @@
-"""What a run costs, against what it cannot do without: `python -m tools.benchmark [--quick] [--big] [--json FILE]`.
+"""What a run costs, against what it cannot do without: `python -m tools.benchmark [--quick] [--big] [--also PYTHON]`.
 
 Every table is one interleaved run (A B A B …) on models made here with random weights; its figures are medians
 and its ratios are to its first row. CPU seconds are user and system together, from wait4; memory is the peak
 resident set. A time alone says little: other work on the machine, its clock and its disk are in it.
+
+onnxslim, onnxsim and torch are compared with where this interpreter, or one that --also names, has them; what is
+missing is said and left out.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import platform
@@ -29,8 +31,11 @@ _COPY = (
 _SLIM = "import onnxslim, sys; onnxslim.slim(sys.argv[1], sys.argv[2])"
 _SIM = "import onnx, onnxsim, sys; m, ok = onnxsim.simplify(sys.argv[1]); onnx.save(m, sys.argv[2])"
 _BIG_BYTES = 3 << 30
-# 2 MB and up; a width's weights grow with its square
-_WIDTHS = {"2 MB": 12, "12 MB": 32, "45 MB": 64, "180 MB": 128, "720 MB": 256}
+# a width's weights grow with its square
+_WIDTHS = {"1 MB": 8, "12 MB": 32, "45 MB": 64, "180 MB": 128, "1 GB": 304}
+_STANDARD = 64
+_PACKAGES = {"onnxslim": _SLIM, "onnxsim": _SIM}
+_FIND = "import importlib.util as u, sys; sys.exit(any(u.find_spec(n) is None for n in sys.argv[1:]))"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +55,9 @@ Table = list[Row]
 class Bench:
     """Makes models in a folder and runs contenders on them."""
 
-    def __init__(self, folder: Path, rounds: int) -> None:
+    def __init__(self, folder: Path, rounds: int, also: Sequence[str] = ()) -> None:
         self.folder, self.rounds = folder, rounds
+        self._interpreters = (sys.executable, *also)
         self._out = folder / "out"
         self._out.mkdir()
 
@@ -65,12 +71,21 @@ class Bench:
     def clean(self, model: Path, *options: str) -> Contender:
         """The product on a model."""
         out = self._out / "clean.onnx"
-        command = (sys.executable, "-m", "onnx_clp", str(model), str(out), "--overwrite", *options)
+        # -q: the table and the line about the provider are no part of the work
+        command = (sys.executable, "-m", "onnx_clp", str(model), str(out), "--overwrite", "-q", *options)
         return Contender(" ".join(["onnx_clp", *options]), command, self._empty)
 
-    def script(self, name: str, code: str, model: Path) -> Contender:
+    def having(self, *packages: str) -> str | None:
+        """An interpreter that has all of `packages`; None, and a line that says so, where there is none."""
+        for interpreter in self._interpreters:
+            if subprocess.run([interpreter, "-c", _FIND, *packages], check=False).returncode == 0:
+                return interpreter
+        print(f"{' and '.join(packages)}: not installed, left out\n", flush=True)
+        return None
+
+    def script(self, name: str, code: str, model: Path, interpreter: str = sys.executable) -> Contender:
         """A line of Python that takes an input and an output path."""
-        command = (sys.executable, "-c", code, str(model), str(self._out / "other.onnx"))
+        command = (interpreter, "-c", code, str(model), str(self._out / "other.onnx"))
         return Contender(name, command, self._empty)
 
     def _empty(self) -> None:
@@ -89,12 +104,12 @@ class Bench:
 
 def whole_process(bench: Bench) -> Table:
     """The 45 MB ResNet-18 against load and save, and against other tools where they are installed."""
-    model = bench.model("resnet18", 64)
+    model = bench.model("resnet18", _STANDARD)
     rows = [bench.script("onnx.save(onnx.load())", _SAVE, model), bench.clean(model, "--no-validate")]
     rows.append(bench.clean(model))
-    for package, code in (("onnxslim", _SLIM), ("onnxsim", _SIM)):
-        if importlib.util.find_spec(package) is not None:
-            rows.append(bench.script(package, code, model))
+    for package, code in _PACKAGES.items():
+        if (interpreter := bench.having(package, "onnx")) is not None:
+            rows.append(bench.script(package, code, model, interpreter))
     return bench.table(*rows)
 
 
@@ -124,7 +139,7 @@ def by_nodes(kind: str, small: int, large: int) -> Callable[[Bench], Table]:
     def run(bench: Bench) -> Table:
         rows = []
         for size in (small, large):
-            found = bench.clean(bench.model(kind, size), "--no-validate", "-q")
+            found = bench.clean(bench.model(kind, size), "--no-validate")
             rows.append(Contender(f"{size:,} {kind}", found.command, found.before))
         return bench.table(*rows, rounds=1)
 
@@ -136,15 +151,30 @@ def big(bench: Bench) -> Table:
     model = bench.model("big", _BIG_BYTES)
     data = model.with_name(f"{model.name}.data")
     copy = bench.script("copyfile and fsync", _COPY, data)
-    return bench.table(copy, bench.clean(model, "--no-validate", "-q"), rounds=1)
+    return bench.table(copy, bench.clean(model, "--no-validate"), rounds=1)
 
 
-def scoring(bench: Bench) -> dict[str, float]:
-    """CPU seconds of scoring ResNet-18's convolutions, the product's way and by a loop of SVDs."""
-    command = [sys.executable, "-m", "tools.bench.scoring", str(min(bench.rounds, 3))]
-    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+def scoring(bench: Bench, size: str) -> dict[str, float]:
+    """CPU seconds of scoring a ResNet-18's convolutions, the product's way and by a loop of SVDs."""
+    interpreter = bench.having("torch", "numpy", "scipy") or sys.executable
+    rounds = min(bench.rounds, 3) if _WIDTHS[size] <= _STANDARD else 1
+    command = [interpreter, "-m", "tools.bench.scoring", str(rounds), str(_WIDTHS[size])]
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     found = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     return {str(k): float(v) for k, v in json.loads(found.stdout).items()}
+
+
+def per_100_mb(found: dict[str, Table]) -> str:
+    """CPU seconds that 100 MB more of weights cost, from the smallest to the largest model measured; or nothing."""
+    points = []
+    for size, width in _WIDTHS.items():
+        rows = found.get(f"ResNet-18 of {size}", [])
+        points += [(width**2, row.cost.cpu) for row in rows if row.name.startswith("onnx_clp --no-validate")]
+    if len(points) < 2:
+        return ""
+    (small, low), (large, high) = min(points), max(points)
+    slope = (high - low) / (large - small) * _STANDARD**2 / 45 * 100
+    return f"Beyond start-up: {slope:.2f} CPU seconds per 100 MB, without validation.\n"
 
 
 def tables(arguments: argparse.Namespace) -> dict[str, Callable[[Bench], Table]]:
@@ -153,8 +183,7 @@ def tables(arguments: argparse.Namespace) -> dict[str, Callable[[Bench], Table]]
         "ResNet-18, 45 MB, 20 Conv+BN": whole_process,
         "Start-up: three nodes": start_up,
     }
-    sizes = ["2 MB"] if arguments.quick else [s for s in _WIDTHS if s != "45 MB"]
-    chosen.update({f"ResNet-18 of {size}": by_size(size) for size in sizes})
+    chosen.update({f"ResNet-18 of {size}": by_size(size) for size in arguments.sizes})
     shrink = 10 if arguments.quick else 1
     chosen["Conv+BN+Relu chains"] = by_nodes("folds", 2500 // shrink, 10_000 // shrink)
     chosen["Relu chains"] = by_nodes("relus", 5000 // shrink, 20_000 // shrink)
@@ -180,10 +209,10 @@ def shown(title: str, table: Table) -> str:
     return "\n".join([*lines, ""])
 
 
-def shown_scoring(seconds: dict[str, float]) -> str:
+def shown_scoring(size: str, seconds: dict[str, float]) -> str:
     """The scoring figures as Markdown; the ratio says how many times longer a loop takes."""
     base = seconds["onnx_clp sigma"]
-    lines = ["### Scoring ResNet-18's 4,800 channels", "", "| | CPU s | ratio |", "|---|--:|--:|"]
+    lines = [f"### Scoring the convolutions of ResNet-18, {size}", "", "| | CPU s | ratio |", "|---|--:|--:|"]
     lines += [f"| {name} | {value:.3f} | {value / base:.1f} |" for name, value in seconds.items()]
     return "\n".join([*lines, ""])
 
@@ -195,8 +224,24 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--big", action="store_true", help="also 3 GiB of external data (needs 10 GB of disk)")
     parser.add_argument("--rounds", type=int, default=0, help="runs of each command (default 7; 2 with --quick)")
     parser.add_argument("--folder", type=Path, help="where the models are made (default: a temporary folder)")
+    parser.add_argument("--sizes", type=_sizes, help=f"model sizes, of {', '.join(_WIDTHS)} (default: all but 45 MB)")
+    parser.add_argument("--only-scoring", action="store_true", help="leave the other tables out")
+    parser.add_argument(
+        "--also", action="append", default=[], metavar="PYTHON", help="an interpreter with other tools (repeatable)"
+    )
     parser.add_argument("--json", type=Path, help="write the figures there as well")
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    if arguments.sizes is None:
+        arguments.sizes = ["1 MB"] if arguments.quick else [size for size in _WIDTHS if size != "45 MB"]
+    return arguments
+
+
+def _sizes(text: str) -> list[str]:
+    sizes = [size.strip() for size in text.split(",")]
+    unknown = [size for size in sizes if size not in _WIDTHS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"{unknown[0]} is none of {', '.join(_WIDTHS)}")
+    return sizes
 
 
 def main(argv: Sequence[str]) -> None:
@@ -208,17 +253,20 @@ def main(argv: Sequence[str]) -> None:
         os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
         os.environ["PYTHONPYCACHEPREFIX"] = str(folder / "bytecode")
         os.environ["PYTHONPATH"] = str(Path(__file__).resolve().parents[1])
-        bench = Bench(folder, arguments.rounds or (2 if arguments.quick else 7))
+        bench = Bench(folder, arguments.rounds or (2 if arguments.quick else 7), arguments.also)
         print(f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}\n", flush=True)
-        found: dict[str, object] = {}
-        for title, make in tables(arguments).items():
-            table = make(bench)
-            found[title] = [asdict(row) for row in table]
-            print(shown(title, table), flush=True)
-        found["scoring"] = seconds = scoring(bench)
-        print(shown_scoring(seconds), flush=True)
+        found: dict[str, Table] = {}
+        for title, make in ({} if arguments.only_scoring else tables(arguments)).items():
+            found[title] = make(bench)
+            print(shown(title, found[title]), flush=True)
+        print(per_100_mb(found), flush=True)
+        scores = {}
+        for size in dict.fromkeys([*arguments.sizes, "45 MB"]):
+            scores[size] = scoring(bench, size)
+            print(shown_scoring(size, scores[size]), flush=True)
         if arguments.json is not None:
-            arguments.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+            plain = {title: [asdict(row) for row in table] for title, table in found.items()}
+            arguments.json.write_text(json.dumps({**plain, "scoring": scores}, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ Sessions are opened as a deployment opens them, with every graph optimisation, u
 
 from __future__ import annotations
 
-import statistics
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,7 +95,7 @@ def _row(seat: _Seat, base: _Seat, original: Measured) -> ProviderRun:
         provider=seat.engine.providers[0],
         placed=dict(seat.runner.placed) if seat.runner is not None else {},
         load_seconds=seat.loading if seat.runner is not None else None,
-        run_seconds=statistics.median(seat.taken) if seat.taken else None,
+        run_seconds=sorted(seat.taken)[len(seat.taken) // 2] if seat.taken else None,
         error=error,
         rates=seat.rates,
         failure=seat.failure,
