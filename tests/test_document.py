@@ -60,7 +60,7 @@ DOCUMENTS = [
     reports.report(evaluation=reports.evaluation(), output=None, peak_memory=None),
     reports.report((), input=None, output=None),
     reports.hostile(),
-    reports.report(sweep=reports.sweep()),
+    reports.report(sweep=reports.sweep(), compaction=reports.compaction()),
 ]
 
 
