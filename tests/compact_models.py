@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, numpy_helper, parser
 
 Array = NDArray[Any]
-Weight = Array | tuple[int, ...]
+Weight = Array | np.generic | tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Row:
 def filled(name: str, weight: Weight) -> Array:
     """The array itself, or a random one that is never zero."""
     if not isinstance(weight, tuple):
-        return weight
+        return np.asarray(weight)
     source = np.random.default_rng(sum(name.encode()))
     values = source.normal(size=weight)
     return (np.sign(values) * (0.1 + np.abs(values))).astype(np.float32)
@@ -91,7 +91,7 @@ def shapes(model: ModelProto) -> list[Any]:
     return [*model.graph.input, *model.graph.output]
 
 
-CHAIN = {
+CHAIN: dict[str, Any] = {
     "w1": dead("w1", (8, 3, 3, 3), (2, 5)),
     "b1": dead("b1", (8,), (2, 5)),
     "w2": (4, 8, 3, 3),
@@ -109,15 +109,15 @@ def bn(
     return {f"{name}g": scale, f"{name}b": shift, f"{name}m": (count,), f"{name}v": np.abs(filled("v", (count,)))}
 
 
-NO_BIAS = {"w1": CHAIN["w1"], "w2": CHAIN["w2"]}
+NO_BIAS: dict[str, Any] = {"w1": CHAIN["w1"], "w2": CHAIN["w2"]}
 HEAD = "y = Conv(r, w2)"
 DEAD = {"a": (2, 5)}
 STAYS: dict[str, tuple[int, ...]] = {}
 FLAT = "float[2,o] y"
-IMAGE = {"c1": dead("c1", (8, 3, 1, 1), (1, 2, 5)), "c2": dead("c2", (8, 3, 1, 1), (2, 5, 6))}
+IMAGE: dict[str, Any] = {"c1": dead("c1", (8, 3, 1, 1), (1, 2, 5)), "c2": dead("c2", (8, 3, 1, 1), (2, 5, 6))}
 TWO = "[a] a = Conv(x, c1) [b] b = Conv(x, c2)"
-HALF = {"h": (4, 4, 1, 1)}
-WIDE = {"wide": (4, 16, 1, 1)}
+HALF: dict[str, Any] = {"h": (4, 4, 1, 1)}
+WIDE: dict[str, Any] = {"wide": (4, 16, 1, 1)}
 NHWC = "t = Transpose<perm=[0,2,3,1]>(a)"
 MS = ', "com.microsoft" : 1'
 

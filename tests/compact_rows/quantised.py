@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from tests.compact_models import CHAIN, CONV1, DEAD, FLAT, MS, NHWC, Array, Row, dead, filled
@@ -10,14 +12,14 @@ from tests.compact_models import CHAIN, CONV1, DEAD, FLAT, MS, NHWC, Array, Row,
 def ints(name: str, shape: tuple[int, ...], zero: tuple[int, ...] = (), axis: int = 0, kind: type = np.int8) -> Array:
     """Random integers that are never 0 but in some channels, where they are all 0."""
     scaled = np.clip(np.rint(30 * dead(name, shape, zero, axis)), -100, 100)
-    return scaled.astype(kind)
+    return np.asarray(scaled.astype(kind))
 
 
 def steps(name: str, count: int) -> Array:
     return (0.01 + 0.01 * np.abs(filled(name, (count,)))).astype(np.float32)
 
 
-Q1 = {
+Q1: dict[str, Any] = {
     "q1": ints("w1", (8, 3, 3, 3), (2, 5)),
     "s1": steps("s1", 8),
     "z1": np.zeros(8, np.int8),
@@ -37,7 +39,7 @@ QDQ = (
     "v = DequantizeLinear(q2, s2, z2) y = Conv(ad, v)"
 )
 BIAS = "b = DequantizeLinear<axis=0>(qb, sb) "
-U8 = {
+U8: dict[str, Any] = {
     "xs": np.float32(0.05),
     "xz": np.uint8(120),
     "ws": steps("s1", 8),
@@ -58,7 +60,12 @@ U8 = {
 }
 ROUNDED = "xq = QuantizeLinear(x, xs, xz) [a] a = QLinearConv(xq, xs, xz, w8, ws, wz, ys, yz, b8)"
 LAST = "[o] o = QLinearConv(r, ys, yz, v8, vs, vz, os, oz) y = DequantizeLinear(o, os, oz)"
-PER_ROW = {"i1": ints("d1", (192, 6), (1, 4), 1), "n1": steps("s1", 6), "e1": dead("e1", (6,), (1, 4)), "d2": (6, 3)}
+PER_ROW: dict[str, Any] = {
+    "i1": ints("d1", (192, 6), (1, 4), 1),
+    "n1": steps("s1", 6),
+    "e1": dead("e1", (6,), (1, 4)),
+    "d2": (6, 3),
+}
 QUANTISED = [
     Row("quantised/qdq", BIAS + QDQ, Q1, DEAD, tolerance=2e-2),
     Row(
