@@ -146,7 +146,11 @@ def test_every_float_type_is_cut_bit_by_bit(dtype: DTypeLike) -> None:
 
 def test_external_data_is_cut_and_the_input_left_alone(tmp_path: Path) -> None:
     source, out = tmp_path / "in.onnx", tmp_path / "out.onnx"
-    wide = {"w1": dead("w1", (64, 3, 3, 3), (2, 5)), "b1": dead("b1", (64,), (2, 5)), "w2": filled("w2", (4, 64, 3, 3))}
+    wide = {
+        "w1": dead("w1", (64, 3, 3, 3), (2, 5)),
+        "b1": dead("b1", (64,), (2, 5)),
+        "w2": filled("w2", (32, 64, 3, 3)),
+    }
     model = replace(ROWS[0], weights=wide).model()
     whole = model.SerializeToString()
     onnx.save(model, source, save_as_external_data=True, location="in.data", size_threshold=0)
@@ -156,10 +160,10 @@ def test_external_data_is_cut_and_the_input_left_alone(tmp_path: Path) -> None:
     assert report.compaction.removed == 2
     assert (tmp_path / "in.data").read_bytes() == before
     made = onnx.load(out)
-    assert [tuple(t.dims) for t in made.graph.initializer] == [(62, 3, 3, 3), (62,), (4, 62, 3, 3)]
+    assert [tuple(t.dims) for t in made.graph.initializer] == [(62, 3, 3, 3), (62,), (32, 62, 3, 3)]
     (data,) = tmp_path.glob("out.onnx.*.data")
     assert data.stat().st_size < len(before)
-    same(ModelProto.FromString(whole), made)
+    same(ModelProto.FromString(whole), made, 1e-4)
 
 
 def test_recorded_shapes_follow_and_what_was_not_recorded_stays_so() -> None:
@@ -198,7 +202,7 @@ def test_the_callers_model_is_never_changed() -> None:
 
 def test_quantisation_annotations_stay() -> None:
     model = chain()
-    model.graph.initializer.append(numpy_helper.from_array(np.float32(0.1), "scale"))
+    model.graph.initializer.append(numpy_helper.from_array(np.asarray(0.1, np.float32), "scale"))
     annotation = model.graph.quantization_annotation.add(tensor_name="r")
     annotation.quant_parameter_tensor_names.add(key="SCALE_TENSOR", value="scale")
     made, found = section(model)
