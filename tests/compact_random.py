@@ -189,7 +189,8 @@ class Network:
         return self.give(made, *x[1:])
 
     def step(self) -> None:
-        makers: list[Callable[[Value], Value]] = [self.conv] * 6 + [self.activation] * 5 + [self.residual] * 4
+        makers: list[Callable[[Value], Value]] = [self.conv, self.conv, self.conv, self.conv, self.conv, self.conv]
+        makers += [self.activation] * 5 + [self.residual] * 4
         makers += (
             [self.concat] * 2 + [self.affine] * 2 + [self.split, self.slice, self.gather, self.excite, self.island]
         )

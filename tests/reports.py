@@ -13,7 +13,10 @@ from onnx_clp.report.document import (
     CapLeft,
     Caps,
     Change,
+    ChannelsKept,
     Cleanup,
+    CompactedLayer,
+    Compaction,
     Drift,
     EvaluationReport,
     FileFacts,
@@ -153,6 +156,14 @@ def sweep() -> Sweep:
         SweepPoint(4.0, 1, 1, (), None, "the runtime said no"),
     )
     return Sweep(points, 4, 2.5)
+
+
+def compaction(name: str = "/layer1/layer1.0/conv1/Conv") -> Compaction:
+    """A layer that lost two channels and kept three, and twelve that lost none."""
+    kept = (ChannelsKept((1, 5), "it is constant and not zero where Conv b reads it"), ChannelsKept((7,), "it is tied"))
+    rows = [CompactedLayer(name, "", "Conv", 16, (2, 3), kept)]
+    rows += [CompactedLayer(f"conv{at}", "", "Conv", 8, (), (ChannelsKept((0,), "it is tied"),)) for at in range(12)]
+    return Compaction(2, 15, tuple(rows))
 
 
 def report(layers: tuple[LayerReport, ...] = LAYERS, **changes: Any) -> Report:

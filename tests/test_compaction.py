@@ -13,7 +13,8 @@ from onnx import ModelProto, numpy_helper
 
 from onnx_clp import CleanConfig
 from onnx_clp.pipeline import clean, run
-from tests.compact_models import ROWS, Row, outputs, shapes
+from tests.compact_models import Row, outputs, shapes
+from tests.compact_rows import ROWS
 
 Array = NDArray[Any]
 CONFIG = CleanConfig(compact=True, prune=False, validate=False)

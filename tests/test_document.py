@@ -61,6 +61,7 @@ DOCUMENTS = [
     reports.report((), input=None, output=None),
     reports.hostile(),
     reports.report(sweep=reports.sweep(), cleanup=reports.cleanup(), change=reports.change()),
+    reports.report(sweep=reports.sweep(), compaction=reports.compaction()),
 ]
 
 

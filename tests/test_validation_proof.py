@@ -56,6 +56,26 @@ def test_pruning_reports_drift_and_does_not_fail_on_it(original: Path, tmp_path:
     assert drift.top1_agreement in (0.0, 0.5, 1.0)
 
 
+@pytest.mark.parametrize("before", ["original", "folded", "final"])
+def test_taking_channels_out_must_not_move_what_the_model_before_it_gave(
+    original: Path, tmp_path: Path, before: str
+) -> None:
+    folded = save(network(folded=True), tmp_path / "folded.onnx") if before != "original" else None
+    final = save(network(folded=True, tweak=1.3), tmp_path / "final.onnx") if before == "final" else None
+    last = final or folded or original
+    report = run(original, folded, final, compacted=last).validation
+    assert report.compaction_error == 0
+    assert report.tolerance == 1e-4
+    other = save(network(folded=True, tweak=1.02), tmp_path / "other.onnx")
+    with pytest.raises(ValidationFailed, match=r"original\.onnx: compaction changed output y: .* 0\.0001 is allowed"):
+        run(original, folded, final, compacted=other)
+    assert run(original, folded, final, compacted=other, tolerance=0.9).validation.compaction_error is not None
+
+
+def test_nothing_taken_out_has_no_error(original: Path) -> None:
+    assert run(original).validation.compaction_error is None
+
+
 def test_equal_final_model_has_no_drift(original: Path) -> None:
     (drift,) = run(original, None, original).validation.drift
     assert (drift.top1_agreement, drift.relative_l2, drift.max_abs) == (1.0, 0.0, 0.0)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnx_clp.compaction import cuts
-from onnx_clp.compaction.atoms import View
+from onnx_clp.compaction.atoms import Ids, View
 from onnx_clp.compaction.cuts import AxisPick
 from onnx_clp.compaction.removal import Removal
 from onnx_clp.compaction.rules import RULES, STARTERS
@@ -94,14 +94,25 @@ def _stayed(source: Source, removal: Removal) -> tuple[Stayed, ...]:
 
 
 def _carry_out(edit: GraphEdit, survey: Survey, removal: Removal) -> None:
+    made: dict[object, str] = {}
     for node_cuts in _by_slot(survey.cuts).values():
         kept = {c.axis: np.flatnonzero(mask) for c in node_cuts if not (mask := removal.keeps(c.ids)).all()}
         if kept:
-            cuts.cut(edit, survey.scope, node_cuts[0].node, node_cuts[0].slot, AxisPick(kept))
+            _cut_once(edit, survey.scope, node_cuts[0], kept, made)
     for change in survey.changes:
         change(edit, removal)
     for name, view in survey.views.items():
         _record(edit, survey.scope, name, removal, view)
+
+
+def _cut_once(edit: GraphEdit, scope: GraphIndex, cut: Cut, kept: dict[int, Ids], made: dict[object, str]) -> None:
+    """Cut a constant, or take what is `made` already of the same one in the same way."""
+    key = (cut.node.input[cut.slot], *((axis, places.tobytes()) for axis, places in sorted(kept.items())))
+    if key in made:
+        edit.set_input(scope, cut.node, cut.slot, made[key])
+        return
+    cuts.cut(edit, scope, cut.node, cut.slot, AxisPick(kept))
+    made[key] = cut.node.input[cut.slot]
 
 
 def _by_slot(noted: list[Cut]) -> dict[tuple[int, int], list[Cut]]:

@@ -1,4 +1,4 @@
-"""Operators that treat every entry alike: activations, arithmetic, normalisation at inference, quantisation.
+"""Operators that treat every entry alike: activations and arithmetic.
 
 What a constant channel becomes is worked out in float64; a result that is only approximated here, or differs from
 runtime to runtime, is not known (NaN).
@@ -17,8 +17,7 @@ from onnx import NodeProto, TensorProto
 from onnx_clp.compaction.atoms import UNKNOWN, Float64, View
 from onnx_clp.compaction.cuts import UnfitError
 from onnx_clp.compaction.survey import Survey, unknown
-from onnx_clp.nodes import attribute, input_name, is_op
-from onnx_clp.passes.affine_forms import is_training
+from onnx_clp.nodes import attribute, input_name
 from onnx_clp.passes.channel_views import drops_nothing
 
 Array = NDArray[Any]
@@ -26,7 +25,8 @@ Function = Callable[[NodeProto, Float64], Float64]
 Combine = Callable[..., Float64]
 
 
-def _number(node: NodeProto, name: str, default: float) -> float:
+def number(node: NodeProto, name: str, default: float) -> float:
+    """A float attribute."""
     return float(attribute(node, name, default))
 
 
@@ -46,13 +46,13 @@ def _cast(node: NodeProto, x: Float64) -> Float64:
 
 UNARY: Final[dict[str, Function]] = {
     "Relu": lambda _, x: np.maximum(x, 0),
-    "LeakyRelu": lambda n, x: np.where(x < 0, _number(n, "alpha", 0.01) * x, x),
-    "ThresholdedRelu": lambda n, x: np.where(x > _number(n, "alpha", 1.0), x, 0),
-    "Elu": lambda n, x: _elu(1.0, _number(n, "alpha", 1.0), x),
-    "Selu": lambda n, x: _elu(_number(n, "gamma", 1.0507), _number(n, "alpha", 1.6733), x),
+    "LeakyRelu": lambda n, x: np.where(x < 0, number(n, "alpha", 0.01) * x, x),
+    "ThresholdedRelu": lambda n, x: np.where(x > number(n, "alpha", 1.0), x, 0),
+    "Elu": lambda n, x: _elu(1.0, number(n, "alpha", 1.0), x),
+    "Selu": lambda n, x: _elu(number(n, "gamma", 1.0507), number(n, "alpha", 1.6733), x),
     "Celu": lambda _, x: np.where(x < 0, UNKNOWN, x),
     "Sigmoid": lambda _, x: 1 / (1 + np.exp(-x)),
-    "HardSigmoid": lambda n, x: np.clip(_number(n, "alpha", 0.2) * x + _number(n, "beta", 0.5), 0, 1),
+    "HardSigmoid": lambda n, x: np.clip(number(n, "alpha", 0.2) * x + number(n, "beta", 0.5), 0, 1),
     "HardSwish": lambda _, x: x * np.clip(x / 6 + 0.5, 0, 1),
     "Tanh": lambda _, x: np.tanh(x),
     "Softplus": lambda _, x: np.log1p(np.exp(x)),
@@ -73,7 +73,6 @@ UNARY: Final[dict[str, Function]] = {
     **dict.fromkeys(("Gelu", "Mish", "Swish", "Erf", "Sin", "Tan", "Asinh", "Atan", "Sinh", "Shrink"), _zero_only),
     **dict.fromkeys(("Cos", "Cosh", "IsNaN", "IsInf", "Not", "BitwiseNot"), lambda _, x: np.full(len(x), UNKNOWN)),
 }
-_MICROSOFT_UNARY: Final = ("Gelu", "QuickGelu", "BiasGelu", "FastGelu")
 
 
 def steady(function: Function, node: NodeProto, constant: Float64) -> Float64:
@@ -104,7 +103,7 @@ def clip(survey: Survey, node: NodeProto) -> list[int]:
         if value is not None and value.size == 1:
             limits.append(float(value.reshape(())))
         else:
-            limits.append(UNKNOWN if input_name(node, slot) else _number(node, name, default))
+            limits.append(UNKNOWN if input_name(node, slot) else number(node, name, default))
     low, high = limits
     survey.give(node, view.becomes(steady(lambda _, x: np.minimum(np.maximum(x, low), high), node, view.constant)))
     return [0]
@@ -281,118 +280,3 @@ def uniform(values: Array) -> Float64:
         return unknown(len(values))
     wide = flat.astype(np.float64)
     return np.where((wide == wide[:, :1]).all(axis=1), wide[:, 0], UNKNOWN)
-
-
-# Normalisation
-
-
-def batch_normalization(survey: Survey, node: NodeProto) -> list[int]:
-    """BatchNormalization at inference (opset 1 to 15)."""
-    view = _second_axis(survey, node)
-    if is_training(survey.scope, node):
-        raise UnfitError("it normalises by what it sees (training mode)")
-    parts = [survey.constant(node, slot) for slot in range(1, 5)]
-    known = [p.astype(np.float64) for p in parts if p is not None]
-    if len(known) < 4 or any(p.shape != known[0].shape or p.ndim != 1 for p in known):
-        raise UnfitError("its statistics are not constant")
-    sized = view.sized(len(known[0]))
-    if sized is None:
-        raise UnfitError("it has another number of channels")
-    for slot in range(1, 5):
-        survey.cut(node, slot, 0, sized.ids)
-    gamma, beta, mean, variance = known
-    with np.errstate(all="ignore"):
-        made = (sized.constant - mean) * (gamma / np.sqrt(variance + _number(node, "epsilon", 1e-5))) + beta
-    survey.give(node, sized.becomes(np.where(np.isfinite(made), made, UNKNOWN)))
-    return [0]
-
-
-def instance_normalization(survey: Survey, node: NodeProto) -> list[int]:
-    """InstanceNormalization (opset 1 to 22): a constant channel gives its shift."""
-    view = _second_axis(survey, node)
-    shift = survey.constant(node, 2)
-    sized = None if shift is None else view.sized(len(shift))
-    if shift is None or sized is None:
-        raise UnfitError("its scale and shift are not constant")
-    for slot in (1, 2):
-        survey.cut(node, slot, 0, sized.ids)
-    survey.give(node, sized.becomes(np.where(np.isnan(sized.constant), UNKNOWN, shift.astype(np.float64))))
-    return [0]
-
-
-def _second_axis(survey: Survey, node: NodeProto) -> View:
-    view = survey.need(node)
-    if view.axis != 1 and not (view.rank is None and view.from_end == 1 and view.spread):
-        raise UnfitError("its channels come in along another axis")
-    return view
-
-
-# Quantisation
-
-
-def quantize(survey: Survey, node: NodeProto) -> list[int]:
-    """QuantizeLinear (opset 10 to 23): x / scale + zero point, rounded and saturated."""
-    view, scale, zero = _scaled(survey, node)
-    low, high = _limits(survey, node)
-    made = steady(lambda _, x: np.clip(np.rint(x / scale) + zero, low, high), node, view.constant)
-    survey.give(node, view.becomes(np.where(np.isfinite(made), made, UNKNOWN)))
-    return [0]
-
-
-def _limits(survey: Survey, node: NodeProto) -> tuple[float, float]:
-    value = survey.constant(node, 2)
-    if value is None or value.dtype.kind not in "iu":
-        return (0.0, 255.0) if value is None else (-np.inf, np.inf)
-    limits = np.iinfo(value.dtype)
-    return float(limits.min), float(limits.max)
-
-
-def dequantize(survey: Survey, node: NodeProto) -> list[int]:
-    """DequantizeLinear (opset 10 to 23): (x - zero point)·scale."""
-    view = survey.need(node)
-    if view.zero:
-        same = view.zero == input_name(node, 2)
-        survey.give(node, view.becomes(np.where((view.constant == 0) & same, 0.0, UNKNOWN)))
-        return [0]
-    view, scale, zero = _scaled(survey, node)
-    survey.give(node, view.becomes(steady(lambda _, x: (x - zero) * scale, node, view.constant)))
-    return [0]
-
-
-def _scaled(survey: Survey, node: NodeProto) -> tuple[View, Float64, Float64]:
-    """The channels of a node with a scale and a zero point, each a number or one a channel, and these."""
-    view, parts = survey.need(node), []
-    if attribute(node, "block_size", 0):
-        raise UnfitError("it has a scale for every block")
-    for slot in (1, 2):
-        value = survey.constant(node, slot)
-        if value is None and input_name(node, slot):
-            raise UnfitError("its scale or zero point is not constant")
-        if value is not None and value.size > 1:
-            view = _per_channel(survey, node, view, slot, value)
-        parts.append(np.zeros(1) if value is None else value.astype(np.float64).reshape(-1))
-    return view, parts[0], parts[1]
-
-
-def _per_channel(survey: Survey, node: NodeProto, view: View, slot: int, value: Array) -> View:
-    axis = int(attribute(node, "axis", 1))
-    at = view.axis if axis >= 0 else -view.from_end
-    sized = view.sized(value.size)
-    if at != axis or sized is None or value.ndim != 1:
-        raise UnfitError("it has a scale for every entry of another axis")
-    survey.cut(node, slot, 0, sized.ids)
-    return sized
-
-
-def dynamic_quantize(survey: Survey, node: NodeProto) -> list[int]:
-    """DynamicQuantizeLinear (opset 11): its range always holds 0, so a zero channel does not move it."""
-    view = survey.need(node)
-    survey.need_zero(node, view)
-    silent = np.where(view.constant == 0, 0.0, UNKNOWN)
-    survey.give(node, replace(view.becomes(silent), zero=node.output[2]))
-    return [0]
-
-
-def is_standard_unary(node: NodeProto) -> bool:
-    """Whether a node is one of the activations known here."""
-    return is_op(node, *UNARY) or (node.domain == "com.microsoft" and node.op_type in _MICROSOFT_UNARY)

@@ -13,7 +13,7 @@ from onnx import NodeProto
 from onnx_clp.compaction import cuts
 from onnx_clp.compaction.atoms import Ids, View
 from onnx_clp.compaction.cuts import UnfitError
-from onnx_clp.compaction.extents import Sizes, target
+from onnx_clp.compaction.extent_rules import Sizes, target
 from onnx_clp.compaction.removal import Removal
 from onnx_clp.compaction.survey import Survey
 from onnx_clp.edit import GraphEdit

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from onnx_clp.compaction import elementwise, integers, joining, linear, reshaping, spatial
+from onnx_clp.compaction import elementwise, integers, joining, linear, reshaping, scaling, spatial
 from onnx_clp.compaction.survey import Rule
 
 _STANDARD: Final[dict[str, Rule]] = {
@@ -16,11 +16,11 @@ _STANDARD: Final[dict[str, Rule]] = {
     "Dropout": elementwise.unary,
     "Clip": elementwise.clip,
     **dict.fromkeys(elementwise.JOINT, elementwise.joint),
-    "BatchNormalization": elementwise.batch_normalization,
-    "InstanceNormalization": elementwise.instance_normalization,
-    "QuantizeLinear": elementwise.quantize,
-    "DequantizeLinear": elementwise.dequantize,
-    "DynamicQuantizeLinear": elementwise.dynamic_quantize,
+    "BatchNormalization": scaling.batch_normalization,
+    "InstanceNormalization": scaling.instance_normalization,
+    "QuantizeLinear": scaling.quantize,
+    "DequantizeLinear": scaling.dequantize,
+    "DynamicQuantizeLinear": scaling.dynamic_quantize,
     **dict.fromkeys(("QLinearConv", "QLinearMatMul"), integers.rounded),
     **dict.fromkeys(("ConvInteger", "MatMulInteger"), integers.products),
     **dict.fromkeys(
@@ -53,8 +53,8 @@ _MICROSOFT: Final[dict[str, Rule]] = {
     **dict.fromkeys(
         ("QLinearLeakyRelu", "QLinearSigmoid", "QLinearGlobalAveragePool", "QLinearAveragePool"), integers.activated
     ),
-    "QuantizeLinear": elementwise.quantize,
-    "DequantizeLinear": elementwise.dequantize,
+    "QuantizeLinear": scaling.quantize,
+    "DequantizeLinear": scaling.dequantize,
 }
 RULES: Final[dict[tuple[str, str], Rule]] = {
     **{("", name): rule for name, rule in _STANDARD.items()},

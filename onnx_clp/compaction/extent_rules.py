@@ -1,0 +1,325 @@
+"""What sizes an operator makes of its inputs' sizes.
+
+Sizes are tuples of int, None for one that is not known; a value whose number of dimensions is not known has none.
+Only operators that stand between convolutions are known (ONNX operator specifications, opset 1 to 26).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from onnx import NodeProto
+
+from onnx_clp.nodes import attribute, input_name, text_attribute
+
+if TYPE_CHECKING:
+    from onnx_clp.compaction.extents import Extents
+
+Sizes = tuple[int | None, ...]
+Rule = Callable[["Extents", NodeProto], "Sizes | None"]
+
+
+def _same(extents: Extents, node: NodeProto) -> Sizes | None:
+    return extents.of(node.input[0])
+
+
+def broadcast(parts: list[Sizes]) -> Sizes:
+    """The sizes that arrays of these sizes broadcast to."""
+    out: list[int | None] = []
+    for place in range(max(map(len, parts), default=0), 0, -1):
+        here = [p[-place] for p in parts if place <= len(p)]
+        wide = [size for size in here if size is not None and size != 1]
+        out.append(wide[0] if wide else None if None in here else 1)
+    return tuple(out)
+
+
+def _broadcast(extents: Extents, node: NodeProto) -> Sizes | None:
+    parts = [extents.of(name) for name in node.input if name]
+    known = [p for p in parts if p is not None]
+    return broadcast(known) if len(known) == len(parts) else None
+
+
+def _numbers(extents: Extents, node: NodeProto, name: str, slot: int) -> list[int] | None:
+    """Integers from an attribute, or from a constant input in later opsets."""
+    listed = attribute(node, name)
+    if listed is not None:
+        return [int(a) for a in listed]
+    given = extents.scope.constant(input_name(node, slot)) if input_name(node, slot) else None
+    return None if given is None else [int(a) for a in given.reshape(-1)]
+
+
+def _window(node: NodeProto, sizes: Sizes, kernel: list[int]) -> Sizes:
+    """Spatial sizes after a convolution or pooling window (ONNX Conv, MaxPool: pads, auto_pad, ceil_mode)."""
+    strides = attribute(node, "strides") or [1] * len(kernel)
+    dilations = attribute(node, "dilations") or [1] * len(kernel)
+    pads = attribute(node, "pads") or [0] * 2 * len(kernel)
+    automatic = text_attribute(node, "auto_pad", "NOTSET")
+    out: list[int | None] = []
+    for at, size in enumerate(sizes):
+        if size is None:
+            out.append(None)
+            continue
+        reach = dilations[at] * (kernel[at] - 1) + 1
+        if automatic in ("SAME_UPPER", "SAME_LOWER"):
+            out.append(-(-size // strides[at]))
+            continue
+        room = size + (0 if automatic == "VALID" else pads[at] + pads[at + len(kernel)]) - reach
+        # A last window that begins in the padding does not count, which not every version says alike.
+        whole = room // strides[at] + 1
+        out.append(whole if not attribute(node, "ceil_mode", 0) or room % strides[at] == 0 else None)
+    return tuple(out)
+
+
+def _conv(extents: Extents, node: NodeProto) -> Sizes | None:
+    sizes, weight = extents.of(node.input[0]), extents.of(input_name(node, 1))
+    if weight is None or None in weight[2:]:
+        return None
+    kernel = [int(k or 0) for k in weight[2:]]
+    if sizes is None or len(sizes) != len(weight):
+        return (None, weight[0], *[None] * len(kernel))
+    return (sizes[0], weight[0], *_window(node, sizes[2:], kernel))
+
+
+def _conv_transpose(extents: Extents, node: NodeProto) -> Sizes | None:
+    sizes, weight = extents.of(node.input[0]), extents.of(input_name(node, 1))
+    if weight is None or weight[1] is None:
+        return None
+    count = len(weight) - 2
+    channels = weight[1] * int(attribute(node, "group", 1))
+    plain = not any(attribute(node, name) for name in ("output_shape", "auto_pad"))
+    if sizes is None or len(sizes) != len(weight) or not plain:
+        return (None if sizes is None else sizes[0], channels, *[None] * count)
+    strides, pads = attribute(node, "strides") or [1] * count, attribute(node, "pads") or [0] * 2 * count
+    dilations, extra = attribute(node, "dilations") or [1] * count, attribute(node, "output_padding") or [0] * count
+    out: list[int | None] = []
+    for at, (size, taps) in enumerate(zip(sizes[2:], weight[2:], strict=True)):
+        if size is None or taps is None:
+            out.append(None)
+            continue
+        reach = dilations[at] * (taps - 1) + 1
+        out.append(strides[at] * (size - 1) + extra[at] + reach - pads[at] - pads[at + count])
+    return (sizes[0], channels, *out)
+
+
+def _pool(extents: Extents, node: NodeProto) -> Sizes | None:
+    sizes, kernel = extents.of(node.input[0]), attribute(node, "kernel_shape")
+    if sizes is None or kernel is None or len(kernel) + 2 != len(sizes):
+        return None
+    return (*sizes[:2], *_window(node, sizes[2:], [int(k) for k in kernel]))
+
+
+def _global_pool(extents: Extents, node: NodeProto) -> Sizes | None:
+    sizes = extents.of(node.input[0])
+    return None if sizes is None else (*sizes[:2], *[1] * (len(sizes) - 2))
+
+
+def _reduce(extents: Extents, node: NodeProto) -> Sizes | None:
+    sizes, axes = extents.of(node.input[0]), _numbers(extents, node, "axes", 1)
+    if sizes is None or (axes is None and input_name(node, 1)):
+        return None
+    if not axes and attribute(node, "noop_with_empty_axes", 0):
+        return sizes
+    gone = {a % len(sizes) for a in axes} if axes else set(range(len(sizes)))
+    if attribute(node, "keepdims", 1):
+        return tuple(1 if at in gone else size for at, size in enumerate(sizes))
+    return tuple(size for at, size in enumerate(sizes) if at not in gone)
+
+
+def _transpose(extents: Extents, node: NodeProto) -> Sizes | None:
+    sizes = extents.of(node.input[0])
+    if sizes is None:
+        return None
+    perm = attribute(node, "perm") or list(reversed(range(len(sizes))))
+    return tuple(sizes[p] for p in perm) if len(perm) == len(sizes) else None
+
+
+def _squeeze(extents: Extents, node: NodeProto) -> Sizes | None:
+    sizes, axes = extents.of(node.input[0]), _numbers(extents, node, "axes", 1)
+    if sizes is None or axes is None:
+        return None
+    gone = {a % len(sizes) for a in axes}
+    return tuple(size for at, size in enumerate(sizes) if at not in gone)
+
+
+def _unsqueeze(extents: Extents, node: NodeProto) -> Sizes | None:
+    sizes, axes = extents.of(node.input[0]), _numbers(extents, node, "axes", 1)
+    if sizes is None or axes is None:
+        return None
+    rank = len(sizes) + len(axes)
+    new, rest = {a % rank for a in axes}, iter(sizes)
+    return tuple(1 if at in new else next(rest, None) for at in range(rank))
+
+
+def product(sizes: Sizes) -> int | None:
+    """How many there are, None where a size is not known."""
+    known = [size for size in sizes if size is not None]
+    return math.prod(known) if len(known) == len(sizes) else None
+
+
+def _flatten(extents: Extents, node: NodeProto) -> Sizes | None:
+    sizes, axis = extents.of(node.input[0]), int(attribute(node, "axis", 1))
+    if sizes is None:
+        return None
+    axis += len(sizes) if axis < 0 else 0
+    return product(sizes[:axis]), product(sizes[axis:])
+
+
+def target(extents: Extents, node: NodeProto) -> Sizes | None:
+    """The sizes a Reshape is to give (ONNX Reshape: 0 copies, one -1 is worked out); None where not constant."""
+    wanted, sizes = _numbers(extents, node, "shape", 1), extents.of(node.input[0])
+    if wanted is None:
+        return None
+    out: list[int | None] = [int(w) for w in wanted]
+    if not attribute(node, "allowzero", 0):
+        copies = () if sizes is None else sizes
+        out = [(copies[at] if at < len(copies) else None) if w == 0 else w for at, w in enumerate(out)]
+    if -1 in out:
+        at = out.index(-1)
+        out[at] = _rest(sizes, (*out[:at], *out[at + 1 :]))
+    return tuple(out)
+
+
+def _rest(sizes: Sizes | None, others: Sizes) -> int | None:
+    """What remains of `sizes` beside `others`; a size that is not known may stand in both and cancels out."""
+    if sizes is None or sizes.count(None) != others.count(None) or sizes.count(None) > 1:
+        return None
+    whole, part = (math.prod(s for s in side if s is not None) for side in (sizes, others))
+    return whole // part if part and whole % part == 0 else None
+
+
+def _concat(extents: Extents, node: NodeProto) -> Sizes | None:
+    parts = [extents.of(name) for name in node.input]
+    known = [p for p in parts if p is not None]
+    if len(known) != len(parts) or len({len(p) for p in known}) != 1:
+        return None
+    axis = int(attribute(node, "axis", 1)) % len(known[0])
+    along = [p[axis] for p in known]
+    total = None if None in along else sum(size or 0 for size in along)
+    sizes = broadcast([(*p[:axis], None, *p[axis + 1 :]) for p in known])
+    return (*sizes[:axis], total, *sizes[axis + 1 :])
+
+
+def _split(extents: Extents, node: NodeProto) -> Sizes | None:
+    sizes, parts = extents.of(node.input[0]), _numbers(extents, node, "split", 1)
+    if sizes is None:
+        return None
+    axis = int(attribute(node, "axis", 0)) % len(sizes)
+    whole = sizes[axis]
+    if parts is None and not input_name(node, 1) and whole is not None:
+        part = -(-whole // len(node.output))
+        parts = [part] * (len(node.output) - 1) + [whole - part * (len(node.output) - 1)]
+    for at, name in enumerate(node.output[1:], 1):
+        size = None if parts is None or at >= len(parts) else parts[at]
+        extents.settle(name, (*sizes[:axis], size, *sizes[axis + 1 :]))
+    return (*sizes[:axis], None if parts is None else parts[0], *sizes[axis + 1 :])
+
+
+def _slice(extents: Extents, node: NodeProto) -> Sizes | None:
+    sizes = extents.of(node.input[0])
+    starts, ends = _numbers(extents, node, "starts", 1), _numbers(extents, node, "ends", 2)
+    axes, steps = _numbers(extents, node, "axes", 3), _numbers(extents, node, "steps", 4)
+    if sizes is None or starts is None or ends is None or (axes is None and input_name(node, 3)):
+        return None
+    out = list(sizes)
+    for at, axis in enumerate(axes if axes is not None else range(len(starts))):
+        step = 1 if steps is None else steps[at]
+        whole = sizes[axis]
+        if whole is not None and step:
+            end = None if step < 0 and ends[at] < -whole else ends[at]
+            out[axis] = len(range(*slice(starts[at], end, step).indices(whole)))
+        else:
+            out[axis] = None
+    return tuple(out)
+
+
+def _gather(extents: Extents, node: NodeProto) -> Sizes | None:
+    sizes, taken = extents.of(node.input[0]), extents.of(input_name(node, 1))
+    if sizes is None or taken is None:
+        return None
+    axis = int(attribute(node, "axis", 0)) % len(sizes)
+    return (*sizes[:axis], *taken, *sizes[axis + 1 :])
+
+
+def _pad(extents: Extents, node: NodeProto) -> Sizes | None:
+    sizes, pads = extents.of(node.input[0]), _numbers(extents, node, "pads", 1)
+    if sizes is None or pads is None or input_name(node, 3) or len(pads) != 2 * len(sizes):
+        return None
+    around = [before + after for before, after in zip(pads[: len(sizes)], pads[len(sizes) :], strict=True)]
+    return tuple(None if size is None else size + extra for size, extra in zip(sizes, around, strict=True))
+
+
+def _gemm(extents: Extents, node: NodeProto) -> Sizes | None:
+    left, right = extents.of(node.input[0]), extents.of(node.input[1])
+    rows = None if left is None else left[1 if attribute(node, "transA", 0) else 0]
+    return rows, None if right is None else right[0 if attribute(node, "transB", 0) else 1]
+
+
+def _matmul(extents: Extents, node: NodeProto) -> Sizes | None:
+    left, right = extents.of(node.input[0]), extents.of(node.input[1])
+    if left is None or right is None or min(len(left), len(right)) < 2:
+        return None
+    return (*broadcast([left[:-2], right[:-2]]), left[-2], right[-1])
+
+
+def _resize(extents: Extents, node: NodeProto) -> Sizes | None:
+    sizes = extents.of(node.input[0])
+    slot = 1 if node.op_type == "Upsample" or extents.scope.opset < 11 else 2
+    scales = extents.scope.constant(input_name(node, slot)) if input_name(node, slot) else None
+    if sizes is None or scales is None or scales.size != len(sizes):
+        return None
+    return tuple(None if size is None else math.floor(size * float(s)) for size, s in zip(sizes, scales, strict=True))
+
+
+_SHAPE_KEEPING: Final = (
+    "Relu LeakyRelu PRelu Clip Sigmoid HardSigmoid HardSwish Tanh Elu Selu Celu Gelu Mish Swish Softplus Softsign "
+    "Softmax Identity Cast CastLike Dropout BatchNormalization InstanceNormalization LRN Neg Abs Exp Log Sqrt Erf "
+    "Reciprocal Floor Ceil Round Sign QuantizeLinear DequantizeLinear DynamicQuantizeLinear ThresholdedRelu Not"
+)
+RULES: Final[dict[str, Rule]] = {
+    **dict.fromkeys(_SHAPE_KEEPING.split(), _same),
+    **dict.fromkeys(
+        [
+            "Add",
+            "Sub",
+            "Mul",
+            "Div",
+            "Pow",
+            "Min",
+            "Max",
+            "Sum",
+            "Mean",
+            "Where",
+            "Greater",
+            "Less",
+            "Equal",
+            "And",
+            "Or",
+        ],
+        _broadcast,
+    ),
+    **dict.fromkeys(["MaxPool", "AveragePool", "LpPool"], _pool),
+    **dict.fromkeys(["GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"], _global_pool),
+    **dict.fromkeys(
+        ["ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2", "ReduceSumSquare"], _reduce
+    ),
+    "Conv": _conv,
+    "ConvInteger": _conv,
+    "ConvTranspose": _conv_transpose,
+    "Transpose": _transpose,
+    "Squeeze": _squeeze,
+    "Unsqueeze": _unsqueeze,
+    "Flatten": _flatten,
+    "Reshape": target,
+    "Concat": _concat,
+    "Split": _split,
+    "Slice": _slice,
+    "Gather": _gather,
+    "Pad": _pad,
+    "Gemm": _gemm,
+    "MatMul": _matmul,
+    "MatMulInteger": _matmul,
+    "Resize": _resize,
+    "Upsample": _resize,
+}
