@@ -65,7 +65,7 @@ class Bench:
         summary, caps = done.report.summary, done.report.caps
         return _noted(
             _run(done.model.SerializeToString(), data, ran),
-            pruned=summary.channels_pruned,
+            pruned=summary.channels_pruned if setting.config.prune else 0,
             capped=caps.capped if caps else 0,
             verdict=summary.verdict.value,
         )
