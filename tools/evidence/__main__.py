@@ -61,6 +61,7 @@ def _experiments(given: argparse.Namespace) -> None:
     from tools.evidence import evasion, latency, pictures, scoring, tac
 
     subjects = subject.read(given.work)
+    subject.keep(subjects, given.out)
     tac.measure(subjects, given.work, given.data, given.out, pictures.panels(subjects))
     evasion.measure_all(subjects, given.work, given.data, given.out)
     scoring.measure(given.out)

@@ -183,9 +183,9 @@ def try_out(path: Path, data: EvaluationSet) -> dict[str, dict[str, Any]]:
 def _rates(model: ModelProto, setting: str, data: EvaluationSet) -> Rates:
     pruned = capped = 0
     if setting != settings.NONE:
-        config = settings.BY_NAME[setting].config
-        done = onnx_clp.clean(model, config)
-        model, pruned = done.model, done.report.summary.channels_pruned if config.prune else 0
+        one = settings.BY_NAME[setting]
+        done = onnx_clp.clean(model, one.config())
+        model, pruned = done.model, done.report.summary.channels_pruned if one.prunes else 0
         capped = done.report.caps.capped if done.report.caps else 0
     on = measuring.session(model.SerializeToString())
     rates = measure.rates(measure.predict(on, data.x_clean), measure.predict(on, data.x_triggered), data)

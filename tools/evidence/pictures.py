@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -57,7 +57,7 @@ def _saved(figure: Any, path: Path) -> None:
     matplotlib.pyplot.close(figure)
 
 
-def scatter(found: dict[str, list[LayerTac]], names: Sequence[str], path: Path) -> None:
+def scatter(found: Mapping[str, Sequence[LayerTac]], names: Sequence[str], path: Path) -> None:
     """Score against TAC, a row a model, a column a depth."""
     from matplotlib import pyplot
 
@@ -70,7 +70,7 @@ def scatter(found: dict[str, list[LayerTac]], names: Sequence[str], path: Path) 
             layer = min(found[name], key=lambda one: abs(one.depth - depth))
             axis.scatter(layer.scores, layer.tac, s=7, color=_BLUE, alpha=0.6, linewidths=0)
             rho = "undefined" if layer.rho is None else f"{layer.rho:.2f}"
-            axis.set_title(f"depth {layer.depth:.2f}, {len(layer.tac)} channels, rho {rho}", fontsize=7)
+            axis.set_title(f"depth {layer.depth:.2f}: rho {rho}", fontsize=7)
             axis.set_xlim(left=0)
             axis.set_ylim(bottom=0)
         row[0].set_ylabel(f"{_short(name)}\nTAC")
@@ -80,11 +80,11 @@ def scatter(found: dict[str, list[LayerTac]], names: Sequence[str], path: Path) 
 
 
 def _short(name: str) -> str:
-    parts = name.split("_")
-    return " ".join(parts[1:3]) + (f" {parts[3]}" if parts[3] != "plain" else "")
+    _, architecture, attack, recipe, _ = name.split("_")
+    return f"{architecture}, {recipe}\n{attack}"
 
 
-def correlation(found: dict[str, list[LayerTac]], subjects: Sequence[Subject], path: Path) -> None:
+def correlation(found: Mapping[str, Sequence[LayerTac]], subjects: Sequence[Subject], path: Path) -> None:
     """Spearman's rho over depth, a line a model, by group of attacks, the median of all in thick."""
     from matplotlib import pyplot
 
@@ -111,8 +111,11 @@ def sweep(found: Found, subjects: Sequence[Subject], path: Path) -> None:
     us = sorted((one.options["u"], one.name) for one in settings.rules()["clp"])
     names = [name for _, name in us]
     half = [one for one in subjects if one.half == "choose" and {NONE, *names} <= found.get(one.name, {}).keys()]
-    kinds = (("infected: ACC", "acc", True, _BLUE), ("infected: ASR", "asr", True, _RED))
-    kinds += (("clean controls: ACC", "acc", False, _BLUE),)
+    kinds = (
+        ("infected: ACC", "acc", True, _BLUE),
+        ("infected: ASR", "asr", True, _RED),
+        ("clean controls: ACC", "acc", False, _BLUE),
+    )
     figure, axes = pyplot.subplots(1, len(kinds), figsize=(8, 2.8), sharey=True, layout="constrained")
     for axis, (title, key, infected, colour) in zip(axes, kinds, strict=True):
         of_kind = [one for one in half if (one.infected if infected else one.clean)]
