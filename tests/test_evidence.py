@@ -17,6 +17,7 @@ from onnx import ModelProto
 from onnx.reference import ReferenceEvaluator
 
 import onnx_clp
+from onnx_clp.config import CleanConfig
 from onnx_clp.errors import LoadError, UsageError
 from tools.evidence import (
     choice,
@@ -215,6 +216,17 @@ def test_only_calibrated_settings_are_given_data(tmp_path: Path) -> None:
         assert config.eval_data is None
 
 
+@pytest.mark.parametrize("setting", settings.TABLE, ids=lambda setting: setting.name)
+def test_a_setting_can_be_given_on_the_command_line(setting: Setting, tmp_path: Path) -> None:
+    from onnx_clp.cli import main_parser
+
+    given = main_parser().parse_args([str(tmp_path / "in.onnx"), *setting.command.split()])
+    config = setting.config(Path("IMAGES.npz"))
+    assert (given.u, given.bound_activations, given.no_prune) == (config.u, config.bound_activations, not config.prune)
+    assert CleanConfig(rule=given.rule, bound=given.bound) == CleanConfig(rule=config.rule, bound=config.bound)
+    assert given.calibrate == config.calibrate
+
+
 def test_no_two_settings_of_one_form_are_the_same_run() -> None:
     runs = [(setting.form, repr(setting.config())) for setting in settings.TABLE]
     assert len(set(runs)) == len(runs)
@@ -408,10 +420,12 @@ def test_one_setting_for_all_needs_no_data_and_is_told_in_a_sentence() -> None:
     assert chosen is not None
     assert chosen.name == settings.PAPER  # equal to others on the choosing half, first in the table
     text = tables.headline(evidence)
-    assert "chosen on the even seeds: `clp u=3`" in text
-    assert "`clp u=3` repairs 1 of 1 patch and all-to-all models by the strict yardstick, 0 of 1 others" in text
+    assert "chosen on the even seeds: clp u=3 (`-u 3.0`)" in text
+    assert "**clp u=3** repairs 1 of 1 patch and all-to-all models by the strict yardstick, 0 of 1 others" in text
     assert "together 2 of 2 by BackdoorBench's; clean controls lose 0.5 points on average, 0.5 at most." in text
     assert tables.headline(Evidence((), {})) == ""
+    chooses_only = {one.name: evidence.found[one.name] for one in evidence.half("choose")}
+    assert tables.headline(replace(evidence, found=chooses_only)) == ""
 
 
 def test_files_without_statistics_are_counted_by_what_was_capped() -> None:
@@ -555,5 +569,7 @@ def test_the_page_has_every_part_and_shows_every_picture() -> None:
     text = (ROOT / "docs" / "evidence.md").read_text()
     made = parts.all_parts(ROOT / "docs" / "evidence")
     assert page.filled(text, made) == text, "run: python -m tools.evidence report"
+    readme = (ROOT / "README.md").read_text()
+    assert page.filled(readme, {"headline": made["headline"]}) == readme, "run: python -m tools.evidence report"
     for name in re.findall(r"\]\(evidence/([a-z-]+\.png)\)", text):
         assert (ROOT / "docs" / "evidence" / name).exists()

@@ -23,6 +23,9 @@ FIXED = (NONE, PAPER, CAPS, BOTH)
 """Settings that both halves are measured with, whatever is chosen."""
 
 
+_OPTIONS = {"u": "-u", "rule": "--rule", "bound": "--bound", "bound_activations": "--bound-activations"}
+
+
 @dataclass(frozen=True, slots=True)
 class Setting:
     """One run of the tool.
@@ -42,6 +45,13 @@ class Setting:
         if self.calibrated:
             return CleanConfig(calibrate=images, provider="cpu", **self.options)
         return CleanConfig(validate=False, **self.options)
+
+    @property
+    def command(self) -> str:
+        """The options of the command line that do the same."""
+        words = [f"{_OPTIONS[key]} {value}" for key, value in self.options.items() if key in _OPTIONS]
+        words += ["--calibrate IMAGES.npz"] if self.calibrated else []
+        return " ".join([*words, *([] if self.prunes else ["--no-prune"])])
 
     @property
     def prunes(self) -> bool:

@@ -96,11 +96,14 @@ def not_taken(evidence: Evidence) -> str:
 def headline(evidence: Evidence) -> str:
     """What the setting chosen for all does on the reporting half, beside fixed ones; "" before any was measured."""
     chosen = evidence.one_for_all()
-    if chosen is None:
+    if chosen is None or not choice.score(evidence.half("report"), evidence.found, chosen.name).infected:
         return ""
-    lines = [f"One setting for all models, chosen on the even seeds: `{chosen.name}`. On the odd seeds:", ""]
+    lines = [
+        f"One setting for all models, chosen on the even seeds: {chosen.name} (`{chosen.command}`). On odd seeds:",
+        "",
+    ]
     for name in dict.fromkeys([chosen.name, settings.PAPER, settings.CAPS]):
-        lines.append(f"- `{name}` {_deeds(evidence, name)}")
+        lines.append(f"- **{name}** {_deeds(evidence, name)}")
     return "\n".join(lines)
 
 
