@@ -1,18 +1,22 @@
 # The evidence of docs/evidence.md, from nothing: `make evidence`. What is there is not made again.
 PYTHON ?= python
 ZOO ?= zoo
+PROCESSES ?= 1
 EVIDENCE := docs/evidence
 
-.PHONY: evidence zoo measure report
+.PHONY: evidence evidence-zoo evidence-measure evidence-report
 
-evidence: report
+evidence: evidence-measure
+	$(MAKE) evidence-report
 
-# Needs torch (pip install '.[zoo]') and Debian's dataset-fashion-mnist; some hours on two cores.
-zoo:
+# Needs torch (pip install '.[zoo]') and Debian's dataset-fashion-mnist; hours on two cores.
+evidence-zoo:
 	$(PYTHON) -m tools.zoo train --set covering --work $(ZOO)
 
-measure: zoo
-	$(PYTHON) -m tools.evidence measure --work $(ZOO) --out $(EVIDENCE)
+evidence-measure: evidence-zoo
+	$(PYTHON) -m tools.evidence measure --work $(ZOO) --out $(EVIDENCE) --processes $(PROCESSES)
+	$(PYTHON) -m tools.evidence experiments --work $(ZOO) --out $(EVIDENCE)
 
-report: measure
+# Needs no zoo: only the records in docs/evidence.
+evidence-report:
 	$(PYTHON) -m tools.evidence report --out $(EVIDENCE) --page docs/evidence.md

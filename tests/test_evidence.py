@@ -3,19 +3,43 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import onnx
 import pytest
+from numpy.typing import NDArray
+from onnx import ModelProto
+from onnx.reference import ReferenceEvaluator
 
+import onnx_clp
+from onnx_clp.config import CleanConfig
 from onnx_clp.errors import LoadError, UsageError
-from tools.evidence import choice, page, record, settings, subject, tables
+from tools.evidence import (
+    choice,
+    evasion,
+    experiments,
+    latency,
+    page,
+    parts,
+    record,
+    settings,
+    subject,
+    tables,
+    tac,
+)
+from tools.evidence.measuring import session
 from tools.evidence.record import Found, Rates
 from tools.evidence.settings import NONE, Setting
 from tools.evidence.subject import Subject
 from tools.evidence.tables import Evidence
 from tools.evidence.yardsticks import BACKDOORBENCH, STRICT, loss
-from tools.zoo.recipe import Design
+from tools.zoo.evalset import EvaluationSet
+from tools.zoo.recipe import DECAYED, PLAIN, Design
 from tools.zoo.result import Result
 
 
@@ -179,14 +203,32 @@ def test_nothing_measured_is_nothing_to_choose_by() -> None:
 def test_settings_have_their_own_names_and_make_configurations() -> None:
     assert len(settings.BY_NAME) == len(settings.TABLE)
     assert {name for name in settings.FIXED if name != NONE} <= settings.BY_NAME.keys()
-    assert all(not setting.config.validate for setting in settings.TABLE)
-    assert settings.BY_NAME[settings.PAPER].config.u == 3.0
-    assert settings.BY_NAME[settings.CAPS].config.bound_activations == 3.0
-    assert not settings.BY_NAME[settings.CAPS].config.prune
+    assert settings.BY_NAME[settings.PAPER].config().u == 3.0
+    assert settings.BY_NAME[settings.PAPER].prunes
+    assert settings.BY_NAME[settings.CAPS].config().bound_activations == 3.0
+    assert not settings.BY_NAME[settings.CAPS].prunes
+
+
+def test_only_calibrated_settings_are_given_data(tmp_path: Path) -> None:
+    for setting in settings.TABLE:
+        config = setting.config(tmp_path / "images.npz")
+        assert (config.calibrate is not None) is config.validate is setting.calibrated is ("calibrated" in setting.rule)
+        assert config.eval_data is None
+
+
+@pytest.mark.parametrize("setting", settings.TABLE, ids=lambda setting: setting.name)
+def test_a_setting_can_be_given_on_the_command_line(setting: Setting, tmp_path: Path) -> None:
+    from onnx_clp.cli import main_parser
+
+    given = main_parser().parse_args([str(tmp_path / "in.onnx"), *setting.command.split()])
+    config = setting.config(Path("IMAGES.npz"))
+    assert (given.u, given.bound_activations, given.no_prune) == (config.u, config.bound_activations, not config.prune)
+    assert CleanConfig(rule=given.rule, bound=given.bound) == CleanConfig(rule=config.rule, bound=config.bound)
+    assert given.calibrate == config.calibrate
 
 
 def test_no_two_settings_of_one_form_are_the_same_run() -> None:
-    runs = [(setting.form, repr(setting.config)) for setting in settings.TABLE]
+    runs = [(setting.form, repr(setting.config())) for setting in settings.TABLE]
     assert len(set(runs)) == len(runs)
 
 
@@ -341,12 +383,14 @@ def test_the_bench_measures_what_the_tool_does_and_only_what_is_missing(
     zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from tools.evidence import measuring
-    from tools.zoo import evalset
+    from tools.zoo import datasets, evalset
 
     images = evalset.read(ROOT / "models" / "fashion-mnist_badnets_target0.npz")
     few = evalset.EvaluationSet(images.x_clean[:60], images.y_clean[:60], images.x_triggered[:60], images.y_target)
     monkeypatch.setattr(Subject, "evaluation", lambda *_: few)
-    monkeypatch.setattr(measuring, "_dataset", lambda *_: None)
+    splits = (few.x_clean, few.y_clean, few.x_clean, few.y_clean)
+    data = datasets.Dataset("fashion-mnist", 10, "", "", *splits)
+    monkeypatch.setattr(measuring, "_dataset", lambda *_: data)
     chosen = [settings.BY_NAME[name] for name in (settings.PAPER, "clp u=5", settings.CAPS)]
     monkeypatch.setattr(settings, "TABLE", tuple(chosen))
     bench, out = measuring.Bench(zoo, tmp_path), tmp_path / "out"
@@ -363,3 +407,169 @@ def test_the_bench_measures_what_the_tool_does_and_only_what_is_missing(
     before = (out / record.LOG).read_bytes()
     measuring.measure_all(bench, subjects, out, ("choose", "report"))
     assert (out / record.LOG).read_bytes() == before
+
+
+# --- one setting for all, and files without statistics --------------------------------------------
+
+
+def test_one_setting_for_all_needs_no_data_and_is_told_in_a_sentence() -> None:
+    evidence = small_evidence()
+    for rates_of in evidence.found.values():
+        rates_of["calibrated caps C=3"] = replace(rates_of[settings.BOTH], asr=0.0)
+    chosen = evidence.one_for_all()
+    assert chosen is not None
+    assert chosen.name == settings.PAPER  # equal to others on the choosing half, first in the table
+    text = tables.headline(evidence)
+    assert "chosen on the even seeds: clp u=3 (`-u 3.0`)" in text
+    assert "**clp u=3** repairs 1 of 1 patch and all-to-all models by the strict yardstick, 0 of 1 others" in text
+    assert "together 2 of 2 by BackdoorBench's; clean controls lose 0.5 points on average, 0.5 at most." in text
+    assert tables.headline(Evidence((), {})) == ""
+    chooses_only = {one.name: evidence.found[one.name] for one in evidence.half("choose")}
+    assert tables.headline(replace(evidence, found=chooses_only)) == ""
+
+
+def test_files_without_statistics_are_counted_by_what_was_capped() -> None:
+    one = model("badnets", 1)
+    other = model("blended", 1)
+    capped = replace(rates(0.9, 0.0), capped=8)
+    found = {each.name: {NONE: rates(0.9, 1.0), settings.CAPS: capped, "f": rates(0.9, 1.0)} for each in (one, other)}
+    table = tables.folded(Evidence((one, other), found), [settings.CAPS, "f", "not measured"])
+    assert row(table, "vgg-bn")[1:] == ["1 of 1 (8 capped)", "0 of 1 (0 capped)", "–"]
+
+
+# --- experiments ----------------------------------------------------------------------------------
+
+
+def test_a_score_that_follows_the_change_has_a_rho_of_one_and_the_reverse_of_minus_one() -> None:
+    scores = np.array([1.0, 2.0, 3.0, 10.0])
+    same = tac.of_layer("l", 0.5, scores, scores**2)
+    assert (same.rho, same.percentile) == (1.0, 0.75)
+    assert same.best_z == pytest.approx((10 - 4) / np.std(scores, ddof=1), abs=1e-3)
+    other = tac.of_layer("l", 0.5, scores, -scores)
+    assert (other.rho, other.percentile) == (-1.0, 0.0)
+    assert other.best_z < 0
+    assert tac.of_layer("l", 0.5, np.ones(4), scores).rho is None
+
+
+def two_layers(shared: bool = False) -> ModelProto:
+    """Conv > BatchNormalization > Relu > MaxPool > Conv, on (n, 1, 4, 4); `shared`: one tensor for gamma and var."""
+    text = """
+        <ir_version: 8, opset_import: ["" : 17]>
+        g (float[N, 1, 4, 4] x) => (float[N, 2, 1, 1] y) {
+            a = Conv<kernel_shape = [3, 3], pads = [1, 1, 1, 1]>(x, w)
+            b = BatchNormalization(a, gamma, beta, mean, var)
+            c = Relu(b)
+            d = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(c)
+            y = Conv<kernel_shape = [2, 2]>(d, v)
+        }"""
+    made = onnx.parser.parse_model(text.replace("mean, var", "mean, gamma") if shared else text)
+    rng = np.random.default_rng(1)
+    values = {"w": rng.normal(size=(6, 1, 3, 3)), "v": rng.normal(size=(2, 6, 2, 2))}
+    values |= {"gamma": rng.uniform(0.5, 2, 6), "beta": rng.normal(size=6), "mean": rng.normal(size=6)}
+    if not shared:
+        values["var"] = rng.uniform(0.5, 2, 6)
+    for name, value in values.items():
+        made.graph.initializer.append(onnx.numpy_helper.from_array(value.astype(np.float32), name))
+    return made
+
+
+def outputs(made: ModelProto) -> NDArray[np.float32]:
+    x = np.random.default_rng(2).normal(size=(5, 1, 4, 4)).astype(np.float32)
+    found: Any = ReferenceEvaluator(made).run(None, {"x": x})
+    return np.asarray(found[0])
+
+
+def test_the_change_of_a_channel_is_the_mean_norm_of_its_difference() -> None:
+    made = two_layers()
+    clean = np.random.default_rng(3).integers(0, 256, (30, 1, 4, 4), dtype=np.uint8)
+    triggered = 255 - clean
+    data = EvaluationSet(clean, np.zeros(30, np.int64), triggered, np.asarray(1))
+    got = tac.trigger_activated_change(made, ["b"], data)["b"]
+    run: Any = ReferenceEvaluator(made).run
+    maps = [run(["b"], {"x": images.astype(np.float32) / 255})[0] for images in (clean, triggered)]
+    expected = np.sqrt(np.square(maps[1] - maps[0]).sum(axis=(2, 3))).mean(axis=0)
+    np.testing.assert_allclose(got, expected, rtol=1e-4)
+    assert [output.name for output in made.graph.output] == ["y"]
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_rewritten_file_computes_the_same_and_hides_what_the_tool_looks_at(shared: bool) -> None:
+    expected = outputs(two_layers(shared))
+    wide, level = two_layers(shared), two_layers(shared)
+    assert evasion.widen(wide) == evasion.level(level) == 1
+    np.testing.assert_allclose(outputs(wide), expected, atol=1e-4)
+    np.testing.assert_allclose(outputs(level), expected, atol=1e-4)
+    before, after = (_scores(one) for one in (two_layers(shared), level))
+    assert np.ptp(before) > 0.1 * before.mean()
+    assert np.ptp(after) < 1e-4 * after.mean()
+    np.testing.assert_allclose(_scores(wide), before, rtol=1e-4)
+
+
+def _scores(made: ModelProto) -> NDArray[np.float64]:
+    report = onnx_clp.clean(made, onnx_clp.CleanConfig(prune=False, validate=False)).report
+    return np.asarray(report.layers[0].judgements[0].scores)
+
+
+def test_a_value_with_two_readers_is_not_levelled() -> None:
+    made = two_layers()
+    made.graph.output.append(onnx.helper.make_tensor_value_info("c", onnx.TensorProto.FLOAT, ["N", 6, 4, 4]))
+    assert evasion.level(made) == 0
+
+
+def test_experiments_are_told_as_tables() -> None:
+    one, hard = model("badnets", 0), model("badnets", 2)
+    hard = Subject(replace(hard.result, design=replace(hard.result.design, recipe=DECAYED)))
+    one = Subject(replace(one.result, design=replace(one.result.design, recipe=PLAIN)))
+    layer = tac.LayerTac("l", 0.0, rho=0.6, best_z=2.5, percentile=0.75)
+    found = {one.name: [layer, replace(layer, rho=0.2)], hard.name: [replace(layer, best_z=3.5)]}
+    table = experiments.spearman(found, [one, hard])
+    assert row(table, "patch") == ["patch", "1", "0.40", "50.0 %", "75.0 %", "0.0 %", "100.0 %"]
+    assert row(table, "patch, decayed")[1:] == ["1", "0.60", "100.0 %", "75.0 %", "100.0 %", "100.0 %"]
+    lines = [{"width": 8, "channels": 600, "weights": 1234, "seconds": {"own": 0.01, "loop": 0.25}}]
+    assert row(experiments.seconds(lines), "8") == ["8", "600", "1,234", "0.0100", "0.250 (25.0×)"]
+    batches = {"1": {"input": 1.0, "folded": 2.0, "capped": 3.0, "caps": 4}}
+    assert row(experiments.latency([{"kind": "k", "batches": batches}]), "k") == ["k", "4", "2", "3", "**1.50**"]
+
+
+def test_evasion_counts_repairs_under_each_rewrite() -> None:
+    bad, good = rates(0.9, 1.0).as_dict(), rates(0.9, 0.05).as_dict()
+    rewrites = {
+        "as trained": {"layers": 0, NONE: bad, settings.PAPER: bad, settings.CAPS: good, settings.BOTH: good},
+        "widened": {"layers": 3, NONE: bad, settings.PAPER: bad, settings.CAPS: bad, settings.BOTH: bad},
+    }
+    table = experiments.evasion([{"model": "m", "images": 100, "rewrites": rewrites}])
+    assert row(table, "as trained")[2:] == ["100.0", "0 of 1, ASR 100.0", "1 of 1, ASR 5.0", "1 of 1, ASR 5.0"]
+    assert row(table, "widened")[1:] == ["3.0", "100.0", *["0 of 1, ASR 100.0"] * 3]
+
+
+@pytest.mark.parametrize("make", [experiments.seconds, experiments.latency, experiments.evasion])
+def test_nothing_measured_makes_no_table(make: Callable[[list[dict[str, Any]]], str]) -> None:
+    assert make([]) == ""
+
+
+def test_latency_takes_turns_and_finds_the_slower_model_slower(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(latency, "_SECONDS", 0.05)
+    small, large = two_layers(), two_layers()
+    for _ in range(10):
+        last = large.graph.node[-1]
+        node = onnx.helper.make_node(
+            "Softmax", ["x" if last.op_type == "Conv" else last.output[0]], [f"s{len(large.graph.node)}"]
+        )
+        large.graph.node.append(node)
+    large.graph.output.append(onnx.ValueInfoProto(name=large.graph.node[-1].output[0]))
+    sessions = {name: session(made.SerializeToString()) for name, made in (("small", small), ("large", large))}
+    found = latency.interleaved(sessions, 16)
+    assert found["large"] > 1.5 * found["small"] > 0
+
+
+# --- the committed page ---------------------------------------------------------------------------
+
+
+def test_the_page_has_every_part_and_shows_every_picture() -> None:
+    text = (ROOT / "docs" / "evidence.md").read_text()
+    made = parts.all_parts(ROOT / "docs" / "evidence")
+    assert page.filled(text, made) == text, "run: python -m tools.evidence report"
+    readme = (ROOT / "README.md").read_text()
+    assert page.filled(readme, {"headline": made["headline"]}) == readme, "run: python -m tools.evidence report"
+    for name in re.findall(r"\]\(evidence/([a-z-]+\.png)\)", text):
+        assert (ROOT / "docs" / "evidence" / name).exists()

@@ -21,12 +21,16 @@ def main_parser() -> argparse.ArgumentParser:
     measure.add_argument("--half", choices=("choose", "report", "both"), default="both", help="even or odd seeds")
     measure.add_argument("--images", type=int, help="test images a model (default: 1,000 to choose, 5,000 to report)")
     measure.add_argument("--processes", type=int, default=1, help="models measured at a time")
-    for command in (measure,):
+    aside = commands.add_parser(
+        "experiments", help="scores against TAC, scoring time, latency, evasion: what is missing"
+    )
+    for command in (measure, aside):
         command.add_argument("--work", type=Path, required=True, metavar="FOLDER", help="of the trained zoo")
         command.add_argument("--data", type=Path, default=datasets.FASHION_MNIST_FOLDER, metavar="FOLDER")
-    report = commands.add_parser("report", help="rewrite the tables of the page from the records")
+    report = commands.add_parser("report", help="rewrite the page's tables and the pictures from the records")
     report.add_argument("--page", type=Path, default=Path("docs/evidence.md"), metavar="FILE")
-    for command in (measure, report):
+    report.add_argument("--readme", type=Path, default=Path("README.md"), metavar="FILE", help="takes the headline")
+    for command in (measure, aside, report):
         command.add_argument("--out", type=Path, default=Path("docs/evidence"), metavar="FOLDER", help="of records")
     return parser
 
@@ -35,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run one command; gives the exit code."""
     given = main_parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    commands = {"measure": _measure, "report": _report}
+    commands = {"measure": _measure, "experiments": _experiments, "report": _report}
     try:
         commands[given.command](given)
     except ClpError as error:
@@ -54,10 +58,24 @@ def _measure(given: argparse.Namespace) -> None:
     measuring.measure_all(bench, subjects, given.out, halves, given.processes)
 
 
-def _report(given: argparse.Namespace) -> None:
-    from tools.evidence import page, parts
+def _experiments(given: argparse.Namespace) -> None:
+    from tools.evidence import evasion, latency, pictures, scoring, tac
 
-    page.fill(given.page, parts.all_parts(given.out))
+    subjects = subject.read(given.work)
+    subject.keep(subjects, given.out)
+    tac.measure(subjects, given.work, given.data, given.out, pictures.panels(subjects))
+    evasion.measure_all(subjects, given.work, given.data, given.out)
+    scoring.measure(given.out)
+    latency.measure(subjects, given.work, given.out)
+
+
+def _report(given: argparse.Namespace) -> None:
+    from tools.evidence import page, parts, pictures
+
+    made = parts.all_parts(given.out)
+    page.fill(given.page, made)
+    page.fill(given.readme, {"headline": made["headline"]})
+    pictures.draw(given.out)
 
 
 if __name__ == "__main__":

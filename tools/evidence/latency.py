@@ -26,6 +26,12 @@ log = logging.getLogger(__name__)
 
 LOG = "latency.jsonl"
 BATCHES = (1, 32)
+FORMS = {
+    "resnet18 w16 from JAX": Path("models/resnet18_badnets.jax.onnx"),
+    "resnet18 w16 from TensorFlow": Path("models/resnet18_badnets.tensorflow.onnx"),
+}
+"""Published files of other exporters; the folder is the repository's."""
+
 _SECONDS = 2.0
 _ROUNDS = 7
 
@@ -42,14 +48,15 @@ def first_of_each(subjects: Sequence[Subject]) -> list[Subject]:
 
 
 def measure(subjects: Sequence[Subject], work: Path, out: Path) -> None:
-    """Note medians in milliseconds a batch, for one model of every kind that is missing."""
-    done = {line["model"] for line in record.lines(out / LOG)}
-    for one in first_of_each(subjects):
-        if one.name in done:
+    """Note medians in milliseconds a batch, for one model of every kind and form that is missing."""
+    done = {line["kind"] for line in record.lines(out / LOG)}
+    paths = {kind(one): work / (one.name + result.UNFOLDED) for one in first_of_each(subjects)} | FORMS
+    for name, path in paths.items():
+        if name in done:
             continue
-        line = {"model": one.name, "kind": kind(one), "batches": of_model(work / (one.name + result.UNFOLDED))}
+        line = {"kind": name, "batches": of_model(path)}
         record.write(out / LOG, [*record.lines(out / LOG), line])
-        log.info("%s: %s", kind(one), line["batches"])
+        log.info("%s: %s", name, line["batches"])
 
 
 def kind(subject: Subject) -> str:

@@ -9,7 +9,9 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import numpy as np
 import onnxruntime
 
 import onnx_clp
@@ -18,13 +20,16 @@ from tools.evidence.record import Rates
 from tools.evidence.settings import Setting
 from tools.evidence.subject import Subject
 from tools.zoo import datasets, measure, result
-from tools.zoo.datasets import Dataset
+from tools.zoo.datasets import Dataset, Images
 from tools.zoo.evalset import EvaluationSet
 
 log = logging.getLogger(__name__)
 
 IMAGES: dict[str, int] = {"choose": 1000, "report": 5000}
 """Test images a model is measured on, by its half."""
+
+CALIBRATION = 64
+"""Unlabelled training images that calibrated settings are given; the same for every model, clean of triggers."""
 
 _SUFFIX = {"plain": result.UNFOLDED, "folded": result.FOLDED}
 _BATCH = 50
@@ -49,23 +54,30 @@ class Bench:
 
     def rates(self, subject: Subject, wanted: Sequence[Setting | None]) -> dict[str, Rates]:
         """Rates by setting. Settings that give the same bytes are run once."""
-        data = subject.evaluation(
-            _dataset(subject.result.design.dataset, self._folder), self.work, self.images(subject)
-        )
+        dataset = _dataset(subject.result.design.dataset, self._folder)
+        data = subject.evaluation(dataset, self.work, self.images(subject))
         ran: dict[str, measure.Rates] = {}
-        return {name_of(setting): self._one(subject, setting, data, ran) for setting in wanted}
+        with TemporaryDirectory() as folder:
+            images = Path(folder) / "images.npz"
+            np.savez(images, x=some_images(dataset))
+            return {name_of(setting): self._one(subject, setting, data, images, ran) for setting in wanted}
 
     def _one(
-        self, subject: Subject, setting: Setting | None, data: EvaluationSet, ran: dict[str, measure.Rates]
+        self,
+        subject: Subject,
+        setting: Setting | None,
+        data: EvaluationSet,
+        images: Path,
+        ran: dict[str, measure.Rates],
     ) -> Rates:
         path = self.path(subject, setting)
         if setting is None:
             return _noted(_run(path.read_bytes(), data, ran))
-        done = onnx_clp.clean(path, setting.config)
+        done = onnx_clp.clean(path, setting.config(images))
         summary, caps = done.report.summary, done.report.caps
         return _noted(
             _run(done.model.SerializeToString(), data, ran),
-            pruned=summary.channels_pruned,
+            pruned=summary.channels_pruned if setting.prunes else 0,
             capped=caps.capped if caps else 0,
             verdict=summary.verdict.value,
         )
@@ -78,6 +90,12 @@ class Bench:
 @cache
 def _dataset(name: str, folder: Path) -> Dataset:
     return datasets.load(name, folder)
+
+
+def some_images(data: Dataset) -> Images:
+    """`CALIBRATION` images of the training split, drawn with a fixed seed."""
+    chosen = np.random.default_rng(0).choice(len(data.x_train), min(CALIBRATION, len(data.x_train)), replace=False)
+    return data.x_train[np.sort(chosen)]
 
 
 def name_of(setting: Setting | None) -> str:
@@ -115,10 +133,10 @@ def wanted(subject: Subject, picked: Sequence[Setting]) -> list[Setting | None]:
 
 
 def chosen(subjects: Sequence[Subject], out: Path) -> list[Setting]:
-    """The setting of each rule that what is noted in `out` chooses; rules that were not measured are left out."""
+    """The settings that what is noted in `out` chooses: one of each rule, and one for all."""
     found = record.read(out)
-    rules = settings.rules().values()
-    return [choice.choose(subjects, found, one) for one in rules if choice.can_choose(subjects, found, one)]
+    candidates = [*settings.rules().values(), settings.DATA_FREE]
+    return [choice.choose(subjects, found, one) for one in candidates if choice.can_choose(subjects, found, one)]
 
 
 Task = tuple[Subject, list[Setting | None]]
@@ -137,6 +155,7 @@ def measure_all(
             for one in subjects
             if one.half == half and (missing := bench.missing(one, wanted(one, picked), known.get(one.name, {})))
         ]
+        tasks.sort(key=lambda task: bench.path(task[0], None).stat().st_size)  # what is quick is noted first
         for subject, rates in _carry_out(bench, tasks, processes):
             record.append(out, subject.name, rates)
             log.info("%s: %d settings", subject.name, len(rates))

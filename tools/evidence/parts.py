@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from tools.evidence import record, settings, subject, tables
+from tools.evidence import evasion, experiments, latency, record, scoring, settings, subject, tables, tac
 from tools.evidence.tables import Evidence
+
+_FOLDED = "folded file, caps C=3"
+_CALIBRATED = ("folded file, calibrated caps", "calibrated caps")
 
 
 def all_parts(out: Path) -> Mapping[str, str]:
@@ -16,14 +19,22 @@ def all_parts(out: Path) -> Mapping[str, str]:
         LoadError: a record cannot be read.
     """
     evidence = Evidence(tuple(subject.kept(out)), record.read(out))
-    chosen = [setting.name for setting in evidence.chosen().values() if setting.form == "plain"]
-    shown = list(dict.fromkeys([settings.PAPER, settings.CAPS, settings.BOTH, *chosen]))
+    one = evidence.one_for_all()
+    chosen = evidence.chosen()
+    shown = list(dict.fromkeys([settings.PAPER, settings.CAPS, settings.BOTH, *([one.name] if one else [])]))
+    calibrated = [chosen[rule].name for rule in _CALIBRATED if rule in chosen]
     return {
+        "headline": tables.headline(evidence),
         "models": tables.models(evidence),
         "not-taken": tables.not_taken(evidence),
         "rules": tables.rules(evidence),
         "architectures": tables.architectures(evidence, shown),
         "single": tables.single(evidence, shown),
         "grid": tables.grid(evidence),
+        "folded": tables.folded(evidence, [settings.CAPS, _FOLDED, *calibrated]),
         "unjudged": tables.unjudged(evidence),
+        "spearman": experiments.spearman(tac.read(out), evidence.subjects),
+        "seconds": experiments.seconds(record.lines(out / scoring.LOG)),
+        "latency": experiments.latency(record.lines(out / latency.LOG)),
+        "evasion": experiments.evasion(record.lines(out / evasion.LOG)),
     }

@@ -34,10 +34,10 @@ class Rates:
     verdict: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        """All but `images`, rates rounded to 1e-4."""
+        """All but `images` and what is 0 or empty by default, rates rounded to 1e-4."""
         fields = {key: round(value, 4) if isinstance(value, float) else value for key, value in asdict(self).items()}
         del fields["images"]
-        return fields
+        return {key: value for key, value in fields.items() if value or isinstance(value, float)}
 
 
 Found = dict[str, dict[str, Rates]]

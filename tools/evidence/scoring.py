@@ -16,7 +16,7 @@ from tools.evidence import record
 log = logging.getLogger(__name__)
 
 LOG = "scoring.jsonl"
-WIDTHS = (8, 16, 32, 64, 128)
+WIDTHS = (8, 16, 32, 64)
 _ROUNDS = 3
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from onnx_clp.config import CleanConfig
@@ -22,64 +23,78 @@ FIXED = (NONE, PAPER, CAPS, BOTH)
 """Settings that both halves are measured with, whatever is chosen."""
 
 
+_OPTIONS = {"u": "-u", "rule": "--rule", "bound": "--bound", "bound_activations": "--bound-activations"}
+
+
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One run of the tool. `form` says which of a model's two files it takes: BatchNormalization kept or folded."""
+    """One run of the tool.
+
+    `form` says which of a model's two files it takes: BatchNormalization kept or folded. One that is `calibrated`
+    is also given a few unlabelled training images (`measuring.CALIBRATION`); all others need no data.
+    """
 
     name: str
     rule: str
     options: Mapping[str, Any] = field(default_factory=dict)
     form: Form = "plain"
+    calibrated: bool = False
 
-    @property
-    def config(self) -> CleanConfig:
-        """The options as the library takes them; nothing is validated, rates are measured instead."""
+    def config(self, images: Path | None = None) -> CleanConfig:
+        """The options as the library takes them; nothing is validated where it need not be: rates are measured."""
+        if self.calibrated:
+            return CleanConfig(calibrate=images, provider="cpu", **self.options)
         return CleanConfig(validate=False, **self.options)
 
+    @property
+    def command(self) -> str:
+        """The options of the command line that do the same."""
+        words = [f"{_OPTIONS[key]} {value}" for key, value in self.options.items() if key in _OPTIONS]
+        words += ["--calibrate IMAGES.npz"] if self.calibrated else []
+        return " ".join([*words, *([] if self.prunes else ["--no-prune"])])
 
-def _number(value: float) -> str:
-    return f"{value:g}"
+    @property
+    def prunes(self) -> bool:
+        """Whether it switches channels off; one that does not caps only."""
+        return bool(self.options.get("prune", True))
 
 
-def _pruning(rule: str, us: Iterable[float], **options: Any) -> list[Setting]:
-    return [Setting(f"{rule} u={_number(u)}", rule, {"u": u, **options}) for u in us]
+def _pruning(rule: str, us: Iterable[float], /, **options: Any) -> list[Setting]:
+    return [Setting(f"{rule} u={u:g}", rule, {"u": u, **options}) for u in us]
 
 
-def _caps(form: Form = "plain") -> list[Setting]:
-    prefix = "folded file, " if form == "folded" else ""
+def _caps(rule: str, times: Iterable[float], form: Form = "plain", *, calibrated: bool = False) -> list[Setting]:
     return [
-        Setting(
-            f"{prefix}caps C={_number(times)}",
-            f"{prefix}caps",
-            {"prune": False, "bound_activations": times},
-            form,
-        )
-        for times in ((3.0,) if form == "folded" else (2.0, 2.5, 3.0, 4.0, 5.0))
+        Setting(f"{rule} C={each:g}", rule, {"prune": False, "bound_activations": each}, form, calibrated)
+        for each in times
     ]
 
 
-_PAIRS = (
-    *((3.0, times) for times in (2.0, 2.5, 3.0, 4.0, 5.0)),
-    *((2.5, times) for times in (2.5, 3.0, 4.0)),
-    (2.0, 3.0),
-)
-
-
-def _both() -> list[Setting]:
+def _both(pairs: Iterable[tuple[float, float]]) -> list[Setting]:
     return [
-        Setting(f"clp u={_number(u)} + caps C={_number(times)}", "clp + caps", {"u": u, "bound_activations": times})
-        for u, times in _PAIRS
+        Setting(f"clp u={u:g} + caps C={each:g}", "clp + caps", {"u": u, "bound_activations": each})
+        for u, each in pairs
     ]
 
 
 TABLE: tuple[Setting, ...] = (
     *_pruning("clp", (1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0)),
-    *_pruning("clp exact", (2.0, 2.5, 3.0, 3.5), bound="exact"),
-    *_caps(),
-    *_both(),
+    *_pruning("exact", (2.5, 3.0, 3.5), rule="exact"),
+    *_pruning("gain", (2.5, 3.0, 4.0), rule="gain"),
+    *_pruning("loo", (3.0, 4.0, 5.0), rule="loo"),
+    *_pruning("exact loo", (3.5, 5.0), rule="loo", bound="exact"),
+    *_pruning("mad", (3.0, 5.0, 8.0), rule="mad"),
+    *_pruning("two-sided", (3.0, 4.0), rule="two-sided"),
+    *_caps("caps", (2.0, 2.5, 3.0, 4.0, 5.0)),
+    *_both([(3.0, 2.5), (3.0, 3.0), (3.0, 4.0), (4.0, 2.5), (4.0, 3.0), (5.0, 2.5), (2.5, 3.0)]),
+    *_caps("calibrated caps", (3.0,), calibrated=True),
     Setting("folded file, clp u=3", "folded file, clp", {"u": 3.0}, "folded"),
-    *_caps("folded"),
+    *_caps("folded file, caps", (3.0,), "folded"),
+    *_caps("folded file, calibrated caps", (3.0,), "folded", calibrated=True),
 )
+
+DATA_FREE: tuple[Setting, ...] = tuple(one for one in TABLE if one.form == "plain" and not one.calibrated)
+"""The settings among which one is chosen for everything: no data, and the file as it was trained."""
 
 BY_NAME: dict[str, Setting] = {setting.name: setting for setting in TABLE}
 

@@ -34,6 +34,12 @@ class Evidence:
                 out[rule] = choice.choose(self.subjects, self.found, of_rule)
         return out
 
+    def one_for_all(self) -> Setting | None:
+        """The setting that is chosen among all that need no data; None before anything was measured."""
+        if not choice.can_choose(self.subjects, self.found, settings.DATA_FREE):
+            return None
+        return choice.choose(self.subjects, self.found, settings.DATA_FREE)
+
 
 def markdown(head: Sequence[str], rows: Rows) -> str:
     """A table; the first column is text, the others are numbers."""
@@ -85,6 +91,51 @@ def not_taken(evidence: Evidence) -> str:
         return "Every attack took."
     rows = [[one.name, percent(one.result.rates["acc"]), percent(one.result.rates["asr"])] for one in out]
     return markdown(["poisoned, but the attack did not take", "ACC", "ASR"], rows)
+
+
+def headline(evidence: Evidence) -> str:
+    """What the setting chosen for all does on the reporting half, beside fixed ones; "" before any was measured."""
+    chosen = evidence.one_for_all()
+    if chosen is None or not choice.score(evidence.half("report"), evidence.found, chosen.name).infected:
+        return ""
+    lines = [
+        f"One setting for all models, chosen on the even seeds: {chosen.name} (`{chosen.command}`). On odd seeds:",
+        "",
+    ]
+    for name in dict.fromkeys([chosen.name, settings.PAPER, settings.CAPS]):
+        lines.append(f"- **{name}** {_deeds(evidence, name)}")
+    return "\n".join(lines)
+
+
+def _deeds(evidence: Evidence, name: str) -> str:
+    reporting = evidence.half("report")
+    near = [one for one in reporting if one.group in ("patch", "all-to-all")]
+    far = [one for one in reporting if one.group not in ("patch", "all-to-all")]
+    whole, local, spread = (choice.score(models, evidence.found, name) for models in (reporting, near, far))
+    return (
+        f"repairs {_share(local.strict, local.infected)} patch and all-to-all models by the strict yardstick, "
+        f"{_share(spread.strict, spread.infected)} others, together {_share(whole.lenient, whole.infected)} by "
+        f"BackdoorBench's; clean controls lose {percent(whole.control_loss)} points on average, "
+        f"{percent(whole.worst_control_loss)} at most."
+    )
+
+
+def folded(evidence: Evidence, columns: Sequence[str]) -> str:
+    """By architecture, on the reporting half: strict successes against patch and all-to-all, and mean values capped."""
+    near = [one for one in evidence.half("report") if one.group in ("patch", "all-to-all") and one.infected]
+    rows = []
+    for name in sorted({one.result.design.architecture for one in near}):
+        here = [one for one in near if one.result.design.architecture == name]
+        rows.append([name, *(_folded_cell(evidence, here, column) for column in columns)])
+    return markdown(["architecture", *columns], rows)
+
+
+def _folded_cell(evidence: Evidence, here: Sequence[Subject], column: str) -> str:
+    pairs = choice.pairs(here, evidence.found, column)
+    if not pairs:
+        return "–"
+    repaired = sum(STRICT.passed(*pair) for _, pair in pairs)
+    return f"{_share(repaired, len(pairs))} ({sum(after.capped for _, (_, after) in pairs) / len(pairs):.0f} capped)"
 
 
 def rules(evidence: Evidence) -> str:

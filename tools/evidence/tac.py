@@ -35,7 +35,9 @@ _BATCH = 25
 
 @dataclass(frozen=True, slots=True)
 class LayerTac:
-    """One layer of one model: `scores` and `tac` by channel, `rho` their rank correlation, None where undefined.
+    """One layer of one model: `scores` and `tac` by channel (empty where not kept), `rho` their rank correlation.
+
+    `rho` is None where all scores or all changes are equal.
 
     `best_z` is the distance from the mean, in standard deviations of the scores, of the channel with the largest
     TAC; `percentile` the share of the layer's channels that score below it.
@@ -43,11 +45,11 @@ class LayerTac:
 
     layer: str
     depth: float
-    scores: tuple[float, ...]
-    tac: tuple[float, ...]
     rho: float | None
     best_z: float
     percentile: float
+    scores: tuple[float, ...] = ()
+    tac: tuple[float, ...] = ()
 
 
 def of_layer(layer: str, depth: float, scores: Float64, tac: Float64) -> LayerTac:
@@ -125,7 +127,7 @@ def measure(subjects: Sequence[Subject], work: Path, data: Path, out: Path, kept
 
 def _as_dict(layer: LayerTac, channels: bool) -> dict[str, Any]:
     fields = asdict(layer)
-    return fields if channels else {**fields, "scores": (), "tac": ()}
+    return {key: value for key, value in fields.items() if channels or key not in ("scores", "tac")}
 
 
 def read(out: Path) -> Mapping[str, list[LayerTac]]:
