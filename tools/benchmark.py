@@ -225,7 +225,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=0, help="runs of each command (default 7; 2 with --quick)")
     parser.add_argument("--folder", type=Path, help="where the models are made (default: a temporary folder)")
     parser.add_argument("--sizes", type=_sizes, help=f"model sizes, of {', '.join(_WIDTHS)} (default: all but 45 MB)")
-    parser.add_argument("--only-scoring", action="store_true", help="leave the other tables out")
+    parser.add_argument(
+        "--only", default="", metavar="TEXT", help="tables whose title has this, such as ResNet, Scoring"
+    )
     parser.add_argument(
         "--also", action="append", default=[], metavar="PYTHON", help="an interpreter with other tools (repeatable)"
     )
@@ -256,12 +258,14 @@ def main(argv: Sequence[str]) -> None:
         bench = Bench(folder, arguments.rounds or (2 if arguments.quick else 7), arguments.also)
         print(f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}\n", flush=True)
         found: dict[str, Table] = {}
-        for title, make in ({} if arguments.only_scoring else tables(arguments)).items():
+        for title, make in tables(arguments).items():
+            if arguments.only not in title:
+                continue
             found[title] = make(bench)
             print(shown(title, found[title]), flush=True)
         print(per_100_mb(found), flush=True)
         scores = {}
-        for size in dict.fromkeys([*arguments.sizes, "45 MB"]):
+        for size in dict.fromkeys([*arguments.sizes, "45 MB"] if arguments.only in "Scoring" else []):
             scores[size] = scoring(bench, size)
             print(shown_scoring(size, scores[size]), flush=True)
         if arguments.json is not None:
