@@ -65,7 +65,7 @@ DOCUMENTS = [
 ]
 
 
-@pytest.mark.parametrize("report", DOCUMENTS, ids=["full", "dry run", "empty", "hostile", "sweep"])
+@pytest.mark.parametrize("report", DOCUMENTS, ids=["full", "dry run", "empty", "hostile", "cleanup", "compaction"])
 def test_documents_fit_the_schema_and_are_strict_ascii_json(report: Report) -> None:
     jsonschema = pytest.importorskip("jsonschema")
     text = report.to_json()
