@@ -14,15 +14,18 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, Protocol, TypeVar
 
 from onnx_clp import interpreter
-from onnx_clp.config import GIB
+from onnx_clp.config import GIB, Provider
 from onnx_clp.errors import NotValidated
 from onnx_clp.interpreter import drain, end, environment, signal_name
 from onnx_clp.readings import Readings
 from onnx_clp.validation.request import (
+    INSTEAD,
+    NOT_DONE,
     Calibration,
     Outcome,
     Request,
@@ -32,7 +35,7 @@ from onnx_clp.validation.request import (
 )
 from onnx_clp.validation.wording import one_line
 
-_Answer = TypeVar("_Answer", Outcome, Readings)
+_Answer = TypeVar("_Answer")
 
 _HOME = Path(__file__).resolve().parent
 _BASE_MEMORY = 4 * GIB
@@ -52,6 +55,40 @@ _BOOTSTRAP = (
 )
 
 
+class Asked(Protocol):
+    """What the parent needs to know of any request."""
+
+    @property
+    def original(self) -> Path: ...  # noqa: D102
+    @property
+    def written(self) -> Path | None: ...  # noqa: D102
+    @property
+    def provider(self) -> Provider: ...  # noqa: D102
+    @property
+    def timeout(self) -> float: ...  # noqa: D102
+    @property
+    def memory(self) -> int | None: ...  # noqa: D102
+    @property
+    def model_bytes(self) -> int | None: ...  # noqa: D102
+    def to_json(self) -> str: ...  # noqa: D102
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """What kind of child a request is for.
+
+    Attributes:
+        bootstrap: what it runs; it finds the package's folder, its parent and its memory cap in sys.argv.
+        failed, instead: how a sentence says that it was not done, and what a user can do without it.
+        heard: hears what the child has written so far, several times a second.
+    """
+
+    bootstrap: str = _BOOTSTRAP
+    failed: str = NOT_DONE
+    instead: str = INSTEAD
+    heard: Callable[[bytearray], None] = lambda _: None
+
+
 def validate(request: Request) -> Outcome:
     """Prove `request`'s models in a child process.
 
@@ -64,7 +101,7 @@ def validate(request: Request) -> Outcome:
         NotValidated: time or memory ran out, the child crashed, or nothing here can run the input model.
         UsageError: the provider, a shape, the output's name or the evaluation file does not fit.
     """
-    return _ask(request, answer_from_json)
+    return ask(request, answer_from_json)
 
 
 def calibrate(request: Calibration) -> Readings:
@@ -74,24 +111,31 @@ def calibrate(request: Calibration) -> Readings:
         NotValidated: time or memory ran out, the child crashed, or nothing here can run the model.
         UsageError: the provider does not work, or the file with inputs does not fit.
     """
-    return _ask(request, readings_from_json)
+    return ask(request, readings_from_json)
 
 
-def _ask(request: Request | Calibration, understand: Callable[[str], _Answer]) -> _Answer:
+def ask(request: Asked, understand: Callable[[str], _Answer], errand: Errand | None = None) -> _Answer:
+    """Send `request` to a child of its own, which is never left behind, and `understand` what it answers.
+
+    Raises:
+        NotValidated: time or memory ran out, or the child crashed.
+        ClpError: what the child reports.
+    """
+    errand = errand or Errand()
     _require_text(request)
     cap = memory_cap(request)
-    process = _start(command(os.getpid(), cap))
+    process = _start(command(os.getpid(), cap, errand.bootstrap))
     try:
-        code, answer, complaints = _converse(process, request, cap)
+        code, answer, complaints = _converse(process, request, cap, errand)
     finally:
         end(process)
     if code == 0:
         with contextlib.suppress(ValueError, KeyError, TypeError):
             return understand(answer.decode())
-    raise NotValidated(f"{_shown(request)}: not validated because {_ending(code, complaints)}")
+    raise NotValidated(f"{_shown(request)}: {errand.failed} because {_ending(code, complaints)}")
 
 
-def _require_text(request: Request | Calibration) -> None:
+def _require_text(request: Asked) -> None:
     """ONNX Runtime takes the names of files as UTF-8 alone."""
     for path in (request.original, request.written or request.original):
         try:
@@ -103,7 +147,7 @@ def _require_text(request: Request | Calibration) -> None:
             ) from None
 
 
-def memory_cap(request: Request | Calibration) -> int:
+def memory_cap(request: Asked) -> int:
     """The child's memory cap in bytes: as asked, else 4 GiB and six times the model."""
     if request.memory is not None:
         return request.memory
@@ -111,11 +155,11 @@ def memory_cap(request: Request | Calibration) -> int:
     return _BASE_MEMORY + _MODEL_COPIES * size
 
 
-def command(parent: int, cap: int) -> list[str]:
+def command(parent: int, cap: int, bootstrap: str = _BOOTSTRAP) -> list[str]:
     """The child's command line: this interpreter, without the current folder on its path."""
     if not sys.executable:
         raise NotValidated("the validation needs a Python interpreter to start, and this one has no path")
-    return interpreter.command(_BOOTSTRAP, str(parent), str(cap))
+    return interpreter.command(bootstrap, str(parent), str(cap))
 
 
 def _start(arguments: list[str]) -> subprocess.Popen[bytes]:
@@ -134,7 +178,9 @@ def _start(arguments: list[str]) -> subprocess.Popen[bytes]:
         raise NotValidated(f"the validation process could not be started: {one_line(error)}") from error
 
 
-def _converse(process: subprocess.Popen[bytes], request: Request | Calibration, cap: int) -> tuple[int, bytes, bytes]:
+def _converse(
+    process: subprocess.Popen[bytes], request: Asked, cap: int, errand: Errand
+) -> tuple[int, bytes, bytes]:
     """The child's exit code, its answer and what it said on stderr."""
     assert process.stdin is not None
     assert process.stdout is not None
@@ -148,25 +194,33 @@ def _converse(process: subprocess.Popen[bytes], request: Request | Calibration, 
     ]
     for thread in threads:
         thread.start()
-    _wait(process, reader, request, cap)
+    _wait(process, reader, request, cap, errand, lambda: errand.heard(answer))
     for thread in threads:
         thread.join(timeout=5)
     return process.returncode, bytes(answer), bytes(complaints)
 
 
-def _wait(process: subprocess.Popen[bytes], reader: threading.Thread, request: Request | Calibration, cap: int) -> None:
+def _wait(
+    process: subprocess.Popen[bytes],
+    reader: threading.Thread,
+    request: Asked,
+    cap: int,
+    errand: Errand,
+    listen: Callable[[], None],
+) -> None:
     deadline = time.monotonic() + request.timeout
     # ONNX Runtime on a GPU keeps gigabytes of libraries and pinned buffers in host memory.
     cpu_alone = request.provider == "cpu" and not (isinstance(request, Request) and request.compare_providers)
     resident_cap = cap if request.memory or cpu_alone else cap + _GPU_HOST_MEMORY
     while reader.is_alive() or process.poll() is None:
+        listen()
         if time.monotonic() >= deadline:
             raise NotValidated(
-                f"{_shown(request)}: not validated because it took longer than {request.timeout:g} s; "
-                "allow more with --timeout, or go without a proof with --no-validate"
+                f"{_shown(request)}: {errand.failed} because it took longer than {request.timeout:g} s; "
+                f"allow more with --timeout, or {errand.instead}"
             )
         if _resident(process.pid) > resident_cap:
-            raise NotValidated(memory_sentence(request, resident_cap))
+            raise NotValidated(memory_sentence(request, resident_cap, errand.failed, errand.instead))
         reader.join(_POLL_SECONDS)
         if not reader.is_alive():
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -181,7 +235,7 @@ def _ending(code: int, complaints: bytes) -> str:
     return f"the validation process ended with exit code {code} and no answer{said}"
 
 
-def _shown(request: Request | Calibration) -> str:
+def _shown(request: Asked) -> str:
     return one_line(request.original)
 
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Protocol
 
 from onnx_clp.config import GIB, Provider
 from onnx_clp.errors import ClpError, NotValidated, UsageError, ValidationFailed
@@ -25,6 +25,9 @@ from onnx_clp.report.document import (
 from onnx_clp.validation.wording import one_line
 
 _CLASSES = {kind.__name__: kind for kind in (ValidationFailed, NotValidated, UsageError)}
+
+NOT_DONE: Final = "not validated"
+INSTEAD: Final = "go without a proof with --no-validate"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,11 +176,18 @@ class Outcome:
     workload: Workload | None = None
 
 
-def memory_sentence(request: Request | Calibration, cap: int) -> str:
+class Named(Protocol):
+    """A request about a model."""
+
+    @property
+    def original(self) -> Path: ...  # noqa: D102
+
+
+def memory_sentence(request: Named, cap: int, failed: str = NOT_DONE, instead: str = INSTEAD) -> str:
     """The one line for a model that needs more memory than it may have."""
     return (
-        f"{one_line(request.original)}: not validated because it needs more than {cap / GIB:.2g} GiB of "
-        "memory; allow more with --memory, or go without a proof with --no-validate"
+        f"{one_line(request.original)}: {failed} because it needs more than {cap / GIB:.2g} GiB of "
+        f"memory; allow more with --memory, or {instead}"
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from onnx_clp.errors import ClpError, NotValidated, UsageError, ValidationFailed
@@ -26,17 +27,27 @@ _MAX_FILE = 1 << 20
 
 
 def main(parent: int, cap: int) -> None:
+    """The child of a validation (see `serve`); `cap` is its memory cap in bytes."""
+    serve(parent, lambda text, _: answer(text, cap))
+
+
+def serve(parent: int, work: Callable[[str, Callable[[str], None]], str]) -> None:
     """Read a request from stdin, write the answer to what was stdout; libraries' prints go to stderr.
 
-    `parent` is the process id whose death ends this one, `cap` the memory cap in bytes.
+    `parent` is the process id whose death ends this one. `work` gets the request's text and a function that writes
+    to the parent at once; what it returns is written last.
     """
     answer_to = os.dup(1)
     os.dup2(2, 1)
     die_with(parent)
     _limit("RLIMIT_CORE", 0)
-    text = answer(sys.stdin.buffer.read().decode(), cap)
     with os.fdopen(answer_to, "wb") as out:
-        out.write(text.encode())
+
+        def tell(said: str) -> None:
+            out.write(said.encode())
+            out.flush()
+
+        tell(work(sys.stdin.buffer.read().decode(), tell))
     # Leave without tearing down: provider libraries are known to crash on the way out.
     sys.stderr.flush()
     os._exit(0)

@@ -1,0 +1,207 @@
+"""What a search is asked, what it found, and both as JSON: the wire between parent and child."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_clp.config import Provider
+
+Images = NDArray[np.float32]
+"""(n, channels, height, width), in the model's own pixel values."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchRequest:
+    """One search.
+
+    Attributes:
+        original: the input model; its BatchNormalization nodes say how the training images were distributed.
+        folded: the same function with its normalisations folded; what inversion runs on. None: `original`.
+        sites: values of that model whose channels the repair may rescale, (batch, channels, …), and how many channels.
+        invert: whether to look for triggers; otherwise images are made and nothing else.
+        repair: whether to look for channel factors that undo the likely trigger.
+        images: an .npz file with the user's own unlabelled images; None makes images from the model.
+        count: how many images.
+        budget: the largest share of images whose class the repair may change.
+        low, high: the range of pixel values.
+        provider, seed, shapes, output_name, timeout, memory, model_bytes: as for validation.
+    """
+
+    original: Path
+    folded: Path | None = None
+    sites: tuple[tuple[str, int], ...] = ()
+    invert: bool = True
+    repair: bool = False
+    images: Path | None = None
+    count: int = 100
+    budget: float = 0.1
+    low: float = 0.0
+    high: float = 1.0
+    provider: Provider = "auto"
+    seed: int = 0
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    output_name: str | None = None
+    timeout: float = 600.0
+    memory: int | None = None
+    model_bytes: int | None = None
+
+    @property
+    def written(self) -> Path | None:
+        """The model that is searched, where it is not the original."""
+        return self.folded
+
+    def to_json(self) -> str:
+        """The request as JSON text with absolute paths; `from_json` gives an equal one back."""
+        plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        for name in ("original", "folded", "images"):
+            plain[name] = None if plain[name] is None else str(plain[name].absolute())
+        plain["shapes"] = {name: list(shape) for name, shape in self.shapes.items()}
+        return json.dumps(plain)
+
+    @staticmethod
+    def from_json(text: str) -> SearchRequest:
+        """The inverse of `to_json`."""
+        raw = json.loads(text)
+        for name in ("original", "folded", "images"):
+            raw[name] = None if raw[name] is None else Path(raw[name])
+        raw["shapes"] = {name: tuple(shape) for name, shape in raw["shapes"].items()}
+        raw["sites"] = tuple((str(value), int(channels)) for value, channels in raw["sites"])
+        return SearchRequest(**raw)
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An image as bytes: 8 bits a value, rows of `width` pixels of 1 or 3 values."""
+
+    width: int
+    height: int
+    channels: int
+    pixels: str
+
+    @staticmethod
+    def of(image: NDArray[Any], low: float, high: float) -> Picture:
+        """An image (channels, height, width); `low` becomes black and `high` white, channels beyond 3 are left out."""
+        shown = image[:3] if len(image) >= 3 else image[:1]
+        scaled = np.clip((shown - low) / (high - low), 0, 1) * 255
+        raw = np.ascontiguousarray(np.rint(scaled).astype(np.uint8).transpose(1, 2, 0))
+        return Picture(image.shape[2], image.shape[1], len(shown), base64.b64encode(raw.tobytes()).decode())
+
+    def array(self) -> NDArray[np.uint8]:
+        """uint8 of shape (height, width, 1 or 3)."""
+        raw = np.frombuffer(base64.b64decode(self.pixels), np.uint8)
+        return raw.reshape(self.height, self.width, self.channels)
+
+
+@dataclass(frozen=True, slots=True)
+class ImagesMade:
+    """The images a search used.
+
+    `source` is "statistics" (made to match BatchNormalization's), "classes" (made without, from class evidence and
+    smoothness) or "data" (the user's). `mismatch` is how far their statistics lie from the model's: the mean over
+    channels of (difference of means)² / variance + ½ log²(ratio of variances); None without statistics. `fit` is the
+    share the model gives the class they were made for; None for the user's. `sheet` shows the first of them.
+    """
+
+    source: str
+    count: int
+    statistics: int
+    mismatch: float | None
+    fit: float | None
+    sheet: tuple[Picture, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ClassResult:
+    """What turns images into one class.
+
+    Attributes:
+        target: the class.
+        flip: share of the images of other classes that the perturbation turns into it, 0..1.
+        margin: its logit less the largest other one, mean over those images.
+        norm: l2 norm of the perturbation.
+        z: how far the margin lies above the other classes', in robust standard deviations.
+        patch_flip, patch_area: the same share for a patch under a mask, and the mask's sum in pixels.
+        perturbation, patch: as pictures; grey is no change.
+    """
+
+    target: int
+    flip: float
+    margin: float
+    norm: float
+    z: float
+    patch_flip: float | None
+    patch_area: float | None
+    patch_z: float | None
+    perturbation: Picture
+    patch: Picture | None
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """Channel factors and offsets that undo the likely target's perturbation.
+
+    `scales` and `shifts` go by site. The gauges are measured on the images: `flip` is the share that a perturbation
+    found anew turns into the target after the repair, `agreement` the share of images that keep their class.
+    """
+
+    scales: tuple[tuple[float, ...], ...]
+    shifts: tuple[tuple[float, ...], ...]
+    changes: tuple[tuple[float, ...], ...]
+    flip_before: float
+    flip: float
+    agreement: float
+    rounds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The answer of a search. `likely` is the class that stands out, None where none does; `sureness` says how far.
+
+    `repair` is None where none was asked for, none was needed or none stayed within the budget; `repair_note` says.
+    """
+
+    classes: int
+    provider: str
+    images: ImagesMade
+    results: tuple[ClassResult, ...]
+    likely: int | None
+    sentence: str
+    repair: Repair | None
+    repair_note: str
+
+
+def found_to_json(found: Found) -> str:
+    """The answer as JSON text."""
+    return json.dumps(dataclasses.asdict(found))
+
+
+def found_from_json(text: str) -> Found:
+    """The inverse of `found_to_json`.
+
+    Raises:
+        ValueError, KeyError, TypeError: the text is no such answer.
+    """
+    raw = json.loads(text)
+    raw["images"] = ImagesMade(**{**raw["images"], "sheet": tuple(Picture(**p) for p in raw["images"]["sheet"])})
+    raw["results"] = tuple(_result(r) for r in raw["results"])
+    raw["repair"] = None if raw["repair"] is None else _repair(raw["repair"])
+    return Found(**raw)
+
+
+def _result(raw: dict[str, Any]) -> ClassResult:
+    patch = None if raw["patch"] is None else Picture(**raw["patch"])
+    return ClassResult(**{**raw, "perturbation": Picture(**raw["perturbation"]), "patch": patch})
+
+
+def _repair(raw: dict[str, Any]) -> Repair:
+    lists = {name: tuple(tuple(row) for row in raw[name]) for name in ("scales", "shifts", "changes")}
+    return Repair(**{**raw, **lists})

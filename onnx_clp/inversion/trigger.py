@@ -1,0 +1,90 @@
+"""One perturbation for all images that turns them into a class.
+
+    minimise over δ, ‖δ‖₂ ≤ 0.1·√d·(high − low):   mean over images of cross-entropy(f(x + δ), class)
+
+by Adam, projected after every step; d is the number of values of an image. Only images the model gives another class
+take part. A class that a trigger leads to needs far less of a push than the others (Neural Cleanse, S&P 2019, there
+with a mask; universal perturbations, Moosavi-Dezfooli et al., CVPR 2017).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_clp.inversion.attack import Attack
+from onnx_clp.inversion.descent import Adam, Float32
+from onnx_clp.inversion.request import Images
+
+BUDGET: Final = 0.1
+STEPS: Final = 25
+MOST_IMAGES: Final = 60
+_RATE: Final = 0.1
+_START: Final = 0.01
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trigger:
+    """A perturbation (channels, height, width) towards `target`.
+
+    `flip` is the share of images it turns, `margin` the mean of the target's logit less the largest other.
+    """
+
+    target: int
+    perturbation: Float32
+    flip: float
+    margin: float
+
+    @property
+    def norm(self) -> float:
+        """l2 norm of the perturbation."""
+        return float(np.linalg.norm(self.perturbation))
+
+
+def others(images: Images, given: NDArray[np.int64], target: int, most: int = MOST_IMAGES) -> Images:
+    """The first `most` of the images whose class is not the target."""
+    return images[given != target][:most]
+
+
+def invert(
+    attack: Attack,
+    images: Images,
+    target: int,
+    span: float,
+    seed: int,
+    steps: int = STEPS,
+    budget: float = BUDGET,
+) -> Trigger:
+    """Find the perturbation on `images`, none of which should be of the target class.
+
+    Args:
+        attack: the model.
+        images: (n, channels, height, width), n ≥ 1.
+        target: the class.
+        span: high − low of pixel values.
+        seed: of where the descent starts.
+        steps: of descent.
+        budget: largest l2 norm, in spans times √d.
+    """
+    rng = np.random.default_rng([seed, target])
+    shape = images.shape[1:]
+    change = (_START * span * rng.standard_normal(shape)).astype(np.float32)
+    limit = budget * span * math.sqrt(math.prod(shape))
+    adam = Adam([change], _RATE * span, steps)
+    for _ in range(steps):
+        _, gradient = attack.pull(images + change, target)
+        adam.step([gradient.sum(axis=0)])
+        change *= np.float32(min(1.0, limit / max(float(np.linalg.norm(change)), 1e-12)))
+    flip, margin = outcome(attack.logits(images + change), target)
+    return Trigger(target, change, flip, margin)
+
+
+def outcome(logits: Float32, target: int) -> tuple[float, float]:
+    """(share of rows whose largest score is the target's, mean of its score less the largest other)."""
+    rest = np.delete(logits, target, axis=1).max(axis=1)
+    margins = logits[:, target] - rest
+    return float((margins > 0).mean()), float(margins.mean())
