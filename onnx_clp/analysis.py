@@ -117,18 +117,24 @@ class Analysis:
         return [verdict for place in self.places for verdict in place.verdicts]
 
 
+Search = Callable[[GraphEdit, "ModelProto | None", list[Place]], None]
+"""Gets the model after folding, None where that changed nothing, and what was found in it."""
+
+
 def analyse(
     file: ModelFile,
     config: CleanConfig,
     tick: Tick,
     known: Sequence[Raw | None] = (),
     probe: Probe | None = None,
+    search: Search | None = None,
 ) -> Analysis:
     """Fold every affine that folds exactly, judge every layer and prune the channels that stand out.
 
     The skeleton in `file` is copied, never changed. `tick` hears of progress: stage, done, total.
     `known` are the raw scores of an earlier analysis of the same file, in the order of its verdicts: they are not
-    computed again. `probe` measures what no normalisation tells of, before caps go in.
+    computed again. `probe` measures what no normalisation tells of, before caps go in. `search` looks for triggers
+    in the folded model and may change what its layers do.
 
     Raises:
         UnsupportedModelError: the model's weights lie in a layout only one machine's runtime reads.
@@ -155,6 +161,8 @@ def analyse(
     findings += head_check.look(index, places[0].layers)
     _judge(index, places, config, tick, known or [None] * len(rewrites))
     measured = _calibrate(index, places, statistics, config.bound_activations, probe)
+    if search is not None:
+        search(edit, folded, places)
     if config.prune:
         _prune(edit, places)
     caps = _bound(edit, [*statistics, *measured.statistics], config.bound_activations)

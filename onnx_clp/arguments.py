@@ -123,6 +123,10 @@ def _config(given: argparse.Namespace) -> CleanConfig:
         prune=not given.no_prune,
         bound_activations=given.bound_activations,
         calibrate=given.calibrate,
+        synthesize=given.synthesize,
+        images=given.images,
+        invert=given.invert,
+        budget=given.budget,
         compact=given.compact,
         freeze_inputs=given.freeze_inputs,
         provider=given.provider,
@@ -153,10 +157,9 @@ def _check_outputs(arguments: Arguments, destination: Path | None) -> None:
     taken = [(arguments.source, "the input model")]
     if destination is not None:
         taken.append((destination, "the output model"))
-    if arguments.config.eval_data is not None:
-        taken.append((arguments.config.eval_data, "the evaluation data"))
-    if arguments.config.calibrate is not None:
-        taken.append((arguments.config.calibrate, "the calibration data"))
+    config = arguments.config
+    data = ((config.eval_data, "evaluation data"), (config.calibrate, "calibration data"), (config.images, "images"))
+    taken += [(read, f"the {what}") for read, what in data if read is not None]
     for path in (*arguments.reports, *([sarif] if sarif is not None else [])):
         for other, what in taken:
             if _same_file(path, other):

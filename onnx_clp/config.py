@@ -12,7 +12,7 @@ from typing import Literal, get_args
 from onnx_clp.errors import UsageError
 
 Bound = Literal["reshaped", "exact"]
-Rule = Literal["paper", "exact", "gain", "loo", "mad", "two-sided"]
+Rule = Literal["paper", "exact", "gain", "loo", "mad", "two-sided", "inverted"]
 LayerChoice = Literal["conv", "all"]
 Provider = Literal["auto", "cuda", "tensorrt", "cpu"]
 ExternalData = Literal["auto", "always", "never"]
@@ -31,6 +31,7 @@ class CleanConfig:
             the paper's read it as told there.
         rule: which limit a channel must pass (`numerics.outliers`), and for "gain" which score; "exact" is
             short for the rule "paper" with the bound "exact", and is stored as those two.
+            "inverted" prunes nothing: it is short for `prune` off and `repair` on, and stored as those two.
         bound: the score: "reshaped" is the paper's sigma (an estimate), "exact" the operator norm on a
             frequency grid with circular padding.
         layers: "conv" judges convolutions only, "all" judges Gemm and MatMul too.
@@ -42,6 +43,11 @@ class CleanConfig:
         calibrate: an .npz file with a few dozen unlabelled inputs, to measure the mean and std of convolutions no
             BatchNormalization tells of (needs `bound_activations` and `validate`).
         compact: take channels that are zero for every input out of the file, with what goes with them.
+        synthesize: make images from the model alone and show them in the report.
+        images: an .npz file with unlabelled images to search with instead (array images, x or x_clean).
+        invert: look for a perturbation and a patch towards every class, and say which class stands out.
+        repair: where one does, change channel factors so that they no longer work.
+        budget: the largest share of the images whose class the repair may change (0..1).
         freeze_inputs: treat initializers that are also graph inputs as constants and drop those inputs.
         provider: where validation runs; "auto" takes the best that works, a named one must work.
         validate: False skips everything that needs ONNX Runtime.
@@ -73,6 +79,11 @@ class CleanConfig:
     bound_activations: float | None = None
     calibrate: Path | None = None
     compact: bool = False
+    synthesize: bool = False
+    images: Path | None = None
+    invert: bool = False
+    repair: bool = False
+    budget: float = 0.1
     freeze_inputs: bool = False
     provider: Provider = "auto"
     validate: bool = True
@@ -96,6 +107,10 @@ class CleanConfig:
         if self.rule == "exact":
             object.__setattr__(self, "rule", "paper")
             object.__setattr__(self, "bound", "exact")
+        if self.rule == "inverted":
+            object.__setattr__(self, "rule", "paper")
+            object.__setattr__(self, "prune", False)
+            object.__setattr__(self, "repair", True)
         self._check_numbers()
         self._check_runtime()
         self._check_sweep()
@@ -106,6 +121,8 @@ class CleanConfig:
             _check_above_zero("bound_activations", self.bound_activations)
         if self.tolerance is not None and not (math.isfinite(self.tolerance) and self.tolerance >= 0):
             raise UsageError(f"tolerance must be a finite number of at least 0, not {self.tolerance}")
+        if not (math.isfinite(self.budget) and 0 <= self.budget <= 1):
+            raise UsageError(f"budget must lie in 0..1, not {self.budget}")
         if not 0 <= self.seed < 2**32:
             raise UsageError(f"seed must lie in 0..{2**32 - 1}, not {self.seed}")
         if not (math.isfinite(self.timeout) and self.timeout > 0):
@@ -120,12 +137,20 @@ class CleanConfig:
             (self.compare_providers, "comparing providers needs", "--compare-providers"),
             (self.calibrate is not None, "a calibration needs", "--calibrate"),
             (self.latency, "measuring times needs", "--measure-latency"),
+            (self.searches, "a search for triggers needs", "--synthesize, --invert and --rule inverted"),
         )
+        if self.images is not None and not self.searches:
+            raise UsageError("images are for a search: add --invert or drop --images")
         if self.calibrate is not None and self.bound_activations is None:
             raise UsageError("a calibration is for caps: add --bound-activations C or drop --calibrate")
         for wanted, what, option in asked:
             if wanted and not self.validate:
                 raise UsageError(f"{what} ONNX Runtime: drop --no-validate or {option}")
+
+    @property
+    def searches(self) -> bool:
+        """Whether anything of a search for triggers was asked for."""
+        return self.synthesize or self.invert or self.repair
 
     def _check_sweep(self) -> None:
         if any(not (math.isfinite(u) and u > 0) for u in self.sweep):

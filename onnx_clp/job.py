@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from onnx_clp.analysis import Analysis
     from onnx_clp.onnxfile import ModelFile
     from onnx_clp.report.document import EvaluationReport, FileFacts, Report
+    from onnx_clp.searching import Searching
     from onnx_clp.staging import Stage, Staged
     from onnx_clp.sweep import Sweep
     from onnx_clp.validation import Outcome
@@ -32,7 +34,7 @@ class Done(NamedTuple):
     analysis: Analysis
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Job:
     """One run.
 
@@ -52,6 +54,13 @@ class Job:
     clock: Clock
     before_write: Callable[[Report], None] | None = None
 
+    @cached_property
+    def searching(self) -> Searching:
+        """The search for triggers; one that was not asked for does nothing."""
+        from onnx_clp.searching import Searching
+
+        return Searching(self.file, self.source, self.config, self.clock)
+
     def run(self) -> Done:
         """Take every step.
 
@@ -69,7 +78,7 @@ class Job:
         with self.clock.stage("analyse"):
             try:
                 probe = calibration.probe(self.file, self.source, self.config)
-                return analyse(self.file, self.config, self.clock.tick, probe=probe)
+                return analyse(self.file, self.config, self.clock.tick, probe=probe, search=self.searching.step)
             except UnsupportedModelError as error:
                 named = str(error) if self.source is None else onnxfile.about(self.source, str(error))
                 raise UnsupportedModelError(named) from error
@@ -156,6 +165,7 @@ class Job:
             seconds=self.clock.seconds,
             sweep=sweep.report(outcome),
             change=sizing.compare(self.file, analysis.written, staged, outcome),
+            inversion=self.searching.report(),
         )
 
     def _input_facts(self) -> FileFacts | None:

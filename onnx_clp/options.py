@@ -67,11 +67,11 @@ def _add_judging(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--rule",
-        choices=("paper", "exact", "gain", "loo", "mad", "two-sided"),
+        choices=("paper", "exact", "gain", "loo", "mad", "two-sided", "inverted"),
         default="paper",
         help="what u counts: mean + u*std (paper, default); the same with --bound exact (exact) or with scores "
         "times how strongly the next layers read the channel (gain); stds of the other channels (loo); median "
-        "+ u*MAD (mad); mean - u*std too (two-sided)",
+        "+ u*MAD (mad); mean - u*std too (two-sided); or nothing: undo what --invert finds instead (inverted)",
     )
     group.add_argument(
         "--sweep",
@@ -108,6 +108,27 @@ def _add_judging(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="DATA.npz",
         help="a few dozen unlabelled inputs (array x): measure what no BatchNormalization tells, and cap it too",
+    )
+    group.add_argument(
+        "--synthesize", action="store_true", help="make images from the model alone, for the .html report"
+    )
+    group.add_argument(
+        "--invert",
+        action="store_true",
+        help="look for a perturbation and a patch towards every class, and say which class is a likely target",
+    )
+    group.add_argument(
+        "--images",
+        type=Path,
+        metavar="DATA.npz",
+        help="search on these unlabelled images (array images, x or x_clean) instead of made-up ones",
+    )
+    group.add_argument(
+        "--budget",
+        type=float,
+        default=0.1,
+        metavar="SHARE",
+        help="how many of the images --rule inverted may give another class (default 0.1)",
     )
     group.add_argument("--no-prune", action="store_true", help="fold only")
     group.add_argument(

@@ -30,6 +30,7 @@ HARMLESS: Final = frozenset(
     {
         "bound",
         "bound-activations",
+        "budget",
         "cleanup",
         "color",
         "compact",
@@ -39,15 +40,18 @@ HARMLESS: Final = frozenset(
         "fail-on",
         "freeze-inputs",
         "include",
+        "invert",
         "layers",
         "measure-latency",
         "no-prune",
+        "onnx-clp",
         "output",
         "provider",
         "rule",
         "seed",
         "shape",
         "sweep",
+        "synthesize",
         "u",
     }
 )

@@ -24,6 +24,7 @@ WRITES_OR_WEAKENS: dict[str, object] = {
     "dry-run": True,
     "eval": "e.npz",
     "calibrate": "c.npz",
+    "images": "i.npz",
     "max-size": "1T",
     "memory": "1T",
     "timeout": 1e9,

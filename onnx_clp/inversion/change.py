@@ -14,10 +14,9 @@ from onnx_clp.inversion.request import Images
 _MOST_IMAGES = 50
 
 
-def change_of(attack: Attack, images: Images, perturbation: Float32) -> list[Float32]:
-    """The change at every site, (channels,) each, on the first 50 images."""
-    images = images[:_MOST_IMAGES]
-    plain, moved = attack.activations(images), attack.activations(images + perturbation)
+def change_of(attack: Attack, images: Images, triggered: Images) -> list[Float32]:
+    """The change at every site, (channels,) each, from the first 50 images to the same ones triggered."""
+    plain, moved = attack.activations(images[:_MOST_IMAGES]), attack.activations(triggered[:_MOST_IMAGES])
     return [_norms(np.maximum(b, 0) - np.maximum(a, 0)) for a, b in zip(plain, moved, strict=True)]
 
 

@@ -1,9 +1,9 @@
 """Which class stands out: one that takes a far smaller push than the others.
 
-Two measures a class, each in robust standard deviations from the median of all (1.4826 · median absolute deviation):
-the margin that a perturbation of fixed size reaches (high is suspicious) and the logarithm of the area that a patch
-needs (low is suspicious). A class is likely the target where a measure passes its limit and no other class does
-better on it. Few classes, or triggers that no perturbation shared by all images comes near, leave it open.
+Three measures a class (`forms`), each in robust standard deviations from the median of all (1.4826 · median absolute
+deviation): the margin that a perturbation of fixed size reaches (high is suspicious), and the logarithms of the areas
+that a patch and a blend need (low is suspicious). The class furthest out by any is the likely target if it passes the
+limit. Few classes, or triggers that nothing shared by all images comes near, leave it open.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ Float64 = NDArray[np.float64]
 
 LIMIT: Final = 2.5
 LEAST_CLASSES: Final = 4
+_NAMES: Final = ("a smaller perturbation", "a smaller patch", "a fainter blend")
 _MAD_TO_STD: Final = 1.4826
 _LEAST_SPREAD: Final = 0.25
 """Of logits, and of natural logarithms of areas: classes closer together than this do not differ."""
@@ -31,32 +32,35 @@ def robust_z(values: Sequence[float]) -> Float64:
     return np.asarray((found - centre) / max(float(spread), _LEAST_SPREAD))
 
 
-def likely(margin_z: Float64, patch_z: Float64, flips: Sequence[float]) -> int | None:
+def likely(z: Float64, flips: Sequence[float]) -> int | None:
     """Position of the class that stands out; None where none does or there are fewer than 4.
 
     Args:
-        margin_z: of the margins, (classes,).
-        patch_z: of the negative log areas, (classes,); 0 where no patch was found.
-        flips: share of images turned by the perturbation or the patch, whichever is more.
+        z: how far each class stands out by each form, (forms, classes).
+        flips: the largest share of images that any form turns, by class.
     """
-    if len(margin_z) < LEAST_CLASSES:
+    if z.shape[1] < LEAST_CLASSES:
         return None
-    together = np.maximum(margin_z, patch_z)
-    best = int(np.argmax(together))
-    return best if together[best] > LIMIT and flips[best] >= 0.5 else None
+    best = nearest(z)
+    return best if z[:, best].max() > LIMIT and flips[best] >= 0.5 else None
 
 
-def sentence(classes: int, best: int, margin_z: Float64, patch_z: Float64, found: int | None) -> str:
-    """What was found, for people."""
+def nearest(z: Float64) -> int:
+    """Position of the class that stands out most by any form."""
+    return int(np.argmax(z.max(axis=0)))
+
+
+def sentence(target: int, z: Float64, stands_out: bool, classes: int) -> str:
+    """What was found, for people; `z` is the nearest class's, by form."""
     if classes < LEAST_CLASSES:
         return f"{classes} classes are too few to tell whether one of them stands out"
-    if found is None:
+    far = f"{z.max():.1f} robust standard deviations"
+    if not stands_out:
         return (
-            f"no class stands out: the nearest, class {best}, lies {max(margin_z[best], patch_z[best]):.1f} robust "
-            f"standard deviations from the others ({LIMIT:g} are needed). That is no proof of a clean model"
+            f"no class stands out: the nearest, class {target}, lies {far} from the others ({LIMIT:g} are needed); "
+            "that is no proof, some triggers leave no such mark"
         )
-    measure = "a smaller patch" if patch_z[found] >= margin_z[found] else "a smaller perturbation"
     return (
-        f"class {found} is the likely target of a hidden trigger: {measure} turns images into it than into the other "
-        f"classes, by {max(margin_z[found], patch_z[found]):.1f} robust standard deviations"
+        f"class {target} is the likely target of a hidden trigger: {_NAMES[int(z.argmax())]} turns images into it "
+        f"than into the other classes, by {far}"
     )

@@ -15,6 +15,7 @@ from onnx_clp.validation.runtime import load_runtime
 from onnx_clp.validation.session import FailureKind, available_cpus, failure
 
 Array = NDArray[Any]
+Feeds = Mapping[str, Array]
 
 _MAX_THREADS: Final = 4
 _LARGEST: Final = 1 << 31
@@ -46,7 +47,7 @@ class Program:
             raise _trouble(error) from error
         self.provider = str(self._session.get_providers()[0])
 
-    def run(self, outputs: Sequence[str], feeds: Mapping[str, Array]) -> list[Array]:
+    def run(self, outputs: Sequence[str], feeds: Feeds) -> list[Array]:
         """The values named in `outputs`."""
         try:
             return [np.asarray(value) for value in self._session.run(list(outputs), dict(feeds))]

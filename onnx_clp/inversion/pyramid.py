@@ -42,9 +42,9 @@ class Pyramid:
 
     def images(self) -> Images:
         """The images now."""
-        total = np.zeros((), np.float32)
+        total: Float32 = np.zeros((1, 1, 1, 1), np.float32)
         for layer, rows, columns, weight in zip(self.layers, self._rows, self._columns, self._weights, strict=True):
-            total = total + np.float32(weight) * (rows @ layer @ columns.T)
+            total = np.asarray(total + np.float32(weight) * (rows @ layer @ columns.T), np.float32)
         squashed: Float32 = 1 / (1 + np.exp(-(np.float32(_GAIN) * total + np.float32(_OFFSET))))
         return np.asarray(np.float32(self._low) + np.float32(self._span) * squashed, np.float32)
 

@@ -138,11 +138,15 @@ class ClassResult:
     margin: float
     norm: float
     z: float
-    patch_flip: float | None
-    patch_area: float | None
-    patch_z: float | None
+    patch_flip: float
+    patch_area: float
+    patch_z: float
+    blend_flip: float
+    blend_area: float
+    blend_z: float
     perturbation: Picture
-    patch: Picture | None
+    patch: Picture
+    blend: Picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,8 +202,8 @@ def found_from_json(text: str) -> Found:
 
 
 def _result(raw: dict[str, Any]) -> ClassResult:
-    patch = None if raw["patch"] is None else Picture(**raw["patch"])
-    return ClassResult(**{**raw, "perturbation": Picture(**raw["perturbation"]), "patch": patch})
+    pictures = {name: Picture(**raw[name]) for name in ("perturbation", "patch", "blend")}
+    return ClassResult(**{**raw, **pictures})
 
 
 def _repair(raw: dict[str, Any]) -> Repair:

@@ -1,4 +1,4 @@
-"""What a search needs to know of a model: one image in, one score a class out, and how its channels were distributed."""
+"""What a search needs to know of a model: one image in, one score a class out, how its channels were distributed."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def _open_batch(model: ModelProto, image: ValueInfoProto, scores: ValueInfoProto
 
 
 def statistics_of(model: ModelProto) -> list[Statistics]:
-    """Of every BatchNormalization in inference mode of the main graph with constant statistics and a known rank of 4."""
+    """Of every BatchNormalization of the main graph in inference mode, on images, with constant statistics."""
     scope = ModelIndex(model, TensorStore()).main
     found = []
     for node in scope.nodes:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from onnx_clp.gradient.loss import LossBuilder
 from onnx_clp.gradient.writer import Term
 from onnx_clp.inversion.descent import Adam
-from onnx_clp.inversion.program import Program
+from onnx_clp.inversion.program import Feeds, Program
 from onnx_clp.inversion.pyramid import Pyramid
 from onnx_clp.inversion.request import Images
 from onnx_clp.inversion.subject import Statistics, Subject, statistics_of
@@ -71,7 +71,7 @@ class Synthesiser:
     def classes(self) -> int:
         """How many classes the model tells apart."""
         blank = np.zeros((1, *self._subject.shape), np.float32)
-        feeds = {self._subject.input: self._subject.laid_out(blank), self._target: np.zeros(1, np.int64)}
+        feeds: Feeds = {self._subject.input: self._subject.laid_out(blank), self._target: np.zeros(1, np.int64)}
         return int(self._program.run([self._logits], feeds)[0].shape[1])
 
     def make(
@@ -93,7 +93,7 @@ class Synthesiser:
         return Synthetic(pyramid.images(), wanted, mismatch, self.statistics)
 
     def _slope(self, images: Images, wanted: NDArray[np.int64]) -> tuple[Images, float | None]:
-        feeds = {self._subject.input: self._subject.laid_out(images), self._target: wanted}
+        feeds: Feeds = {self._subject.input: self._subject.laid_out(images), self._target: wanted}
         names = [self._gradient] if self._mismatch is None else [self._gradient, self._mismatch]
         gradient, *rest = self._program.run(names, feeds)
         return self._subject.from_layout(gradient), float(rest[0]) if rest else None

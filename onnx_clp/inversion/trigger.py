@@ -21,6 +21,8 @@ from onnx_clp.inversion.descent import Adam, Float32
 from onnx_clp.inversion.request import Images
 
 BUDGET: Final = 0.1
+JUDGING_BUDGET: Final = 0.05
+"""Of the perturbations that classes are compared by: so small that ordinary classes are hardly in reach."""
 STEPS: Final = 25
 MOST_IMAGES: Final = 60
 _RATE: Final = 0.1
@@ -44,10 +46,15 @@ class Trigger:
         """l2 norm of the perturbation."""
         return float(np.linalg.norm(self.perturbation))
 
+    def put_on(self, images: Images) -> Images:
+        """The images with the perturbation added."""
+        return np.asarray(images + self.perturbation, np.float32)
+
 
 def others(images: Images, given: NDArray[np.int64], target: int, most: int = MOST_IMAGES) -> Images:
     """The first `most` of the images whose class is not the target."""
-    return images[given != target][:most]
+    chosen = images[given != target]
+    return np.asarray(chosen[:most], np.float32)
 
 
 def invert(

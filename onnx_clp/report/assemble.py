@@ -32,6 +32,7 @@ from onnx_clp.report.document import (
     EvaluationReport,
     FileFacts,
     Finding,
+    Inversion,
     Judgement,
     LayerReport,
     ModelFacts,
@@ -60,6 +61,7 @@ def assemble(
     seconds: Mapping[str, float],
     sweep: Sweep | None = None,
     change: Change | None = None,
+    inversion: Inversion | None = None,
 ) -> Report:
     """The document of one run."""
     layers = tuple(_layer_reports(analysis))
@@ -84,6 +86,7 @@ def assemble(
         compaction=_compaction(analysis),
         cleanup=_cleanup(analysis, config.cleanup),
         change=change,
+        inversion=inversion,
     )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from onnx_clp.errors import UsageError
 from onnx_clp.names import shown
-from onnx_clp.report import engines, ruling, sizing, sweeping, wording
+from onnx_clp.report import engines, inverting, ruling, sizing, sweeping, wording
 from onnx_clp.report.document import Judgement, LayerReport, Report, Verdict
 from onnx_clp.skipped import LayerStatus
 
@@ -190,6 +190,9 @@ def _template() -> Template:
         "next_step": wording.next_step,
         "worst_drift": sweeping.worst_drift,
         "marks": sweeping.marks,
+        "sheet": inverting.sheet,
+        "search_rows": inverting.rows,
+        "search_classes": inverting.classes,
         "provider": engines.short,
     }
     environment.filters.update(filters)

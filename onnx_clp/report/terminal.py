@@ -10,6 +10,9 @@ from onnx_clp.names import shown
 from onnx_clp.report import compacting, engines, ruling, sizing, sweeping
 from onnx_clp.report.document import Caps, Change, EvaluationReport, FileFacts, Judgement, LayerReport, Report, Verdict
 from onnx_clp.report.wording import cleaned_up, headline, next_step, number, one_line, percent, plural, size
+from onnx_clp.report import compacting, engines, inverting, ruling, sweeping
+from onnx_clp.report.document import Caps, EvaluationReport, FileFacts, Judgement, LayerReport, Report, Verdict
+from onnx_clp.report.wording import headline, next_step, number, one_line, percent, plural, size
 from onnx_clp.skipped import LayerStatus
 
 Span = tuple[str, str]
@@ -139,6 +142,8 @@ def _summary(report: Report, style: _Style) -> Iterator[Line]:
         yield from _row("cleaned up", cleaned_up(report.cleanup), style)
     if report.change is not None:
         yield from _change(report.change, style)
+    for place, text in enumerate(inverting.rows(report)):
+        yield from _row("" if place else "triggers", text, style)
     yield from _validation(report, style)
     if report.evaluation is not None:
         yield from _evaluation(report.evaluation, style)

@@ -178,9 +178,7 @@ def _start(arguments: list[str]) -> subprocess.Popen[bytes]:
         raise NotValidated(f"the validation process could not be started: {one_line(error)}") from error
 
 
-def _converse(
-    process: subprocess.Popen[bytes], request: Asked, cap: int, errand: Errand
-) -> tuple[int, bytes, bytes]:
+def _converse(process: subprocess.Popen[bytes], request: Asked, cap: int, errand: Errand) -> tuple[int, bytes, bytes]:
     """The child's exit code, its answer and what it said on stderr."""
     assert process.stdin is not None
     assert process.stdout is not None

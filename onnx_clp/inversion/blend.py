@@ -1,0 +1,74 @@
+"""A picture blended into images that turns them into a class: x' = (1 − m)·x + m·p, the same m and p for all.
+
+    minimise over m in 0..1 (height, width), p:   mean cross-entropy(f(x'), class) + weight · Σ m
+
+by Adam on the logits of m and p. The weight rises while the blend turns nearly every image and falls when it does
+not, so that the mask shrinks to what is needed (Neural Cleanse, Wang et al., S&P 2019). A mask that is faint all over
+is a blend, one that is full in a corner a patch; small patches are found better by `patch`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from onnx_clp.inversion.attack import Attack
+from onnx_clp.inversion.descent import Adam, Float32
+from onnx_clp.inversion.request import Images
+from onnx_clp.inversion.trigger import outcome
+
+STEPS: Final = 60
+_RATE: Final = 0.3
+_ENOUGH: Final = 0.9
+_WEIGHT: Final = 1.0
+_FASTER: Final = 1.2
+_START: Final = -1.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Blend:
+    """`mask` (height, width) in 0..1 and `pattern` (channels, height, width); `flip` is what it turns."""
+
+    target: int
+    mask: Float32
+    pattern: Float32
+    flip: float
+
+    @property
+    def area(self) -> float:
+        """Sum of the mask, in pixels."""
+        return float(self.mask.sum())
+
+    def put_on(self, images: Images) -> Images:
+        """The images with the picture blended in."""
+        return np.asarray(images + self.mask * (self.pattern - images), np.float32)
+
+
+def invert_blend(
+    attack: Attack, images: Images, target: int, low: float, high: float, seed: int, steps: int = STEPS
+) -> Blend:
+    """The smallest blend met on the way that turns at least 0.9 of `images`; where none does, the last one."""
+    rng = np.random.default_rng([seed, target, 1])
+    channels, height, width = images.shape[1:]
+    mask_logit = np.full((height, width), _START, np.float32)
+    pattern_logit = rng.standard_normal((channels, height, width)).astype(np.float32)
+    adam = Adam([mask_logit, pattern_logit], _RATE, steps)
+    weight, best = _WEIGHT / (height * width), None
+    for _ in range(steps):
+        mask, unit = _sigmoid(mask_logit), _sigmoid(pattern_logit)
+        pattern = np.float32(low) + np.float32(high - low) * unit
+        logits, gradient = attack.pull(images + mask * (pattern - images), target)
+        now = Blend(target, mask, pattern, outcome(logits, target)[0])
+        if now.flip >= _ENOUGH and (best is None or now.area < best.area):
+            best = now
+        weight = weight * _FASTER if now.flip >= _ENOUGH else weight / _FASTER
+        by_mask = (gradient * (pattern - images)).sum(axis=(0, 1)) + np.float32(weight)
+        by_pattern = (gradient * mask).sum(axis=0) * np.float32(high - low)
+        adam.step([by_mask * mask * (1 - mask), by_pattern * unit * (1 - unit)])
+    return best or now
+
+
+def _sigmoid(values: Float32) -> Float32:
+    return np.asarray(1 / (1 + np.exp(-values)), np.float32)

@@ -1,0 +1,78 @@
+"""A search for triggers in words, and its pictures as PNG."""
+
+from __future__ import annotations
+
+import base64
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from onnx_clp.report.document import ClassInversion, Picture, Report
+from onnx_clp.report.wording import percent
+
+_SOURCES: Final = {
+    "statistics": "made from the model to match its normalisations",
+    "classes": "made from class evidence and smoothness alone, as the model keeps no statistics: weak evidence",
+    "data": "supplied",
+}
+_MOST_CLASSES: Final = 20
+_SHEET_ROW: Final = 10
+
+
+def rows(report: Report) -> Iterator[str]:
+    """The finding, the images, what the repair came to."""
+    found = report.inversion
+    if found is None:
+        return
+    if found.sentence:
+        yield found.sentence
+    yield images(report)
+    if found.repair is not None:
+        done = found.repair
+        yield (
+            f"repair: {len(done.layers)} layers rescaled; what was found turned {percent(done.flip_before)} of the "
+            f"images, now {percent(done.flip)}; {percent(done.agreement)} of them keep their class"
+        )
+    if found.repair_note:
+        yield f"no repair: {found.repair_note}"
+
+
+def images(report: Report) -> str:
+    """How many images the search used, and where they come from."""
+    assert report.inversion is not None
+    made = report.inversion.images
+    fit = "" if made.fit is None else f"; the model gives {percent(made.fit)} of them the class they were made for"
+    return f"on {made.count} images {_SOURCES[made.source]}{fit}"
+
+
+def classes(report: Report) -> list[ClassInversion]:
+    """The classes to show, the one that stands out most first."""
+    found = [] if report.inversion is None else list(report.inversion.results)
+    return sorted(found, key=lambda c: -max(c.z, c.patch_z, c.blend_z))[:_MOST_CLASSES]
+
+
+def sheet(pictures: Sequence[Picture]) -> str:
+    """Pictures of one size in rows of ten as one PNG, as a data address."""
+    if not pictures:
+        return ""
+    first = pictures[0]
+    step = first.width * first.channels
+    lines: list[bytes] = []
+    for start in range(0, len(pictures), _SHEET_ROW):
+        raw = [base64.b64decode(p.pixels) for p in pictures[start : start + _SHEET_ROW]]
+        blank = bytes(step * (min(_SHEET_ROW, len(pictures)) - len(raw)))
+        lines += [b"".join(r[y * step : (y + 1) * step] for r in raw) + blank for y in range(first.height)]
+    return _png(lines, len(lines[0]) // first.channels, first.channels)
+
+
+def _png(lines: Sequence[bytes], width: int, channels: int) -> str:
+    """Rows of 8-bit grey or RGB pixels as a PNG (W3C PNG specification, colour types 0 and 2, filter 0)."""
+    header = struct.pack(">IIBBBBB", width, len(lines), 8, 0 if channels == 1 else 2, 0, 0, 0)
+    data = zlib.compress(b"".join(b"\0" + line for line in lines), 9)
+    chunks = b"".join(_chunk(*part) for part in ((b"IHDR", header), (b"IDAT", data), (b"IEND", b"")))
+    return "data:image/png;base64," + base64.b64encode(b"\x89PNG\r\n\x1a\n" + chunks).decode()
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

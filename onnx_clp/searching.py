@@ -1,0 +1,131 @@
+"""A search for triggers as a step of a run: the models staged, searched in a child process, the repair folded in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from onnx_clp.clock import Clock
+from onnx_clp.config import CleanConfig
+from onnx_clp.report import document
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+    from onnx_clp.analysis import Place
+    from onnx_clp.edit import GraphEdit
+    from onnx_clp.inversion.request import ClassResult, Found, Picture
+    from onnx_clp.onnxfile import ModelFile
+    from onnx_clp.rewrite import LayerRewrite
+
+_NAME = "searched.onnx"
+
+
+class Searching:
+    """The search of one run.
+
+    Attributes:
+        step: what the analysis calls once the model is folded; None where no search was asked for.
+    """
+
+    def __init__(self, file: ModelFile, source: Path | None, config: CleanConfig, clock: Clock) -> None:
+        self._file, self._source, self._config, self._clock = file, source, config, clock
+        self._found: Found | None = None
+        self._repaired: list[str] = []
+        self.step = self._step if config.searches else None
+
+    def report(self) -> document.Inversion | None:
+        """What was found; None where no search was asked for."""
+        found = self._found
+        if found is None:
+            return None
+        made = found.images
+        images = document.SearchImages(
+            made.source, made.count, made.statistics, made.mismatch, made.fit, _pictures(made.sheet)
+        )
+        return document.Inversion(
+            provider=found.provider,
+            classes=found.classes,
+            images=images,
+            results=tuple(map(_result, found.results)),
+            likely=found.likely,
+            sentence=found.sentence,
+            repair=self._repair(found),
+            repair_note=found.repair_note,
+        )
+
+    def _step(self, edit: GraphEdit, folded: ModelProto | None, places: list[Place]) -> None:
+        from onnx_clp.repairing import rescalable, rescale
+
+        rewrites = rescalable(places) if self._config.repair else []
+        with self._clock.stage("search"):
+            self._found = self._search(folded, rewrites)
+        repair = self._found.repair
+        if repair is None:
+            return
+        for rewrite, scale, shift in zip(rewrites, repair.scales, repair.shifts, strict=True):
+            if rescale(edit, rewrite, scale, shift):
+                self._repaired.append(rewrite.layer.name)
+            else:
+                self._repaired.append("")
+
+    def _search(self, folded: ModelProto | None, rewrites: list[LayerRewrite]) -> Found:
+        from onnx_clp.inversion.launch import search
+        from onnx_clp.inversion.request import SearchRequest
+        from onnx_clp.staging import scratch, staging
+
+        config = self._config
+        with scratch() as folder, staging(folder / _NAME) as stage:
+            staged = None if folded is None else stage(self._file, folded, config.external_data).checkable()
+            return search(
+                SearchRequest(
+                    original=self._source or stage(self._file, None, "auto").checkable(),
+                    folded=staged,
+                    sites=tuple((r.layer.output, r.layer.channels) for r in rewrites),
+                    invert=config.invert or config.repair,
+                    repair=config.repair,
+                    images=config.images,
+                    budget=config.budget,
+                    provider=config.provider,
+                    seed=config.seed,
+                    shapes=config.shapes,
+                    output_name=config.output_name,
+                    timeout=config.timeout,
+                    memory=config.memory,
+                    model_bytes=self._file.size,
+                ),
+                self._clock.tick,
+            )
+
+    def _repair(self, found: Found) -> document.RepairReport | None:
+        repair = found.repair
+        if repair is None:
+            return None
+        rows = zip(self._repaired, repair.scales, repair.shifts, repair.changes, strict=True)
+        layers = tuple(document.RepairedLayer(*row) for row in rows if row[0])
+        return document.RepairReport(repair.flip_before, repair.flip, repair.agreement, repair.rounds, layers)
+
+
+def _pictures(pictures: Iterable[Picture]) -> tuple[document.Picture, ...]:
+    return tuple(document.Picture(p.width, p.height, p.channels, p.pixels) for p in pictures)
+
+
+def _result(result: ClassResult) -> document.ClassInversion:
+    perturbation, patch, blend = _pictures((result.perturbation, result.patch, result.blend))
+    return document.ClassInversion(
+        target=result.target,
+        flip=result.flip,
+        margin=result.margin,
+        norm=result.norm,
+        z=result.z,
+        patch_flip=result.patch_flip,
+        patch_area=result.patch_area,
+        patch_z=result.patch_z,
+        blend_flip=result.blend_flip,
+        blend_area=result.blend_area,
+        blend_z=result.blend_z,
+        perturbation=perturbation,
+        patch=patch,
+        blend=blend,
+    )
