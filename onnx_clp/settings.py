@@ -44,7 +44,6 @@ HARMLESS: Final = frozenset(
         "layers",
         "measure-latency",
         "no-prune",
-        "onnx-clp",
         "output",
         "provider",
         "rule",

@@ -7,12 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from onnx_clp.names import shown
-from onnx_clp.report import compacting, engines, ruling, sizing, sweeping
+from onnx_clp.report import compacting, engines, inverting, ruling, sizing, sweeping
 from onnx_clp.report.document import Caps, Change, EvaluationReport, FileFacts, Judgement, LayerReport, Report, Verdict
 from onnx_clp.report.wording import cleaned_up, headline, next_step, number, one_line, percent, plural, size
-from onnx_clp.report import compacting, engines, inverting, ruling, sweeping
-from onnx_clp.report.document import Caps, EvaluationReport, FileFacts, Judgement, LayerReport, Report, Verdict
-from onnx_clp.report.wording import headline, next_step, number, one_line, percent, plural, size
 from onnx_clp.skipped import LayerStatus
 
 Span = tuple[str, str]
