@@ -209,6 +209,17 @@ def test_settings_have_their_own_names_and_make_configurations() -> None:
     assert not settings.BY_NAME[settings.CAPS].prunes
 
 
+def test_the_reporting_half_is_measured_with_what_was_chosen_and_what_is_fixed_alone() -> None:
+    from tools.evidence.measuring import name_of, wanted
+
+    picked = settings.BY_NAME["clp u=2"]
+    reported = {name_of(one) for one in wanted(model("badnets", 1), [picked])}
+    assert reported == {*settings.FIXED, *settings.FOLDED, *settings.CALIBRATED, "clp u=2"}
+    chooses = {name_of(one) for one in wanted(model("badnets", 0), [])}
+    assert chooses == {NONE, *(one.name for one in settings.DATA_FREE)}
+    assert reported - chooses == {*settings.FOLDED, *settings.CALIBRATED}
+
+
 def test_only_calibrated_settings_are_given_data(tmp_path: Path) -> None:
     for setting in settings.TABLE:
         config = setting.config(tmp_path / "images.npz")
@@ -392,7 +403,7 @@ def test_the_bench_measures_what_the_tool_does_and_only_what_is_missing(
     data = datasets.Dataset("fashion-mnist", 10, "", "", *splits)
     monkeypatch.setattr(measuring, "_dataset", lambda *_: data)
     chosen = [settings.BY_NAME[name] for name in (settings.PAPER, "clp u=5", settings.CAPS)]
-    monkeypatch.setattr(settings, "TABLE", tuple(chosen))
+    monkeypatch.setattr(settings, "DATA_FREE", tuple(chosen))
     bench, out = measuring.Bench(zoo, tmp_path), tmp_path / "out"
     subjects = subject.read(zoo)
     measuring.measure_all(bench, subjects, out, ("choose", "report"))

@@ -125,10 +125,11 @@ def session(model: bytes) -> onnxruntime.InferenceSession:
 
 
 def wanted(subject: Subject, picked: Sequence[Setting]) -> list[Setting | None]:
-    """The settings a model is measured with: every one on the choosing half, the fixed and the chosen ones else."""
+    """The settings a model is measured with: to choose, all there is to choose among; else what is reported."""
     if subject.half == "choose":
-        return [None, *settings.TABLE]
-    names = {*settings.FIXED, *(setting.name for setting in picked)}
+        return [None, *settings.DATA_FREE]
+    reported = (*settings.FIXED, *settings.FOLDED, *settings.CALIBRATED)
+    names = {*reported, *(setting.name for setting in picked)}
     return [None, *(setting for setting in settings.TABLE if setting.name in names)]
 
 

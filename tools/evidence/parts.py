@@ -8,9 +8,6 @@ from pathlib import Path
 from tools.evidence import evasion, experiments, latency, record, scoring, settings, subject, tables, tac
 from tools.evidence.tables import Evidence
 
-_FOLDED = "folded file, caps C=3"
-_CALIBRATED = ("folded file, calibrated caps", "calibrated caps")
-
 
 def all_parts(out: Path) -> Mapping[str, str]:
     """Every part by its name; one of which nothing was measured is empty.
@@ -20,9 +17,7 @@ def all_parts(out: Path) -> Mapping[str, str]:
     """
     evidence = Evidence(tuple(subject.kept(out)), record.read(out))
     one = evidence.one_for_all()
-    chosen = evidence.chosen()
     shown = list(dict.fromkeys([settings.PAPER, settings.CAPS, settings.BOTH, *([one.name] if one else [])]))
-    calibrated = [chosen[rule].name for rule in _CALIBRATED if rule in chosen]
     return {
         "headline": tables.headline(evidence),
         "models": tables.models(evidence),
@@ -31,7 +26,7 @@ def all_parts(out: Path) -> Mapping[str, str]:
         "architectures": tables.architectures(evidence, shown),
         "single": tables.single(evidence, shown),
         "grid": tables.grid(evidence),
-        "folded": tables.folded(evidence, [settings.CAPS, _FOLDED, *calibrated]),
+        "folded": tables.folded(evidence, [settings.CAPS, settings.FOLDED[1], *reversed(settings.CALIBRATED)]),
         "unjudged": tables.unjudged(evidence),
         "spearman": experiments.spearman(tac.read(out), evidence.subjects),
         "seconds": experiments.seconds(record.lines(out / scoring.LOG)),

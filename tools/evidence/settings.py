@@ -22,6 +22,10 @@ BOTH = "clp u=3 + caps C=3"
 FIXED = (NONE, PAPER, CAPS, BOTH)
 """Settings that both halves are measured with, whatever is chosen."""
 
+FOLDED = ("folded file, clp u=3", "folded file, caps C=3")
+CALIBRATED = ("calibrated caps C=3", "folded file, calibrated caps C=3")
+"""With those of `FOLDED`: nothing to choose among; only the reporting half is measured with them."""
+
 
 _OPTIONS = {"u": "-u", "rule": "--rule", "bound": "--bound", "bound_activations": "--bound-activations"}
 
@@ -79,10 +83,10 @@ def _both(pairs: Iterable[tuple[float, float]]) -> list[Setting]:
 
 TABLE: tuple[Setting, ...] = (
     *_pruning("clp", (1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0)),
-    *_pruning("exact", (2.5, 3.0, 3.5), rule="exact"),
+    *_pruning("exact", (3.0, 3.5), rule="exact"),
     *_pruning("gain", (2.5, 3.0, 4.0), rule="gain"),
     *_pruning("loo", (3.0, 4.0, 5.0), rule="loo"),
-    *_pruning("exact loo", (3.5, 5.0), rule="loo", bound="exact"),
+    *_pruning("exact loo", (3.5,), rule="loo", bound="exact"),
     *_pruning("mad", (3.0, 5.0, 8.0), rule="mad"),
     *_pruning("two-sided", (3.0, 4.0), rule="two-sided"),
     *_caps("caps", (2.0, 2.5, 3.0, 4.0, 5.0)),

@@ -146,9 +146,10 @@ def rules(evidence: Evidence) -> str:
 
 
 def _reported(evidence: Evidence) -> list[Setting]:
-    """The chosen settings, then the fixed ones that were not chosen."""
+    """The chosen settings, then the fixed ones that were not chosen, then those there was nothing to choose of."""
     chosen = list(evidence.chosen().values())
-    fixed = [settings.BY_NAME[name] for name in settings.FIXED if name != NONE]
+    names = [name for name in settings.FIXED if name != NONE] + [*settings.FOLDED, *settings.CALIBRATED]
+    fixed = [settings.BY_NAME[name] for name in names]
     return chosen + [one for one in fixed if one not in chosen]
 
 
