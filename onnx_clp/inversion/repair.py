@@ -130,9 +130,9 @@ def _best(met: Sequence[_State], changes: list[Float32], before: float, budget: 
     lowest = min(state.flip for state in kept)
     if lowest > _GAIN * before:
         return None, f"the trigger still turns {lowest:.0%} of the images after every repair within the budget"
-    last = max(state.rounds for state in kept)
-    stopped = [s for s in kept if s.flip <= max(lowest, _ENOUGH) and s.rounds == last] or kept
-    best = max(stopped, key=lambda state: (state.agreement, -state.flip))
+    stopped = [state for state in kept if state.flip <= max(lowest, _ENOUGH)]
+    # A later round has stood up to more forms.
+    best = max(stopped, key=lambda state: (state.rounds, state.agreement, -state.flip))
     rows = [tuple(tuple(map(float, row)) for row in rows) for rows in (best.scales, best.shifts, changes)]
     done = Repair(rows[0], rows[1], rows[2], before, best.flip, best.agreement, best.rounds)
     return done, ""
