@@ -65,12 +65,17 @@ def _balanced(
     tensors = [numpy_helper.from_array(value.astype(np.float32), name) for name, value in given.items()]
     model = helper.make_model(helper.make_graph(nodes[:-1], "features", [images], [flat], tensors))
     model.opset_import[0].version = 17
-    features = np.asarray(ReferenceEvaluator(model).run(None, {"images": pictures(400, 7)})[0])
+    features = _first(ReferenceEvaluator(model).run(None, {"images": pictures(400, 7)}))
     head = values["head"].copy()
     head[:, :4] = 0
     scores = features @ head.T
     spread = scores.std(axis=0) / 2
     return head / spread[:, None], -scores.mean(axis=0) / spread
+
+
+def _first(outputs: object) -> NDArray[np.float64]:
+    assert isinstance(outputs, list)
+    return np.asarray(outputs[0])
 
 
 def with_statistics(model: ModelProto) -> ModelProto:
@@ -85,7 +90,7 @@ def with_statistics(model: ModelProto) -> ModelProto:
         [tensor for tensor in model.graph.initializer if tensor.name == "kernel"],
     )
     part = helper.make_model(head, opset_imports=[helper.make_opsetid("", 17)])
-    raw = np.asarray(ReferenceEvaluator(part).run(None, {"images": pictures(200, 9)})[0])
+    raw = _first(ReferenceEvaluator(part).run(None, {"images": pictures(200, 9)}))
     values = {"mean": raw.mean(axis=(0, 2, 3)), "variance": np.maximum(raw.var(axis=(0, 2, 3)), 1e-3)}
     for tensor in model.graph.initializer:
         if tensor.name in values:

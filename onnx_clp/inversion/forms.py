@@ -17,7 +17,7 @@ from onnx_clp.inversion.trigger import JUDGING_BUDGET, STEPS, Trigger, invert
 Form = Trigger | Patch | Blend
 
 _LEAST_FLIP: Final = 0.5
-"""A patch or blend that turns fewer images was not found, and its area says nothing."""
+"""A form that turns fewer images than this share does not work, so a class cannot stand out by it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,8 +79,10 @@ def find_again(form: Form, attack: Attack, images: Images, pixels: Range, seed: 
 
 def measures(found: list[Forms]) -> finding.Float64:
     """How far each class stands out by each form, (3, classes), in robust standard deviations."""
-    rows = [finding.robust_z([f.trigger.margin for f in found])]
-    for forms in ([f.patch for f in found], [f.blend for f in found]):
-        z = -finding.robust_z([float(np.log(max(form.area, 1e-3))) for form in forms])
-        rows.append(np.where([form.flip >= _LEAST_FLIP for form in forms], z, 0.0))
-    return np.stack(rows)
+    rows = [
+        finding.robust_z([f.trigger.margin for f in found]),
+        -finding.robust_z([float(np.log(max(f.patch.area, 1e-3))) for f in found]),
+        -finding.robust_z([float(np.log(max(f.blend.area, 1e-3))) for f in found]),
+    ]
+    works = np.array([[form.flip >= _LEAST_FLIP for form in f.each] for f in found]).T
+    return np.where(works, np.stack(rows), np.minimum(np.stack(rows), 0.0))
