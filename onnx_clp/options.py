@@ -101,7 +101,7 @@ def _add_judging(parser: argparse.ArgumentParser) -> None:
         "--bound-activations",
         type=float,
         metavar="C",
-        help="also cap every normalised channel at beta + C·|gamma| of its BatchNormalization (try 3)",
+        help="also cap every normalised channel at beta + C·|gamma| of its BatchNormalization (try 2.5)",
     )
     group.add_argument(
         "--calibrate",

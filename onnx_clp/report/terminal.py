@@ -166,8 +166,9 @@ def _capped(caps: Caps) -> str:
 
 def _counts(report: Report) -> str:
     summary = report.summary
+    done = "stand out" if report.options.get("prune") is False else "pruned"
     return (
-        f"{summary.channels_pruned:,} pruned / {summary.channels_judged:,} judged / "
+        f"{summary.channels_pruned:,} {done} / {summary.channels_judged:,} judged / "
         f"{summary.channels_too_small:,} too small to judge / {summary.channels_not_judged:,} not judged"
     )
 

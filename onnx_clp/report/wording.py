@@ -47,8 +47,12 @@ def headline(report: Report) -> str:
 
 def _done(report: Report) -> str:
     if report.options.get("prune") is False:
-        return "; left as they are (--no-prune)"
+        return f"; left as they are ({_why_not_pruned(report)})"
     return "; switched off" if report.output is not None else "; no model was written"
+
+
+def _why_not_pruned(report: Report) -> str:
+    return "--rule inverted switches none off" if report.options.get("repair") else "--no-prune"
 
 
 def next_step(report: Report) -> str:
@@ -59,7 +63,8 @@ def next_step(report: Report) -> str:
     if verdict is Verdict.NOTHING_STOOD_OUT:
         return _when_nothing_stood_out(report)
     if report.options.get("prune") is False:
-        return "run again without --no-prune to switch these channels off"
+        option = "--rule inverted" if report.options.get("repair") else "--no-prune"
+        return f"run again without {option} to switch these channels off"
     if report.output is None:
         return "to write the repaired model, give the same command an output file and no --dry-run"
     output = shown(shlex.quote(report.output.path), 200)
@@ -67,7 +72,7 @@ def next_step(report: Report) -> str:
         return f"run again without --no-validate before you use {output}"
     if report.evaluation is None:
         return f"test {output} on your own data before you use it: --eval DATA.npz measures ACC and ASR"
-    return _after_evaluation(report.evaluation, output)
+    return _after_evaluation(report, report.evaluation, output)
 
 
 def _when_not_judged(report: Report) -> str:
@@ -84,7 +89,7 @@ def _when_not_judged(report: Report) -> str:
 
 
 def _when_nothing_stood_out(report: Report) -> str:
-    lower = f"try a lower -u than {report.options.get('u', 3):g}"
+    lower = _remedy(report, f"try a lower -u than {report.options.get('u', 3):g}")
     if report.evaluation is None:
         return f"{lower}, or measure with --eval DATA.npz: silence is no proof"
     asr = report.evaluation.after.asr
@@ -93,10 +98,16 @@ def _when_nothing_stood_out(report: Report) -> str:
     return f"{lower} if you still doubt the model: silence is no proof"
 
 
-def _after_evaluation(evaluation: EvaluationReport, output: str) -> str:
+def _remedy(report: Report, lower: str) -> str:
+    """What to try against a trigger that still works: caps first, which repaired most where they were measured."""
+    return lower if report.options.get("bound_activations") else f"add --bound-activations 2.5, {lower}"
+
+
+def _after_evaluation(report: Report, evaluation: EvaluationReport, output: str) -> str:
     before, after = evaluation.before, evaluation.after
     if after.asr is not None and after.asr >= HIGH_ASR:
-        return f"the trigger still works ({percent(after.asr)} ASR): try a lower -u, or retrain the model"
+        remedy = _remedy(report, "try a lower -u")
+        return f"the trigger still works ({percent(after.asr)} ASR): {remedy}, or retrain the model"
     if before.acc is not None and after.acc is not None and before.acc - after.acc > LARGE_DROP:
         return f"accuracy fell to {percent(after.acc)}: try a higher -u, or fine-tune {output}"
     return f"test {output} on data of your own before you use it"
