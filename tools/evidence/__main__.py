@@ -19,7 +19,7 @@ def main_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     measure = commands.add_parser("measure", help="ACC, ASR and RA of every model and setting that is missing")
     measure.add_argument("--half", choices=("choose", "report", "both"), default="both", help="even or odd seeds")
-    measure.add_argument("--images", type=int, help="test images a model (default: 1,000 to choose, 5,000 to report)")
+    measure.add_argument("--images", type=int, help="test images a model (default: 1,000 to choose, 3,000 to report)")
     measure.add_argument("--processes", type=int, default=1, help="models measured at a time")
     aside = commands.add_parser(
         "experiments", help="scores against TAC, scoring time, latency, evasion: what is missing"

@@ -25,7 +25,7 @@ from tools.zoo.evalset import EvaluationSet
 
 log = logging.getLogger(__name__)
 
-IMAGES: dict[str, int] = {"choose": 1000, "report": 5000}
+IMAGES: dict[str, int] = {"choose": 1000, "report": 3000}
 """Test images a model is measured on, by its half."""
 
 CALIBRATION = 64
