@@ -139,8 +139,7 @@ def analyse(
     Raises:
         UnsupportedModelError: the model's weights lie in a layout only one machine's runtime reads.
     """
-    model = ModelProto()
-    model.CopyFrom(file.model)
+    model = _snapshot(file.model)
     frozen = freeze_inputs(model.graph) if config.freeze_inputs else []
     # Dead readers keep a normalisation from being folded, so they go first.
     first = cleanup.simplify(model, file.store) if config.cleanup == "all" else Tally()
@@ -148,18 +147,12 @@ def analyse(
     _refuse_blocked(index)
     before, findings = index.node_count() + first.nodes, triggers.look(index)
     edit = GraphEdit(index, keep_orphans=config.cleanup == "none")
-    statistics = (
-        [s for scope in index.scopes for s in bound_activations.record(scope)] if config.bound_activations else []
-    )
-    places = [_fold(edit, scope) for scope in index.scopes]
-    rewrites = [r for place in places for r in place.layers.by_node.values()]
-    for rewrite in rewrites:
-        rewrite.commit(edit)
-    edit.finish()
+    statistics = _record(index) if config.bound_activations else []
+    places = _fold_all(edit, index)
     folded = _snapshot(model) if edit.changed or frozen or first else None
     edit.changed = False
     findings += head_check.look(index, places[0].layers)
-    _judge(index, places, config, tick, known or [None] * len(rewrites))
+    _judge(index, places, config, tick, known or [None] * sum(len(place.layers.by_node) for place in places))
     measured = _calibrate(index, places, statistics, config.bound_activations, probe)
     if search is not None:
         search(edit, folded, places)
@@ -199,6 +192,19 @@ def _refuse_blocked(index: ModelIndex) -> None:
             "it was saved by ONNX Runtime for one machine's blocked memory layout (com.microsoft.nchwc); "
             "give the model as it was before that optimisation"
         )
+
+
+def _record(index: ModelIndex) -> list[Statistic]:
+    return [statistic for scope in index.scopes for statistic in bound_activations.record(scope)]
+
+
+def _fold_all(edit: GraphEdit, index: ModelIndex) -> list[Place]:
+    places = [_fold(edit, scope) for scope in index.scopes]
+    for place in places:
+        for rewrite in place.layers.by_node.values():
+            rewrite.commit(edit)
+    edit.finish()
+    return places
 
 
 def _fold(edit: GraphEdit, scope: GraphIndex) -> Place:

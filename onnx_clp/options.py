@@ -53,12 +53,14 @@ def main_parser() -> argparse.ArgumentParser:
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Add every option that decides what happens to a model."""
     _add_judging(parser)
+    _add_changing(parser)
+    _add_search(parser)
     _add_validation(parser)
     _add_limits(parser)
 
 
 def _add_judging(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("what is judged and changed")
+    group = parser.add_argument_group("what is judged")
     group.add_argument(
         "-u",
         type=float,
@@ -97,6 +99,28 @@ def _add_judging(parser: argparse.ArgumentParser) -> None:
         default="conv",
         help="judge convolutions (default), or Gemm and MatMul as well",
     )
+
+
+def _add_changing(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what is changed")
+    group.add_argument("--no-prune", action="store_true", help="fold only")
+    group.add_argument(
+        "--compact",
+        action="store_true",
+        help="take channels that are zero out of the file, and what reads them: the same answers from a smaller model",
+    )
+    group.add_argument(
+        "--freeze-inputs",
+        action="store_true",
+        help="treat initializers that are also graph inputs as constants, and drop those inputs",
+    )
+    group.add_argument(
+        "--cleanup",
+        choices=("none", "own", "all"),
+        default="own",
+        help="take out what changes no output: constants this run leaves unused (own, default), all dead nodes, "
+        "no-ops, unused and duplicate initializers (all), or nothing",
+    )
     group.add_argument(
         "--bound-activations",
         type=float,
@@ -109,6 +133,10 @@ def _add_judging(parser: argparse.ArgumentParser) -> None:
         metavar="DATA.npz",
         help="a few dozen unlabelled inputs (array x): measure what no BatchNormalization tells, and cap it too",
     )
+
+
+def _add_search(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("search for triggers")
     group.add_argument(
         "--synthesize", action="store_true", help="make images from the model alone, for the .html report"
     )
@@ -129,24 +157,6 @@ def _add_judging(parser: argparse.ArgumentParser) -> None:
         default=0.1,
         metavar="SHARE",
         help="how many of the images --rule inverted may give another class (default 0.1)",
-    )
-    group.add_argument("--no-prune", action="store_true", help="fold only")
-    group.add_argument(
-        "--compact",
-        action="store_true",
-        help="take channels that are zero out of the file, and what reads them: the same answers from a smaller model",
-    )
-    group.add_argument(
-        "--freeze-inputs",
-        action="store_true",
-        help="treat initializers that are also graph inputs as constants, and drop those inputs",
-    )
-    group.add_argument(
-        "--cleanup",
-        choices=("none", "own", "all"),
-        default="own",
-        help="take out what changes no output: constants this run leaves unused (own, default), all dead nodes, "
-        "no-ops, unused and duplicate initializers (all), or nothing",
     )
 
 

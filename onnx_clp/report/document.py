@@ -9,6 +9,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from onnx_clp.report.document_changes import Change as Change
+from onnx_clp.report.document_changes import ChannelsKept as ChannelsKept
+from onnx_clp.report.document_changes import Cleanup as Cleanup
+from onnx_clp.report.document_changes import CompactedLayer as CompactedLayer
+from onnx_clp.report.document_changes import Compaction as Compaction
+from onnx_clp.report.document_changes import Footprint as Footprint
+from onnx_clp.report.document_search import ClassInversion as ClassInversion
+from onnx_clp.report.document_search import Inversion as Inversion
+from onnx_clp.report.document_search import Picture as Picture
+from onnx_clp.report.document_search import RepairedLayer as RepairedLayer
+from onnx_clp.report.document_search import RepairReport as RepairReport
+from onnx_clp.report.document_search import SearchImages as SearchImages
 from onnx_clp.skipped import Finding as Finding
 from onnx_clp.skipped import LayerStatus as LayerStatus
 
@@ -150,58 +162,6 @@ class Caps:
 
 
 @dataclass(frozen=True, slots=True)
-class ChannelsKept:
-    """Channels that do nothing and stayed in the file, and why."""
-
-    channels: tuple[int, ...]
-    sentence: str
-
-
-@dataclass(frozen=True, slots=True)
-class CompactedLayer:
-    """One linear layer with channels that do nothing: those taken out, and those kept; `channels` counts all before."""
-
-    name: str
-    place: str
-    op: str
-    channels: int
-    removed: tuple[int, ...]
-    kept: tuple[ChannelsKept, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Compaction:
-    """Channels taken out of the file: how many, and every layer that lost one or kept one that does nothing."""
-
-    removed: int
-    kept: int
-    layers: tuple[CompactedLayer, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Cleanup:
-    """What was taken out without changing an output.
-
-    `level` is what was asked for. `orphans` counts constants that this run left unused; the others are found with
-    level "all" only. `no_ops` counts nodes by operator.
-    """
-
-    level: str
-    orphans: int
-    dead_nodes: int
-    no_ops: Mapping[str, int]
-    unused_initializers: int
-    duplicate_initializers: int
-    stale_records: int
-
-    @property
-    def found(self) -> int:
-        """Everything that level "all" took out."""
-        stored = self.unused_initializers + self.duplicate_initializers + self.stale_records
-        return self.dead_nodes + sum(self.no_ops.values()) + stored
-
-
-@dataclass(frozen=True, slots=True)
 class Drift:
     """How far pruning moved one output on the seeded inputs; it is reported, not judged."""
 
@@ -270,35 +230,6 @@ class ValidationReport:
 
 
 @dataclass(frozen=True, slots=True)
-class Footprint:
-    """What one model takes: nodes, stored numbers, bytes on disk, multiply-accumulates and seconds of one run.
-
-    `macs` counts Conv, ConvTranspose, Gemm, MatMul and their integer forms; `latency` is a median on the CPU. None
-    where it is not known or was not measured.
-    """
-
-    nodes: int
-    parameters: int
-    bytes: int | None
-    macs: int | None
-    latency: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """The input and the result side by side; costs of a run are for inputs of `shapes`, times over `turns` turns.
-
-    `latency_ratio` is the median over the turns of after / before; None where no time was measured.
-    """
-
-    before: Footprint
-    after: Footprint
-    shapes: Mapping[str, tuple[int, ...]]
-    turns: int
-    latency_ratio: float | None
-
-
-@dataclass(frozen=True, slots=True)
 class Rates:
     """Shares in 0..1: ACC clean accuracy, ASR attack success rate, RA robust accuracy (None: not measurable)."""
 
@@ -344,97 +275,6 @@ class Sweep:
     points: tuple[SweepPoint, ...]
     distinct: int
     knee: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """A picture of `height` rows of `width` pixels of 1 or 3 `channels`, 8 bits a value, base64 in `pixels`."""
-
-    width: int
-    height: int
-    channels: int
-    pixels: str
-
-
-@dataclass(frozen=True, slots=True)
-class SearchImages:
-    """The images a search for triggers used.
-
-    `source` is "statistics" (made from the model, matching its BatchNormalizations'), "classes" (made without
-    statistics) or "data" (the user's). `mismatch`: the mean over channels of (difference of means)²/variance +
-    ½ log²(ratio of variances). `fit`: the share that the model gives the class they were made for. `sheet`: some.
-    """
-
-    source: str
-    count: int
-    statistics: int
-    mismatch: float | None
-    fit: float | None
-    sheet: tuple[Picture, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ClassInversion:
-    """What turns images of other classes into `target`: a perturbation, a patch, and a picture blended in.
-
-    The flips are the shares turned, `margin` the target's logit less the largest other (mean), `norm` the
-    perturbation's l2 norm, `patch_area` the patch's l1 norm and `blend_area` the blend's mask summed, both in pixels;
-    the z say how far the class stands out by each form, in robust standard deviations.
-    """
-
-    target: int
-    flip: float
-    margin: float
-    norm: float
-    z: float
-    patch_flip: float
-    patch_area: float
-    patch_z: float
-    blend_flip: float
-    blend_area: float
-    blend_z: float
-    perturbation: Picture
-    patch: Picture
-    blend: Picture
-
-
-@dataclass(frozen=True, slots=True)
-class RepairedLayer:
-    """One layer's channel factors: `change` is how far the perturbation moves each channel."""
-
-    name: str
-    scale: tuple[float, ...]
-    shift: tuple[float, ...]
-    change: tuple[float, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class RepairReport:
-    """What the repair came to, measured on the search's images.
-
-    `flip_before` is the share that the perturbation turns, `flip` the share that one found anew turns after the
-    repair, `agreement` the share of images that keep their class.
-    """
-
-    flip_before: float
-    flip: float
-    agreement: float
-    rounds: int
-    layers: tuple[RepairedLayer, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Inversion:
-    """A search for triggers: `likely` is the class that stands out; `sentence` says it, or why there is none."""
-
-    provider: str
-    classes: int
-    images: SearchImages
-    results: tuple[ClassInversion, ...]
-    likely: int | None
-    sentence: str
-    repair: RepairReport | None
-    repair_note: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,96 @@
+"""The parts of the document that tell of the search for triggers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture of `height` rows of `width` pixels of 1 or 3 `channels`, 8 bits a value, base64 in `pixels`."""
+
+    width: int
+    height: int
+    channels: int
+    pixels: str
+
+
+@dataclass(frozen=True, slots=True)
+class SearchImages:
+    """The images a search for triggers used.
+
+    `source` is "statistics" (made from the model, matching its BatchNormalizations'), "classes" (made without
+    statistics) or "data" (the user's). `mismatch`: the mean over channels of (difference of means)²/variance +
+    ½ log²(ratio of variances). `fit`: the share that the model gives the class they were made for. `sheet`: some.
+    """
+
+    source: str
+    count: int
+    statistics: int
+    mismatch: float | None
+    fit: float | None
+    sheet: tuple[Picture, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ClassInversion:
+    """What turns images of other classes into `target`: a perturbation, a patch, and a picture blended in.
+
+    The flips are the shares turned, `margin` the target's logit less the largest other (mean), `norm` the
+    perturbation's l2 norm, `patch_area` the patch's l1 norm and `blend_area` the blend's mask summed, both in pixels;
+    the z say how far the class stands out by each form, in robust standard deviations.
+    """
+
+    target: int
+    flip: float
+    margin: float
+    norm: float
+    z: float
+    patch_flip: float
+    patch_area: float
+    patch_z: float
+    blend_flip: float
+    blend_area: float
+    blend_z: float
+    perturbation: Picture
+    patch: Picture
+    blend: Picture
+
+
+@dataclass(frozen=True, slots=True)
+class RepairedLayer:
+    """One layer's channel factors: `change` is how far the perturbation moves each channel."""
+
+    name: str
+    scale: tuple[float, ...]
+    shift: tuple[float, ...]
+    change: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RepairReport:
+    """What the repair came to, measured on the search's images.
+
+    `flip_before` is the share that the perturbation turns, `flip` the share that one found anew turns after the
+    repair, `agreement` the share of images that keep their class.
+    """
+
+    flip_before: float
+    flip: float
+    agreement: float
+    rounds: int
+    layers: tuple[RepairedLayer, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Inversion:
+    """A search for triggers: `likely` is the class that stands out; `sentence` says it, or why there is none."""
+
+    provider: str
+    classes: int
+    images: SearchImages
+    results: tuple[ClassInversion, ...]
+    likely: int | None
+    sentence: str
+    repair: RepairReport | None
+    repair_note: str
