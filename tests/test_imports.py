@@ -105,7 +105,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "passes": {"passes", "gradient", "layers", "core", "door", "numerics", "errors"},
     "files": {"files", "door", "core", "errors"},
     "analysis": {"analysis", "passes", "layers", "core", "numerics", "files", "errors"},
-    "document": {"errors"},
+    "document": {"document", "errors"},
     "validation": {"validation", "document", "core", "errors"},
     "inversion": {"inversion", "validation", "passes", "gradient", "document", "core", "errors"},
     "report": {"report", "document", "analysis", "passes", "core", "files", "errors", "cli"},
