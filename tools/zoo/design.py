@@ -55,6 +55,8 @@ _INFECTED: tuple[tuple[str, str, str, float], ...] = (
     ("fashion-mnist", "se-net", "all-to-all", 0.1),
     ("fashion-mnist", "convnext", "sig", 0.08),
     ("signs", "resnet18", "badnets", 0.1),
+    ("fashion-mnist", "resnet18", "sig", 0.08),
+    ("fashion-mnist", "convnext", "blended", 0.1),
 )
 """Data set, architecture, attack, share of the training images that are poisoned, in the order of training."""
 
@@ -96,11 +98,11 @@ def _design(row: _Row, seed: int) -> Design:
 
 
 def _covering() -> tuple[Design, ...]:
-    """A control after every third pair of infected models, so that a part of the list is a fair part."""
+    """A control before every third pair of infected models, so that a part of the list is a fair part."""
     controls = [(dataset, architecture, CLEAN, 0.0) for dataset, architecture in _CLEAN]
     rows: list[_Row] = []
     for place, row in enumerate(_INFECTED):
-        rows += [row] if place % 3 else [controls[place // 3], row]
+        rows += [row] if place % 3 else [*controls[place // 3 : place // 3 + 1], row]
     return tuple(_design(row, seed) for row in rows for seed in SEEDS)
 
 
