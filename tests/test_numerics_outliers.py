@@ -144,7 +144,8 @@ def test_every_rule_is_what_its_definition_says(rule: str, channels: int) -> Non
 
 
 def test_the_configuration_names_every_rule() -> None:
-    assert {*get_args(config.Rule)} == {*RULES, "exact"}
+    prunes_nothing = "inverted"
+    assert {*get_args(config.Rule)} == {*RULES, "exact", prunes_nothing}
 
 
 @pytest.mark.parametrize("rule", ["loo", "mad"])
