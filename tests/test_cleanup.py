@@ -55,6 +55,20 @@ def same(one: Any, other: Any) -> None:
         assert first.tobytes() == second.tobytes()
 
 
+def alike(one: Any, other: Any) -> None:
+    """The same but for rounding: with fewer nodes the runtime may place its buffers, and so add, otherwise."""
+    values = zip(one.values(), other.values(), strict=True) if isinstance(one, dict) else zip(one, other, strict=True)
+    for a, b in values:
+        first, second = np.asarray(a), np.asarray(b)
+        assert (first.dtype, first.shape) == (second.dtype, second.shape)
+        if first.dtype.kind == "f" and first.size:
+            largest = np.abs(second.astype(np.float64)[np.isfinite(second)]).max(initial=1e-6)
+            steps = 64 * float(np.finfo(first.dtype).eps)
+            np.testing.assert_allclose(first, second, rtol=0, atol=steps * largest)
+        else:
+            assert first.tobytes() == second.tobytes()
+
+
 def graph(body: str, x: str = "float[2,3] x", y: str = "", **options: Any) -> ModelProto:
     proto = model(body, x=x, y=y, **options)()
     assert isinstance(proto, ModelProto)
@@ -465,7 +479,7 @@ def test_random_models_give_the_same_after_cleaning(seed: int, data: st.DataObje
     copy.CopyFrom(dirty)
     tally = cleanup.clean(copy, TensorStore())
     for feed in feeds(proto):
-        same(outputs(copy, feed, Oracle.ORT), outputs(dirty, feed, Oracle.ORT))
+        alike(outputs(copy, feed, Oracle.ORT), outputs(dirty, feed, Oracle.ORT))
     assert [v.SerializeToString() for v in copy.graph.output] == [v.SerializeToString() for v in dirty.graph.output]
     assert [v.SerializeToString() for v in copy.graph.input] == [v.SerializeToString() for v in dirty.graph.input]
     assert not any("waste" in output for node in copy.graph.node if node.op_type == "Exp" for output in node.output)
