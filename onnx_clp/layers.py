@@ -126,7 +126,7 @@ def float_or_dequantized(scope: GraphIndex, node: NodeProto, slot: int) -> Weigh
         if has_reference(maker):
             return Skipped(SkipReason.REFERENCE_ATTRIBUTE, "its weight's scale is laid out as the call says")
         return quantized.DequantizedWeight.find(scope, node, slot, maker)
-    if _dequantized_further_up(scope, maker):
+    if dequantized_further_up(scope, maker):
         return Skipped(SkipReason.QUANTIZED, "its weight is computed from a dequantised one")
     weight = FloatWeight.find(scope, node, slot)
     if isinstance(weight, FloatWeight) and 0 in weight.shape:
@@ -135,7 +135,8 @@ def float_or_dequantized(scope: GraphIndex, node: NodeProto, slot: int) -> Weigh
     return weight
 
 
-def _dequantized_further_up(scope: GraphIndex, maker: NodeProto | None) -> bool:
+def dequantized_further_up(scope: GraphIndex, maker: NodeProto | None) -> bool:
+    """Whether a node, or one whose output it is computed from, is a DequantizeLinear."""
     stack, seen = [maker], set()
     while stack:
         node = stack.pop()

@@ -13,6 +13,7 @@ from onnx import NodeProto, TensorProto, helper
 from onnx_clp.compaction.atoms import Ids, Mask
 from onnx_clp.edit import GraphEdit
 from onnx_clp.graph import GraphIndex
+from onnx_clp.layers import dequantized_further_up
 from onnx_clp.nodes import attribute, has_reference, input_name, is_op
 from onnx_clp.weights import overridable_sentence
 
@@ -88,7 +89,7 @@ def check(scope: GraphIndex, node: NodeProto, slot: int, axis: int, what: str = 
         if home is not scope or has_reference(maker):
             raise UnfitError(f"its {what} is dequantised outside the graph it stands in")
         _check_dequantizer(scope, maker, axis, what)
-    elif _is_dequantized(home, maker):
+    elif dequantized_further_up(home, maker):
         raise UnfitError(f"its {what} is computed from a dequantised one")
     elif scope.stored(name) is None and scope.constant(name) is None:
         raise UnfitError(f"its {what} cannot be evaluated")
@@ -102,19 +103,6 @@ def _check_dequantizer(scope: GraphIndex, maker: NodeProto, axis: int, what: str
     values = shape_of(scope, maker.input[0])
     if scale is not None and scale.ndim > 1 and axis == int(attribute(maker, "axis", 1)) % len(values):
         raise UnfitError(f"its {what} has one scale for a block of channels")
-
-
-def _is_dequantized(home: GraphIndex, maker: NodeProto | None) -> bool:
-    stack, seen = [maker], set()
-    while stack:
-        node = stack.pop()
-        if node is None or id(node) in seen:
-            continue
-        seen.add(id(node))
-        if is_op(node, "DequantizeLinear"):
-            return True
-        stack.extend(home.producer(name) for name in node.input)
-    return False
 
 
 def shape_of(scope: GraphIndex, name: str) -> tuple[int, ...]:
