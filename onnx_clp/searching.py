@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
 
     from onnx_clp.analysis import Place
     from onnx_clp.edit import GraphEdit
-    from onnx_clp.inversion.request import ClassResult, Found, Picture
+    from onnx_clp.inversion.request import Found
     from onnx_clp.onnxfile import ModelFile
     from onnx_clp.rewrite import LayerRewrite
 
@@ -40,15 +39,11 @@ class Searching:
         found = self._found
         if found is None:
             return None
-        made = found.images
-        images = document.SearchImages(
-            made.source, made.count, made.statistics, made.mismatch, made.fit, _pictures(made.sheet)
-        )
         return document.Inversion(
             provider=found.provider,
             classes=found.classes,
-            images=images,
-            results=tuple(map(_result, found.results)),
+            images=found.images,
+            results=found.results,
             likely=found.likely,
             sentence=found.sentence,
             repair=self._repair(found),
@@ -105,27 +100,3 @@ class Searching:
         rows = zip(self._repaired, repair.scales, repair.shifts, repair.changes, strict=True)
         layers = tuple(document.RepairedLayer(*row) for row in rows if row[0])
         return document.RepairReport(repair.flip_before, repair.flip, repair.agreement, repair.rounds, layers)
-
-
-def _pictures(pictures: Iterable[Picture]) -> tuple[document.Picture, ...]:
-    return tuple(document.Picture(p.width, p.height, p.channels, p.pixels) for p in pictures)
-
-
-def _result(result: ClassResult) -> document.ClassInversion:
-    perturbation, patch, blend = _pictures((result.perturbation, result.patch, result.blend))
-    return document.ClassInversion(
-        target=result.target,
-        flip=result.flip,
-        margin=result.margin,
-        norm=result.norm,
-        z=result.z,
-        patch_flip=result.patch_flip,
-        patch_area=result.patch_area,
-        patch_z=result.patch_z,
-        blend_flip=result.blend_flip,
-        blend_area=result.blend_area,
-        blend_z=result.blend_z,
-        perturbation=perturbation,
-        patch=patch,
-        blend=blend,
-    )

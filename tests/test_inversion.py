@@ -22,20 +22,14 @@ from onnx_clp.inversion import finding
 from onnx_clp.inversion.attack import Attack, Factors
 from onnx_clp.inversion.descent import Adam
 from onnx_clp.inversion.pyramid import Pyramid, enlarging, halvings
-from onnx_clp.inversion.request import (
-    Found,
-    ImagesMade,
-    Picture,
-    SearchRequest,
-    found_from_json,
-    found_to_json,
-)
+from onnx_clp.inversion.request import Found, SearchRequest, found_from_json, found_to_json
 from onnx_clp.inversion.search import search
 from onnx_clp.inversion.subject import read_subject, statistics_of
 from onnx_clp.inversion.supplied import read_images
 from onnx_clp.inversion.synthesis import Synthesiser, roughness_gradient, shifted
 from onnx_clp.inversion.trigger import outcome
 from onnx_clp.report.document import Picture as Shown
+from onnx_clp.report.document_search import Picture, SearchImages
 from onnx_clp.report.inverting import sheet
 from onnx_clp.validation.provider import Engine, choose
 from tests import planted
@@ -258,7 +252,7 @@ def test_requests_and_answers_survive_the_wire(tmp_path: Path) -> None:
     asked = SearchRequest(original=tmp_path / "m", sites=(("a", 3),), shapes={"x": (1, 2)}, images=tmp_path / "i")
     assert SearchRequest.from_json(asked.to_json()) == asked
     picture = Picture.of(np.zeros((1, 2, 3)), 0, 1)
-    found = Found(4, "CPU", ImagesMade("data", 1, 0, None, None, (picture,)), (), None, "s", None, "n")
+    found = Found(4, "CPU", SearchImages("data", 1, 0, None, None, (picture,)), (), None, "s", None, "n")
     assert found_from_json(found_to_json(found)) == found
     assert picture.array().shape == (2, 3, 1)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import json
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_clp.config import Provider
+from onnx_clp.report.document_search import ClassInversion, Picture, SearchImages
 
 Images = NDArray[np.float32]
 """(n, channels, height, width), in the model's own pixel values."""
@@ -79,77 +79,6 @@ class SearchRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """An image as bytes: 8 bits a value, rows of `width` pixels of 1 or 3 values."""
-
-    width: int
-    height: int
-    channels: int
-    pixels: str
-
-    @staticmethod
-    def of(image: NDArray[Any], low: float, high: float) -> Picture:
-        """An image (channels, height, width); `low` becomes black and `high` white, channels beyond 3 are left out."""
-        shown = image[:3] if len(image) >= 3 else image[:1]
-        scaled = np.clip((shown - low) / (high - low), 0, 1) * 255
-        raw = np.ascontiguousarray(np.rint(scaled).astype(np.uint8).transpose(1, 2, 0))
-        return Picture(image.shape[2], image.shape[1], len(shown), base64.b64encode(raw.tobytes()).decode())
-
-    def array(self) -> NDArray[np.uint8]:
-        """uint8 of shape (height, width, 1 or 3)."""
-        raw = np.frombuffer(base64.b64decode(self.pixels), np.uint8)
-        return raw.reshape(self.height, self.width, self.channels)
-
-
-@dataclass(frozen=True, slots=True)
-class ImagesMade:
-    """The images a search used.
-
-    `source` is "statistics" (made to match BatchNormalization's), "classes" (made without, from class evidence and
-    smoothness) or "data" (the user's). `mismatch` is how far their statistics lie from the model's: the mean over
-    channels of (difference of means)² / variance + ½ log²(ratio of variances); None without statistics. `fit` is the
-    share the model gives the class they were made for; None for the user's. `sheet` shows the first of them.
-    """
-
-    source: str
-    count: int
-    statistics: int
-    mismatch: float | None
-    fit: float | None
-    sheet: tuple[Picture, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ClassResult:
-    """What turns images into one class.
-
-    Attributes:
-        target: the class.
-        flip: share of the images of other classes that the perturbation turns into it, 0..1.
-        margin: its logit less the largest other one, mean over those images.
-        norm: l2 norm of the perturbation.
-        z: how far the margin lies above the other classes', in robust standard deviations.
-        patch_flip, patch_area: the same share for a patch under a mask, and the mask's sum in pixels.
-        perturbation, patch: as pictures; grey is no change.
-    """
-
-    target: int
-    flip: float
-    margin: float
-    norm: float
-    z: float
-    patch_flip: float
-    patch_area: float
-    patch_z: float
-    blend_flip: float
-    blend_area: float
-    blend_z: float
-    perturbation: Picture
-    patch: Picture
-    blend: Picture
-
-
-@dataclass(frozen=True, slots=True)
 class Repair:
     """Channel factors and offsets that undo the likely target's perturbation.
 
@@ -175,8 +104,8 @@ class Found:
 
     classes: int
     provider: str
-    images: ImagesMade
-    results: tuple[ClassResult, ...]
+    images: SearchImages
+    results: tuple[ClassInversion, ...]
     likely: int | None
     sentence: str
     repair: Repair | None
@@ -195,15 +124,15 @@ def found_from_json(text: str) -> Found:
         ValueError, KeyError, TypeError: the text is no such answer.
     """
     raw = json.loads(text)
-    raw["images"] = ImagesMade(**{**raw["images"], "sheet": tuple(Picture(**p) for p in raw["images"]["sheet"])})
+    raw["images"] = SearchImages(**{**raw["images"], "sheet": tuple(Picture(**p) for p in raw["images"]["sheet"])})
     raw["results"] = tuple(_result(r) for r in raw["results"])
     raw["repair"] = None if raw["repair"] is None else _repair(raw["repair"])
     return Found(**raw)
 
 
-def _result(raw: dict[str, Any]) -> ClassResult:
+def _result(raw: dict[str, Any]) -> ClassInversion:
     pictures = {name: Picture(**raw[name]) for name in ("perturbation", "patch", "blend")}
-    return ClassResult(**{**raw, **pictures})
+    return ClassInversion(**{**raw, **pictures})
 
 
 def _repair(raw: dict[str, Any]) -> Repair:

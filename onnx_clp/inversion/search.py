@@ -14,11 +14,12 @@ from onnx_clp.inversion import finding
 from onnx_clp.inversion.attack import Attack
 from onnx_clp.inversion.forms import Form, Forms, Range, find_forms, measures
 from onnx_clp.inversion.repair import repair
-from onnx_clp.inversion.request import ClassResult, Found, Images, ImagesMade, Picture, Repair, SearchRequest
+from onnx_clp.inversion.request import Found, Images, Repair, SearchRequest
 from onnx_clp.inversion.subject import Subject, read_subject
 from onnx_clp.inversion.supplied import read_images
 from onnx_clp.inversion.synthesis import Synthesiser
 from onnx_clp.inversion.trigger import JUDGING_BUDGET, invert, others
+from onnx_clp.report.document_search import ClassInversion, Picture, SearchImages
 from onnx_clp.validation.provider import Engine
 
 Tick = Callable[[str, int, int], None]
@@ -35,7 +36,7 @@ class _Pictures:
     """The images of a search and where they come from."""
 
     images: Images
-    made: ImagesMade
+    made: SearchImages
     pixels: Range
 
 
@@ -73,14 +74,14 @@ def _images(request: SearchRequest, original: Subject, attack: Attack, engine: E
         images = read_images(request.images, original.shape, request.count)
         low, high = min(request.low, float(images.min())), max(request.high, float(images.max()))
         return _Pictures(
-            images, ImagesMade("data", len(images), 0, None, None, _sheet(images, low, high)), Range(low, high)
+            images, SearchImages("data", len(images), 0, None, None, _sheet(images, low, high)), Range(low, high)
         )
     low, high = request.low, request.high
     maker = Synthesiser(original, engine)
     made = maker.make(request.count, maker.classes(), low, high, request.seed, tick)
     fit = float((attack.logits(made.images).argmax(axis=1) == made.classes).mean())
     source = "statistics" if made.statistics else "classes"
-    facts = ImagesMade(source, len(made.images), made.statistics, made.mismatch, fit, _sheet(made.images, low, high))
+    facts = SearchImages(source, len(made.images), made.statistics, made.mismatch, fit, _sheet(made.images, low, high))
     return _Pictures(made.images, facts, Range(low, high))
 
 
@@ -147,12 +148,12 @@ def _repair(
     return repair(attack, pictures.images, guilty, pictures.pixels, request.budget, request.seed, tick)
 
 
-def _result(found: Forms, z: finding.Float64, pixels: Range) -> ClassResult:
+def _result(found: Forms, z: finding.Float64, pixels: Range) -> ClassInversion:
     trigger, patch, blend = found.trigger, found.patch, found.blend
     reach = max(float(np.abs(trigger.perturbation).max()), 1e-12)
     middle = np.float32((pixels.low + pixels.high) / 2)
     blended = middle + blend.mask / max(float(blend.mask.max()), 1e-12) * (blend.pattern - middle)
-    return ClassResult(
+    return ClassInversion(
         target=found.target,
         flip=trigger.flip,
         margin=trigger.margin,

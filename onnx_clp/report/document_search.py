@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +19,23 @@ class Picture:
     height: int
     channels: int
     pixels: str
+
+    @staticmethod
+    def of(image: NDArray[Any], low: float, high: float) -> Picture:
+        """An image (channels, height, width); `low` becomes black and `high` white, channels beyond 3 are left out."""
+        import numpy as np
+
+        shown = image[:3] if len(image) >= 3 else image[:1]
+        scaled = np.clip((shown - low) / (high - low), 0, 1) * 255
+        raw = np.ascontiguousarray(np.rint(scaled).astype(np.uint8).transpose(1, 2, 0))
+        return Picture(image.shape[2], image.shape[1], len(shown), base64.b64encode(raw.tobytes()).decode())
+
+    def array(self) -> NDArray[np.uint8]:
+        """uint8 of shape (height, width, 1 or 3)."""
+        import numpy as np
+
+        raw = np.frombuffer(base64.b64decode(self.pixels), np.uint8)
+        return raw.reshape(self.height, self.width, self.channels)
 
 
 @dataclass(frozen=True, slots=True)
