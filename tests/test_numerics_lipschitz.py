@@ -61,11 +61,71 @@ def test_sigma_of_wide_and_tall_kernels(shape: tuple[int, int, int]) -> None:
     np.testing.assert_allclose(sigma(matrices), expected, rtol=1e-12)
 
 
-def test_sigma_in_blocks_is_sigma_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    matrices = np.random.default_rng(0).normal(size=(11, 4, 9))
+@pytest.mark.parametrize("limit", ["_CACHED_ELEMENTS", "_GRAM_ELEMENTS"])
+def test_sigma_in_blocks_is_sigma_at_once(monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
+    matrices = np.random.default_rng(0).normal(size=(90, 4, 9))
+    matrices[[3, 50, 51]] *= 1e120
+    matrices[60] = np.nan
     whole = sigma(matrices)
-    monkeypatch.setattr(lipschitz, "_CHUNK_ELEMENTS", 80)
-    np.testing.assert_array_equal(sigma(matrices), whole)
+    for elements in (1, 80, 700):
+        monkeypatch.setattr(lipschitz, limit, elements)
+        np.testing.assert_allclose(sigma(matrices), whole, rtol=1e-14)
+
+
+FORMS = st.sampled_from(["random", "rank one", "orthogonal", "twins", "nearly twins", "sparse", "zero", "smooth"])
+
+
+def formed(form: str, rng: np.random.Generator, inputs: int, taps: int) -> Array:
+    """A kernel matrix with the singular values of its name."""
+    random = rng.normal(size=(inputs, taps))
+    left, values, right = np.linalg.svd(random, full_matrices=False)
+    if form == "rank one":
+        values[1:] = 0
+    elif form == "orthogonal":
+        values[:] = 1
+    elif form == "twins":
+        values[:2] = values[0]
+    elif form == "nearly twins":
+        values[1:2] = values[0] * (1 - 10.0 ** rng.uniform(-15, -2))
+    elif form == "zero":
+        values[:] = 0
+    elif form == "smooth":
+        values *= 0.5 ** np.arange(len(values))
+    kernel = (left * values) @ right
+    return np.where(rng.random(kernel.shape) < 0.1, kernel, 0.0) if form == "sparse" else np.asarray(kernel)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(FORMS, min_size=1, max_size=3),
+    st.integers(1, 40),
+    st.sampled_from([2, 3, 5, 9, 16, 25, 49]),
+    st.integers(-150, 150),
+    st.integers(0, 2**32 - 1),
+)
+def test_sigma_of_layers_of_every_form(forms: list[str], inputs: int, taps: int, power: int, seed: int) -> None:
+    """Enough channels for the filter; forms, and sizes from 10^-150 to 10^150, side by side in one layer."""
+    rng = np.random.default_rng(seed)
+    layer = np.array([formed(forms[i % len(forms)], rng, inputs, taps) for i in range(120)])
+    layer[::7] *= 10.0**power
+    truth = np.linalg.svd(layer, compute_uv=False)[:, 0]
+    np.testing.assert_allclose(sigma(layer), truth, rtol=2e-14, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_spoilt_channels_of_a_layer_do_not_touch_the_others(dtype: Any) -> None:
+    layer = np.random.default_rng(4).normal(size=(300, 64, 9)).astype(dtype)
+    layer[5, 63, 8] = np.nan
+    layer[6, 0, 0] = -np.inf
+    layer[7] = 0
+    layer[8] *= dtype(1e37)
+    layer[9] *= dtype(1e-40)
+    found = sigma(layer)
+    assert np.flatnonzero(np.isnan(found)).tolist() == [5, 6]
+    rest = np.delete(np.arange(300), [5, 6])
+    truth = np.linalg.svd(layer[rest].astype(np.float64), compute_uv=False)[:, 0]
+    np.testing.assert_allclose(found[rest], truth, rtol=1e-14)
+    assert found[7] == 0
 
 
 @pytest.mark.parametrize("rank", [0, 1])

@@ -19,12 +19,15 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_clp.numerics.eigenvalues import largest_eigenvalue
+from onnx_clp.numerics.gram import fill_products, mirror
+
 Float64 = NDArray[np.float64]
 Array = NDArray[Any]
 
 _CHUNK_ELEMENTS: Final = 1 << 21
 _CACHED_ELEMENTS: Final = 1 << 18  # 2 MB of float64: stays in the processor's cache between its passes
-_BATCHED_SIDE: Final = 96
+_GRAM_ELEMENTS: Final = 1 << 16
 _SQUARE_SAFE: Final = 1e100
 GRID_POINTS: Final = {1: 256, 2: 32, 3: 16}
 """Smallest frequency grid of `exact_norm` per dimension, by number of spatial dimensions."""
@@ -41,9 +44,15 @@ def sigma(kernels: Array) -> Float64:
 
     The Gram matrix of the smaller side gives sigma² as its largest eigenvalue, to about 1e-15 relative.
     """
+    if 0 in kernels.shape:
+        return np.zeros(len(kernels))
     out = np.empty(len(kernels))
-    for start, block in _blocks(kernels):
-        out[start : start + len(block)] = _sigma_block(block)
+    side = min(kernels.shape[1:])
+    step = max(_GRAM_ELEMENTS // side**2, 1)
+    grams = np.empty((min(step, len(kernels)), side, side))
+    for start in range(0, len(kernels), step):
+        part = kernels[start : start + step]
+        out[start : start + step] = _sigma_part(part, grams[: len(part)])
     return out
 
 
@@ -54,8 +63,7 @@ def upper_bound(sigmas: Float64, taps: int) -> Float64:
 
 def _blocks(kernels: Array) -> Iterator[tuple[int, Float64]]:
     """The kernels in float64, a few channels at a time; each block is good until the next is asked for."""
-    per_channel = max(math.prod(kernels.shape[1:]), 1)
-    step = max(_CACHED_ELEMENTS // per_channel, 1)
+    step = _channels_a_block(kernels)
     # One buffer for all blocks: a page that is touched for the first time costs more than its arithmetic.
     buffer = np.empty((min(step, len(kernels)), *kernels.shape[1:]))
     for start in range(0, len(kernels), step):
@@ -64,38 +72,37 @@ def _blocks(kernels: Array) -> Iterator[tuple[int, Float64]]:
         yield start, block
 
 
-def _sigma_block(block: Float64) -> Float64:
-    if 0 in block.shape:
-        return np.zeros(len(block))
-    peak = np.maximum(block.max(axis=(1, 2)), -block.min(axis=(1, 2)))
+def _channels_a_block(kernels: Array) -> int:
+    return max(_CACHED_ELEMENTS // math.prod(kernels.shape[1:]), 1)
+
+
+def _sigma_part(kernels: Array, grams: Float64) -> Float64:
+    with np.errstate(over="ignore", invalid="ignore"):
+        for start, block in _blocks(kernels):
+            fill_products(block, grams[start : start + len(block)])
+        mirror(grams)
+    energy = np.einsum("oii->o", grams)
+    unsafe = np.flatnonzero(~((energy > 1 / _SQUARE_SAFE) & (energy < _SQUARE_SAFE)))
+    units = np.ones(len(kernels))
+    step = _channels_a_block(kernels)
+    for start in range(0, len(unsafe), step):
+        here = unsafe[start : start + step]
+        grams[here], units[here] = _scaled_grams(kernels[here].astype(np.float64))
+    return np.asarray(np.sqrt(np.maximum(largest_eigenvalue(grams), 0.0)) * units)
+
+
+def _scaled_grams(block: Float64) -> tuple[Float64, Float64]:
+    """Gram matrices of channels whose squares may leave float64's range, and the units they are divided by."""
+    peak = np.abs(block).max(axis=(1, 2))
     finite = np.isfinite(peak)
-    safe = (peak < _SQUARE_SAFE) & (peak > 1 / _SQUARE_SAFE)
-    if not safe.all():
-        unit = np.where(finite & (peak > 0), peak, 1.0)
-        block = np.where(finite[:, None, None], block, 0.0) / unit[:, None, None]
-        return np.asarray(np.where(finite, _largest_singular(block) * unit, np.nan))
-    return _largest_singular(block)
-
-
-def _largest_singular(block: Float64) -> Float64:
-    inputs, taps = block.shape[1:]
-    if min(inputs, taps) == 1:
-        return np.asarray(np.sqrt(np.einsum("oij,oij->o", block, block)))
-    flipped = block.transpose(0, 2, 1)
-    gram = np.matmul(block, flipped) if inputs <= taps else np.matmul(flipped, block)
-    return np.asarray(np.sqrt(np.maximum(_largest_eigenvalue(gram), 0.0)))
-
-
-def _largest_eigenvalue(gram: Array) -> Float64:
-    """Largest eigenvalue of each Hermitian matrix of a batch (…, n, n)."""
-    side = gram.shape[-1]
-    if side <= _BATCHED_SIDE:
-        return np.asarray(np.linalg.eigvalsh(gram)[..., -1])
-    from scipy.linalg import eigh
-
-    flat = gram.reshape(-1, side, side)
-    top = [eigh(g, eigvals_only=True, subset_by_index=[side - 1, side - 1])[0] for g in flat]
-    return np.asarray(top).reshape(gram.shape[:-2])
+    units = np.where(finite & (peak > 0), peak, 1.0)
+    block[~finite] = 0.0
+    block /= units[:, None, None]
+    side = min(block.shape[1:])
+    found = np.empty((len(block), side, side))
+    fill_products(block, found)
+    mirror(found)
+    return found, np.where(finite, units, np.nan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,8 +181,8 @@ def _exact_block(block: Float64, geometry: Geometry) -> Float64:
     matrices = aliases.transpose(0, 3, 2, 1)  # (outputs, frequencies, aliases, inputs)
     adjoint = matrices.conj().swapaxes(-1, -2)
     tall = matrices.shape[-2] > matrices.shape[-1]
-    gram = adjoint @ matrices if tall else matrices @ adjoint
-    energies = np.maximum(_largest_eigenvalue(gram).max(axis=1), 0.0)
+    squares = adjoint @ matrices if tall else matrices @ adjoint
+    energies = np.maximum(largest_eigenvalue(squares).max(axis=1), 0.0)
     return np.asarray(np.sqrt(energies / math.prod(geometry.strides)))
 
 

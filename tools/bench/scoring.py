@@ -1,9 +1,13 @@
-"""Scoring against a loop of one SVD a channel: `python -m tools.bench.scoring ROUNDS [WIDTH]`; JSON on stdout."""
+"""Scoring against a loop of one SVD a channel: `python -m tools.bench.scoring ROUNDS [WIDTH]`; JSON on stdout.
+
+Every way gets the same float32 weights and its turn in every round; CPU seconds on one thread, medians.
+"""
 
 from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import statistics
 import sys
 import time
@@ -16,7 +20,11 @@ from onnx_clp.numerics.lipschitz import sigma
 
 Kernels = NDArray[np.float32]
 Scores = NDArray[np.float64]
+Way = Callable[[], Sequence[float] | Scores]
 _USUAL = 64
+_TURN_SECONDS = 0.2
+_TURN_REPEATS = 5
+PUBLISHED = "torch.svd(w)[1].max() in float32, as the paper's published code"
 
 
 def shapes(width: int = 64) -> list[tuple[int, int, int]]:
@@ -32,8 +40,8 @@ def _loop(layers: list[Kernels], norm: Callable[[NDArray[np.float64]], float]) -
     return [norm(kernel.astype(np.float64)) for layer in layers for kernel in layer]
 
 
-def _contenders(layers: list[Kernels], width: int) -> dict[str, Callable[[], Sequence[float] | Scores]]:
-    found: dict[str, Callable[[], Sequence[float] | Scores]] = {
+def _contenders(layers: list[Kernels], width: int) -> dict[str, Way]:
+    found: dict[str, Way] = {
         "onnx_clp sigma": lambda: np.concatenate([sigma(layer) for layer in layers]),
         "SVD loop, values only": lambda: _loop(layers, lambda k: float(np.linalg.svd(k, compute_uv=False)[0])),
         "SVD loop, thin vectors": lambda: _loop(layers, lambda k: float(np.linalg.svd(k, full_matrices=False)[1][0])),
@@ -45,7 +53,7 @@ def _contenders(layers: list[Kernels], width: int) -> dict[str, Callable[[], Seq
     return found
 
 
-def _torch(layers: list[Kernels]) -> dict[str, Callable[[], Sequence[float] | Scores]]:
+def _torch(layers: list[Kernels]) -> dict[str, Way]:
     import torch
 
     torch.set_num_threads(1)
@@ -54,26 +62,43 @@ def _torch(layers: list[Kernels]) -> dict[str, Callable[[], Sequence[float] | Sc
             layers, lambda k: float(torch.linalg.svdvals(torch.from_numpy(k)).max())
         ),
         "torch SVD loop, thin vectors": lambda: _loop(layers, lambda k: float(torch.svd(torch.from_numpy(k))[1].max())),
+        PUBLISHED: lambda: [float(torch.svd(w)[1].max()) for layer in layers for w in torch.from_numpy(layer)],
     }
 
 
-def main(rounds: int, width: int = 64) -> None:
-    """Print the median CPU seconds of each way, and check that they agree."""
-    rng = np.random.default_rng(0)
-    layers = [rng.standard_normal(shape, dtype=np.float32) for shape in shapes(width)]
+def _turn(way: Way) -> tuple[list[float], Scores]:
+    """CPU seconds of a few calls, of one if it is slow, and what they return."""
+    spent: list[float] = []
+    while len(spent) < _TURN_REPEATS and sum(spent) < _TURN_SECONDS:
+        start = time.process_time()
+        found = way()
+        spent.append(time.process_time() - start)
+    return spent, np.asarray(found)
+
+
+def measure(layers: list[Kernels], rounds: int, width: int) -> dict[str, float]:
+    """Median CPU seconds of each way; SystemExit where one's scores are not the singular values."""
     contenders = _contenders(layers, width)
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     results: dict[str, Scores] = {}
     for _ in range(rounds):
         for name, way in contenders.items():
-            start = time.process_time()
-            found = way()
-            seconds[name].append(time.process_time() - start)
-            results[name] = np.asarray(found)
+            spent, results[name] = _turn(way)
+            seconds[name] += spent
     reference = results["SVD loop, values only"]
-    if not all(np.allclose(found, reference, rtol=1e-12) for found in results.values()):
-        raise SystemExit("the scores differ from the singular values")
-    json.dump({name: statistics.median(s) for name, s in seconds.items()}, sys.stdout)
+    for name, found in results.items():
+        if not np.allclose(found, reference, rtol=1e-5 if name == PUBLISHED else 1e-12, atol=0):
+            raise SystemExit(f"{name}: the scores differ from the singular values")
+    return {name: statistics.median(spent) for name, spent in seconds.items()}
+
+
+def main(rounds: int, width: int = 64) -> None:
+    """Print the median CPU seconds of each way, and check that they agree."""
+    if os.environ.get("OPENBLAS_NUM_THREADS") != "1":
+        raise SystemExit("set OPENBLAS_NUM_THREADS=1: the ways are compared on one thread")
+    rng = np.random.default_rng(0)
+    layers = [rng.standard_normal(shape, dtype=np.float32) for shape in shapes(width)]
+    json.dump(measure(layers, rounds, width), sys.stdout)
 
 
 if __name__ == "__main__":
