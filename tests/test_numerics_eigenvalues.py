@@ -153,6 +153,13 @@ def test_squares_too_small_for_float64_prove_nothing() -> None:
     np.testing.assert_allclose(largest_eigenvalue(matrices * 1e-200), 1e-200, rtol=1e-14)
 
 
+def test_the_order_in_memory_does_not_matter(asked: list[int]) -> None:
+    matrices = grams(200, 128, 9)
+    turned = np.ascontiguousarray(matrices.transpose(1, 2, 0)).transpose(2, 0, 1)
+    np.testing.assert_allclose(largest_eigenvalue(turned), largest_eigenvalue(matrices), rtol=1e-14)
+    assert sum(asked) < 40
+
+
 # --- other batches ------------------------------------------------------------------------------------
 
 

@@ -17,7 +17,7 @@ def fill_products(matrices: Float64, out: Float64) -> None:
 
     Args:
         matrices: shape (count, rows, columns), neither side 0.
-        out: shape (count, n, n) with n = min(rows, columns).
+        out: shape (count, n, n) with n = min(rows, columns), C-contiguous.
 
     NumPy hands a product of an array with its own transpose to BLAS's syrk, which takes two to three times as long
     as gemm on so small a side. Hence all vectors but the last times all but the first, and two corners: a 3×3 or 5×5
