@@ -21,6 +21,7 @@ from onnx_clp.errors import UsageError
 from onnx_clp.inversion import finding
 from onnx_clp.inversion.attack import Attack, Factors
 from onnx_clp.inversion.descent import Adam
+from onnx_clp.inversion.forms import KINDS
 from onnx_clp.inversion.pyramid import Pyramid, enlarging, halvings
 from onnx_clp.inversion.request import Found, SearchRequest, found_from_json, found_to_json
 from onnx_clp.inversion.search import search
@@ -227,8 +228,9 @@ def test_the_planted_class_is_named_and_its_twin_is_left_alone(tmp_path: Path, e
     found = search(request(tmp_path, infected=True), engine, ignore)
     assert found.likely == planted.TARGET
     named = found.results[planted.TARGET]
-    assert named.patch_flip >= 0.9
-    assert named.patch_area < 0.5 * min(r.patch_area for r in found.results if r is not named)
+    assert [form.kind for form in named.forms] == list(KINDS)
+    assert named.forms[1].flip >= 0.9
+    assert named.forms[1].size < 0.5 * min(r.forms[1].size for r in found.results if r is not named)
     sites = (("normed", 12),)
     twin = search(request(tmp_path, infected=False, sites=sites, repair=True), engine, ignore)
     assert twin.likely is None

@@ -1,4 +1,4 @@
-"""Adam (Kingma and Ba, ICLR 2015, algorithm 1) on NumPy arrays, with a learning rate that falls like a cosine."""
+"""Adam (Kingma and Ba, ICLR 2015, algorithm 1) on NumPy arrays, with a rate that falls or with an l1 norm to shrink."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ Float32 = NDArray[np.float32]
 _FIRST: Final = 0.9
 _SECOND: Final = 0.999
 _SMALL: Final = 1e-8
+_SECOND_SHRINKING: Final = 0.99
+_FASTER: Final = 1.25
 
 
 class Adam:
@@ -49,3 +51,32 @@ class Adam:
             return self._rate
         lowest = self._rate / 20
         return lowest + (self._rate - lowest) * (1 + math.cos(math.pi * self._taken / self._steps)) / 2
+
+
+class Shrinking:
+    """Minimises a loss and the l1 norm of one array, changed in place, by proximal steps of Adam's sizes.
+
+    After each step every entry shrinks towards 0 by step size · weight (soft threshold), so that entries which help
+    little become exactly 0. The weight rises while the loss is low enough and falls while it is not.
+
+    Args:
+        values: the parameters, float32.
+        rate: the learning rate, above 0.
+        weight: of the l1 norm, at the start.
+    """
+
+    def __init__(self, values: Float32, rate: float, weight: float) -> None:
+        self._values, self._rate, self._weight = values, rate, weight
+        self._mean, self._square = np.zeros_like(values), np.zeros_like(values)
+        self._taken = 0
+
+    def step(self, gradient: Float32, enough: bool) -> None:
+        """One step against `gradient`; `enough` says whether the loss is low enough. Not finite counts as 0."""
+        self._taken += 1
+        self._weight = self._weight * _FASTER if enough else self._weight / _FASTER
+        gradient = np.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0)
+        self._mean += (1 - _FIRST) * (gradient - self._mean)
+        self._square += (1 - _SECOND_SHRINKING) * (gradient * gradient - self._square)
+        size = self._rate / (np.sqrt(self._square / (1 - _SECOND_SHRINKING**self._taken)) + _SMALL)
+        moved = self._values - size * self._mean / (1 - _FIRST**self._taken)
+        self._values[...] = np.sign(moved) * np.maximum(np.abs(moved) - size * self._weight, 0)

@@ -1,9 +1,10 @@
 """Which class stands out: one that takes a far smaller push than the others.
 
-Three measures a class (`forms`), each in robust standard deviations from the median of all (1.4826 · median absolute
+Four measures a class (`forms`), each in robust standard deviations from the median of all (1.4826 · median absolute
 deviation): the margin that a perturbation of fixed size reaches (high is suspicious), and the logarithms of the areas
-that a patch and a blend need (low is suspicious). The class furthest out by any is the likely target if it passes the
-limit. Few classes, or triggers that nothing shared by all images comes near, leave it open.
+that a patch and a blend need and of how far a warp moves pixels (low is suspicious). The class furthest out by any is
+the likely target if it passes the limit. Few classes, or triggers that nothing shared by all images comes near, leave
+it open.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ Float64 = NDArray[np.float64]
 
 LIMIT: Final = 2.5
 LEAST_CLASSES: Final = 4
-_NAMES: Final = ("a smaller perturbation", "a smaller patch", "a fainter blend")
+_NAMES: Final = ("a smaller perturbation", "a smaller patch", "a fainter blend", "a slighter warp")
 _MAD_TO_STD: Final = 1.4826
 _LEAST_SPREAD: Final = 0.25
 """Of logits, and of natural logarithms of areas: classes closer together than this do not differ."""

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_clp.config import Provider
-from onnx_clp.report.document_search import ClassInversion, Picture, SearchImages
+from onnx_clp.report.document_search import ClassInversion, FormFound, Picture, SearchImages
 
 Images = NDArray[np.float32]
 """(n, channels, height, width), in the model's own pixel values."""
@@ -131,8 +131,8 @@ def found_from_json(text: str) -> Found:
 
 
 def _result(raw: dict[str, Any]) -> ClassInversion:
-    pictures = {name: Picture(**raw[name]) for name in ("perturbation", "patch", "blend")}
-    return ClassInversion(**{**raw, **pictures})
+    forms = tuple(FormFound(**{**form, "picture": Picture(**form["picture"])}) for form in raw["forms"])
+    return ClassInversion(**{**raw, "forms": forms})
 
 
 def _repair(raw: dict[str, Any]) -> Repair:

@@ -12,19 +12,20 @@ from numpy.typing import NDArray
 from onnx_clp.errors import UsageError
 from onnx_clp.inversion import finding
 from onnx_clp.inversion.attack import Attack
-from onnx_clp.inversion.forms import Form, Forms, Range, find_forms, measures
+from onnx_clp.inversion.forms import KINDS, Form, Forms, Range, find_forms, measures
 from onnx_clp.inversion.repair import repair
 from onnx_clp.inversion.request import Found, Images, Repair, SearchRequest
 from onnx_clp.inversion.subject import Subject, read_subject
 from onnx_clp.inversion.supplied import read_images
 from onnx_clp.inversion.synthesis import Synthesiser
 from onnx_clp.inversion.trigger import JUDGING_BUDGET, invert, others
-from onnx_clp.report.document_search import ClassInversion, Picture, SearchImages
+from onnx_clp.report.document_search import ClassInversion, FormFound, Picture, SearchImages
 from onnx_clp.validation.provider import Engine
 
 Tick = Callable[[str, int, int], None]
 
 _SHEET: Final = 40
+_LINES: Final = 8
 _MANY_CLASSES: Final = 20
 _FULL_CLASSES: Final = 10
 _CHEAP_STEPS: Final = 8
@@ -149,23 +150,34 @@ def _repair(
 
 
 def _result(found: Forms, z: finding.Float64, pixels: Range) -> ClassInversion:
-    trigger, patch, blend = found.trigger, found.patch, found.blend
+    shown = list(zip(KINDS, _pictures(found, pixels), z, strict=True))
+    flips = [form.flip for form in found.each]
+    forms = [
+        FormFound(kind, flip, size, float(far), picture)
+        for flip, (kind, (size, picture), far) in zip(flips, shown, strict=True)
+    ]
+    return ClassInversion(found.target, found.trigger.margin, tuple(forms))
+
+
+def _pictures(found: Forms, pixels: Range) -> list[tuple[float, Picture]]:
+    """The size and the picture of every form, in their order."""
+    trigger, patch, blend, warp = found.trigger, found.patch, found.blend, found.warp
     reach = max(float(np.abs(trigger.perturbation).max()), 1e-12)
     middle = np.float32((pixels.low + pixels.high) / 2)
     blended = middle + blend.mask / max(float(blend.mask.max()), 1e-12) * (blend.pattern - middle)
-    return ClassInversion(
-        target=found.target,
-        flip=trigger.flip,
-        margin=trigger.margin,
-        norm=trigger.norm,
-        z=float(z[0]),
-        patch_flip=patch.flip,
-        patch_area=patch.area,
-        patch_z=float(z[1]),
-        blend_flip=blend.flip,
-        blend_area=blend.area,
-        blend_z=float(z[2]),
-        perturbation=Picture.of(trigger.perturbation, -reach, reach),
-        patch=Picture.of(patch.change, -pixels.span, pixels.span),
-        blend=Picture.of(blended, pixels.low, pixels.high),
-    )
+    moved = warp.put_on(_grid(trigger.perturbation.shape))
+    return [
+        (trigger.norm, Picture.of(trigger.perturbation, -reach, reach)),
+        (patch.area, Picture.of(patch.change, -pixels.span, pixels.span)),
+        (blend.area, Picture.of(blended, pixels.low, pixels.high)),
+        (warp.area, Picture.of(moved[0], 0, 1)),
+    ]
+
+
+def _grid(shape: tuple[int, ...]) -> Images:
+    """Dark lines on white, one in every eighth of the image, (1, 1, height, width): what a warp is shown on."""
+    height, width = shape[1:]
+    drawn = np.ones((1, 1, height, width), np.float32)
+    drawn[:, :, :: max(height // _LINES, 2)] = 0
+    drawn[:, :, :, :: max(width // _LINES, 2)] = 0
+    return drawn

@@ -16,6 +16,7 @@ from onnx_clp.report.document_changes import CompactedLayer as CompactedLayer
 from onnx_clp.report.document_changes import Compaction as Compaction
 from onnx_clp.report.document_changes import Footprint as Footprint
 from onnx_clp.report.document_search import ClassInversion as ClassInversion
+from onnx_clp.report.document_search import FormFound as FormFound
 from onnx_clp.report.document_search import Inversion as Inversion
 from onnx_clp.report.document_search import Picture as Picture
 from onnx_clp.report.document_search import RepairedLayer as RepairedLayer

@@ -56,28 +56,36 @@ class SearchImages:
 
 
 @dataclass(frozen=True, slots=True)
-class ClassInversion:
-    """What turns images of other classes into `target`: a perturbation, a patch, and a picture blended in.
+class FormFound:
+    """One form of a trigger towards a class.
 
-    The flips are the shares turned, `margin` the target's logit less the largest other (mean), `norm` the
-    perturbation's l2 norm, `patch_area` the patch's l1 norm and `blend_area` the blend's mask summed, both in pixels;
-    the z say how far the class stands out by each form, in robust standard deviations.
+    `kind` is "perturbation", "patch", "blend" or "warp", `flip` the share of images of other classes that it turns.
+    `size`: the perturbation's l2 norm in pixel values, the patch's l1 norm and the blend's mask summed in pixels, the
+    warp's mean displacement in pixels. `z` says how far the class stands out by it, in robust standard deviations.
+    """
+
+    kind: str
+    flip: float
+    size: float
+    z: float
+    picture: Picture
+
+
+@dataclass(frozen=True, slots=True)
+class ClassInversion:
+    """What turns images of other classes into `target`, a form each.
+
+    `margin` is the mean of the target's logit less the largest other under the perturbation.
     """
 
     target: int
-    flip: float
     margin: float
-    norm: float
-    z: float
-    patch_flip: float
-    patch_area: float
-    patch_z: float
-    blend_flip: float
-    blend_area: float
-    blend_z: float
-    perturbation: Picture
-    patch: Picture
-    blend: Picture
+    forms: tuple[FormFound, ...]
+
+    @property
+    def z(self) -> float:
+        """How far the class stands out by the form that shows it most."""
+        return max(form.z for form in self.forms)
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,7 @@ def images(report: Report) -> str:
 def classes(report: Report) -> list[ClassInversion]:
     """The classes to show, the one that stands out most first."""
     found = [] if report.inversion is None else list(report.inversion.results)
-    return sorted(found, key=lambda c: -max(c.z, c.patch_z, c.blend_z))[:_MOST_CLASSES]
+    return sorted(found, key=lambda c: -c.z)[:_MOST_CLASSES]
 
 
 def sheet(pictures: Sequence[Picture]) -> str:
