@@ -121,10 +121,10 @@ def _block(edit: GraphEdit, site: Site, direction: Direction, value: str, cut: s
         )
     )
     along, beyond, back = (edit.names.fresh(f"{cut}_{name}") for name in ("along", "beyond", "back"))
-    yield helper.make_node("Gemm" if flat else "Conv", [value, v, offset], [along], along)
-    yield helper.make_node("Relu", [along], [beyond], beyond)
-    yield helper.make_node("MatMul" if flat else "Conv", [beyond, u], [back], back)
-    yield helper.make_node("Sub", [value, back], [cut], edit.names.fresh(f"{cut}_sub"))
+    yield helper.make_node("Gemm" if flat else "Conv", [value, v, offset], [along])
+    yield helper.make_node("Relu", [along], [beyond])
+    yield helper.make_node("MatMul" if flat else "Conv", [beyond, u], [back])
+    yield helper.make_node("Sub", [value, back], [cut])
 
 
 def _stored(site: Site, values: NDArray[np.float64]) -> NDArray[Any]:
