@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,11 @@ from onnx_clp.inversion.subject import Subject, read_subject
 from onnx_clp.inversion.trigger import Trigger
 from onnx_clp.numerics.directions import Direction
 from onnx_clp.repairing import Candidate, candidates
+from onnx_clp.report import html, inverting
+from onnx_clp.report.document import Inversion, Picture, RepairedLayer, RepairReport, Report, SearchImages, ValueLeft
+from onnx_clp.report.wording import next_step
 from onnx_clp.validation.provider import Engine, choose
-from tests import planted
+from tests import planted, reports
 
 MODELS = Path(__file__).parent.parent / "models"
 
@@ -296,3 +299,56 @@ def test_caps_on_directions_and_on_channels_go_in_together(tmp_path: Path) -> No
     assert kinds.count("Sub") == caps
     assert kinds.count("Min") + kinds.count("Clip") == 1
     assert report["change"]["after"]["macs"] == report["change"]["before"]["macs"] + caps * 2 * 48
+
+
+# --- the report ---------------------------------------------------------------------------------------
+
+
+def told(report: RepairReport | None, note: str = "") -> Report:
+    images = SearchImages("data", 4, 0, None, None, (Picture.of(np.zeros((1, 2, 2)), 0, 1),))
+    return reports.report(inversion=Inversion("CPU", 4, images, (), 2, "class 2 is likely", report, note))
+
+
+DONE = RepairReport(
+    flip_before=0.95,
+    flip=0.04,
+    agreement=0.97,
+    rounds=2,
+    quantile=0.9,
+    directions=3,
+    layers=(RepairedLayer("c<1>", "v1", (0.1, 0.08), (2.5, -0.25)), RepairedLayer("fc", "v2", (0.1,), (7.0,))),
+    left=(ValueLeft("q", "its layer is quantised"),),
+)
+
+
+def test_words_and_page_tell_of_the_repair() -> None:
+    text = " ".join(inverting.rows(told(DONE)))
+    for part in (
+        "3 directions capped at 2 places",
+        "90.0 %",
+        "2 rounds",
+        "95.0 %",
+        " 4.0 %",
+        "97.0 %",
+        "such as q: its layer is",
+    ):
+        assert part in text
+    page = html.render(told(DONE))
+    assert '<table id="directions">' in page
+    for part in ("c&lt;1&gt;", "v2", "10.0 %, 8.0 %", "no cap: its layer is quantised"):
+        assert part in page
+    assert '<table id="directions">' not in html.render(told(None, "nothing stands out"))
+    assert "no repair: nothing stands out" in " ".join(inverting.rows(told(None, "nothing stands out")))
+
+
+def test_a_repaired_model_is_to_be_tested_next() -> None:
+    assert "test out.onnx on your own data" in next_step(told(DONE))
+    assert "without --rule inverted" in next_step(replace(told(None, "no"), options={"prune": False, "repair": True}))
+    assert "--dry-run" in next_step(replace(told(DONE), output=None))
+
+
+def test_the_document_holds_every_site() -> None:
+    text = json.loads(told(DONE).to_json())["inversion"]["repair"]
+    assert text["layers"][0] == {"name": "c<1>", "value": "v1", "beyond": [0.1, 0.08], "shift": [2.5, -0.25]}
+    assert text["left"] == [{"name": "q", "sentence": "its layer is quantised"}]
+    assert (text["directions"], text["quantile"]) == (3, 0.9)
