@@ -46,7 +46,7 @@ class CleanConfig:
         synthesize: make images from the model alone and show them in the report.
         images: an .npz file with unlabelled images to search with instead (array images, x or x_clean).
         invert: look for a perturbation and a patch towards every class, and say which class stands out.
-        repair: where one does, change channel factors so that they no longer work.
+        repair: where one does, cap the directions in channel space along which what was found moves the network.
         budget: the largest share of the images whose class the repair may change (0..1).
         freeze_inputs: treat initializers that are also graph inputs as constants and drop those inputs.
         provider: where validation runs; "auto" takes the best that works, a named one must work.

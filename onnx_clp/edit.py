@@ -139,6 +139,26 @@ class GraphEdit:
         self.changed = True
         return node
 
+    def add_chain(
+        self, scope: GraphIndex, maker: NodeProto, base: str, make: Callable[[str, str], list[NodeProto]]
+    ) -> None:
+        """Put nodes right after a node; the last takes over the node's first output name.
+
+        `make` gets the name, made from `base`, that this output has from now on and the name the last node is to
+        give; it returns the nodes in order, their constants already in the graph.
+        """
+        result = maker.output[0]
+        between = self.names.fresh(base)
+        maker.output[0] = between
+        scope.producers[between] = maker
+        nodes = make(between, result)
+        for node in nodes:
+            scope.producers.update((name, node) for name in node.output)
+        for node in nodes:
+            scope.link_node(node)
+        self._followers.setdefault(scope, {}).setdefault(id(maker), []).extend(nodes)
+        self.changed = True
+
     def bypass(self, scope: GraphIndex, node: NodeProto, slot: int) -> None:
         """Delete a node whose input at `slot` has no other use: what makes that input takes over its output name.
 

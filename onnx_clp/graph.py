@@ -63,6 +63,10 @@ _TYPE_KEEPING: Final = frozenset(
         "Resize",
         "Expand",
         "Split",
+        "ReduceMean",
+        "ReduceSum",
+        "ReduceMax",
+        "ReduceMin",
     ]
 )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
 from onnx import GraphProto, NodeProto, ValueInfoProto
 
 from onnx_clp.nodes import attribute, input_name, is_op
@@ -62,6 +63,7 @@ _RANK_KEEPING: Final = _SHAPE_KEEPING | frozenset(
     ]
 )
 _BROADCASTING: Final = frozenset(("Add", "Sub", "Mul", "Div", "Min", "Max", "Pow", "Where", "MatMul"))
+_REDUCING: Final = ("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin")
 _ELEMENTWISE: Final = ("Add", "Sub", "Mul", "Div")
 _MAX_STEPS: Final = 10_000
 
@@ -179,10 +181,14 @@ class Ranks:
                 return None
             count = len(listed) if listed is not None else int(axes.size) if axes is not None else 0
             return ranks[0] + (count if node.op_type == "Unsqueeze" else -count)
+        if is_op(node, *_REDUCING) and not attribute(node, "keepdims", 1):
+            listed = attribute(node, "axes")
+            axes = self._scope.constant(input_name(node, 1)) if listed is None else np.asarray(listed)
+            return None if axes is None or not axes.size else ranks[0] - int(axes.size)
         return max(ranks, default=None) if ranks else None
 
 
 def _sources(node: NodeProto) -> list[str]:
-    if is_op(node, *_RANK_KEEPING, "Unsqueeze", "Squeeze"):
+    if is_op(node, *_RANK_KEEPING, *_REDUCING, "Unsqueeze", "Squeeze"):
         return [node.input[0]]
     return [n for n in node.input if n] if is_op(node, *_BROADCASTING) else []

@@ -1,4 +1,4 @@
-"""A search for triggers as a step of a run: the models staged, searched in a child process, the repair folded in."""
+"""A search for triggers as a step of a run: the models staged, searched in a child process, the repair put in."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from onnx_clp.edit import GraphEdit
     from onnx_clp.inversion.request import Found
     from onnx_clp.onnxfile import ModelFile
-    from onnx_clp.rewrite import LayerRewrite
+    from onnx_clp.passes.bound_directions import Site
+    from onnx_clp.repairing import Candidate
 
 _NAME = "searched.onnx"
 
@@ -31,7 +32,7 @@ class Searching:
     def __init__(self, file: ModelFile, source: Path | None, config: CleanConfig, clock: Clock) -> None:
         self._file, self._source, self._config, self._clock = file, source, config, clock
         self._found: Found | None = None
-        self._repaired: list[str] = []
+        self._candidates: list[Candidate] = []
         self.step = self._step if config.searches else None
 
     def report(self) -> document.Inversion | None:
@@ -51,23 +52,19 @@ class Searching:
         )
 
     def _step(self, edit: GraphEdit, folded: ModelProto | None, places: list[Place]) -> None:
-        from onnx_clp.repairing import rescalable, rescale
+        from onnx_clp.repairing import candidates, put
 
-        rewrites = rescalable(places) if self._config.repair else []
+        self._candidates = candidates(edit.index, places) if self._config.repair else []
+        sites = {one.value: one.site for one in self._candidates if one.site is not None}
         with self._clock.stage("search"):
-            self._found = self._search(folded, rewrites)
-        repair = self._found.repair
-        if repair is None:
-            return
-        for rewrite, scale, shift in zip(rewrites, repair.scales, repair.shifts, strict=True):
-            if rescale(edit, rewrite, scale, shift):
-                self._repaired.append(rewrite.layer.name)
-            else:
-                self._repaired.append("")
+            self._found = self._search(folded, sites)
+        if self._found.repair is not None:
+            for repaired in self._found.repair.sites:
+                put(edit, sites[repaired.value], repaired.directions())
 
-    def _search(self, folded: ModelProto | None, rewrites: list[LayerRewrite]) -> Found:
+    def _search(self, folded: ModelProto | None, sites: dict[str, Site]) -> Found:
         from onnx_clp.inversion.launch import search
-        from onnx_clp.inversion.request import SearchRequest
+        from onnx_clp.inversion.request import SearchRequest, SearchSite
         from onnx_clp.staging import scratch, staging
 
         config = self._config
@@ -77,7 +74,7 @@ class Searching:
                 SearchRequest(
                     original=self._source or stage(self._file, None, "auto").checkable(),
                     folded=staged,
-                    sites=tuple((r.layer.output, r.layer.channels) for r in rewrites),
+                    sites=tuple(SearchSite(name, s.channels, s.rank, s.data_type) for name, s in sites.items()),
                     invert=config.invert or config.repair,
                     repair=config.repair,
                     images=config.images,
@@ -97,6 +94,14 @@ class Searching:
         repair = found.repair
         if repair is None:
             return None
-        rows = zip(self._repaired, repair.scales, repair.shifts, repair.changes, strict=True)
-        layers = tuple(document.RepairedLayer(*row) for row in rows if row[0])
-        return document.RepairReport(repair.flip_before, repair.flip, repair.agreement, repair.rounds, layers)
+        layers = {one.value: one.layer for one in self._candidates}
+        return document.RepairReport(
+            flip_before=repair.flip_before,
+            flip=repair.flip,
+            agreement=repair.agreement,
+            rounds=repair.rounds,
+            quantile=repair.quantile,
+            directions=sum(len(site.caps) for site in repair.sites),
+            layers=tuple(document.RepairedLayer(layers[s.value], s.value, s.beyond, s.shift) for s in repair.sites),
+            left=tuple(document.ValueLeft(one.layer, one.why) for one in self._candidates if one.why),
+        )

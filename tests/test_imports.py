@@ -107,7 +107,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "analysis": {"analysis", "passes", "layers", "core", "numerics", "files", "errors"},
     "document": {"document", "errors"},
     "validation": {"validation", "document", "core", "errors"},
-    "inversion": {"inversion", "validation", "passes", "gradient", "document", "core", "errors"},
+    "inversion": {"inversion", "validation", "passes", "gradient", "numerics", "document", "core", "errors"},
     "report": {"report", "document", "analysis", "passes", "core", "files", "errors", "cli"},
     "pipeline": {"pipeline", "report", "document", "inversion", "validation", "analysis", "files", "door", "errors"},
     "batch": {"batch", "cli", "report", "document", "errors"},

@@ -26,6 +26,11 @@ RANKED = {
     "Concat<axis=1>(x, x)": 4,
     "GlobalAveragePool(x)": 4,
     "NonZero(x)": None,
+    "ReduceMax<axes=[2,3]>(x)": 4,
+    "ReduceMean<axes=[2,3], keepdims=0>(x)": 2,
+    "ReduceSum<keepdims=0>(x, axes)": 2,
+    "ReduceSum<keepdims=0>(x, moving)": None,
+    "ReduceMean<keepdims=0>(x)": None,
 }
 
 

@@ -1,12 +1,12 @@
-"""Undo a trigger without data: channel factors under which it no longer works and the images keep their classes.
+"""Undo a trigger without data: caps on the directions along which it moves the network's values.
 
-A lesson is two batches: the images, and the same with a form of the trigger on. Both are to give the probabilities
-that the model as it came gives the images without (distillation; Hinton et al., 2015). Adam changes a scale and a
-shift a channel and nothing else, so the result folds into weights and biases. Then the same forms are sought anew;
-those found that are no larger than before are taught too (the minimax of Zeng et al., ICLR 2022, here without data).
+Site by site in graph order, each with the earlier sites' caps in place: put every form of the trigger on the images,
+find the direction in channel space along which that moves the value, and cap it at a quantile of what the images reach
+without (`numerics.directions`). No gradients and no training. Then the same forms are sought anew in the capped model;
+those that are no larger than before are capped too (the minimax of Zeng et al., ICLR 2022, here without data).
 
-Two gauges, measured on the images, decide how far to go: the share that the forms still turn, and the share that
-keeps its class. Of the states met that keep at least 1 − budget, and stop the trigger, the one that keeps most wins.
+Two gauges, measured on the images, decide how far to go: the largest share that a form still turns, and the share that
+keeps its class. The quantiles are tried from the mildest on.
 """
 
 from __future__ import annotations
@@ -15,124 +15,197 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from onnx_clp.inversion.attack import Attack, Factors, soft
-from onnx_clp.inversion.change import change_of
-from onnx_clp.inversion.descent import Adam, Float32
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_clp.inversion.attack import Attack
+from onnx_clp.inversion.blend import Blend
+from onnx_clp.inversion.capped import Look, capped
 from onnx_clp.inversion.forms import Form, Range, find_again
-from onnx_clp.inversion.request import Images, Repair
-from onnx_clp.inversion.trigger import MOST_IMAGES, Trigger, outcome
+from onnx_clp.inversion.patch import Patch
+from onnx_clp.inversion.request import Images, Repair, RepairedSite, SearchSite
+from onnx_clp.inversion.subject import Subject
+from onnx_clp.inversion.trigger import MOST_IMAGES, outcome
+from onnx_clp.numerics.directions import Fit, Float64, fit
+from onnx_clp.validation.provider import Engine
 
 Tick = Callable[[str, int, int], None]
 
+QUANTILES: Final = (0.99, 0.95, 0.9, 0.8)
+"""Shares of the clean positions that a cap leaves as they are, the mildest first."""
 ROUNDS: Final = 2
-_GROWN: Final = 2.0
-"""A patch this many times as large is what any class takes."""
-STEPS: Final = 20
-_LOOK: Final = 5
-_RATE: Final = 0.005
-_ENOUGH: Final = 0.1
-"""A form that turns this share or less no longer works."""
+_ENOUGH: Final = 0.15
+"""Forms that turn this share or less no longer work."""
+_STILL: Final = 0.1
+"""What is found anew and turns this share or less is no trigger."""
 _GAIN: Final = 0.5
 """A repair that leaves more than this share of the flips standing is no repair."""
+_GROWN: Final = 2.0
+"""A form this many times as large is what any class takes."""
+_MOST_POSITIONS: Final = 20_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _State:
-    """Factors met on the way, with their gauges."""
+    """The caps of one quantile, with their gauges."""
 
-    scales: list[Float32]
-    shifts: list[Float32]
+    quantile: float
+    caps: dict[SearchSite, list[Fit]]
     flip: float
     agreement: float
-    rounds: int
 
 
-class _Lesson:
-    """A repair under way: what was found so far, and the states met."""
+class Bench:
+    """A model, the images it is measured on, and the sites that take caps."""
 
-    def __init__(self, attack: Attack, images: Images, target: int) -> None:
-        self._attack, self._images = attack, images
-        self._taught = soft(attack.logits(images))
-        self.given = self._taught.argmax(axis=1)
-        self._rest = self.given != target
-        self._target = target
-        self.met: list[_State] = []
+    def __init__(
+        self, subject: Subject, engine: Engine, sites: Sequence[SearchSite], images: Images, target: int, seed: int
+    ) -> None:
+        self.images, self.sites = images, sites
+        self._subject, self._engine, self._target, self._seed = subject, engine, target, seed
+        self._given = self._scores({}, images).argmax(axis=1)
+        self._others: NDArray[np.bool_] = self._given != target
+        self.rest = images[self._others]
 
-    def teach(self, found: Sequence[Form], turn: int) -> None:
-        """Steps over all that was found, looking at the gauges now and then."""
-        factors, steps = self._attack.factors, STEPS * len(found)
-        adam = Adam([*factors.scales, *factors.shifts], _RATE, steps, falling=True)
-        rest, wanted = self._images[self._rest], self._taught[self._rest]
-        for step in range(steps):
-            one = self._attack.lesson(self._images, self._taught)
-            other = self._attack.lesson(found[-1 - step % len(found)].put_on(rest), wanted)
-            adam.step([(a + b).reshape(-1) for a, b in zip(one, other, strict=True)])
-            if step % _LOOK == _LOOK - 1 or step == steps - 1:
-                self.look(found, turn)
+    def subject(self, caps: dict[SearchSite, list[Fit]]) -> Subject:
+        """The model under caps."""
+        return capped(self._subject, {site: [one.direction for one in fits] for site, fits in caps.items()})
 
-    def look(self, found: Sequence[Form], turn: int) -> None:
-        """Note the state as it is."""
-        attack, rest = self._attack, self._images[self._rest]
-        now = attack.logits(self._images).argmax(axis=1)
-        flip = max(outcome(attack.logits(form.put_on(rest)), self._target)[0] for form in found)
-        scales = [scale.copy() for scale in attack.factors.scales]
-        shifts = [shift.copy() for shift in attack.factors.shifts]
-        self.met.append(_State(scales, shifts, flip, float((now == self.given).mean()), turn))
+    def gauge(self, caps: dict[SearchSite, list[Fit]], forms: Sequence[Form]) -> tuple[float, float]:
+        """(the largest share of images of other classes that a form turns, the share of images that keep theirs)."""
+        look = Look(self.subject(caps), self._subject.output, self._engine)
+        flip = max(outcome(look.all(form.put_on(self.rest)), self._target)[0] for form in forms)
+        return flip, float((look.all(self.images).argmax(axis=1) == self._given).mean())
+
+    def fit(self, forms: Sequence[Form], quantile: float) -> dict[SearchSite, list[Fit]]:
+        """Caps at every site against every form; a site that no form moves gets none."""
+        marked = [form.put_on(self.images) for form in forms]
+        caps: dict[SearchSite, list[Fit]] = {}
+        for at, site in enumerate(self.sites):
+            look = Look(self.subject(caps), site.value, self._engine)
+            fits = self._site(look, marked, quantile, [self._seed, at])
+            if fits:
+                caps[site] = fits
+        return caps
+
+    def _site(self, look: Look, marked: Sequence[Images], quantile: float, seed: list[int]) -> list[Fit]:
+        """Caps at one site, each found with those before it in place."""
+        clean, *moved = (_positions(look, images, seed) for images in (self.images, *marked))
+        rest = np.repeat(self._others, len(clean) // len(self.images))
+        fits = []
+        for at in range(len(moved)):
+            found = fit(clean, moved[at][rest] - clean[rest], quantile)
+            if found is not None:
+                fits.append(found)
+                clean, *moved = (found.direction.cut(positions) for positions in (clean, *moved))
+        return fits
+
+    def _scores(self, caps: dict[SearchSite, list[Fit]], images: Images) -> NDArray[np.float32]:
+        return Look(self.subject(caps), self._subject.output, self._engine).all(images)
+
+
+def _positions(look: Look, images: Images, seed: list[int]) -> Float64:
+    """Rows of channels, as many from every image and at most about 20,000; those of one image stand together."""
+    rng, rows = np.random.default_rng(seed), []
+    for values in look.parts(images):
+        flat = values.reshape(*values.shape[:2], -1)
+        most = max(1, _MOST_POSITIONS // len(images))
+        if flat.shape[2] > most:
+            chosen = np.argsort(rng.random((len(flat), flat.shape[2])), axis=1)[:, :most]
+            flat = np.take_along_axis(flat, chosen[:, None], axis=2)
+        rows.append(flat.transpose(0, 2, 1).reshape(-1, flat.shape[1]))
+    return np.concatenate(rows).astype(np.float64)
 
 
 def repair(
-    attack: Attack, images: Images, forms: Sequence[Form], pixels: Range, budget: float, seed: int, tick: Tick
+    bench: Bench, forms: Sequence[Form], pixels: Range, budget: float, seed: int, engine: Engine, tick: Tick
 ) -> tuple[Repair | None, str]:
-    """Find the factors; `attack.factors` are neutral before and after.
+    """Find the caps.
 
     Args:
-        attack: the model, its sites open to factors.
-        images: those of the search.
+        bench: the model and the images of the search.
         forms: what turns them into the likely target, at least one.
         pixels: the range of pixel values.
         budget: the largest share of images whose class may change.
         seed: of the searches.
+        engine: where the model runs.
         tick: hears of progress.
 
     Returns:
         The repair and "", or None and why there is none.
     """
-    target = forms[0].target
-    lesson = _Lesson(attack, images, target)
-    rest = images[lesson.given != target]
-    changes = change_of(attack, rest, forms[0].put_on(rest))
-    found, before = list(forms), max(form.flip for form in forms)
+    if not bench.sites:
+        return None, "the model has no value that could take a cap"
+    found, best, rounds, why = list(forms), None, 0, ""
+    before = bench.gauge({}, found)[0]
     for turn in range(ROUNDS):
-        lesson.teach(found, turn + 1)
-        tick("repair", turn + 1, ROUNDS)
-        again = [find_again(form, attack, rest[:MOST_IMAGES], pixels, seed + turn + 1) for form in forms]
-        new = [now for now, then in zip(again, forms, strict=True) if _is_small(now, then)]
+        met = _tried(bench, found, budget, lambda at, turn=turn: _tell(tick, turn, at))  # type: ignore[misc]
+        state, said = _choose(met, before, budget)
+        if state is None:
+            why = why or said
+            break
+        best, rounds = state, turn + 1
+        new = _anew(bench, state, forms, pixels, seed + turn + 1, engine) if turn + 1 < ROUNDS else []
         if not new:
             break
         found += new
-    attack.factors = Factors.neutral(attack.sites.channels)
-    return _best(lesson.met, changes, before, budget)
+    tick("repair", 1, 1)
+    if best is None:
+        return None, why
+    flip = bench.gauge(best.caps, found)[0]
+    return _told(best, before, flip, rounds), ""
 
 
-def _is_small(now: Form, then: Form) -> bool:
-    """Whether what was found anew still is a trigger, and not what any class takes."""
-    if isinstance(now, Trigger) or isinstance(then, Trigger):
-        return now.flip > _ENOUGH
-    return now.flip > _ENOUGH and now.area <= _GROWN * then.area
+def _tell(tick: Tick, turn: int, at: int) -> None:
+    tick("repair", turn * len(QUANTILES) + at, ROUNDS * len(QUANTILES) + 1)
 
 
-def _best(met: Sequence[_State], changes: list[Float32], before: float, budget: float) -> tuple[Repair | None, str]:
-    """Of the states within the budget, the one that keeps most classes among those that stop the trigger."""
+def _tried(bench: Bench, forms: Sequence[Form], budget: float, tell: Callable[[int], None]) -> list[_State]:
+    """The states of the quantiles from the mildest to the first that stops the forms within the budget."""
+    met: list[_State] = []
+    for at, quantile in enumerate(QUANTILES):
+        caps = bench.fit(forms, quantile)
+        met.append(_State(quantile, caps, *bench.gauge(caps, forms)))
+        tell(at + 1)
+        if met[-1].flip <= _ENOUGH and met[-1].agreement >= 1 - budget:
+            break
+    return met
+
+
+def _choose(met: Sequence[_State], before: float, budget: float) -> tuple[_State | None, str]:
+    """Of the states within the budget the one that stops most; "" or why there is none."""
     kept = [state for state in met if state.agreement >= 1 - budget]
     if not kept:
         most = max(state.agreement for state in met)
         return None, f"no repair kept {1 - budget:.0%} of the images' classes (the best kept {most:.0%})"
-    lowest = min(state.flip for state in kept)
-    if lowest > _GAIN * before:
-        return None, f"the trigger still turns {lowest:.0%} of the images after every repair within the budget"
-    stopped = [state for state in kept if state.flip <= max(lowest, _ENOUGH)]
-    # A later round has stood up to more forms.
-    best = max(stopped, key=lambda state: (state.rounds, state.agreement, -state.flip))
-    rows = [tuple(tuple(map(float, row)) for row in rows) for rows in (best.scales, best.shifts, changes)]
-    done = Repair(rows[0], rows[1], rows[2], before, best.flip, best.agreement, best.rounds)
-    return done, ""
+    best = min(kept, key=lambda state: state.flip)
+    if best.flip > _GAIN * before:
+        return None, f"the trigger still turns {best.flip:.0%} of the images after every repair within the budget"
+    return best, ""
+
+
+def _anew(bench: Bench, state: _State, forms: Sequence[Form], pixels: Range, seed: int, engine: Engine) -> list[Form]:
+    """The forms found once more in the capped model, without those that are no trigger any more."""
+    attack = Attack(bench.subject(state.caps), engine)
+    again = [find_again(form, attack, bench.rest[:MOST_IMAGES], pixels, seed) for form in forms]
+    return [now for now, then in zip(again, forms, strict=True) if _is_small(now, then)]
+
+
+def _is_small(now: Form, then: Form) -> bool:
+    """Whether what was found anew still is a trigger, and not what any class takes."""
+    if isinstance(now, (Patch, Blend)) and isinstance(then, (Patch, Blend)):
+        return now.flip > _STILL and now.area <= _GROWN * then.area
+    return now.flip > _STILL
+
+
+def _told(state: _State, before: float, flip: float, rounds: int) -> Repair:
+    sites = tuple(
+        RepairedSite(
+            site.value,
+            tuple((tuple(f.direction.u.tolist()), tuple(f.direction.v.tolist()), f.direction.offset) for f in fits),
+            tuple(f.beyond for f in fits),
+            tuple(f.shift for f in fits),
+        )
+        for site, fits in state.caps.items()
+    )
+    return Repair(sites, state.quantile, before, flip, state.agreement, rounds)

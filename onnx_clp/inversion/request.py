@@ -13,10 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_clp.config import Provider
+from onnx_clp.numerics.directions import Direction
 from onnx_clp.report.document_search import ClassInversion, FormFound, Picture, SearchImages
 
 Images = NDArray[np.float32]
 """(n, channels, height, width), in the model's own pixel values."""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchSite:
+    """A value that may take caps: `channels` on axis 1 of `rank`, elements of the TensorProto.DataType `data_type`."""
+
+    value: str
+    channels: int
+    rank: int
+    data_type: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,9 +37,9 @@ class SearchRequest:
     Attributes:
         original: the input model; its BatchNormalization nodes say how the training images were distributed.
         folded: the same function with its normalisations folded; what inversion runs on. None: `original`.
-        sites: values of that model whose channels the repair may rescale, (batch, channels, …), and how many channels.
+        sites: values of that model that the repair may cap, in graph order.
         invert: whether to look for triggers; otherwise images are made and nothing else.
-        repair: whether to look for channel factors that undo the likely trigger.
+        repair: whether to look for caps that undo the likely trigger.
         images: an .npz file with the user's own unlabelled images; None makes images from the model.
         count: how many images.
         budget: the largest share of images whose class the repair may change.
@@ -38,7 +49,7 @@ class SearchRequest:
 
     original: Path
     folded: Path | None = None
-    sites: tuple[tuple[str, int], ...] = ()
+    sites: tuple[SearchSite, ...] = ()
     invert: bool = True
     repair: bool = False
     images: Path | None = None
@@ -64,6 +75,7 @@ class SearchRequest:
         plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         for name in ("original", "folded", "images"):
             plain[name] = None if plain[name] is None else str(plain[name].absolute())
+        plain["sites"] = [dataclasses.asdict(site) for site in self.sites]
         plain["shapes"] = {name: list(shape) for name, shape in self.shapes.items()}
         return json.dumps(plain)
 
@@ -74,21 +86,42 @@ class SearchRequest:
         for name in ("original", "folded", "images"):
             raw[name] = None if raw[name] is None else Path(raw[name])
         raw["shapes"] = {name: tuple(shape) for name, shape in raw["shapes"].items()}
-        raw["sites"] = tuple((str(value), int(channels)) for value, channels in raw["sites"])
+        raw["sites"] = tuple(SearchSite(**site) for site in raw["sites"])
         return SearchRequest(**raw)
+
+
+Cap = tuple[tuple[float, ...], tuple[float, ...], float]
+"""u, v and offset of a `numerics.directions.Direction`."""
+
+
+@dataclass(frozen=True, slots=True)
+class RepairedSite:
+    """The caps of one value, one after the other.
+
+    By cap, `beyond` is the share of clean positions that it changes, and `shift` how far the trigger moved positions
+    along its direction, in clean standard deviations.
+    """
+
+    value: str
+    caps: tuple[Cap, ...]
+    beyond: tuple[float, ...]
+    shift: tuple[float, ...]
+
+    def directions(self) -> list[Direction]:
+        """The caps as arrays."""
+        return [Direction(np.array(u), np.array(v), offset) for u, v, offset in self.caps]
 
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """Channel factors and offsets that undo the likely target's perturbation.
+    """Caps that undo what leads to the likely target, at a `quantile` of what the images reach.
 
-    `scales` and `shifts` go by site. The gauges are measured on the images: `flip` is the share that a perturbation
-    found anew turns into the target after the repair, `agreement` the share of images that keep their class.
+    The gauges are measured on the images: `flip_before` and `flip` are the largest shares that anything found turns
+    into the target before and after the repair, `agreement` is the share of images that keep their class.
     """
 
-    scales: tuple[tuple[float, ...], ...]
-    shifts: tuple[tuple[float, ...], ...]
-    changes: tuple[tuple[float, ...], ...]
+    sites: tuple[RepairedSite, ...]
+    quantile: float
     flip_before: float
     flip: float
     agreement: float
@@ -136,5 +169,9 @@ def _result(raw: dict[str, Any]) -> ClassInversion:
 
 
 def _repair(raw: dict[str, Any]) -> Repair:
-    lists = {name: tuple(tuple(row) for row in raw[name]) for name in ("scales", "shifts", "changes")}
-    return Repair(**{**raw, **lists})
+    return Repair(**{**raw, "sites": tuple(_site(site) for site in raw["sites"])})
+
+
+def _site(raw: dict[str, Any]) -> RepairedSite:
+    caps = tuple((tuple(u), tuple(v), offset) for u, v, offset in raw["caps"])
+    return RepairedSite(raw["value"], caps, tuple(raw["beyond"]), tuple(raw["shift"]))

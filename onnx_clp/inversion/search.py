@@ -13,7 +13,7 @@ from onnx_clp.errors import UsageError
 from onnx_clp.inversion import finding
 from onnx_clp.inversion.attack import Attack
 from onnx_clp.inversion.forms import KINDS, Form, Forms, Range, find_forms, measures
-from onnx_clp.inversion.repair import repair
+from onnx_clp.inversion.repair import Bench, repair
 from onnx_clp.inversion.request import Found, Images, Repair, SearchRequest
 from onnx_clp.inversion.subject import Subject, read_subject
 from onnx_clp.inversion.supplied import read_images
@@ -53,7 +53,7 @@ def search(request: SearchRequest, engine: Engine, tick: Tick) -> Found:
     folded = original
     if request.folded is not None:
         folded = read_subject(request.folded, request.shapes, request.output_name)
-    attack = Attack(folded, engine, request.sites if request.repair else ())
+    attack = Attack(folded, engine)
     pictures = _images(request, original, attack, engine, tick)
     given = attack.logits(pictures.images).argmax(axis=1)
     classes = attack.logits(pictures.images[:1]).shape[1]
@@ -64,7 +64,7 @@ def search(request: SearchRequest, engine: Engine, tick: Tick) -> Found:
     place = finding.likely(z, [f.flip for f in found])
     best = finding.nearest(z)
     said = finding.sentence(found[best].target, z[:, best], place is not None, classes)
-    fixed, note = _repair(request, attack, pictures, None if place is None else found[place], z[:, best], tick)
+    fixed, note = _repair(request, folded, engine, pictures, None if place is None else found[place], z[:, best], tick)
     results = tuple(_result(f, z[:, at], pictures.pixels) for at, f in enumerate(found))
     likely = None if place is None else found[place].target
     return Found(classes, attack.provider, pictures.made, results, likely, said, fixed, note)
@@ -134,7 +134,8 @@ def _nearest(
 
 def _repair(
     request: SearchRequest,
-    attack: Attack,
+    subject: Subject,
+    engine: Engine,
     pictures: _Pictures,
     likely: Forms | None,
     z: finding.Float64,
@@ -144,9 +145,10 @@ def _repair(
     if not request.repair:
         return None, ""
     if likely is None:
-        return None, "nothing stands out, so the weights stay as they are"
+        return None, "nothing stands out, so the model stays as it is"
     guilty: list[Form] = [form for form, far in zip(likely.each, z, strict=True) if far > finding.LIMIT]
-    return repair(attack, pictures.images, guilty, pictures.pixels, request.budget, request.seed, tick)
+    bench = Bench(subject, engine, request.sites, pictures.images, likely.target, request.seed)
+    return repair(bench, guilty, pictures.pixels, request.budget, request.seed, engine, tick)
 
 
 def _result(found: Forms, z: finding.Float64, pixels: Range) -> ClassInversion:

@@ -27,6 +27,7 @@ from onnx_clp.layers import LinearLayer
 from onnx_clp.modelindex import ModelIndex
 from onnx_clp.numerics.lipschitz import exact_norm, sigma, upper_bound
 from onnx_clp.numerics.outliers import Outliers, find_outliers, too_few, why_too_few
+from onnx_clp.passes.bound_directions import is_part
 from onnx_clp.passes.downstream_gain import Gains
 from onnx_clp.passes.eligibility import why_ineligible
 from onnx_clp.passes.normalisations import Normalisation, Sight, of_layer
@@ -124,6 +125,8 @@ def examine(
 def _standing(index: ModelIndex, rewrite: LayerRewrite, sight: Sight, config: CleanConfig) -> tuple[LayerStatus, str]:
     layer = rewrite.layer
     names = (layer.name, layer.output)
+    if is_part(layer.scope, layer.node):
+        return LayerStatus.EXCLUDED, "it is part of a cap on a direction"
     if matches(*names, config.exclude):
         return LayerStatus.EXCLUDED, "excluded by --exclude"
     if config.include:

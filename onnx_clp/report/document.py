@@ -22,6 +22,7 @@ from onnx_clp.report.document_search import Picture as Picture
 from onnx_clp.report.document_search import RepairedLayer as RepairedLayer
 from onnx_clp.report.document_search import RepairReport as RepairReport
 from onnx_clp.report.document_search import SearchImages as SearchImages
+from onnx_clp.report.document_search import ValueLeft as ValueLeft
 from onnx_clp.skipped import Finding as Finding
 from onnx_clp.skipped import LayerStatus as LayerStatus
 

@@ -90,27 +90,44 @@ class ClassInversion:
 
 @dataclass(frozen=True, slots=True)
 class RepairedLayer:
-    """One layer's channel factors: `change` is how far the perturbation moves each channel."""
+    """One value with caps on directions: the output of the layer `name`, or for the last linear layer its input.
+
+    By cap, `beyond` is the share of clean positions that it changes, and `shift` how far what was found moved positions
+    along its direction before, on average, in clean standard deviations.
+    """
 
     name: str
-    scale: tuple[float, ...]
+    value: str
+    beyond: tuple[float, ...]
     shift: tuple[float, ...]
-    change: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ValueLeft:
+    """A layer whose value can take no cap, and why."""
+
+    name: str
+    sentence: str
 
 
 @dataclass(frozen=True, slots=True)
 class RepairReport:
     """What the repair came to, measured on the search's images.
 
-    `flip_before` is the share that the perturbation turns, `flip` the share that one found anew turns after the
-    repair, `agreement` the share of images that keep their class.
+    `flip_before` and `flip` are the largest shares that anything found turns before and after the repair, `agreement`
+    is the share of images that keep their class. Each of `directions` caps leaves a `quantile` of the clean positions
+    as they are. `rounds` counts how often what the model still gave way to was found anew and capped, the first time
+    included.
     """
 
     flip_before: float
     flip: float
     agreement: float
     rounds: int
+    quantile: float
+    directions: int
     layers: tuple[RepairedLayer, ...]
+    left: tuple[ValueLeft, ...]
 
 
 @dataclass(frozen=True, slots=True)

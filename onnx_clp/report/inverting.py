@@ -8,8 +8,9 @@ import zlib
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from onnx_clp.names import shown
 from onnx_clp.report.document import ClassInversion, Picture, Report
-from onnx_clp.report.wording import percent
+from onnx_clp.report.wording import one_line, percent, plural
 
 _SOURCES: Final = {
     "statistics": "made from the model to match its normalisations",
@@ -31,9 +32,14 @@ def rows(report: Report) -> Iterator[str]:
     if found.repair is not None:
         done = found.repair
         yield (
-            f"repair: {len(done.layers)} layers rescaled; what was found turned {percent(done.flip_before)} of the "
-            f"images, now {percent(done.flip)}; {percent(done.agreement)} of them keep their class"
+            f"repair: {plural(done.directions, 'direction')} capped at {plural(len(done.layers), 'place')}, at what "
+            f"{percent(done.quantile)} of clean positions keep to, in {plural(done.rounds, 'round')}; what was found "
+            f"turned {percent(done.flip_before)} of the images, now {percent(done.flip)}; {percent(done.agreement)} of "
+            "them keep their class"
         )
+        if done.left:
+            first = done.left[0]
+            yield f"{len(done.left):,} without a cap, such as {shown(first.name, 40)}: {one_line(first.sentence)}"
     if found.repair_note:
         yield f"no repair: {found.repair_note}"
 

@@ -58,6 +58,8 @@ def _why_not_pruned(report: Report) -> str:
 def next_step(report: Report) -> str:
     """What the user should do now, in one line."""
     verdict = report.summary.verdict
+    if report.inversion is not None and report.inversion.repair is not None:
+        return _when_changed(report)
     if verdict is Verdict.COULD_NOT_JUDGE:
         return _when_not_judged(report)
     if verdict is Verdict.NOTHING_STOOD_OUT:
@@ -65,6 +67,10 @@ def next_step(report: Report) -> str:
     if report.options.get("prune") is False:
         option = "--rule inverted" if report.options.get("repair") else "--no-prune"
         return f"run again without {option} to switch these channels off"
+    return _when_changed(report)
+
+
+def _when_changed(report: Report) -> str:
     if report.output is None:
         return "to write the repaired model, give the same command an output file and no --dry-run"
     output = shown(shlex.quote(report.output.path), 200)

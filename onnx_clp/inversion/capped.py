@@ -1,0 +1,85 @@
+"""A subject with caps on directions put in, and a look at one of its values without gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto, ValueInfoProto
+
+from onnx_clp.edit import GraphEdit
+from onnx_clp.inversion.program import Program
+from onnx_clp.inversion.request import Images, SearchSite
+from onnx_clp.inversion.subject import Subject
+from onnx_clp.modelindex import ModelIndex
+from onnx_clp.nodes import subgraphs
+from onnx_clp.numerics.directions import Direction
+from onnx_clp.passes import bound_directions
+from onnx_clp.passes.bound_directions import Site
+from onnx_clp.tensors import TensorStore
+from onnx_clp.validation.provider import Engine
+
+Caps = Mapping[SearchSite, Sequence[Direction]]
+
+_BATCH: Final = 50
+
+
+def capped(subject: Subject, caps: Caps) -> Subject:
+    """A copy of the subject whose sites have the caps; a direction that a site's type cannot hold is left out."""
+    model = ModelProto()
+    model.CopyFrom(subject.model)
+    index = ModelIndex(model, TensorStore())
+    edit = GraphEdit(index)
+    for asked, directions in caps.items():
+        maker = index.main.producers[asked.value]
+        site = Site(index.main, maker, asked.channels, asked.rank, asked.data_type)
+        bound_directions.put(edit, site, [d for d in directions if bound_directions.refusal(site, d) is None])
+    edit.finish()
+    return replace(subject, model=model)
+
+
+class Look:
+    """One value of a subject, computed for images; what it does not depend on is left out of the graph."""
+
+    def __init__(self, subject: Subject, value: str, engine: Engine) -> None:
+        self._subject, self._value = subject, value
+        self._program = Program(_part(subject.model, value), engine)
+
+    def parts(self, images: Images) -> Iterator[NDArray[np.float32]]:
+        """The value for some of the images after the other, so that few are held at once."""
+        for start in range(0, len(images), _BATCH):
+            fed = self._subject.laid_out(images[start : start + _BATCH])
+            yield self._program.run([self._value], {self._subject.input: fed})[0].astype(np.float32)
+
+    def all(self, images: Images) -> NDArray[np.float32]:
+        """The value for all images."""
+        return np.concatenate(list(self.parts(images)))
+
+
+def _part(model: ModelProto, value: str) -> ModelProto:
+    """What of the main graph is needed for one value, which becomes the only output."""
+    needed, nodes = {value}, []
+    for node in reversed(model.graph.node):
+        if not needed.isdisjoint(node.output):
+            nodes.append(node)
+            needed.update(_reads(node))
+    part = ModelProto(ir_version=model.ir_version, opset_import=model.opset_import, functions=model.functions)
+    part.graph.name = model.graph.name or "part"
+    part.graph.node.extend(reversed(nodes))
+    part.graph.input.extend(model.graph.input)
+    part.graph.initializer.extend(t for t in model.graph.initializer if t.name in needed)
+    part.graph.sparse_initializer.extend(t for t in model.graph.sparse_initializer if t.values.name in needed)
+    part.graph.output.append(ValueInfoProto(name=value))
+    return part
+
+
+def _reads(node: NodeProto) -> Iterator[str]:
+    """The names a node and the graphs nested in it read."""
+    yield from node.input
+    for _, body in subgraphs(node):
+        yield from (output.name for output in body.output)
+        for inner in body.node:
+            yield from _reads(inner)

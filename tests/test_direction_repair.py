@@ -1,0 +1,354 @@
+"""Repair by caps on directions: on planted and real models, at the right sites, in one run with the other passes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+
+from onnx_clp import onnxfile
+from onnx_clp.analysis import Place, analyse
+from onnx_clp.cli import main
+from onnx_clp.config import CleanConfig
+from onnx_clp.edit import GraphEdit
+from onnx_clp.inversion.capped import Look, capped
+from onnx_clp.inversion.forms import Range
+from onnx_clp.inversion.repair import QUANTILES, Bench, repair
+from onnx_clp.inversion.request import Images, SearchSite
+from onnx_clp.inversion.subject import Subject, read_subject
+from onnx_clp.inversion.trigger import Trigger
+from onnx_clp.numerics.directions import Direction
+from onnx_clp.repairing import Candidate, candidates
+from onnx_clp.report import html, inverting
+from onnx_clp.report.document import Inversion, Picture, RepairedLayer, RepairReport, Report, SearchImages, ValueLeft
+from onnx_clp.report.wording import next_step
+from onnx_clp.validation.provider import Engine, choose
+from tests import planted, reports
+
+MODELS = Path(__file__).parent.parent / "models"
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    return choose("cpu")
+
+
+@dataclass(frozen=True)
+class Square:
+    """A patch of given pixels: a form that was not searched for."""
+
+    target: int
+    mask: NDArray[np.bool_]
+    values: NDArray[np.float32]
+    flip: float = 1.0
+
+    def put_on(self, images: Images) -> Images:
+        """The images with the pixels set."""
+        return np.where(self.mask, self.values, images).astype(np.float32)
+
+
+def looked_at(path: Path, **options: Any) -> list[Candidate]:
+    """The candidates of a file, as a run would find them."""
+    found: list[Candidate] = []
+
+    def search(edit: GraphEdit, _folded: onnx.ModelProto | None, places: list[Place]) -> None:
+        found.extend(candidates(edit.index, places))
+
+    with onnxfile.read(path, 1 << 30) as file:
+        analyse(file, CleanConfig(prune=False, validate=False, **options), lambda *_: None, search=search)
+    return found
+
+
+def sites(path: Path, **options: Any) -> list[SearchSite]:
+    return [
+        SearchSite(one.value, one.site.channels, one.site.rank, one.site.data_type)
+        for one in looked_at(path, **options)
+        if one.site is not None
+    ]
+
+
+# --- which values -------------------------------------------------------------------------------------
+
+
+def test_every_convolution_but_the_first_and_what_the_head_reads() -> None:
+    found = looked_at(MODELS / "resnet18_badnets.folded.onnx")
+    convolutions = [n for n in onnx.load(MODELS / "resnet18_badnets.folded.onnx").graph.node if n.op_type == "Conv"]
+    assert [one.value for one in found[:-1]] == [n.output[0] for n in convolutions[1:]]
+    assert found[-1].site is not None
+    assert (found[-1].site.rank, found[-1].site.channels) == (2, 128)
+    named = looked_at(MODELS / "resnet18_badnets.folded.onnx", exclude=("*layer4*", "*fc*"))
+    assert {one.layer for one in found} - {one.layer for one in named} == {
+        one.layer for one in found if "layer4" in one.layer or "fc" in one.layer
+    }
+
+
+@pytest.mark.parametrize("name", ["resnet18_badnets.tensorflow", "resnet18_badnets.jax"])
+def test_other_exports_have_their_channels_on_axis_1_too(name: str) -> None:
+    plain = sites(MODELS / "resnet18_badnets.folded.onnx")
+    other = sites(MODELS / f"{name}.onnx")
+    assert [(s.channels, s.rank) for s in other] == [(s.channels, s.rank) for s in plain]
+
+
+def test_a_quantised_layer_is_left_with_the_reason(tmp_path: Path) -> None:
+    nodes = (
+        "<ir_version: 8, opset_import: ['' : 17]> q (float[n,3,9,9] x) => (float[n,5] y) "
+        "<float[3,3,1,1] V = {1,0,0,0,1,0,0,0,1}, int8[3,3,1,1] Q = {1,0,0,0,1,0,0,0,1}, float s = {0.5}, "
+        "float[3,5] H = {1,2,3,4,5,1,2,3,4,5,1,2,3,4,5}> "
+        "{ a = Conv(x, V) r = Relu(a) W = DequantizeLinear(Q, s) b = Conv(r, W) t = Relu(b) "
+        "g = GlobalAveragePool(t) f = Flatten(g) y = MatMul(f, H) }"
+    ).replace("'", '"')
+    onnx.save(onnx.parser.parse_model(nodes), tmp_path / "q.onnx")
+    found = {one.value: one for one in looked_at(tmp_path / "q.onnx")}
+    assert list(found) == ["b", "f"]
+    assert "quantised" in found["b"].why
+    assert found["f"].site is not None
+    assert found["f"].why == ""
+
+
+# --- caps and gauges ----------------------------------------------------------------------------------
+
+
+def real(count: int) -> tuple[Images, Square]:
+    """Images of the zoo and its trigger, whose pixels are those that all triggered images share."""
+    data = np.load(MODELS / "fashion-mnist_badnets_target0.npz")
+    clean, marked = (data[name].astype(np.float32) for name in ("x_clean", "x_triggered"))
+    if clean.max() > 1:
+        clean, marked = clean / 255, marked / 255
+    mask = (marked == marked[:1]).all(axis=0) & (clean.std(axis=0) > 0)
+    return clean[:count], Square(0, mask, marked[0])
+
+
+@pytest.mark.parametrize("name", ["resnet18_badnets.folded", "resnet18_badnets.tensorflow"])
+def test_a_real_trigger_is_stopped_and_its_images_keep_their_classes(name: str, engine: Engine) -> None:
+    path = MODELS / f"{name}.onnx"
+    images, square = real(40)
+    bench = Bench(read_subject(path, {}, None), engine, sites(path), images, 0, 0)
+    before = bench.gauge({}, [square])  # type: ignore[list-item]
+    caps = bench.fit([square], 0.95)  # type: ignore[list-item]
+    flip, agreement = bench.gauge(caps, [square])  # type: ignore[list-item]
+    assert before[0] > 0.9
+    assert before[1] == 1.0
+    assert flip < 0.1
+    assert agreement > 0.85
+    again = bench.fit([square], 0.95)  # type: ignore[list-item]
+    assert [(f.direction.v == g.direction.v).all() for s in caps for f, g in zip(caps[s], again[s], strict=True)]
+    assert all(f.beyond == pytest.approx(0.05, abs=0.01) for s in caps if s.rank == 4 for f in caps[s])
+
+
+class Still:
+    """A form that changes nothing."""
+
+    target, flip = 0, 0.0
+
+    def put_on(self, images: Images) -> Images:
+        """The images as they are."""
+        return images
+
+
+def test_a_form_that_changes_nothing_gets_no_cap(tmp_path: Path, engine: Engine) -> None:
+    onnx.save(planted.classifier(planted=True), tmp_path / "m.onnx")
+    subject = read_subject(tmp_path / "m.onnx", {}, None)
+    bench = Bench(subject, engine, sites(tmp_path / "m.onnx"), planted.pictures(), planted.TARGET, 0)
+    assert bench.fit([Still()], 0.9) == {}  # type: ignore[list-item]
+
+
+def test_positions_are_few_and_the_same_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, engine: Engine) -> None:
+    from onnx_clp.inversion import repair as module
+
+    onnx.save(planted.classifier(planted=True), tmp_path / "m.onnx")
+    subject = read_subject(tmp_path / "m.onnx", {}, None)
+    images = planted.pictures(60)
+    look = Look(subject, "active", engine)
+    everything = module._positions(look, images, [0, 0])
+    whole = look.all(images)
+    assert everything.shape == (60 * 64, 12)
+    assert (everything[:64] == whole[0].reshape(12, 64).T).all()
+    monkeypatch.setattr(module, "_MOST_POSITIONS", 600)
+    some = module._positions(look, images, [0, 1])
+    assert some.shape == (600, 12)
+    assert (some == module._positions(look, images, [0, 1])).all()
+    assert (some != module._positions(look, images, [0, 2])).any()
+    rows = {row.tobytes() for row in everything[64 * 7 : 64 * 8]}
+    assert {row.tobytes() for row in some[70:80]} <= rows
+
+
+def test_a_look_computes_the_value_under_the_caps_before_it(tmp_path: Path, engine: Engine) -> None:
+    onnx.save(planted.classifier(planted=True), tmp_path / "m.onnx")
+    subject = read_subject(tmp_path / "m.onnx", {}, None)
+    images, site = planted.pictures(60), SearchSite("normed", 12, 4, 1)
+    plain = Look(subject, "normed", engine).all(images)
+    limit = float(np.median(plain[:, 1]))
+    one = Direction(np.eye(12)[1], np.eye(12)[1], -limit)
+    cut = Look(capped(subject, {site: [one]}), "normed", engine).all(images)
+    wanted = plain.copy()
+    wanted[:, 1] = np.minimum(plain[:, 1], limit)
+    assert np.abs(wanted - plain).max() > 0.01
+    np.testing.assert_allclose(cut, wanted, atol=1e-5)
+    assert (Look(subject, "normed", engine).all(images) == plain).all()
+    scores = Look(capped(subject, {site: [one]}), subject.output, engine).all(images)
+    assert np.abs(scores - Look(subject, subject.output, engine).all(images)).max() > 1e-3
+
+
+# --- how far to go ------------------------------------------------------------------------------------
+
+
+class Scripted:
+    """A bench whose gauges are told by quantile."""
+
+    def __init__(self, gauges: dict[float, tuple[float, float]]) -> None:
+        self.sites, self.tried = [SearchSite("a", 1, 4, 1)], list[float]()
+        self.images = self.rest = np.zeros((4, 1, 2, 2), np.float32)
+        self._gauges = gauges
+
+    def fit(self, _forms: Any, quantile: float) -> dict[Any, Any]:
+        self.tried.append(quantile)
+        return {"quantile": quantile}
+
+    def gauge(self, caps: dict[Any, Any], _forms: Any) -> tuple[float, float]:
+        return self._gauges[caps["quantile"]] if caps else (1.0, 1.0)
+
+
+def chosen(gauges: list[tuple[float, float]], budget: float = 0.1) -> tuple[float | None, list[float], str]:
+    from onnx_clp.inversion import repair as module
+
+    bench: Any = Scripted(dict(zip(QUANTILES, gauges, strict=True)))
+    met = module._tried(bench, [], budget, lambda _: None)
+    state, why = module._choose(met, 1.0, budget)
+    return None if state is None else state.quantile, bench.tried, why
+
+
+def test_the_mildest_quantile_that_stops_the_trigger_is_taken() -> None:
+    first, second, *_ = QUANTILES
+    assert chosen([(0.1, 0.99)] * 4) == (first, [first], "")
+    assert chosen([(0.3, 0.99), (0.1, 0.95), (0.0, 0.95), (0.0, 0.95)]) == (second, [first, second], "")
+
+
+def test_where_none_stops_it_the_best_within_the_budget_is_taken_if_it_helps() -> None:
+    third = QUANTILES[2]
+    assert chosen([(0.9, 0.99), (0.6, 0.95), (0.4, 0.92), (0.0, 0.5)])[0] == third
+    none, _, why = chosen([(0.9, 0.99), (0.6, 0.95), (0.6, 0.92), (0.0, 0.5)])
+    assert none is None
+    assert "still turns 60%" in why
+    none, _, why = chosen([(0.0, 0.8)] * 4)
+    assert none is None
+    assert "kept 90%" in why
+    assert "best kept 80%" in why
+
+
+def test_a_model_without_sites_says_so(tmp_path: Path, engine: Engine) -> None:
+    onnx.save(planted.classifier(planted=True), tmp_path / "m.onnx")
+    subject: Subject = read_subject(tmp_path / "m.onnx", {}, None)
+    bench = Bench(subject, engine, (), planted.pictures(), planted.TARGET, 0)
+    form = Trigger(planted.TARGET, np.ones((1, 8, 8), np.float32), 1.0, 1.0)
+    found, why = repair(bench, [form], Range(0, 1), 0.1, 0, engine, lambda *_: None)
+    assert found is None
+    assert "no value that could take a cap" in why
+
+
+# --- whole runs ---------------------------------------------------------------------------------------
+
+
+def run(folder: Path, source: Path, target: str, *words: str) -> tuple[dict[str, Any], onnx.ModelProto]:
+    np.savez(folder / "images.npz", images=planted.pictures(60))
+    given = [str(source), str(folder / target), "--no-config", "--provider", "cpu", "--images"]
+    given += [str(folder / "images.npz"), "--rule", "inverted", "--budget", "0.5", "--quiet"]
+    assert main([*given, "--report", str(folder / "r.json"), *words]) == 0
+    return json.loads((folder / "r.json").read_text()), onnx.load(folder / target)
+
+
+def infected(folder: Path, *, planted_too: bool = True) -> Path:
+    onnx.save(planted.classifier(planted=planted_too), folder / "m.onnx")
+    return folder / "m.onnx"
+
+
+def test_a_cleaned_model_runs_again_and_its_caps_stay(tmp_path: Path) -> None:
+    report, model = run(tmp_path, infected(tmp_path), "one.onnx")
+    caps = report["inversion"]["repair"]["directions"]
+    assert caps >= 1
+    assert (
+        main([str(tmp_path / "one.onnx"), str(tmp_path / "plain.onnx"), "--no-config", "--layers", "all", "--quiet"])
+        == 0
+    )
+    assert [n.op_type for n in onnx.load(tmp_path / "plain.onnx").graph.node] == [n.op_type for n in model.graph.node]
+    again, twice = run(tmp_path, tmp_path / "one.onnx", "two.onnx")
+    more = again["inversion"]["repair"]
+    count = sum(n.op_type == "Sub" for n in twice.graph.node)
+    assert count == caps + (0 if more is None else more["directions"])
+    parts = [layer for layer in again["layers"] if "cap on a direction" in layer["reason"]]
+    assert len(parts) == 2 * caps
+
+
+def test_a_model_in_which_nothing_stands_out_is_written_as_it_came_but_folded(tmp_path: Path) -> None:
+    report, model = run(tmp_path, infected(tmp_path, planted_too=False), "one.onnx")
+    assert report["inversion"]["repair"] is None
+    assert "nothing stands out" in report["inversion"]["repair_note"]
+    assert [n.op_type for n in model.graph.node] == ["Conv", "Relu", "AveragePool", "Flatten", "Gemm"]
+
+
+def test_caps_on_directions_and_on_channels_go_in_together(tmp_path: Path) -> None:
+    report, model = run(tmp_path, infected(tmp_path), "both.onnx", "--bound-activations", "3")
+    kinds = [n.op_type for n in model.graph.node]
+    assert report["caps"]["capped"] == 1
+    caps = report["inversion"]["repair"]["directions"]
+    assert kinds.count("Sub") == caps
+    assert kinds.count("Min") + kinds.count("Clip") == 1
+    assert report["change"]["after"]["macs"] == report["change"]["before"]["macs"] + caps * 2 * 48
+
+
+# --- the report ---------------------------------------------------------------------------------------
+
+
+def told(report: RepairReport | None, note: str = "") -> Report:
+    images = SearchImages("data", 4, 0, None, None, (Picture.of(np.zeros((1, 2, 2)), 0, 1),))
+    return reports.report(inversion=Inversion("CPU", 4, images, (), 2, "class 2 is likely", report, note))
+
+
+DONE = RepairReport(
+    flip_before=0.95,
+    flip=0.04,
+    agreement=0.97,
+    rounds=2,
+    quantile=0.9,
+    directions=3,
+    layers=(RepairedLayer("c<1>", "v1", (0.1, 0.08), (2.5, -0.25)), RepairedLayer("fc", "v2", (0.1,), (7.0,))),
+    left=(ValueLeft("q", "its layer is quantised"),),
+)
+
+
+def test_words_and_page_tell_of_the_repair() -> None:
+    text = " ".join(inverting.rows(told(DONE)))
+    for part in (
+        "3 directions capped at 2 places",
+        "90.0 %",
+        "2 rounds",
+        "95.0 %",
+        " 4.0 %",
+        "97.0 %",
+        "such as q: its layer is",
+    ):
+        assert part in text
+    page = html.render(told(DONE))
+    assert '<table id="directions">' in page
+    for part in ("c&lt;1&gt;", "v2", "10.0 %, 8.0 %", "no cap: its layer is quantised"):
+        assert part in page
+    assert '<table id="directions">' not in html.render(told(None, "nothing stands out"))
+    assert "no repair: nothing stands out" in " ".join(inverting.rows(told(None, "nothing stands out")))
+
+
+def test_a_repaired_model_is_to_be_tested_next() -> None:
+    assert "test out.onnx on your own data" in next_step(told(DONE))
+    assert "without --rule inverted" in next_step(replace(told(None, "no"), options={"prune": False, "repair": True}))
+    assert "--dry-run" in next_step(replace(told(DONE), output=None))
+
+
+def test_the_document_holds_every_site() -> None:
+    text = json.loads(told(DONE).to_json())["inversion"]["repair"]
+    assert text["layers"][0] == {"name": "c<1>", "value": "v1", "beyond": [0.1, 0.08], "shift": [2.5, -0.25]}
+    assert text["left"] == [{"name": "q", "sentence": "its layer is quantised"}]
+    assert (text["directions"], text["quantile"]) == (3, 0.9)
