@@ -89,7 +89,7 @@ def bars(count: int) -> NDArray[np.float32]:
 
 
 def test_a_class_that_a_warp_leads_to_is_found_and_the_others_are_not(tmp_path: Path) -> None:
-    attack = Attack(read_subject(shift_detector(tmp_path, 2), {}, None), choose("cpu"), ())
+    attack = Attack(read_subject(shift_detector(tmp_path, 2), {}, None), choose("cpu"))
     found = invert_warp(attack, bars(8), 2, 0)
     assert found.flip >= 0.9
     assert found.area < FARTHEST / 2
