@@ -15,7 +15,7 @@ import numpy as np
 
 from onnx_clp.config import Provider
 from onnx_clp.errors import UsageError
-from onnx_clp.report.document import Finding
+from onnx_clp.skipped import Finding
 from onnx_clp.validation.device import Gpu, driver_loads, find_gpu
 from onnx_clp.validation.runtime import build, cure, installed, load_runtime, wheel_clash
 

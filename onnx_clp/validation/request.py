@@ -12,16 +12,16 @@ from typing import Any, Final, Protocol
 from onnx_clp.config import GIB, Provider
 from onnx_clp.errors import ClpError, NotValidated, UsageError, ValidationFailed
 from onnx_clp.readings import Moments, Readings
-from onnx_clp.report.document import (
+from onnx_clp.report.document_validation import (
     Drift,
     EngineFacts,
     EvaluationReport,
-    Finding,
     ProviderComparison,
     ProviderRun,
     Rates,
     ValidationReport,
 )
+from onnx_clp.skipped import Finding
 from onnx_clp.validation.wording import one_line
 
 _CLASSES = {kind.__name__: kind for kind in (ValidationFailed, NotValidated, UsageError)}
@@ -78,6 +78,11 @@ class Request:
     def written(self) -> Path | None:
         """The model that is to be written; None when it is the input itself."""
         return self.cleaned or self.compacted or self.final or self.folded
+
+    @property
+    def before_cleaning(self) -> Path:
+        """The model whose very values the cleaned one must give."""
+        return self.compacted or self.final or self.folded or self.original
 
     def to_json(self) -> str:
         """The request as JSON text with absolute paths; `from_json` gives an equal one back."""
