@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Final
 
-from onnx_clp.config import GIB
 from onnx_clp.validation.mapping import Mapped
 
 _MAX_THREADS: Final = 4
+_ARENA_BELOW: Final = 1 << 30
 _FOLDER: Final = "session.model_external_initializers_file_folder_path"
 
 
@@ -40,7 +40,7 @@ def options(ort: ModuleType, size: int, plan: Plan, light: Mapped | None) -> obj
     chosen.inter_op_num_threads = 1
     chosen.use_deterministic_compute = True
     chosen.log_severity_level = 4
-    chosen.enable_cpu_mem_arena = size < GIB
+    chosen.enable_cpu_mem_arena = size < _ARENA_BELOW
     chosen.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     chosen.add_session_config_entry("session.intra_op.allow_spinning", "0")
     chosen.add_session_config_entry("session.disable_prepacking", "0" if plan.many_runs else "1")

@@ -7,11 +7,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from onnx_clp.config import GIB, Provider
 from onnx_clp.errors import ClpError, NotValidated, UsageError, ValidationFailed
-from onnx_clp.readings import Moments, Readings
 from onnx_clp.report.document_validation import (
     Drift,
     EngineFacts,
@@ -23,6 +21,10 @@ from onnx_clp.report.document_validation import (
 )
 from onnx_clp.skipped import Finding
 from onnx_clp.validation.wording import one_line
+
+if TYPE_CHECKING:
+    from onnx_clp.config import Provider
+    from onnx_clp.readings import Readings
 
 _CLASSES = {kind.__name__: kind for kind in (ValidationFailed, NotValidated, UsageError)}
 
@@ -191,7 +193,7 @@ class Named(Protocol):
 def memory_sentence(request: Named, cap: int, failed: str = NOT_DONE, instead: str = INSTEAD) -> str:
     """The one line for a model that needs more memory than it may have."""
     return (
-        f"{one_line(request.original)}: {failed} because it needs more than {cap / GIB:.2g} GiB of "
+        f"{one_line(request.original)}: {failed} because it needs more than {cap / (1 << 30):.2g} GiB of "
         f"memory; allow more with --memory, or {instead}"
     )
 
@@ -223,6 +225,8 @@ def answer_from_json(text: str) -> Outcome:
 
 def readings_from_json(text: str) -> Readings:
     """The child's answer to a calibration; errors as `answer_from_json`."""
+    from onnx_clp.readings import Moments, Readings
+
     raw = _answer(text)["readings"]
     moments = {name: Moments(tuple(m["mean"]), tuple(m["std"])) for name, m in raw["moments"].items()}
     return Readings(int(raw["inputs"]), moments, tuple(int(count) for count in raw["classes"]))
