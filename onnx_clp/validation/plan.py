@@ -40,7 +40,7 @@ def options(ort: ModuleType, size: int, plan: Plan, light: Mapped | None) -> obj
     chosen.inter_op_num_threads = 1
     chosen.use_deterministic_compute = True
     chosen.log_severity_level = 4
-    chosen.enable_cpu_mem_arena = size < _ARENA_BELOW
+    chosen.enable_cpu_mem_arena = plan.many_runs and size < _ARENA_BELOW  # an arena pays when memory is used again
     chosen.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     chosen.add_session_config_entry("session.intra_op.allow_spinning", "0")
     chosen.add_session_config_entry("session.disable_prepacking", "0" if plan.many_runs else "1")
