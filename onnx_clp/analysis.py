@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from onnx import ModelProto
 
-from onnx_clp.compaction.compact import Compacted, compact
 from onnx_clp.config import CleanConfig
 from onnx_clp.edit import GraphEdit, freeze_inputs
 from onnx_clp.errors import UnsupportedModelError
@@ -38,6 +38,9 @@ from onnx_clp.passes.prune_channels import LayerVerdict, Raw
 from onnx_clp.readings import Readings
 from onnx_clp.rewrite import Layers, find_layers
 from onnx_clp.skipped import Finding, Skipped
+
+if TYPE_CHECKING:
+    from onnx_clp.compaction.compact import Compacted
 
 Tick = Callable[[str, int, int], None]
 
@@ -173,6 +176,8 @@ def analyse(
 
 def _compact(edit: GraphEdit, found: Analysis) -> None:
     """Take channels out of the model, keeping what it was before for the proof."""
+    from onnx_clp.compaction.compact import compact
+
     if found.final is not None:
         found.final = _snapshot(found.final)
     edit.changed = False

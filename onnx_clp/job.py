@@ -97,7 +97,9 @@ class Job:
             assert staged is not None
             with self.clock.stage("write"):
                 sweep.stage(self.file, cleanup)
-            passing = cleanup.enter_context(staging(place, lasting=False))
+            # What cleaning up left as it was is compared to the last bit, and must be read in the same way.
+            beside = None if analysis.cleaned is not None else staged
+            passing = cleanup.enter_context(staging(place, lasting=False, beside=beside))
             outcome = self._validate(analysis, staged, passing, sweep)
         report = self._report(analysis, staged, outcome, sweep)
         if self.before_write is not None:

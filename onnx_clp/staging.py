@@ -42,6 +42,8 @@ class Staged:
 
     check: Path | None = None
     spared: frozenset[Path] = frozenset()
+    places: dict[int, tuple[int, int]] = field(default_factory=dict, repr=False)
+    """Offset and length in `model` of every payload, by the payload's id."""
 
     def checkable(self) -> Path:
         """A path at which the model can be loaded now: its external data lies under a temporary name too."""
@@ -119,11 +121,12 @@ Stage = Callable[[ModelFile, "ModelProto | None", ExternalChoice], Staged]
 
 
 @contextlib.contextmanager
-def staging(destination: Path, *, lasting: bool = True) -> Iterator[Stage]:
+def staging(destination: Path, *, lasting: bool = True, beside: Staged | None = None) -> Iterator[Stage]:
     """Gives a function that writes a model to a temporary file beside `destination`; on exit what was not
     committed is removed. None as the model copies the input's bytes.
 
-    A model that is not `lasting` is never committed: it need not reach the disk, and its SHA-256 is left empty.
+    A model that is not `lasting` is never committed: it need not reach the disk, and its SHA-256 is left empty. Weights
+    that it shares with `beside`, staged for the same destination, are not written again: it refers to that file.
     """
     made: list[Staged] = []
 
@@ -132,7 +135,7 @@ def staging(destination: Path, *, lasting: bool = True) -> Iterator[Stage]:
             staged = _open_stage(file, destination)
             made.append(staged)
         try:
-            _fill(staged, file, model, choice, lasting)
+            _fill(staged, file, model, choice, None if lasting else _Passing(beside))
         except OSError as error:
             raise SaveError(_unwritable(destination, error)) from error
         return staged
@@ -183,7 +186,17 @@ def _copy_mode(file: ModelFile, descriptor: int) -> None:
         os.fchmod(descriptor, mode)
 
 
-def _fill(staged: Staged, file: ModelFile, model: ModelProto | None, choice: ExternalChoice, lasting: bool) -> None:
+@dataclass(frozen=True, slots=True)
+class _Passing:
+    """What holds for a model that is never committed."""
+
+    beside: Staged | None
+
+
+def _fill(
+    staged: Staged, file: ModelFile, model: ModelProto | None, choice: ExternalChoice, passing: _Passing | None
+) -> None:
+    lasting = passing is None
     if model is None and not moves_out(file, file.model, choice):
         _write(staged, [file.whole], lasting)
         return
@@ -193,6 +206,8 @@ def _fill(staged: Staged, file: ModelFile, model: ModelProto | None, choice: Ext
         _move_out(staged, file, content, choice, lasting)
     else:
         take_in(file, content)
+        if passing is not None and passing.beside is not None:
+            _share(file, content, passing.beside)
     rope = _rope(file, content)
     if rope.size > PROTOBUF_LIMIT:
         raise SaveError(
@@ -202,6 +217,15 @@ def _fill(staged: Staged, file: ModelFile, model: ModelProto | None, choice: Ext
     _write(staged, rope.pieces, lasting)
     if staged.data is not None:
         _write_check(staged, file, content)
+
+
+def _share(file: ModelFile, model: ModelProto, beside: Staged) -> None:
+    """Have `model` find in `beside` the payloads that lie there: external data may be a range of any file."""
+    for tensor in model.graph.initializer:
+        if tensor.data_location == TensorProto.DEFAULT and wire.is_token(tensor.raw_data):
+            place = beside.places.get(id(file.store.payload_of(tensor.raw_data)))
+            if place is not None:
+                point(tensor, beside.model.name, *place)
 
 
 def _rope(file: ModelFile, model: ModelProto) -> wire.Rope:
@@ -259,8 +283,12 @@ def _move_out(staged: Staged, file: ModelFile, model: ModelProto, choice: Extern
 def _write(staged: Staged, pieces: list[wire.Piece], lasting: bool) -> None:
     digest = hashlib.sha256() if lasting else None
     with staged.model.open("wb") as out:
+        at = 0
         for piece in pieces:
             pour(piece, out, digest)
+            if not isinstance(piece, (bytes, memoryview)):
+                staged.places[id(piece)] = (at, len(piece))
+            at += len(piece)
         if digest is not None:
             _sync(out)
             staged.sha256 = digest.hexdigest()

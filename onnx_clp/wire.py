@@ -116,7 +116,7 @@ def lift(model: memoryview, stash: Callable[[int, int], bytes]) -> bytes:
     return bytes(model) if rope is None else b"".join(map(content, rope.pieces))
 
 
-def splice(skeleton: bytes, payload: Callable[[bytes], Deferred]) -> Rope:
+def splice(skeleton: bytes, payload: Callable[[bytes], Piece]) -> Rope:
     """The serialised model as a rope, every token in `skeleton` replaced by the piece `payload` gives for it."""
     tokens = _positions(skeleton)
 

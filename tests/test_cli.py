@@ -570,3 +570,28 @@ def test_a_full_disk_behind_stdout_is_an_error_and_says_that_the_model_was_writt
     assert done.returncode == 2
     assert "cannot write to standard output: No space left on device; the model out.onnx was written" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(("argv", "lasts"), [(["in.onnx", "--json"], False), (["batch", "--help"], True)])
+def test_a_single_run_leaves_at_once_with_all_its_output_and_a_batch_in_order(
+    argv: list[str], lasts: bool, tmp_path: Path
+) -> None:
+    bracket = "import atexit, gc; atexit.register(lambda: print('taken apart', gc.isenabled()))"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{bracket}\n{PROGRAM}", *argv],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ("taken apart True" in done.stdout) is lasts
+    if not lasts:
+        assert len(json.loads(done.stdout)["layers"]) == 3000
+
+
+def test_the_status_of_an_error_survives_leaving_at_once(tmp_path: Path) -> None:
+    with start(tmp_path, "in.onnx", "-u", "nonsense") as process:
+        _, err = process.communicate()
+    assert process.returncode == 2
+    assert b"nonsense" in err

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 
@@ -59,6 +61,43 @@ def test_a_model_that_passes_is_the_same_and_is_not_forced_to_the_disk(
         counts.append(len(synced))
     assert written[0] == written[1]
     assert counts == [2 if choice == "always" else 1, 0]
+
+
+def test_a_passing_model_refers_to_the_weights_it_shares_with_what_is_written(model: Path) -> None:
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(onnxfile.read(model, 1 << 30))
+        place = model.with_name("out.onnx")
+        written = stack.enter_context(staging.staging(place))(file, file.model, "never")
+        changed = onnx.ModelProto()
+        changed.CopyFrom(file.model)
+        (weight,) = (t for t in changed.graph.initializer if t.name == "w")
+        values = file.store.array(weight) * np.float32(2)
+        weight.CopyFrom(file.store.make("w", values, weight.data_type))
+        for other, shared in ((file.model, {"w", "w2"}), (changed, {"w2"})):
+            passing = stack.enter_context(staging.staging(place, lasting=False, beside=written))
+            staged = passing(file, other, "never")
+            alone = stack.enter_context(staging.staging(place, lasting=False))(file, other, "never")
+            assert _whole(staged.model) == _whole(alone.model)
+            light = onnx.load(staged.model, load_external_data=False).graph.initializer
+            assert {t.name for t in light if t.data_location == onnx.TensorProto.EXTERNAL} == shared
+            assert {e.value for t in light for e in t.external_data if e.key == "location"} == {written.model.name}
+            assert staged.size == staged.model.stat().st_size < alone.size
+    assert sorted(p.name for p in model.parent.iterdir()) == ["in.onnx"]
+
+
+def _whole(path: Path) -> onnx.ModelProto:
+    """The model with all its data, without a word of where it was."""
+    loaded = onnx.load(path)
+    for tensor in loaded.graph.initializer:
+        tensor.ClearField("data_location")
+    return loaded
+
+
+def test_a_model_that_lasts_refers_to_no_temporary_file(model: Path) -> None:
+    with onnxfile.read(model, 1 << 30) as file, staging.staging(model.with_name("out.onnx")) as stage:
+        first = stage(file, file.model, "never")
+        with staging.staging(model.with_name("out.onnx"), beside=first) as again:
+            assert again(file, file.model, "never").model.read_bytes() == first.model.read_bytes()
 
 
 def test_a_fifo_as_output_stays_one(model: Path, capsys: pytest.CaptureFixture[str]) -> None:

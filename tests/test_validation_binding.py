@@ -12,13 +12,14 @@ from numpy.typing import DTypeLike
 from onnx_clp.validation import evaldata, evaluate
 from onnx_clp.validation.anatomy import read_anatomy
 from onnx_clp.validation.binding import bindable
+from onnx_clp.validation.plan import Plan
 from onnx_clp.validation.provider import CPU, cpu_engine
 from onnx_clp.validation.session import OrtRunner
 from tests.validation_models import network, save, text_model
 
 
 def pair(path: Path) -> tuple[OrtRunner, OrtRunner]:
-    return OrtRunner(path, cpu_engine(), False), OrtRunner(path, cpu_engine(), False, bound=True)
+    return OrtRunner(path, cpu_engine(), Plan()), OrtRunner(path, cpu_engine(), Plan(), bound=True)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])

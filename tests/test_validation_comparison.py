@@ -16,6 +16,7 @@ from onnx_clp.validation.compare import TOLERANCES, tolerance_for
 from onnx_clp.validation.device import Gpu
 from onnx_clp.validation.measuring import measure_original, settle_terms
 from onnx_clp.validation.placement import note_of, really_ran
+from onnx_clp.validation.plan import AS_DEPLOYED, Plan
 from onnx_clp.validation.proof import prove
 from onnx_clp.validation.provider import CPU, CUDA, TENSORRT, Engine, cpu_engine
 from onnx_clp.validation.request import Outcome, answer_from_json, outcome_to_json
@@ -41,13 +42,13 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, scale: float = 1.0, failure: Failu
         def run(self, feeds):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
             return {name: array * np.float32(scale) for name, array in super().run(feeds).items()}
 
-    def open_runner(path: Path, engine: Engine, **options: bool) -> Runner:
-        assert options == {"many_runs": True, "optimised": True}
+    def open_runner(path: Path, engine: Engine, plan: Plan) -> Runner:
+        assert plan == AS_DEPLOYED
         if not engine.on_gpu:
-            return OrtRunner(path, engine, True, optimised=True)
+            return OrtRunner(path, engine, plan)
         if failure is not None:
             raise RunError(failure, "the device said no")
-        return Other(path, cpu_engine(), True, optimised=True, bound=True)
+        return Other(path, cpu_engine(), plan, bound=True)
 
     monkeypatch.setattr(comparison, "open_runner", open_runner)
 
@@ -155,7 +156,7 @@ def test_auto_says_that_the_cpu_ran_everything(monkeypatch: pytest.MonkeyPatch, 
 
     class Idle(OrtRunner):
         def __init__(self, path: Path, *_: object, **__: object) -> None:
-            super().__init__(path, cpu_engine(), False)
+            super().__init__(path, cpu_engine(), Plan())
             self.provider = CUDA
 
     monkeypatch.setattr(measuring, "open_runner", lambda path, *_, **__: Idle(path))

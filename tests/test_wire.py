@@ -37,7 +37,7 @@ def put_back(skeleton: bytes, data: bytes, ranges: list[tuple[int, int]]) -> byt
         start, end = ranges[token_number(token)]
         return data[start:end]
 
-    rope = splice(skeleton, payload)  # type: ignore[arg-type]
+    rope = splice(skeleton, payload)
     whole = b"".join(bytes(piece) for piece in rope.pieces if isinstance(piece, (bytes, memoryview)))
     assert len(whole) == rope.size
     return whole
@@ -302,7 +302,7 @@ def test_the_token_of_an_unlifted_tensor_is_put_back() -> None:
         asked.append(token_number(token))
         return b"x" * 70_000
 
-    rope = splice(model.SerializeToString(), payload)  # type: ignore[arg-type]
+    rope = splice(model.SerializeToString(), payload)
     whole = ModelProto.FromString(b"".join(bytes(p) for p in rope.pieces))  # type: ignore[arg-type]
     assert asked == [7]
     assert whole.graph.initializer[0].raw_data == b"x" * 70_000

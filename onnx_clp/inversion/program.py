@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from onnx_clp.errors import NotValidated, UnsupportedModelError
+from onnx_clp.validation.plan import available_cpus
 from onnx_clp.validation.provider import Engine
 from onnx_clp.validation.runtime import load_runtime
-from onnx_clp.validation.session import FailureKind, available_cpus, failure
+from onnx_clp.validation.session import FailureKind, failure
 
 Array = NDArray[Any]
 Feeds = Mapping[str, Array]

@@ -23,6 +23,13 @@ from onnx_clp.report.document_search import RepairedLayer as RepairedLayer
 from onnx_clp.report.document_search import RepairReport as RepairReport
 from onnx_clp.report.document_search import SearchImages as SearchImages
 from onnx_clp.report.document_search import ValueLeft as ValueLeft
+from onnx_clp.report.document_validation import Drift as Drift
+from onnx_clp.report.document_validation import EngineFacts as EngineFacts
+from onnx_clp.report.document_validation import EvaluationReport as EvaluationReport
+from onnx_clp.report.document_validation import ProviderComparison as ProviderComparison
+from onnx_clp.report.document_validation import ProviderRun as ProviderRun
+from onnx_clp.report.document_validation import Rates as Rates
+from onnx_clp.report.document_validation import ValidationReport as ValidationReport
 from onnx_clp.skipped import Finding as Finding
 from onnx_clp.skipped import LayerStatus as LayerStatus
 
@@ -161,94 +168,6 @@ class Caps:
     capped: int
     left: tuple[CapLeft, ...]
     values: tuple[CappedValue, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Drift:
-    """How far pruning moved one output on the seeded inputs; it is reported, not judged."""
-
-    output: str
-    top1_agreement: float | None
-    relative_l2: float
-    max_abs: float
-
-
-@dataclass(frozen=True, slots=True)
-class EngineFacts:
-    """What validation ran on: ONNX Runtime's build, the device and its driver as the driver names them.
-
-    `placed` counts the input model's nodes by the provider that took them; it is empty where ONNX Runtime does not
-    tell. `overruled` says why the CPU took over from a GPU build under "auto"; it is empty otherwise.
-    """
-
-    runtime: str
-    device: str
-    driver: str
-    placed: Mapping[str, int]
-    overruled: str
-
-
-@dataclass(frozen=True, slots=True)
-class ProviderRun:
-    """One model ("input" or "cleaned") on one provider, all graph optimisations on.
-
-    `load_seconds` opens the session, `run_seconds` is the median of warm runs, interleaved with the other rows';
-    `error` is max|Δ| / max|reference| against the same model on the CPU. None: not measured.
-    """
-
-    model: str
-    provider: str
-    placed: Mapping[str, int]
-    load_seconds: float | None
-    run_seconds: float | None
-    error: float | None
-    rates: Rates | None
-    failure: str
-
-
-@dataclass(frozen=True, slots=True)
-class ProviderComparison:
-    """Input and cleaned model on CPU and GPU; `note` says why the GPU's rows are missing, else it is empty."""
-
-    runs: tuple[ProviderRun, ...]
-    note: str
-
-
-@dataclass(frozen=True, slots=True)
-class ValidationReport:
-    """What was proven, where. `outcome` is "validated", "validated on a fallback" or "not asked for"."""
-
-    outcome: str
-    provider_asked: str
-    provider_used: str
-    note: str
-    tolerance: float | None
-    fold_error: float | None
-    discrete_agreement: float | None
-    drift: tuple[Drift, ...]
-    engine: EngineFacts | None = None
-    comparison: ProviderComparison | None = None
-    compaction_error: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Rates:
-    """Shares in 0..1: ACC clean accuracy, ASR attack success rate, RA robust accuracy (None: not measurable)."""
-
-    acc: float | None
-    asr: float | None
-    ra: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class EvaluationReport:
-    """The model on the user's labelled images, before and after."""
-
-    data: str
-    clean_images: int
-    triggered_images: int
-    before: Rates
-    after: Rates
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from onnx_clp.validation.anatomy import InputSpec, read_anatomy
 from onnx_clp.validation.compare import class_scores
 from onnx_clp.validation.inputs import shown
 from onnx_clp.validation.npz import Archive
+from onnx_clp.validation.plan import Plan
 from onnx_clp.validation.provider import Engine
 from onnx_clp.validation.refusal import refusal
 from onnx_clp.validation.request import Calibration
@@ -97,7 +98,7 @@ def calibrate(request: Calibration, engine: Engine, memory: int) -> Readings:
     material = load(request.data, _inputs(request), memory // 2)
     try:
         try:
-            return _measure(open_runner(request.model, engine, many_runs=True), material, request.values)
+            return _measure(open_runner(request.model, engine, Plan(many_runs=True)), material, request.values)
         except RunError as lacking:
             if lacking.kind is not FailureKind.KERNEL:
                 raise

@@ -9,9 +9,10 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from onnx_clp.report.document import ProviderComparison, ProviderRun, Rates
+from onnx_clp.report.document_validation import ProviderComparison, ProviderRun, Rates
 from onnx_clp.validation import compare, evaluate
 from onnx_clp.validation.measuring import Measured, Terms
+from onnx_clp.validation.plan import AS_DEPLOYED
 from onnx_clp.validation.provider import CPU, Engine, cpu_engine
 from onnx_clp.validation.session import Outputs, RunError, Runner, open_runner
 from onnx_clp.validation.wording import one_line
@@ -60,7 +61,7 @@ def _open(seat: _Seat, terms: Terms, original: Measured) -> None:
     """Load the model and run it once over everything: what is timed later is warm."""
     start = time.perf_counter()
     try:
-        seat.runner = open_runner(seat.path, seat.engine, many_runs=True, optimised=True)
+        seat.runner = open_runner(seat.path, seat.engine, AS_DEPLOYED)
         seat.loading = time.perf_counter() - start
         seat.draws = [seat.runner.run(feed) for feed in original.feeds]
         if terms.exam is not None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from onnx_clp.validation.plan import AS_DEPLOYED
 from onnx_clp.validation.provider import cpu_engine
 from onnx_clp.validation.session import Feeds, Runner, open_runner
 
@@ -38,9 +39,7 @@ def compare(before: Path, after: Path, feeds: Feeds, seconds: float) -> Latency:
     Raises:
         RunError: a model does not load or run.
     """
-    return _turns(
-        [open_runner(path, cpu_engine(), many_runs=True, optimised=True) for path in (before, after)], feeds, seconds
-    )
+    return _turns([open_runner(path, cpu_engine(), AS_DEPLOYED) for path in (before, after)], feeds, seconds)
 
 
 def _turns(runners: list[Runner], feeds: Feeds, seconds: float) -> Latency:

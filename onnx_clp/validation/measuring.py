@@ -6,12 +6,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from onnx_clp.errors import NotValidated, UsageError, ValidationFailed
-from onnx_clp.validation import compare, evaldata, evaluate, inputs
+from onnx_clp.validation import compare, inputs, macs
 from onnx_clp.validation.anatomy import Anatomy, read_anatomy
+from onnx_clp.validation.plan import Plan
 from onnx_clp.validation.provider import Engine
 from onnx_clp.validation.refusal import refusal
 from onnx_clp.validation.request import Request
@@ -28,24 +30,45 @@ from onnx_clp.validation.session import (
 )
 from onnx_clp.validation.wording import one_line
 
+if TYPE_CHECKING:
+    from onnx_clp.validation import evaluate
+
 _DRAWS = 2
 _DISCRETE_DRAWS = 8
+# About 50 ms of one core: there, waking others costs more than it gains.
+_ONE_THREAD_MACS = 2_500_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What holds for all models of one request; `reference` says that ONNX Runtime lacks a kernel."""
+    """What holds for all models of one request; `reference` says that ONNX Runtime lacks a kernel.
+
+    `macs` are the input model's multiply-accumulates on inputs of `shapes`, None where unknown.
+    """
 
     request: Request
     engine: Engine
     anatomy: Anatomy
     exam: evaluate.Exam | None
     tolerance: float
+    shapes: inputs.Shapes
+    macs: int | None
     reference: bool = False
 
     def open(self, path: Path) -> Runner:
-        """Load the model at `path` where these terms say."""
-        return open_runner(path, self.engine, reference=self.reference, many_runs=self.exam is not None)
+        """Load the model at `path` where these terms say.
+
+        What will be written is read whole, as its users read it, and so is a model it must equal to the last bit;
+        the weights of the others stay in their files, on the CPU.
+        """
+        request = self.request
+        whole = {request.written, request.before_cleaning if request.cleaned else None}
+        plan = Plan(
+            many_runs=self.exam is not None,
+            mapped=not self.engine.on_gpu and path not in whole,
+            one_thread=self.macs is not None and self.macs <= _ONE_THREAD_MACS,
+        )
+        return open_runner(path, self.engine, plan, reference=self.reference)
 
     @contextmanager
     def about(self) -> Iterator[None]:
@@ -95,9 +118,13 @@ def settle_terms(request: Request, engine: Engine, memory: int) -> Terms:
         raise UsageError(f"--output {one_line(request.output_name, 60)}: the model has no such output, only {names}")
     exam = None
     if request.eval_data is not None:
+        from onnx_clp.validation import evaldata, evaluate
+
         data = evaldata.load(request.eval_data, memory // 2)
         exam = evaluate.prepare(data, anatomy, request.output_name)
-    return Terms(request, engine, anatomy, exam, _tolerance(request, anatomy, engine.providers[0]))
+    tolerance = _tolerance(request, anatomy, engine.providers[0])
+    shapes = next(inputs.trial_shapes(anatomy.inputs, request.shapes), {})
+    return Terms(request, engine, anatomy, exam, tolerance, shapes, macs.count(request.original, shapes))
 
 
 def _tolerance(request: Request, anatomy: Anatomy, provider: str) -> float:
@@ -176,7 +203,11 @@ def _draw_count(anatomy: Anatomy) -> int:
 
 def _measured(runner: Runner, terms: Terms, feeds: list[Feeds], done: list[Outputs]) -> Measured:
     draws = done + [runner.run(feed) for feed in feeds[len(done) :]]
-    predictions = None if terms.exam is None else evaluate.predict(runner, terms.exam)
+    predictions = None
+    if terms.exam is not None:
+        from onnx_clp.validation import evaluate
+
+        predictions = evaluate.predict(runner, terms.exam)
     return Measured(runner.provider, runner.placed, runner.inputs, runner.outputs, feeds, draws, predictions)
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from onnx_clp.errors import NotValidated, ValidationFailed
-from onnx_clp.report.document import Drift, EngineFacts, EvaluationReport, Finding, Rates, ValidationReport
-from onnx_clp.validation import compare, evaluate
+from onnx_clp.report.document_validation import Drift, EngineFacts, EvaluationReport, Rates, ValidationReport
+from onnx_clp.skipped import Finding
+from onnx_clp.validation import compare
 from onnx_clp.validation.checking import check_written
-from onnx_clp.validation.comparison import compare_providers
 from onnx_clp.validation.measuring import (
     Measured,
     Terms,
@@ -68,6 +68,8 @@ def prove(request: Request, engine: Engine, memory: int, rival: Engine | None = 
         read_again(request.original, request.written)
     report = _report(terms, original, engine_facts, error, discrete, drifts)
     if rival is not None:
+        from onnx_clp.validation.comparison import compare_providers
+
         report = replace(report, comparison=compare_providers(terms, original, rival))
     return Outcome(
         validation=replace(report, compaction_error=compaction),
@@ -189,8 +191,7 @@ def _prove_cleaned(terms: Terms, original: Measured, before: Measured) -> None:
     changed = _changed(before, cleaned) - original.unsteady
     if not changed:
         return
-    last = request.compacted or request.final or request.folded
-    again = measure_rewritten(last or request.original, terms, original, "pruning")
+    again = measure_rewritten(request.before_cleaning, terms, original, "pruning")
     shaky = _changed(before, again)
     close = compare.agreements(before.draws, cleaned.draws)
     wrong = (changed - shaky) | {a.output for a in close if compare.disagrees(a, terms.tolerance)} - original.unsteady
@@ -270,6 +271,8 @@ def _report(
 def _evaluation(terms: Terms, original: Measured, final: Measured) -> EvaluationReport | None:
     if terms.exam is None or original.predictions is None or final.predictions is None:
         return None
+    from onnx_clp.validation import evaluate
+
     data = terms.exam.data
     return EvaluationReport(
         data=str(data.path),
@@ -287,5 +290,7 @@ def _candidate(path: Path, terms: Terms, original: Measured, folded: Measured) -
         return Candidate(str(path), (), None, str(refused))
     rates: Rates | None = None
     if terms.exam is not None and measured.predictions is not None:
+        from onnx_clp.validation import evaluate
+
         rates = evaluate.rates(terms.exam.data, measured.predictions)
     return Candidate(str(path), _drifts(folded, measured), rates)

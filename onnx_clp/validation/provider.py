@@ -10,14 +10,17 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from onnx_clp.config import Provider
 from onnx_clp.errors import UsageError
-from onnx_clp.report.document import Finding
+from onnx_clp.skipped import Finding
 from onnx_clp.validation.device import Gpu, driver_loads, find_gpu
 from onnx_clp.validation.runtime import build, cure, installed, load_runtime, wheel_clash
+
+if TYPE_CHECKING:
+    from onnx_clp.config import Provider
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"

@@ -7,22 +7,24 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from onnx_clp.config import GIB, Provider
 from onnx_clp.errors import ClpError, NotValidated, UsageError, ValidationFailed
-from onnx_clp.readings import Moments, Readings
-from onnx_clp.report.document import (
+from onnx_clp.report.document_validation import (
     Drift,
     EngineFacts,
     EvaluationReport,
-    Finding,
     ProviderComparison,
     ProviderRun,
     Rates,
     ValidationReport,
 )
+from onnx_clp.skipped import Finding
 from onnx_clp.validation.wording import one_line
+
+if TYPE_CHECKING:
+    from onnx_clp.config import Provider
+    from onnx_clp.readings import Readings
 
 _CLASSES = {kind.__name__: kind for kind in (ValidationFailed, NotValidated, UsageError)}
 
@@ -78,6 +80,11 @@ class Request:
     def written(self) -> Path | None:
         """The model that is to be written; None when it is the input itself."""
         return self.cleaned or self.compacted or self.final or self.folded
+
+    @property
+    def before_cleaning(self) -> Path:
+        """The model whose very values the cleaned one must give."""
+        return self.compacted or self.final or self.folded or self.original
 
     def to_json(self) -> str:
         """The request as JSON text with absolute paths; `from_json` gives an equal one back."""
@@ -186,7 +193,7 @@ class Named(Protocol):
 def memory_sentence(request: Named, cap: int, failed: str = NOT_DONE, instead: str = INSTEAD) -> str:
     """The one line for a model that needs more memory than it may have."""
     return (
-        f"{one_line(request.original)}: {failed} because it needs more than {cap / GIB:.2g} GiB of "
+        f"{one_line(request.original)}: {failed} because it needs more than {cap / (1 << 30):.2g} GiB of "
         f"memory; allow more with --memory, or {instead}"
     )
 
@@ -218,6 +225,8 @@ def answer_from_json(text: str) -> Outcome:
 
 def readings_from_json(text: str) -> Readings:
     """The child's answer to a calibration; errors as `answer_from_json`."""
+    from onnx_clp.readings import Moments, Readings
+
     raw = _answer(text)["readings"]
     moments = {name: Moments(tuple(m["mean"]), tuple(m["std"])) for name, m in raw["moments"].items()}
     return Readings(int(raw["inputs"]), moments, tuple(int(count) for count in raw["classes"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import re
@@ -9,14 +10,14 @@ import warnings
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Protocol
 
 import numpy as np
 from onnx import TensorProto, TypeProto
 
-from onnx_clp.config import GIB
 from onnx_clp.validation.binding import Binding, bindable
+from onnx_clp.validation.mapping import Mapped, map_weights
+from onnx_clp.validation.plan import Plan, options
 from onnx_clp.validation.provider import Engine
 from onnx_clp.validation.runtime import load_runtime
 from onnx_clp.validation.wording import one_line
@@ -27,7 +28,6 @@ Outputs = dict[str, Array]
 Signature = tuple[tuple[str, str], ...]
 
 REFERENCE = "onnx.reference"
-_MAX_THREADS = 4
 _MEMORY_WORDS = re.compile(r"bad_alloc|allocate memory|bad allocation|out of memory|Cannot allocate", re.IGNORECASE)
 _KERNEL_WORDS = re.compile(r"NOT_IMPLEMENTED|Could not find an implementation")
 
@@ -74,35 +74,46 @@ class Runner(Protocol):
         """Every output by name, lists and maps flattened to arrays. Raises RunError."""
 
 
-def open_runner(
-    path: Path, engine: Engine, *, reference: bool = False, many_runs: bool = False, optimised: bool = False
-) -> Runner:
-    """Load the model at `path`, on the reference evaluator if `reference`.
-
-    `many_runs` says that time spent preparing weights pays off; `optimised` lets the runtime rewrite the graph.
+def open_runner(path: Path, engine: Engine, plan: Plan | None = None, *, reference: bool = False) -> Runner:
+    """Load the model at `path` as `plan` says, or on the reference evaluator if `reference`.
 
     Raises:
         RunError: it cannot be loaded.
     """
     if reference:
         return ReferenceRunner(path)
-    return OrtRunner(path, engine, many_runs, optimised=optimised, bound=engine.on_gpu)
+    plan = plan or Plan()
+    if plan.mapped and (light := _mapped(path)) is not None:
+        # A model that does not load in this way says why when it is loaded as it lies.
+        with contextlib.suppress(RunError):
+            return OrtRunner(path, engine, plan, light, bound=engine.on_gpu)
+    return OrtRunner(path, engine, plan, bound=engine.on_gpu)
+
+
+def _mapped(path: Path) -> Mapped | None:
+    try:
+        return map_weights(path)
+    except MemoryError:
+        raise
+    except Exception:
+        return None
 
 
 class OrtRunner:
     """A session, with graph optimisation off unless asked for: the runtime would fold the input model too.
 
-    `bound` keeps inputs in device memory from batch to batch, which pays on a GPU.
+    `light` is the model with its weights left in the file. `bound` keeps inputs in device memory from batch to batch,
+    which pays on a GPU.
     """
 
     def __init__(
-        self, path: Path, engine: Engine, many_runs: bool, *, optimised: bool = False, bound: bool = False
+        self, path: Path, engine: Engine, plan: Plan, light: Mapped | None = None, *, bound: bool = False
     ) -> None:
         ort = load_runtime()
         try:
             self._session = ort.InferenceSession(
-                os.fspath(path),
-                _options(ort, path.stat().st_size, many_runs, optimised),
+                os.fspath(path) if light is None else light.model,
+                options(ort, path.stat().st_size, plan, light),
                 providers=list(engine.providers),
                 provider_options=engine.options,
                 enable_fallback=0,
@@ -216,26 +227,6 @@ def _placed(session: Any) -> dict[str, int]:
     except Exception:  # it was not asked to take note
         return {}
     return found
-
-
-def _options(ort: ModuleType, size: int, many_runs: bool, optimised: bool) -> object:
-    options = ort.SessionOptions()
-    levels = ort.GraphOptimizationLevel
-    options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimised else levels.ORT_DISABLE_ALL
-    options.intra_op_num_threads = min(_MAX_THREADS, available_cpus())
-    options.inter_op_num_threads = 1
-    options.use_deterministic_compute = True
-    options.log_severity_level = 4
-    options.enable_cpu_mem_arena = size < GIB
-    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry("session.disable_prepacking", "0" if many_runs else "1")
-    return options
-
-
-def available_cpus() -> int:
-    """CPUs this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _is_foreign(dtype: np.dtype[Any]) -> bool:
