@@ -110,6 +110,13 @@ def _add_changing(parser: argparse.ArgumentParser) -> None:
         help="take channels that are zero out of the file, and what reads them: the same answers from a smaller model",
     )
     group.add_argument(
+        "--compact-multiple",
+        type=int,
+        default=8,
+        metavar="N",
+        help="a layer that loses channels keeps a multiple of N, or all, as CPUs run blocks (default 8; 1: the fewest)",
+    )
+    group.add_argument(
         "--freeze-inputs",
         action="store_true",
         help="treat initializers that are also graph inputs as constants, and drop those inputs",

@@ -21,7 +21,7 @@ from tests.compact_models import CHAIN, dead, filled, outputs
 from tests.compact_rows import ROWS
 from tests.test_compaction import compacted
 
-CONFIG = CleanConfig(compact=True, prune=False, validate=False)
+CONFIG = CleanConfig(compact=True, compact_multiple=1, prune=False, validate=False)
 Array = NDArray[Any]
 
 
@@ -51,7 +51,9 @@ def test_a_weight_that_a_caller_may_replace_stays_until_it_is_frozen() -> None:
         model.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
     made, found = section(model)
     assert (found.removed, made) == (0, model)
-    frozen, found = section(model, CleanConfig(compact=True, prune=False, validate=False, freeze_inputs=True))
+    frozen, found = section(
+        model, CleanConfig(compact=True, compact_multiple=1, prune=False, validate=False, freeze_inputs=True)
+    )
     assert found.removed == 2
     same(chain(), frozen)
 
@@ -155,7 +157,7 @@ def test_external_data_is_cut_and_the_input_left_alone(tmp_path: Path) -> None:
     whole = model.SerializeToString()
     onnx.save(model, source, save_as_external_data=True, location="in.data", size_threshold=0)
     before = (tmp_path / "in.data").read_bytes()
-    report = run(source, out, CleanConfig(compact=True, prune=False, provider="cpu"))
+    report = run(source, out, CleanConfig(compact=True, compact_multiple=1, prune=False, provider="cpu"))
     assert report.compaction is not None
     assert report.compaction.removed == 2
     assert (tmp_path / "in.data").read_bytes() == before

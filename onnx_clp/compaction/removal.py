@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -75,6 +76,17 @@ def _level(ids: Ids, gone: Mask) -> Ids:
     return np.asarray(ids[gone & (rank > spare)])
 
 
+class Evenness(Protocol):
+    """A run of atoms of which an even number stays (`compaction.multiples`)."""
+
+    def surplus(self, removal: Removal) -> Ids:
+        """Atoms that would go and must stay for that."""
+
+    @property
+    def reason(self) -> str:
+        """Why they stay."""
+
+
 class Removal:
     """The solved question: `reasons` says of every class that stays why, by its representative."""
 
@@ -104,13 +116,18 @@ class Removal:
         fresh = [self._keep(root, reason) for root in np.unique(self.roots[ids]).tolist()]
         return any(fresh)
 
-    def settle(self, demands: list[Demand], groupings: list[Grouping], whole: Iterable[Ids]) -> None:
-        """Keep what is needed until nothing more is; `whole` are values that must keep an index."""
+    def settle(
+        self, demands: list[Demand], groupings: list[Grouping], whole: Iterable[Ids], runs: Sequence[Evenness] = ()
+    ) -> None:
+        """Keep what is needed until nothing more is; `whole` are values that must keep an index, `runs` an even number.
+
+        What is needed for its own sake is settled first, so that evenness adds the least.
+        """
         values = list(whole)
         while True:
             while self._meet(demands):
                 pass
-            if not (self._level(groupings) or self._fill(values)):
+            if not (self._level(groupings) or self._fill(values) or self._even_out(runs)):
                 return
 
     def _meet(self, demands: list[Demand]) -> bool:
@@ -135,3 +152,11 @@ class Removal:
             if not self.keeps(ids).any():
                 return self.keep(ids[:1], AT_LEAST_ONE)
         return False
+
+    def _even_out(self, runs: Sequence[Evenness]) -> bool:
+        changed = False
+        for run in runs:
+            surplus = run.surplus(self)
+            if surplus.size:
+                changed |= self.keep(surplus, run.reason)
+        return changed
