@@ -126,7 +126,7 @@ def _add_changing(parser: argparse.ArgumentParser) -> None:
         choices=("none", "own", "all"),
         default="own",
         help="take out what changes no output: constants this run leaves unused (own, default), all dead nodes, "
-        "no-ops, unused and duplicate initializers (all), or nothing",
+        "no-ops, unused and duplicate initializers (all; the runtime may round otherwise), or nothing",
     )
     group.add_argument(
         "--bound-activations",
