@@ -146,6 +146,28 @@ def test_every_float_type_is_cut_bit_by_bit(dtype: DTypeLike) -> None:
     assert new["w2"].tobytes() == old["w2"][:, kept].tobytes()
 
 
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float32, np.float64])
+@pytest.mark.parametrize("row", ["a new bias", "a bias that is there"])
+def test_a_constant_goes_into_a_bias_of_the_weights_type_rounded_once(dtype: DTypeLike, row: str) -> None:
+    model = next(r for r in ROWS if r.id == f"constant goes/{row}").model()
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        value.type.tensor_type.elem_type = kind
+    old = {}
+    for tensor in model.graph.initializer:
+        old[tensor.name] = numpy_helper.to_array(tensor).astype(dtype)
+        tensor.CopyFrom(numpy_helper.from_array(old[tensor.name], tensor.name))
+    made, found = section(model)
+    assert found.removed == 2
+    (name,) = [node.input[2] for node in made.graph.node if node.output[0] == "y"]
+    (bias,) = [numpy_helper.to_array(t) for t in made.graph.initializer if t.name == name]
+    wide = old["w2"].astype(np.float64)
+    before = old["b2"].astype(np.float64) if row == "a bias that is there" else np.zeros(4)
+    assert bias.dtype == np.dtype(dtype)
+    exact = (before + 0.5 * wide[:, [2, 5]].sum(axis=(1, 2, 3))).astype(dtype)
+    np.testing.assert_array_max_ulp(bias.astype(np.float64), exact.astype(np.float64), 2)
+
+
 def test_external_data_is_cut_and_the_input_left_alone(tmp_path: Path) -> None:
     source, out = tmp_path / "in.onnx", tmp_path / "out.onnx"
     wide = {

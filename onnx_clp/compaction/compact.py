@@ -3,10 +3,10 @@
     before:  Conv [8, 3, 3, 3] > Relu > Conv [16, 8, 3, 3], channel 5 of the first being 0 for every input
     after:   Conv [7, 3, 3, 3] > Relu > Conv [16, 7, 3, 3]
 
-A channel may go when it is 0 for every input, or when nothing that stays reads it, and everything tied to it may go
-too: both branches of an Add, a gate and what it scales, every block of a Flatten. A channel that is constant and not
-0 stays, as do the channels of graph inputs and outputs, and one of every layer. What the model computes is the same;
-the caller proves that.
+A channel may go when it is 0 for every input, when nothing that stays reads it, or when it is constant and whatever
+reads it can take that into its bias (`compaction.absorbing`); and when everything tied to it may go too: both branches
+of an Add, a gate and what it scales, every block of a Flatten. Other constant channels stay, as do the channels of
+graph inputs and outputs, and one of every layer. What the model computes is the same; the caller proves that.
 """
 
 from __future__ import annotations
@@ -98,6 +98,8 @@ def _stayed(source: Source, removal: Removal, even: str) -> tuple[Stayed, ...]:
 
 
 def _carry_out(edit: GraphEdit, survey: Survey, removal: Removal) -> None:
+    for change in survey.first:
+        change(edit, removal)
     made: dict[object, str] = {}
     for node_cuts in _by_slot(survey.cuts).values():
         kept = {c.axis: np.flatnonzero(mask) for c in node_cuts if not (mask := removal.keeps(c.ids)).all()}

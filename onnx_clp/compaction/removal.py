@@ -19,7 +19,8 @@ class Demand:
 
     Index i may go where it adds nothing (`silent`), or where no output that stays reads it: `used` says which output
     reads which input, of shape (groups, outputs, inputs) counted within a group, `outputs` names the outputs' atoms
-    (None: all of them stay). `used` None means that every index is read.
+    (None: all of them stay). `used` None means that every index is read. `padded` tells that zeros stand beside what
+    it reads, so that a constant adds less at the border.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Demand:
     constant: Mask
     used: Mask | None = None
     outputs: Ids | None = None
+    padded: bool = False
 
     def needed(self, removal: Removal) -> Mask:
         """Which inputs must stay."""
@@ -42,7 +44,9 @@ class Demand:
     def reason(self, at: int) -> str:
         """Why index `at` stays."""
         if self.constant[at]:
-            return f"it is constant and not zero where {self.name} reads it"
+            return (
+                f"it is constant and not zero where {self.name} {'pads it with zeros' if self.padded else 'reads it'}"
+            )
         return f"it is tied to other branches' channels that are not zero where {self.name} reads them"
 
 

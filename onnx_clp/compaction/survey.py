@@ -54,7 +54,8 @@ class Survey:
         views: by value, its channels.
         sources: the linear layers, in graph order.
         demands, groupings: what `Removal.settle` is asked.
-        changes: what is to be done beside cutting constants.
+        first: what is to be done before constants are cut.
+        changes: what is to be done after that.
         must_stay: further runs of atoms of which one must stay.
     """
 
@@ -65,6 +66,7 @@ class Survey:
         self.cuts: list[Cut] = []
         self.demands: list[Demand] = []
         self.groupings: list[Grouping] = []
+        self.first: list[Change] = []
         self.changes: list[Change] = []
         self.must_stay: list[Ids] = []
 

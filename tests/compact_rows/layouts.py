@@ -15,7 +15,7 @@ GROUPS = [
     ),
     Row(
         "group/depthwise with a bias stays",
-        f"{CONV1} r = Relu(a) [d] d = Conv<group=8>(r, k, kb) y = Conv(d, w2)",
+        f"{CONV1} r = Relu(a) [d] d = Conv<group=8>(r, k, kb) y = Conv<pads=[1,1,1,1]>(d, w2)",
         {**CHAIN, "k": (8, 1, 3, 3), "kb": dead("kb", (8,), (2,))},
         {"a": (2,), "d": (2,)},
         {"a": {5}, "d": {5}},
