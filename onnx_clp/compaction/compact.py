@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnx_clp.compaction import cuts, multiples
+from onnx_clp.compaction import counts, cuts, multiples
 from onnx_clp.compaction.atoms import Ids, View
 from onnx_clp.compaction.cuts import AxisPick
 from onnx_clp.compaction.removal import Removal
@@ -57,7 +57,7 @@ def compact(edit: GraphEdit, scopes: Iterable[GraphIndex], multiple: int = 1) ->
     found: list[Compacted] = []
     for scope in scopes:
         survey = Survey(scope)
-        survey.walk(RULES, STARTERS)
+        survey.walk(RULES, STARTERS, counts.RULES)
         removal = Removal(survey.atoms)
         values = [view.ids for view in survey.views.values()]
         even = multiples.runs(survey, multiple)

@@ -41,13 +41,15 @@ class Demand:
             used = np.asarray(used & staying)
         return np.asarray(used.any(axis=1).reshape(-1) & ~self.silent)
 
-    def reason(self, at: int) -> str:
+    def reason(self, at: int, removal: Removal) -> str:
         """Why index `at` stays."""
         if self.constant[at]:
             return (
                 f"it is constant and not zero where {self.name} {'pads it with zeros' if self.padded else 'reads it'}"
             )
-        return f"it is tied to other branches' channels that are not zero where {self.name} reads them"
+        if removal.is_tied(int(self.inputs[at])):
+            return f"it is tied to other branches' channels that are not zero where {self.name} reads them"
+        return f"what it becomes on the way is not known to be zero where {self.name} reads it"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,6 +99,7 @@ class Removal:
     def __init__(self, atoms: Atoms) -> None:
         self.roots = atoms.roots()
         self.reasons: dict[int, str] = {}
+        self._sizes = np.bincount(self.roots)
         self._kept = np.zeros(len(self.roots), dtype=bool)
         for atom, reason in atoms.pins().items():
             self._keep(int(self.roots[atom]), reason)
@@ -114,6 +117,10 @@ class Removal:
     def reason(self, atom: int) -> str:
         """Why an atom stays; "" where it goes."""
         return self.reasons.get(int(self.roots[atom]), "")
+
+    def is_tied(self, atom: int) -> bool:
+        """Whether an atom goes only with others."""
+        return bool(self._sizes[self.roots[atom]] > 1)
 
     def keep(self, ids: Ids, reason: str) -> bool:
         """Keep these atoms; whether any of them would have gone."""
@@ -139,7 +146,7 @@ class Removal:
         for demand in reversed(demands):
             needed = demand.needed(self) & ~self.keeps(demand.inputs)
             for at in np.flatnonzero(needed).tolist():
-                changed |= self.keep(demand.inputs[at : at + 1], demand.reason(at))
+                changed |= self.keep(demand.inputs[at : at + 1], demand.reason(at, self))
         return changed
 
     def _level(self, groupings: list[Grouping]) -> bool:

@@ -229,7 +229,7 @@ ACTIVATIONS = [
         "padding with a number",
         "r = Pad(a, pads, five)",
         {"pads": np.asarray([0, 0, 1, 2, 0, 0, 0, 1]), "five": np.float32(5)},
-        why="not zero where",
+        why="not known to be zero",
     ),
     moves_zero("softmax over the channels", "r = Softmax<axis=1>(a)", why="all channels together"),
     moves_zero("lrn", "r = LRN<size=3>(a)", why="not followed"),
