@@ -3,6 +3,7 @@
 from tests.compact_models import Row
 from tests.compact_rows.absorbing import ABSORBED, NOT_ABSORBED
 from tests.compact_rows.chains import ACTIVATIONS, CHAINS
+from tests.compact_rows.hostile import HOSTILE
 from tests.compact_rows.joins import JOINS
 from tests.compact_rows.layouts import GROUPS, LAYOUTS, SIZES
 from tests.compact_rows.quantised import FUSED, QUANTISED
@@ -18,4 +19,5 @@ ROWS: list[Row] = [
     *ABSORBED,
     *NOT_ABSORBED,
     *SIZES,
+    *HOSTILE,
 ]
