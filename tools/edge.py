@@ -1,11 +1,12 @@
 """The table of `docs/edge.md`: what cleaning leaves to ship, per model, threshold and way.
 
-    python -m tools.edge [--corpus FOLDER] [--multiples 1,8] [--only NAME] [--quick] > table.md
+    python -m tools.edge [--corpus FOLDER] [--multiples 8,1] [--only NAME] [--quick] [--blocks] > table.md
 
 Every row is one validated run with `--cleanup all --measure-latency`, so that every model in the table has been proven
 against its input: once with the channels set to zero, and once with `--compact` for each multiple. The control measures
 a file against itself in the same way: as far as it is off 1, a ratio may be. `--quick` takes one model of the zoo and
-MobileNetV2, at one threshold.
+MobileNetV2, at one threshold. `--blocks` makes the other table, on which the default of `--compact-multiple` rests: the
+time of each compacted model against the one with its channels set to zero, two at a time in turns.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ ZOO = ("resnet18_badnets", "resnet18_badnets_plain", "resnet18_clean", "resnet18
 MOBILENET = "exported/real_torch/torch2.13.0_ts-preserve_mobilenetv2-imagenet.onnx"
 RANDOM: dict[str, Callable[[], ModelProto]] = {"ResNet-50, random": resnet50, "YOLO-like, random": yolo}
 THRESHOLDS = (3.0, 1.5)
+SECONDS = 5.0
 QUICK = ("resnet18_badnets", "MobileNetV2, ImageNet")
 HEAD = "| model | u | how | off | out | nodes | parameters | file | MACs | CPU latency | ratio | control |"
 
@@ -107,6 +109,24 @@ def _feeds(change: Change) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.
     return {n: drawn.standard_normal(math.prod(s), np.float32).reshape(s) for n, s in change.shapes.items()}
 
 
+def ratios(subject: Subject, thresholds: Sequence[float], multiples: Sequence[int]) -> Iterator[str]:
+    """The model's rows of the table of multiples: bytes, and time over that of the model set to zero."""
+    with tempfile.TemporaryDirectory() as folder:
+        for u in thresholds:
+            zeroed = Path(folder) / f"{u}.onnx"
+            change = run(subject.path, zeroed, CleanConfig(u=u, cleanup="all", provider="cpu")).change
+            assert change is not None
+            control = latency.compare(zeroed, zeroed, _feeds(change), SECONDS)
+            cells = [subject.name, f"{u:g}", milliseconds(control.before), f"{control.ratio:.2f}"]
+            for multiple in multiples:
+                path = zeroed.with_suffix(f".{multiple}.onnx")
+                config = CleanConfig(u=u, cleanup="all", compact=True, compact_multiple=multiple, provider="cpu")
+                run(subject.path, path, config)
+                share = path.stat().st_size / zeroed.stat().st_size
+                cells.append(f"{latency.compare(zeroed, path, _feeds(change), SECONDS).ratio:.2f} ({share:.1%})")
+            yield f"| {' | '.join(cells)} |"
+
+
 def main() -> None:
     """Print the table in Markdown, row by row."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -114,12 +134,15 @@ def main() -> None:
     parser.add_argument("--only", default="", help="models whose name holds this")
     parser.add_argument("--multiples", type=_numbers, default=(8, 1), help="what --compact-multiple is set to (8,1)")
     parser.add_argument("--quick", action="store_true", help="two models at one threshold")
+    parser.add_argument("--blocks", action="store_true", help="the table of multiples instead")
     given = parser.parse_args()
-    sys.stdout.write(f"{HEAD}\n{'|---' * HEAD.count(' | ')}|---|\n")
+    columns = "".join(f" | {n}" for n in given.multiples)
+    head, make = (f"| model | u | zeroed | control{columns} |", ratios) if given.blocks else (HEAD, rows)
+    sys.stdout.write(f"{head}\n{'|---' * head.count(' | ')}|---|\n")
     with tempfile.TemporaryDirectory() as folder:
         for subject in subjects(Path(folder), given.corpus):
             if given.only in subject.name and (subject.name in QUICK or not given.quick):
-                for row in rows(subject, THRESHOLDS[-1:] if given.quick else THRESHOLDS, given.multiples):
+                for row in make(subject, THRESHOLDS[-1:] if given.quick else THRESHOLDS, given.multiples):
                     sys.stdout.write(row + "\n")
                     sys.stdout.flush()
 
