@@ -43,7 +43,8 @@ class CleanConfig:
             None puts no caps in.
         calibrate: an .npz file with a few dozen unlabelled inputs, to measure the mean and std of convolutions no
             BatchNormalization tells of (needs `bound_activations` and `validate`).
-        compact: take channels that are zero for every input out of the file, with what goes with them.
+        compact: take channels that are zero (or constant, where a bias can take that) out of the file, with what goes
+            with them.
         compact_multiple: a layer that loses channels to `compact` keeps a multiple of this many, or all (>= 1).
         synthesize: make images from the model alone and show them in the report.
         images: an .npz file with unlabelled images to search with instead (array images, x or x_clean).

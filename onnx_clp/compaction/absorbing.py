@@ -85,19 +85,22 @@ class Absorption:
 
     @property
     def able(self) -> Mask:
-        """Which inputs it can take: those known to be constant."""
-        return np.asarray(~np.isnan(self.view.constant))
+        """Which inputs it can take: those known to be constant and finite."""
+        return np.asarray(np.isfinite(self.view.constant))
 
     def __call__(self, survey: Survey, edit: GraphEdit, removal: Removal) -> None:
         """Add to the bias what the inputs that go would have added; the weight must still be whole."""
         gone = np.flatnonzero(~removal.keeps(self.view.ids) & self.able & (self.view.constant != 0))
         if not gone.size:
             return
-        weight, bias = _values(survey, self.node.input[1]), survey.constant(self.node, _BIAS)
+        stored, bias = survey.scope.stored(self.node.input[1]), survey.constant(self.node, _BIAS)
+        weight = _values(survey, self.node.input[1])
         shift = self._shift(weight, gone)
         # A bias that was there is cut with the rest; a new one is made as long as it stays.
         whole = shift[removal.keeps(self.made)] if bias is None else bias.astype(np.float64) + shift
         cuts.put(edit, survey.scope, self.node, _BIAS, whole.astype(weight.dtype))
+        if stored is not None:
+            survey.scope.store.release(stored)
 
     def _shift(self, weight: Array, gone: Ids) -> Float64:
         """What the inputs `gone` add to every output, float64 of shape (outputs,)."""
