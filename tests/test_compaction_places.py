@@ -224,6 +224,37 @@ def test_the_callers_model_is_never_changed() -> None:
         assert model.SerializeToString(deterministic=True) == before
 
 
+def test_names_metadata_and_opset_stay() -> None:
+    model = next(r for r in ROWS if r.id == "constant goes/a new bias").model()
+    model.metadata_props.add(key="author", value="someone")
+    model.opset_import.append(helper.make_opsetid("com.example", 3))
+    model.graph.node[0].doc_string, model.producer_name = "the first", "a test"
+    made, found = section(model)
+    assert found.removed == 2
+    for field in ("metadata_props", "opset_import", "producer_name", "ir_version", "functions"):
+        assert getattr(made, field) == getattr(model, field)
+    assert made.graph.input == model.graph.input
+    assert made.graph.output == model.graph.output
+    assert [n.output[0] for n in made.graph.node] == [n.output[0] for n in model.graph.node]
+    assert made.graph.node[0] == model.graph.node[0]
+
+
+@pytest.mark.parametrize("before_4", [False, True])
+def test_a_new_bias_is_stored_as_the_ir_version_has_it(before_4: bool) -> None:
+    model = next(r for r in ROWS if r.id == "constant goes/a new bias").model()
+    if before_4:
+        constants = [helper.make_node("Constant", [], [t.name], value=t) for t in model.graph.initializer]
+        nodes = [*constants, *model.graph.node]
+        del model.graph.initializer[:], model.graph.node[:]
+        model.graph.node.extend(nodes)
+        model.ir_version = 3
+    made, found = section(model)
+    assert found.removed == 2
+    onnx.checker.check_model(made, full_check=True)
+    assert len(made.graph.initializer) == (0 if before_4 else 4)
+    same(model, made)
+
+
 def test_quantisation_annotations_stay() -> None:
     model = chain()
     model.graph.initializer.append(numpy_helper.from_array(np.asarray(0.1, np.float32), "scale"))
