@@ -51,6 +51,14 @@ def _numbers(extents: Extents, node: NodeProto, name: str, slot: int) -> list[in
     return None if given is None else [int(a) for a in given.reshape(-1)]
 
 
+def _shape(extents: Extents, node: NodeProto) -> Sizes | None:
+    sizes = extents.of(node.input[0])
+    if sizes is None:
+        return None
+    limits = slice(int(attribute(node, "start", 0)), int(attribute(node, "end", len(sizes))))
+    return (len(sizes[limits]),)
+
+
 def _reduce(extents: Extents, node: NodeProto) -> Sizes | None:
     sizes, axes = extents.of(node.input[0]), _numbers(extents, node, "axes", 1)
     if sizes is None or (axes is None and input_name(node, 1)):
@@ -243,6 +251,7 @@ RULES: Final[dict[str, Rule]] = {
     "Conv": extent_windows.conv,
     "ConvInteger": extent_windows.conv,
     "ConvTranspose": extent_windows.conv_transpose,
+    "Shape": _shape,
     "Transpose": _transpose,
     "Squeeze": _squeeze,
     "Unsqueeze": _unsqueeze,
