@@ -167,21 +167,21 @@ def analyse(
     found = Analysis(index, folded, final, places, frozen, before, caps, findings, measured.readings)
     found.tally = first
     if config.compact:
-        _compact(edit, found)
+        _compact(edit, found, config.compact_multiple)
     found.orphans = edit.orphans
     if config.cleanup == "all":
         found.clean(file)
     return found
 
 
-def _compact(edit: GraphEdit, found: Analysis) -> None:
+def _compact(edit: GraphEdit, found: Analysis, multiple: int) -> None:
     """Take channels out of the model, keeping what it was before for the proof."""
     from onnx_clp.compaction.compact import compact
 
     if found.final is not None:
         found.final = _snapshot(found.final)
     edit.changed = False
-    found.compaction = compact(edit, found.index.scopes)
+    found.compaction = compact(edit, found.index.scopes, multiple)
     found.compacted = found.index.model if edit.changed else None
 
 

@@ -128,6 +128,7 @@ def _config(given: argparse.Namespace) -> CleanConfig:
         invert=given.invert,
         budget=given.budget,
         compact=given.compact,
+        compact_multiple=given.compact_multiple,
         freeze_inputs=given.freeze_inputs,
         provider=given.provider,
         validate=not given.no_validate,

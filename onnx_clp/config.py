@@ -20,6 +20,7 @@ Cleanup = Literal["none", "own", "all"]
 
 GIB = 1 << 30
 MOST_THRESHOLDS = 100
+MOST_MULTIPLE = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +43,9 @@ class CleanConfig:
             None puts no caps in.
         calibrate: an .npz file with a few dozen unlabelled inputs, to measure the mean and std of convolutions no
             BatchNormalization tells of (needs `bound_activations` and `validate`).
-        compact: take channels that are zero for every input out of the file, with what goes with them.
+        compact: take channels that are zero (or constant, where a bias can take that) out of the file, with what goes
+            with them.
+        compact_multiple: a layer that loses channels to `compact` keeps a multiple of this many, or all (>= 1).
         synthesize: make images from the model alone and show them in the report.
         images: an .npz file with unlabelled images to search with instead (array images, x or x_clean).
         invert: look for a perturbation and a patch towards every class, and say which class stands out.
@@ -79,6 +82,7 @@ class CleanConfig:
     bound_activations: float | None = None
     calibrate: Path | None = None
     compact: bool = False
+    compact_multiple: int = 8
     synthesize: bool = False
     images: Path | None = None
     invert: bool = False
@@ -123,6 +127,8 @@ class CleanConfig:
             raise UsageError(f"tolerance must be a finite number of at least 0, not {self.tolerance}")
         if not (math.isfinite(self.budget) and 0 <= self.budget <= 1):
             raise UsageError(f"budget must lie in 0..1, not {self.budget}")
+        if not 1 <= self.compact_multiple <= MOST_MULTIPLE:
+            raise UsageError(f"compact_multiple must lie in 1..{MOST_MULTIPLE}, not {self.compact_multiple}")
         if not 0 <= self.seed < 2**32:
             raise UsageError(f"seed must lie in 0..{2**32 - 1}, not {self.seed}")
         if not (math.isfinite(self.timeout) and self.timeout > 0):

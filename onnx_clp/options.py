@@ -110,6 +110,13 @@ def _add_changing(parser: argparse.ArgumentParser) -> None:
         help="take channels that are zero out of the file, and what reads them: the same answers from a smaller model",
     )
     group.add_argument(
+        "--compact-multiple",
+        type=int,
+        default=8,
+        metavar="N",
+        help="a layer that loses channels keeps a multiple of N, or all, as CPUs run blocks (default 8; 1: the fewest)",
+    )
+    group.add_argument(
         "--freeze-inputs",
         action="store_true",
         help="treat initializers that are also graph inputs as constants, and drop those inputs",
@@ -119,7 +126,7 @@ def _add_changing(parser: argparse.ArgumentParser) -> None:
         choices=("none", "own", "all"),
         default="own",
         help="take out what changes no output: constants this run leaves unused (own, default), all dead nodes, "
-        "no-ops, unused and duplicate initializers (all), or nothing",
+        "no-ops, unused and duplicate initializers (all; the runtime may round otherwise), or nothing",
     )
     group.add_argument(
         "--bound-activations",

@@ -34,6 +34,7 @@ HARMLESS: Final = frozenset(
         "cleanup",
         "color",
         "compact",
+        "compact-multiple",
         "compare-providers",
         "exclude",
         "external-data",

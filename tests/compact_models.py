@@ -111,6 +111,7 @@ def bn(
 
 NO_BIAS: dict[str, Any] = {"w1": CHAIN["w1"], "w2": CHAIN["w2"]}
 HEAD = "y = Conv(r, w2)"
+PADDED = "y = Conv<pads=[1,1,1,1]>(r, w2)"
 DEAD = {"a": (2, 5)}
 STAYS: dict[str, tuple[int, ...]] = {}
 FLAT = "float[2,o] y"

@@ -183,6 +183,24 @@ class Network:
         back = self.constant(np.asarray([2, channels, size, size]))
         return self.give(self.node("Reshape", [wide, back])[0], channels, size)
 
+    def measured(self, x: Value) -> Value:
+        """Laid out or resized to what Shape says of it, or scaled by the number of its channels."""
+        name, channels, size = x
+        own = self.node("Shape", [name])[0]
+        kind = self.pick(["Reshape", "Resize", "Resize", "scale"])
+        if kind == "Reshape":
+            made = self.node("Reshape", [name, own])[0]
+        elif kind == "Resize":
+            limits = [self.constant(np.asarray([v])) for v in (0, 2)]
+            start = self.node("Slice", [own, *limits])[0]
+            both = self.node("Concat", [start, self.constant(np.asarray([size, size]))], axis=0)[0]
+            made = self.node("Resize", [name, "", "", both], mode="nearest")[0]
+        else:
+            count = self.node("Gather", [own, self.constant(np.asarray(self.pick([1, 2])))], axis=0)[0]
+            factor = self.node("Cast", [count], to=TensorProto.FLOAT)[0]
+            made = self.node("Mul", [name, factor])[0]
+        return self.give(made, channels, size)
+
     def pool(self, x: Value) -> Value:
         kind = self.pick(["MaxPool", "AveragePool"])
         made = self.node(kind, [x[0]], kernel_shape=[3, 3], pads=[1, 1, 1, 1])[0]
@@ -194,7 +212,7 @@ class Network:
         makers += (
             [self.concat] * 2 + [self.affine] * 2 + [self.split, self.slice, self.gather, self.excite, self.island]
         )
-        makers += [self.pool, self.transposed, self.shuffle]
+        makers += [self.pool, self.transposed, self.shuffle, self.measured]
         self.pick(makers)(self.values[-1] if self.chance(0.75) else self.pick(self.values))
 
     def head(self, x: Value) -> str:

@@ -12,7 +12,7 @@ import onnx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, TensorProto, helper, numpy_helper, parser
 
 from onnx_clp import CleanConfig, clean
 from onnx_clp.cli import main
@@ -561,16 +561,48 @@ def test_a_validated_run_cleans_after_pruning_and_says_so(tmp_path: Path, capsys
     assert document["model"]["nodes_after"] == len(onnx.load(out).graph.node) == 3
 
 
+def cleaned_network(tmp_path: Path, name: str, **changes: Any) -> Path:
+    return validation_models.save(validation_models.network(folded=False, **changes), tmp_path / f"{name}.onnx")
+
+
 def test_a_cleaned_model_that_answers_otherwise_is_a_failure(tmp_path: Path) -> None:
-    original = validation_models.save(validation_models.network(folded=False), tmp_path / "o.onnx")
-    slightly = validation_models.save(validation_models.network(folded=False, tweak=1 + 1e-6), tmp_path / "c.onnx")
-    with pytest.raises(ValidationFailed, match=r"o\.onnx: cleaning up changed output y; please report this"):
-        validation_models.run(original, cleaned=slightly)
-    assert validation_models.run(original, cleaned=original).validation.outcome == "validated"
-    final = validation_models.save(validation_models.network(folded=False, tweak=0.0), tmp_path / "f.onnx")
+    original, other = cleaned_network(tmp_path, "o"), cleaned_network(tmp_path, "c", tweak=1.01)
+    with pytest.raises(
+        ValidationFailed,
+        match=r"o\.onnx: cleaning up changed output y: .* 0\.0001 .*; please report this, and go without",
+    ):
+        validation_models.run(original, cleaned=other)
+    final = cleaned_network(tmp_path, "f", tweak=0.0)
     assert validation_models.run(original, None, final, cleaned=final).validation.drift
     with pytest.raises(ValidationFailed, match="cleaning up changed output y"):
         validation_models.run(original, None, final, cleaned=original)
+    with pytest.raises(ValidationFailed, match=r"at most 1e-09 is allowed"):
+        validation_models.run(original, cleaned=cleaned_network(tmp_path, "s", tweak=1 + 1e-6), tolerance=1e-9)
+
+
+def test_a_cleaned_model_is_the_same_or_within_rounding_and_the_report_says_which(tmp_path: Path) -> None:
+    original = cleaned_network(tmp_path, "o")
+    same = validation_models.run(original, cleaned=original).validation
+    assert (same.outcome, same.cleanup_error, same.tolerance) == ("validated", 0, 1e-4)
+    slightly = validation_models.run(original, cleaned=cleaned_network(tmp_path, "c", tweak=1 + 1e-6)).validation
+    assert slightly.cleanup_error is not None
+    assert 0 < slightly.cleanup_error < 1e-5
+    assert validation_models.run(original).validation.cleanup_error is None
+
+
+def test_discrete_entries_may_differ_by_a_tenth_after_cleaning(tmp_path: Path) -> None:
+    body = "g (float[1,40] x) => (int32[1,40] y, float[1,40] z) {{ z = Mul(x, k) s = Add(x, c) y = Cast<to=6>(s) }}"
+    written = {}
+    for name, moved in (("o", 0), ("few", 3), ("many", 6)):
+        model = parser.parse_model(f'<ir_version: 9, opset_import: ["" : 18]> {body.format()}')
+        shift = np.where(np.arange(40) < moved, 5, 0).astype(np.float32)[None]
+        arrays = {"k": np.ones(1, np.float32), "c": shift}
+        model.graph.initializer.extend(numpy_helper.from_array(value, n) for n, value in arrays.items())
+        written[name] = validation_models.save(model, tmp_path / f"{name}.onnx")
+    few = validation_models.run(written["o"], cleaned=written["few"]).validation
+    assert few.cleanup_error == pytest.approx(3 / 40)
+    with pytest.raises(ValidationFailed, match=r"cleaning up changed 15\.0% of output y; please report"):
+        validation_models.run(written["o"], cleaned=written["many"])
 
 
 def test_a_model_of_chance_is_held_to_what_chance_leaves(tmp_path: Path) -> None:
@@ -599,7 +631,7 @@ def test_cleaning_comes_after_channels_are_taken_out_and_is_held_to_that_model(t
     weights[5] *= 40
     proto.graph.initializer[0].CopyFrom(numpy_helper.from_array(weights, "w"))
     onnx.save(proto, tmp_path / "in.onnx")
-    config = CleanConfig(cleanup="all", compact=True, provider="cpu")
+    config = CleanConfig(cleanup="all", compact=True, compact_multiple=1, provider="cpu")
     report = run(tmp_path / "in.onnx", tmp_path / "out.onnx", config)
     assert report.compaction is not None
     assert report.compaction.removed == 1

@@ -17,7 +17,7 @@ from tests.compact_models import Row, outputs, shapes
 from tests.compact_rows import ROWS
 
 Array = NDArray[Any]
-CONFIG = CleanConfig(compact=True, prune=False, validate=False)
+CONFIG = CleanConfig(compact=True, compact_multiple=1, prune=False, validate=False)
 
 
 def compacted(model: ModelProto, config: CleanConfig = CONFIG) -> tuple[ModelProto, dict[str, Any]]:
@@ -64,7 +64,9 @@ def test_nothing_is_compacted_unless_asked_for() -> None:
 def test_the_written_file_is_proven_against_the_model_before(tmp_path: Path) -> None:
     source = tmp_path / "in.onnx"
     onnx.save(ROWS[0].model(), source)
-    report = run(source, tmp_path / "out.onnx", CleanConfig(compact=True, prune=False, provider="cpu"))
+    report = run(
+        source, tmp_path / "out.onnx", CleanConfig(compact=True, compact_multiple=1, prune=False, provider="cpu")
+    )
     assert report.validation.outcome == "validated"
     assert report.validation.compaction_error is not None
     assert report.validation.tolerance is not None
@@ -72,7 +74,11 @@ def test_the_written_file_is_proven_against_the_model_before(tmp_path: Path) -> 
     assert report.output is not None
     assert report.input is not None
     assert report.output.bytes < report.input.bytes
-    again = run(tmp_path / "out.onnx", tmp_path / "again.onnx", CleanConfig(compact=True, prune=False, provider="cpu"))
+    again = run(
+        tmp_path / "out.onnx",
+        tmp_path / "again.onnx",
+        CleanConfig(compact=True, compact_multiple=1, prune=False, provider="cpu"),
+    )
     assert again.compaction is not None
     assert again.compaction.removed == 0
     assert (tmp_path / "again.onnx").read_bytes() == (tmp_path / "out.onnx").read_bytes()

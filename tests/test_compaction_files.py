@@ -13,7 +13,7 @@ from onnx_clp.report.document import Report
 from tests import corpus
 
 MODELS = sorted((Path(__file__).parent.parent / "models").glob("*.onnx"))
-CONFIG = CleanConfig(u=1.5, compact=True, provider="cpu", timeout=120)
+CONFIG = CleanConfig(u=1.5, compact=True, compact_multiple=1, provider="cpu", timeout=120)
 REFUSED = {"test_BatchNorm2d_eval.onnx"}
 
 
@@ -40,6 +40,17 @@ def test_a_published_model_gets_smaller_and_answers_alike(path: Path, tmp_path: 
         if channels:
             row = rows[name]
             assert channels <= {*row.removed, *(c for part in row.kept for c in part.channels)}
+
+
+@pytest.mark.parametrize("path", MODELS[:2], ids=lambda path: path.stem)
+def test_a_published_model_keeps_even_layers_unless_told_otherwise(path: Path, tmp_path: Path) -> None:
+    report = run(path, tmp_path / "out.onnx", CleanConfig(u=1.5, compact=True, provider="cpu"))
+    fewest = run(path, None, CleanConfig(u=1.5, compact=True, compact_multiple=1, validate=False))
+    assert agrees(report)
+    assert report.compaction is not None
+    assert fewest.compaction is not None
+    assert 0 < report.compaction.removed < fewest.compaction.removed
+    assert all((row.channels - len(row.removed)) % 8 == 0 for row in report.compaction.layers if row.removed)
 
 
 def names(path: Path | None) -> str:

@@ -21,7 +21,7 @@ from tests.compact_models import CHAIN, dead, filled, outputs
 from tests.compact_rows import ROWS
 from tests.test_compaction import compacted
 
-CONFIG = CleanConfig(compact=True, prune=False, validate=False)
+CONFIG = CleanConfig(compact=True, compact_multiple=1, prune=False, validate=False)
 Array = NDArray[Any]
 
 
@@ -51,7 +51,9 @@ def test_a_weight_that_a_caller_may_replace_stays_until_it_is_frozen() -> None:
         model.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
     made, found = section(model)
     assert (found.removed, made) == (0, model)
-    frozen, found = section(model, CleanConfig(compact=True, prune=False, validate=False, freeze_inputs=True))
+    frozen, found = section(
+        model, CleanConfig(compact=True, compact_multiple=1, prune=False, validate=False, freeze_inputs=True)
+    )
     assert found.removed == 2
     same(chain(), frozen)
 
@@ -144,6 +146,28 @@ def test_every_float_type_is_cut_bit_by_bit(dtype: DTypeLike) -> None:
     assert new["w2"].tobytes() == old["w2"][:, kept].tobytes()
 
 
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float32, np.float64])
+@pytest.mark.parametrize("row", ["a new bias", "a bias that is there"])
+def test_a_constant_goes_into_a_bias_of_the_weights_type_rounded_once(dtype: DTypeLike, row: str) -> None:
+    model = next(r for r in ROWS if r.id == f"constant goes/{row}").model()
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        value.type.tensor_type.elem_type = kind
+    old = {}
+    for tensor in model.graph.initializer:
+        old[tensor.name] = numpy_helper.to_array(tensor).astype(dtype)
+        tensor.CopyFrom(numpy_helper.from_array(old[tensor.name], tensor.name))
+    made, found = section(model)
+    assert found.removed == 2
+    (name,) = [node.input[2] for node in made.graph.node if node.output[0] == "y"]
+    (bias,) = [numpy_helper.to_array(t) for t in made.graph.initializer if t.name == name]
+    wide = old["w2"].astype(np.float64)
+    before = old["b2"].astype(np.float64) if row == "a bias that is there" else np.zeros(4)
+    assert bias.dtype == np.dtype(dtype)
+    exact = (before + 0.5 * wide[:, [2, 5]].sum(axis=(1, 2, 3))).astype(dtype)
+    np.testing.assert_array_max_ulp(bias.astype(np.float64), exact.astype(np.float64), 2)
+
+
 def test_external_data_is_cut_and_the_input_left_alone(tmp_path: Path) -> None:
     source, out = tmp_path / "in.onnx", tmp_path / "out.onnx"
     wide = {
@@ -155,7 +179,7 @@ def test_external_data_is_cut_and_the_input_left_alone(tmp_path: Path) -> None:
     whole = model.SerializeToString()
     onnx.save(model, source, save_as_external_data=True, location="in.data", size_threshold=0)
     before = (tmp_path / "in.data").read_bytes()
-    report = run(source, out, CleanConfig(compact=True, prune=False, provider="cpu"))
+    report = run(source, out, CleanConfig(compact=True, compact_multiple=1, prune=False, provider="cpu"))
     assert report.compaction is not None
     assert report.compaction.removed == 2
     assert (tmp_path / "in.data").read_bytes() == before
@@ -198,6 +222,37 @@ def test_the_callers_model_is_never_changed() -> None:
         before = model.SerializeToString(deterministic=True)
         section(model)
         assert model.SerializeToString(deterministic=True) == before
+
+
+def test_names_metadata_and_opset_stay() -> None:
+    model = next(r for r in ROWS if r.id == "constant goes/a new bias").model()
+    model.metadata_props.add(key="author", value="someone")
+    model.opset_import.append(helper.make_opsetid("com.example", 3))
+    model.graph.node[0].doc_string, model.producer_name = "the first", "a test"
+    made, found = section(model)
+    assert found.removed == 2
+    for field in ("metadata_props", "opset_import", "producer_name", "ir_version", "functions"):
+        assert getattr(made, field) == getattr(model, field)
+    assert made.graph.input == model.graph.input
+    assert made.graph.output == model.graph.output
+    assert [n.output[0] for n in made.graph.node] == [n.output[0] for n in model.graph.node]
+    assert made.graph.node[0] == model.graph.node[0]
+
+
+@pytest.mark.parametrize("before_4", [False, True])
+def test_a_new_bias_is_stored_as_the_ir_version_has_it(before_4: bool) -> None:
+    model = next(r for r in ROWS if r.id == "constant goes/a new bias").model()
+    if before_4:
+        constants = [helper.make_node("Constant", [], [t.name], value=t) for t in model.graph.initializer]
+        nodes = [*constants, *model.graph.node]
+        del model.graph.initializer[:], model.graph.node[:]
+        model.graph.node.extend(nodes)
+        model.ir_version = 3
+    made, found = section(model)
+    assert found.removed == 2
+    onnx.checker.check_model(made, full_check=True)
+    assert len(made.graph.initializer) == (0 if before_4 else 4)
+    same(model, made)
 
 
 def test_quantisation_annotations_stay() -> None:

@@ -23,7 +23,7 @@ from tests.forms.run import outputs as run_outputs
 from tests.test_random_models import usable
 
 Array = NDArray[Any]
-CONFIG = CleanConfig(compact=True, prune=False, validate=False)
+CONFIG = CleanConfig(compact=True, compact_multiple=1, prune=False, validate=False)
 LINEAR = ("Conv", "ConvTranspose", "MatMul")
 
 
@@ -110,7 +110,7 @@ def test_random_models_of_every_kind_compute_the_same(first: int) -> None:
     pruning = CleanConfig(u=0.3, layers="all", validate=False)
     for model in filter(None, map(usable, range(first, first + 200))):
         pruned = clean(model, pruning).model
-        result = clean(model, CleanConfig(u=0.3, layers="all", validate=False, compact=True))
+        result = clean(model, CleanConfig(u=0.3, layers="all", validate=False, compact=True, compact_multiple=1))
         for feed in feeds(model):
             wanted = run_outputs(pruned, feed, Oracle.ORT)
             assert not difference(run_outputs(result.model, feed, Oracle.ORT), wanted, 1e-3)

@@ -46,7 +46,7 @@ def test_the_page_has_a_row_for_each_layer() -> None:
 def test_the_command_line_compacts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source, out = tmp_path / "in.onnx", tmp_path / "out.onnx"
     onnx.save(ROWS[0].model(), source)
-    assert main([str(source), str(out), "--compact", "--no-prune", "--provider", "cpu"]) == 0
+    assert main([str(source), str(out), "--compact", "--compact-multiple", "1", "--no-prune", "--provider", "cpu"]) == 0
     text = capsys.readouterr().out
     assert "2 channels taken out, 0 that do nothing stayed" in text
     assert "of taking channels out" in text
@@ -60,6 +60,6 @@ def test_a_wrong_cut_is_a_mismatch_and_nothing_is_written(
     onnx.save(ROWS[0].model(), source)
     take = cuts.AxisPick.take
     monkeypatch.setattr(cuts.AxisPick, "take", lambda self, values: take(self, values)[::-1])
-    assert main([str(source), str(out), "--compact", "--no-prune", "--provider", "cpu"]) == 3
+    assert main([str(source), str(out), "--compact", "--compact-multiple", "1", "--no-prune", "--provider", "cpu"]) == 3
     assert "compaction changed output y" in capsys.readouterr().err
     assert not out.exists()

@@ -299,3 +299,5 @@ def test_the_page_says_what_cleaning_up_took_out() -> None:
     assert "2 dead nodes, 4 no-ops (1 Dropout, 3 Identity)" in page
     assert "(--cleanup all)" in page
     assert "cleaned up" not in html.render(reports.report())
+    proof = replace(reports.report().validation, cleanup_error=5.1e-7)
+    assert "<dt>cleaning up</dt><dd>5.100e-07 of cleaning up, within" in html.render(reports.report(validation=proof))

@@ -229,6 +229,15 @@ def test_one_line_escapes_once(text: str, expected: str) -> None:
     assert wording.one_line(expected) == expected
 
 
+def test_whether_cleaning_up_left_every_value_as_it_was_is_told() -> None:
+    proof = reports.report().validation
+    same = terminal.render(reports.report(validation=replace(proof, cleanup_error=0.0)))
+    assert "cleaning up: every value is the same" in same
+    rounded = terminal.render(reports.report(validation=replace(proof, cleanup_error=5.1e-7)))
+    assert "5.100e-07 of cleaning up, within rounding (allowed: 1.000e-05)" in rounded
+    assert "cleaning up" not in terminal.render(reports.report())
+
+
 def test_cleaning_up_is_told_kind_by_kind_where_it_was_asked_for() -> None:
     text = terminal.render(reports.report(cleanup=reports.cleanup()))
     words = " ".join(text.split())

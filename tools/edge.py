@@ -1,9 +1,12 @@
 """The table of `docs/edge.md`: what cleaning leaves to ship, per model, threshold and way.
 
-    python -m tools.edge [--corpus FOLDER] [--only NAME] > table.md
+    python -m tools.edge [--corpus FOLDER] [--multiples 8,1] [--only NAME] [--quick] [--blocks] > table.md
 
 Every row is one validated run with `--cleanup all --measure-latency`, so that every model in the table has been proven
-against its input. The control measures a file against itself in the same way: as far as it is off 1, a ratio may be.
+against its input: once with the channels set to zero, and once with `--compact` for each multiple. The control measures
+a file against itself in the same way: as far as it is off 1, a ratio may be. `--quick` takes one model of the zoo and
+MobileNetV2, at one threshold. `--blocks` makes the other table, on which the default of `--compact-multiple` rests: the
+time of each compacted model against the one with its channels set to zero, two at a time in turns.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import argparse
 import math
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +36,9 @@ ZOO = ("resnet18_badnets", "resnet18_badnets_plain", "resnet18_clean", "resnet18
 MOBILENET = "exported/real_torch/torch2.13.0_ts-preserve_mobilenetv2-imagenet.onnx"
 RANDOM: dict[str, Callable[[], ModelProto]] = {"ResNet-50, random": resnet50, "YOLO-like, random": yolo}
 THRESHOLDS = (3.0, 1.5)
-HEAD = "| model | u | how | off | nodes | parameters | file | MACs | CPU latency | ratio | control |"
+SECONDS = 5.0
+QUICK = ("resnet18_badnets", "MobileNetV2, ImageNet")
+HEAD = "| model | u | how | off | out | nodes | parameters | file | MACs | CPU latency | ratio | control |"
 
 
 @dataclass(frozen=True)
@@ -56,13 +61,20 @@ def subjects(folder: Path, corpus: Path | None) -> Iterator[Subject]:
         yield Subject(name, path)
 
 
-def rows(subject: Subject) -> Iterator[str]:
+def rows(subject: Subject, thresholds: Sequence[float], multiples: Sequence[int]) -> Iterator[str]:
     """The model's rows of the table."""
-    for u in THRESHOLDS:
-        for compact in (False, True):
-            config = CleanConfig(u=u, cleanup="all", compact=compact, latency=True, provider="cpu")
-            report = run(subject.path, None, config)
-            yield _row(subject, u, "compact" if compact else "zeroed", report)
+    for u in thresholds:
+        for multiple in (0, *multiples):
+            config = CleanConfig(
+                u=u,
+                cleanup="all",
+                compact=multiple > 0,
+                compact_multiple=max(multiple, 1),
+                latency=True,
+                provider="cpu",
+            )
+            how = f"compact, multiples of {multiple}" if multiple else "zeroed"
+            yield _row(subject, u, how, run(subject.path, None, config))
 
 
 def _row(subject: Subject, u: float, how: str, report: Report) -> str:
@@ -74,6 +86,7 @@ def _row(subject: Subject, u: float, how: str, report: Report) -> str:
         f"{u:g}",
         how,
         f"{report.summary.channels_pruned:,}",
+        f"{report.compaction.removed:,}" if report.compaction is not None else "",
         f"{before.nodes:,} > {after.nodes:,}",
         f"{before.parameters:,} > {after.parameters:,}",
         f"{size(before.bytes or 0)} > {size(after.bytes or 0)}",
@@ -96,19 +109,46 @@ def _feeds(change: Change) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.
     return {n: drawn.standard_normal(math.prod(s), np.float32).reshape(s) for n, s in change.shapes.items()}
 
 
+def ratios(subject: Subject, thresholds: Sequence[float], multiples: Sequence[int]) -> Iterator[str]:
+    """The model's rows of the table of multiples: bytes, and time over that of the model set to zero."""
+    with tempfile.TemporaryDirectory() as folder:
+        for u in thresholds:
+            zeroed = Path(folder) / f"{u}.onnx"
+            change = run(subject.path, zeroed, CleanConfig(u=u, cleanup="all", provider="cpu")).change
+            assert change is not None
+            control = latency.compare(zeroed, zeroed, _feeds(change), SECONDS)
+            cells = [subject.name, f"{u:g}", milliseconds(control.before), f"{control.ratio:.2f}"]
+            for multiple in multiples:
+                path = zeroed.with_suffix(f".{multiple}.onnx")
+                config = CleanConfig(u=u, cleanup="all", compact=True, compact_multiple=multiple, provider="cpu")
+                run(subject.path, path, config)
+                share = path.stat().st_size / zeroed.stat().st_size
+                cells.append(f"{latency.compare(zeroed, path, _feeds(change), SECONDS).ratio:.2f} ({share:.1%})")
+            yield f"| {' | '.join(cells)} |"
+
+
 def main() -> None:
     """Print the table in Markdown, row by row."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", type=Path, help="the folder with the exported and fetched models")
     parser.add_argument("--only", default="", help="models whose name holds this")
+    parser.add_argument("--multiples", type=_numbers, default=(8, 1), help="what --compact-multiple is set to (8,1)")
+    parser.add_argument("--quick", action="store_true", help="two models at one threshold")
+    parser.add_argument("--blocks", action="store_true", help="the table of multiples instead")
     given = parser.parse_args()
-    sys.stdout.write(f"{HEAD}\n{'|---' * HEAD.count(' | ')}|---|\n")
+    columns = "".join(f" | {n}" for n in given.multiples)
+    head, make = (f"| model | u | zeroed | control{columns} |", ratios) if given.blocks else (HEAD, rows)
+    sys.stdout.write(f"{head}\n{'|---' * head.count(' | ')}|---|\n")
     with tempfile.TemporaryDirectory() as folder:
         for subject in subjects(Path(folder), given.corpus):
-            if given.only in subject.name:
-                for row in rows(subject):
+            if given.only in subject.name and (subject.name in QUICK or not given.quick):
+                for row in make(subject, THRESHOLDS[-1:] if given.quick else THRESHOLDS, given.multiples):
                     sys.stdout.write(row + "\n")
                     sys.stdout.flush()
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(","))
 
 
 if __name__ == "__main__":

@@ -3,10 +3,10 @@
     before:  Conv [8, 3, 3, 3] > Relu > Conv [16, 8, 3, 3], channel 5 of the first being 0 for every input
     after:   Conv [7, 3, 3, 3] > Relu > Conv [16, 7, 3, 3]
 
-A channel may go when it is 0 for every input, or when nothing that stays reads it, and everything tied to it may go
-too: both branches of an Add, a gate and what it scales, every block of a Flatten. A channel that is constant and not
-0 stays, as do the channels of graph inputs and outputs, and one of every layer. What the model computes is the same;
-the caller proves that.
+A channel may go when it is 0 for every input, when nothing that stays reads it, or when it is constant and whatever
+reads it can take that into its bias (`compaction.absorbing`); and when everything tied to it may go too: both branches
+of an Add, a gate and what it scales, every block of a Flatten. Other constant channels stay, as do the channels of
+graph inputs and outputs, and one of every layer. What the model computes is the same; the caller proves that.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnx_clp.compaction import cuts
+from onnx_clp.compaction import counts, cuts, multiples
 from onnx_clp.compaction.atoms import Ids, View
 from onnx_clp.compaction.cuts import AxisPick
 from onnx_clp.compaction.removal import Removal
@@ -48,29 +48,31 @@ class Compacted:
     stayed: tuple[Stayed, ...]
 
 
-def compact(edit: GraphEdit, scopes: Iterable[GraphIndex]) -> list[Compacted]:
+def compact(edit: GraphEdit, scopes: Iterable[GraphIndex], multiple: int = 1) -> list[Compacted]:
     """Remove every channel that can go; what became of each layer that has some.
 
-    `edit.changed` tells whether the model changed.
+    Layers keep a multiple of `multiple` channels, or all they had (`compaction.multiples`). `edit.changed` tells
+    whether the model changed.
     """
     found: list[Compacted] = []
     for scope in scopes:
         survey = Survey(scope)
-        survey.walk(RULES, STARTERS)
+        survey.walk(RULES, STARTERS, counts.RULES)
         removal = Removal(survey.atoms)
         values = [view.ids for view in survey.views.values()]
-        removal.settle(survey.demands, survey.groupings, [*values, *survey.must_stay])
-        found += _account(survey, removal)
+        even = multiples.runs(survey, multiple)
+        removal.settle(survey.demands, survey.groupings, [*values, *survey.must_stay], even)
+        found += _account(survey, removal, multiple)
         _carry_out(edit, survey, removal)
     edit.finish()
     return found
 
 
-def _account(survey: Survey, removal: Removal) -> list[Compacted]:
+def _account(survey: Survey, removal: Removal, multiple: int) -> list[Compacted]:
     rows = []
     for source in survey.sources:
         gone = ~removal.keeps(source.ids)
-        stayed = _stayed(source, removal)
+        stayed = _stayed(source, removal, multiples.reason(multiple))
         if gone.any() or stayed:
             rows.append(
                 Compacted(
@@ -85,15 +87,19 @@ def _account(survey: Survey, removal: Removal) -> list[Compacted]:
     return rows
 
 
-def _stayed(source: Source, removal: Removal) -> tuple[Stayed, ...]:
-    """Channels known to be constant that stay, by reason, the most frequent first."""
-    staying = removal.keeps(source.ids) & ~np.isnan(source.constant)
-    reasons = {at: removal.reason(int(source.ids[at])) for at in np.flatnonzero(staying).tolist()}
+def _stayed(source: Source, removal: Removal, even: str) -> tuple[Stayed, ...]:
+    """Channels that stay, known to be constant or only for the reason `even`; by reason, the most frequent first."""
+    known = ~np.isnan(source.constant)
+    staying = np.flatnonzero(removal.keeps(source.ids)).tolist()
+    reasons = {at: removal.reason(int(source.ids[at])) for at in staying}
+    reasons = {at: why for at, why in reasons.items() if known[at] or why == even}
     order = Counter(reasons.values()).most_common()
     return tuple(Stayed(tuple(at for at, why in reasons.items() if why == reason), reason) for reason, _ in order)
 
 
 def _carry_out(edit: GraphEdit, survey: Survey, removal: Removal) -> None:
+    for change in survey.first:
+        change(edit, removal)
     made: dict[object, str] = {}
     for node_cuts in _by_slot(survey.cuts).values():
         kept = {c.axis: np.flatnonzero(mask) for c in node_cuts if not (mask := removal.keeps(c.ids)).all()}

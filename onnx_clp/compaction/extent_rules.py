@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Final
 
 from onnx import NodeProto
 
-from onnx_clp.nodes import attribute, input_name, text_attribute
+from onnx_clp.compaction import extent_windows
+from onnx_clp.compaction.extent_windows import Sizes as Sizes
+from onnx_clp.nodes import attribute, input_name
 
 if TYPE_CHECKING:
     from onnx_clp.compaction.extents import Extents
 
-Sizes = tuple[int | None, ...]
 Rule = Callable[["Extents", NodeProto], "Sizes | None"]
 
 
@@ -50,69 +51,12 @@ def _numbers(extents: Extents, node: NodeProto, name: str, slot: int) -> list[in
     return None if given is None else [int(a) for a in given.reshape(-1)]
 
 
-def _window(node: NodeProto, sizes: Sizes, kernel: list[int]) -> Sizes:
-    """Spatial sizes after a convolution or pooling window (ONNX Conv, MaxPool: pads, auto_pad, ceil_mode)."""
-    strides = attribute(node, "strides") or [1] * len(kernel)
-    dilations = attribute(node, "dilations") or [1] * len(kernel)
-    pads = attribute(node, "pads") or [0] * 2 * len(kernel)
-    automatic = text_attribute(node, "auto_pad", "NOTSET")
-    out: list[int | None] = []
-    for at, size in enumerate(sizes):
-        if size is None:
-            out.append(None)
-            continue
-        reach = dilations[at] * (kernel[at] - 1) + 1
-        if automatic in ("SAME_UPPER", "SAME_LOWER"):
-            out.append(-(-size // strides[at]))
-            continue
-        room = size + (0 if automatic == "VALID" else pads[at] + pads[at + len(kernel)]) - reach
-        # A last window that begins in the padding does not count, which not every version says alike.
-        whole = room // strides[at] + 1
-        out.append(whole if not attribute(node, "ceil_mode", 0) or room % strides[at] == 0 else None)
-    return tuple(out)
-
-
-def _conv(extents: Extents, node: NodeProto) -> Sizes | None:
-    sizes, weight = extents.of(node.input[0]), extents.of(input_name(node, 1))
-    if weight is None or None in weight[2:]:
-        return None
-    kernel = [int(k or 0) for k in weight[2:]]
-    if sizes is None or len(sizes) != len(weight):
-        return (None, weight[0], *[None] * len(kernel))
-    return (sizes[0], weight[0], *_window(node, sizes[2:], kernel))
-
-
-def _conv_transpose(extents: Extents, node: NodeProto) -> Sizes | None:
-    sizes, weight = extents.of(node.input[0]), extents.of(input_name(node, 1))
-    if weight is None or weight[1] is None:
-        return None
-    count = len(weight) - 2
-    channels = weight[1] * int(attribute(node, "group", 1))
-    plain = not any(attribute(node, name) for name in ("output_shape", "auto_pad"))
-    if sizes is None or len(sizes) != len(weight) or not plain:
-        return (None if sizes is None else sizes[0], channels, *[None] * count)
-    strides, pads = attribute(node, "strides") or [1] * count, attribute(node, "pads") or [0] * 2 * count
-    dilations, extra = attribute(node, "dilations") or [1] * count, attribute(node, "output_padding") or [0] * count
-    out: list[int | None] = []
-    for at, (size, taps) in enumerate(zip(sizes[2:], weight[2:], strict=True)):
-        if size is None or taps is None:
-            out.append(None)
-            continue
-        reach = dilations[at] * (taps - 1) + 1
-        out.append(strides[at] * (size - 1) + extra[at] + reach - pads[at] - pads[at + count])
-    return (sizes[0], channels, *out)
-
-
-def _pool(extents: Extents, node: NodeProto) -> Sizes | None:
-    sizes, kernel = extents.of(node.input[0]), attribute(node, "kernel_shape")
-    if sizes is None or kernel is None or len(kernel) + 2 != len(sizes):
-        return None
-    return (*sizes[:2], *_window(node, sizes[2:], [int(k) for k in kernel]))
-
-
-def _global_pool(extents: Extents, node: NodeProto) -> Sizes | None:
+def _shape(extents: Extents, node: NodeProto) -> Sizes | None:
     sizes = extents.of(node.input[0])
-    return None if sizes is None else (*sizes[:2], *[1] * (len(sizes) - 2))
+    if sizes is None:
+        return None
+    limits = slice(int(attribute(node, "start", 0)), int(attribute(node, "end", len(sizes))))
+    return (len(sizes[limits]),)
 
 
 def _reduce(extents: Extents, node: NodeProto) -> Sizes | None:
@@ -299,14 +243,15 @@ RULES: Final[dict[str, Rule]] = {
         ],
         _broadcast,
     ),
-    **dict.fromkeys(["MaxPool", "AveragePool", "LpPool"], _pool),
-    **dict.fromkeys(["GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"], _global_pool),
+    **dict.fromkeys(["MaxPool", "AveragePool", "LpPool"], extent_windows.pool),
+    **dict.fromkeys(["GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"], extent_windows.global_pool),
     **dict.fromkeys(
         ["ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2", "ReduceSumSquare"], _reduce
     ),
-    "Conv": _conv,
-    "ConvInteger": _conv,
-    "ConvTranspose": _conv_transpose,
+    "Conv": extent_windows.conv,
+    "ConvInteger": extent_windows.conv,
+    "ConvTranspose": extent_windows.conv_transpose,
+    "Shape": _shape,
     "Transpose": _transpose,
     "Squeeze": _squeeze,
     "Unsqueeze": _unsqueeze,

@@ -1,7 +1,7 @@
 """Conv, ConvTranspose, Gemm and MatMul: where channels begin, and where those before them end.
 
 An output channel is constant when every input that its weights read is zero: then it is its bias. An input channel
-may go when it is zero, or when no output that stays reads it.
+may go when it is zero, when no output that stays reads it, or when it is constant and goes into the bias.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto
 
 from onnx_clp import constants
-from onnx_clp.compaction import cuts
+from onnx_clp.compaction import absorbing, cuts
+from onnx_clp.compaction.absorbing import Absorption
 from onnx_clp.compaction.atoms import UNKNOWN, Float64, Ids, Mask, View
 from onnx_clp.compaction.cuts import GroupPick, UnfitError
 from onnx_clp.compaction.removal import Demand, Grouping, Removal
@@ -188,11 +189,15 @@ def _note(survey: Survey, kernel: Kernel, view: View, made: View, used: Mask, si
     node, layout = kernel.node, kernel.layout
     name = label(node)
     known = ~np.isnan(view.constant)
+    if not view.zero and absorbing.takes_constants(survey, node, layout, len(made.ids)):
+        absorption = Absorption(node, layout, view, made.ids)
+        survey.first.append(partial(absorption, survey))
+        silent = np.asarray(silent | absorption.able)
     if used.size > _LARGEST_TABLE:
         used, outputs = np.asarray(used.any(axis=1, keepdims=True)), None
     else:
         outputs = made.ids
-    survey.demands.append(Demand(name, view.ids, silent, known, used, outputs))
+    survey.demands.append(Demand(name, view.ids, silent, known, used, outputs, absorbing.pads(survey, node)))
     if layout.groups == 1:
         return
     read, given = view.ids.reshape(layout.groups, -1), made.ids.reshape(layout.groups, -1)

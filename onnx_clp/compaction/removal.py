@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -18,7 +19,8 @@ class Demand:
 
     Index i may go where it adds nothing (`silent`), or where no output that stays reads it: `used` says which output
     reads which input, of shape (groups, outputs, inputs) counted within a group, `outputs` names the outputs' atoms
-    (None: all of them stay). `used` None means that every index is read.
+    (None: all of them stay). `used` None means that every index is read. `padded` tells that zeros stand beside what
+    it reads, so that a constant adds less at the border.
     """
 
     name: str
@@ -27,6 +29,7 @@ class Demand:
     constant: Mask
     used: Mask | None = None
     outputs: Ids | None = None
+    padded: bool = False
 
     def needed(self, removal: Removal) -> Mask:
         """Which inputs must stay."""
@@ -38,11 +41,15 @@ class Demand:
             used = np.asarray(used & staying)
         return np.asarray(used.any(axis=1).reshape(-1) & ~self.silent)
 
-    def reason(self, at: int) -> str:
+    def reason(self, at: int, removal: Removal) -> str:
         """Why index `at` stays."""
         if self.constant[at]:
-            return f"it is constant and not zero where {self.name} reads it"
-        return f"it is tied to other branches' channels that are not zero where {self.name} reads them"
+            return (
+                f"it is constant and not zero where {self.name} {'pads it with zeros' if self.padded else 'reads it'}"
+            )
+        if removal.is_tied(int(self.inputs[at])):
+            return f"it is tied to other branches' channels that are not zero where {self.name} reads them"
+        return f"what it becomes on the way is not known to be zero where {self.name} reads it"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,12 +82,24 @@ def _level(ids: Ids, gone: Mask) -> Ids:
     return np.asarray(ids[gone & (rank > spare)])
 
 
+class Evenness(Protocol):
+    """A run of atoms of which an even number stays (`compaction.multiples`)."""
+
+    def surplus(self, removal: Removal) -> Ids:
+        """Atoms that would go and must stay for that."""
+
+    @property
+    def reason(self) -> str:
+        """Why they stay."""
+
+
 class Removal:
     """The solved question: `reasons` says of every class that stays why, by its representative."""
 
     def __init__(self, atoms: Atoms) -> None:
         self.roots = atoms.roots()
         self.reasons: dict[int, str] = {}
+        self._sizes = np.bincount(self.roots)
         self._kept = np.zeros(len(self.roots), dtype=bool)
         for atom, reason in atoms.pins().items():
             self._keep(int(self.roots[atom]), reason)
@@ -99,18 +118,27 @@ class Removal:
         """Why an atom stays; "" where it goes."""
         return self.reasons.get(int(self.roots[atom]), "")
 
+    def is_tied(self, atom: int) -> bool:
+        """Whether an atom goes only with others."""
+        return bool(self._sizes[self.roots[atom]] > 1)
+
     def keep(self, ids: Ids, reason: str) -> bool:
         """Keep these atoms; whether any of them would have gone."""
         fresh = [self._keep(root, reason) for root in np.unique(self.roots[ids]).tolist()]
         return any(fresh)
 
-    def settle(self, demands: list[Demand], groupings: list[Grouping], whole: Iterable[Ids]) -> None:
-        """Keep what is needed until nothing more is; `whole` are values that must keep an index."""
+    def settle(
+        self, demands: list[Demand], groupings: list[Grouping], whole: Iterable[Ids], runs: Sequence[Evenness] = ()
+    ) -> None:
+        """Keep what is needed until nothing more is; `whole` are values that must keep an index, `runs` an even number.
+
+        What is needed for its own sake is settled first, so that evenness adds the least.
+        """
         values = list(whole)
         while True:
             while self._meet(demands):
                 pass
-            if not (self._level(groupings) or self._fill(values)):
+            if not (self._level(groupings) or self._fill(values) or self._even_out(runs)):
                 return
 
     def _meet(self, demands: list[Demand]) -> bool:
@@ -118,7 +146,7 @@ class Removal:
         for demand in reversed(demands):
             needed = demand.needed(self) & ~self.keeps(demand.inputs)
             for at in np.flatnonzero(needed).tolist():
-                changed |= self.keep(demand.inputs[at : at + 1], demand.reason(at))
+                changed |= self.keep(demand.inputs[at : at + 1], demand.reason(at, self))
         return changed
 
     def _level(self, groupings: list[Grouping]) -> bool:
@@ -135,3 +163,11 @@ class Removal:
             if not self.keeps(ids).any():
                 return self.keep(ids[:1], AT_LEAST_ONE)
         return False
+
+    def _even_out(self, runs: Sequence[Evenness]) -> bool:
+        changed = False
+        for run in runs:
+            surplus = run.surplus(self)
+            if surplus.size:
+                changed |= self.keep(surplus, run.reason)
+        return changed

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
+import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto
 
@@ -15,7 +16,7 @@ from onnx_clp.compaction.atoms import Ids, View
 from onnx_clp.compaction.cuts import UnfitError
 from onnx_clp.compaction.extent_rules import Sizes, target
 from onnx_clp.compaction.removal import Removal
-from onnx_clp.compaction.survey import Survey
+from onnx_clp.compaction.survey import Size, Survey
 from onnx_clp.edit import GraphEdit
 from onnx_clp.nodes import attribute, input_name, set_attribute
 
@@ -23,6 +24,7 @@ Array = NDArray[Any]
 
 # Stands for a size that is not known: a prime beyond every size, so that it comes out of a product unmixed.
 _OPEN: Final = (1 << 61) - 1
+_NOT_CONSTANT: Final = "the sizes that it gives are not constant"
 _UNKNOWN_IMAGE: Final = "the size of the image before it is not known"
 
 
@@ -63,7 +65,7 @@ def _spread(view: View, outer: int | None, inner: int | None) -> View:
 def reshape(survey: Survey, node: NodeProto) -> list[int]:
     """Reshape (opset 1 to 25) to constant sizes that keep each channel's entries apart from the others'."""
     view = survey.need(node)
-    wanted = _wanted(survey, node)
+    wanted = _wanted(survey, node, view)
     if view.axis is None or view.spread:
         raise UnfitError("the number of dimensions of its input is not known")
     if _is_flattening(view, wanted):
@@ -82,17 +84,31 @@ def reshape(survey: Survey, node: NodeProto) -> list[int]:
     return [0]
 
 
-def _wanted(survey: Survey, node: NodeProto) -> list[int]:
+def _wanted(survey: Survey, node: NodeProto, view: View) -> list[int]:
     listed = attribute(node, "shape")
-    if listed is None:
-        value = survey.constant(node, 1)
-        if value is None:
-            raise UnfitError("the sizes that it gives are not constant")
+    value = survey.constant(node, 1) if listed is None else None
+    if value is not None:
         listed = value.reshape(-1).tolist()
+    elif listed is None:
+        listed = [_copied(survey, node, view, at, s) for at, s in enumerate(survey.sizes.get(input_name(node, 1), ()))]
+        survey.follow_sizes(1)
+    if not listed:
+        raise UnfitError(_NOT_CONSTANT)
     wanted = [int(w) for w in listed]
     if attribute(node, "allowzero", 0) and 0 in wanted:
         raise UnfitError("it gives a size of 0")
     return wanted
+
+
+def _copied(survey: Survey, node: NodeProto, view: View, at: int, size: Size) -> int:
+    """A size as Reshape would write it: 0 for the input's own size at the same place."""
+    if isinstance(size, int):
+        return size
+    counted = survey.counted(size)
+    alike = counted is not None and at == view.axis and np.array_equal(counted.ids, view.ids)
+    if size is None or attribute(node, "allowzero", 0) or not (alike or size == (node.input[0], at)):
+        raise UnfitError(_NOT_CONSTANT)
+    return 0
 
 
 def _is_flattening(view: View, wanted: list[int]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from onnx_clp.compaction import elementwise, integers, joining, linear, reshaping, scaling, spatial
+from onnx_clp.compaction import counts, elementwise, integers, joining, linear, reshaping, scaling, spatial
 from onnx_clp.compaction.survey import Rule
 
 _STANDARD: Final[dict[str, Rule]] = {
@@ -36,6 +36,7 @@ _STANDARD: Final[dict[str, Rule]] = {
     "Pad": spatial.pad,
     "Resize": spatial.resize,
     "Upsample": spatial.resize,
+    "Shape": counts.shape,
     "Flatten": reshaping.flatten,
     "Reshape": reshaping.reshape,
     "Expand": reshaping.expand,

@@ -190,6 +190,10 @@ def resize(survey: Survey, node: NodeProto) -> list[int]:
     if scales is not None and scales.size == view.rank and float(scales[view.axis]) == 1:
         survey.give(node, view.becomes(zero_stays(view)))
         return [0]
+    if slot == 2 and _copies_channels(survey, view, input_name(node, 3)):
+        survey.give(node, view.becomes(zero_stays(view)))
+        survey.follow_sizes(3)
+        return [0]
     if sizes is None or sizes.size != view.rank or int(sizes[view.axis]) != len(view.ids):
         raise UnfitError("the sizes that it gives are not constant, or change the channels")
     from onnx_clp.compaction.reshaping import renumber
@@ -197,3 +201,10 @@ def resize(survey: Survey, node: NodeProto) -> list[int]:
     survey.changes.append(renumber(survey, node, 3, view.axis, view.ids))
     survey.give(node, view.becomes(zero_stays(view)))
     return [0]
+
+
+def _copies_channels(survey: Survey, view: View, name: str) -> bool:
+    """Whether sizes read as the model runs give just as many channels as there are."""
+    sizes = survey.sizes.get(name, ())
+    counted = survey.counted(sizes[view.axis]) if view.axis is not None and len(sizes) == view.rank else None
+    return counted is not None and np.array_equal(counted.ids, view.ids)

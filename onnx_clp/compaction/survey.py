@@ -25,6 +25,9 @@ Change = Callable[[GraphEdit, Removal], None]
 Rule = Callable[["Survey", NodeProto], "Iterable[int]"]
 """Looks at one node; gives the input slots whose channels it has accounted for. May raise UnfitError."""
 
+Size = tuple[str, int] | int | None
+"""A number that may be a size: of a value along an axis, a constant, or one that no channel has a part in."""
+
 _ONE = "it is the only channel"
 
 
@@ -52,36 +55,51 @@ class Survey:
 
     Attributes:
         views: by value, its channels.
+        sizes: by value, the sizes in it, where some were read off a value with channels.
         sources: the linear layers, in graph order.
         demands, groupings: what `Removal.settle` is asked.
-        changes: what is to be done beside cutting constants.
+        first: what is to be done before constants are cut.
+        changes: what is to be done after that.
         must_stay: further runs of atoms of which one must stay.
     """
 
     def __init__(self, scope: GraphIndex) -> None:
         self.scope, self.atoms, self.extents = scope, Atoms(), Extents(scope)
         self.views: dict[str, View] = {}
+        self.sizes: dict[str, tuple[Size, ...]] = {}
+        self._followed: set[int] = set()
         self.sources: list[Source] = []
         self.cuts: list[Cut] = []
         self.demands: list[Demand] = []
         self.groupings: list[Grouping] = []
+        self.first: list[Change] = []
         self.changes: list[Change] = []
         self.must_stay: list[Ids] = []
 
     # The walk
 
-    def walk(self, rules: Mapping[tuple[str, str], Rule], starters: frozenset[tuple[str, str]]) -> None:
-        """Look at every node; `starters` are the operators that make channels of their own."""
+    def walk(
+        self,
+        rules: Mapping[tuple[str, str], Rule],
+        starters: frozenset[tuple[str, str]],
+        of_sizes: Mapping[str, Rule],
+    ) -> None:
+        """Look at every node; `starters` make channels of their own, `of_sizes` are the rules for what reads sizes."""
         for node in self.scope.nodes:
             if self.scope.is_constant(identity(node)):
                 continue
             self.extents.visit(node)
             key = ("" if node.domain == "ai.onnx" else node.domain, node.op_type)
-            if key in starters or any(name in self.views for name in node.input):
+            if any(name in self.views for name in node.input):
+                self._look(node, rules.get(key))
+            elif any(name in self.sizes for name in node.input):
+                self._look(node, None if key[0] else of_sizes.get(key[1]))
+            elif key in starters:
                 self._look(node, rules.get(key))
 
     def _look(self, node: NodeProto, rule: Rule | None) -> None:
         done: set[int] = set()
+        self._followed = set()
         reason = f"{label(node)} reads it, through which channels are not followed"
         try:
             if rule is not None and not has_reference(node):
@@ -91,6 +109,15 @@ class Survey:
         for slot, name in enumerate(node.input):
             if slot not in done and name in self.views:
                 self.atoms.pin(self.views[name].ids, reason)
+            if slot not in self._followed and name in self.sizes:
+                self._hold(name, f"{label(node)} reads how many channels there are")
+
+    def _hold(self, name: str, reason: str) -> None:
+        """Keep all channels that are counted in a value."""
+        for size in self.sizes[name]:
+            view = self.counted(size)
+            if view is not None:
+                self.atoms.pin(view.ids, reason)
 
     # What rules ask
 
@@ -110,7 +137,26 @@ class Survey:
         name = input_name(node, slot)
         return self.scope.constant(name) if name and self.scope.is_constant(name) else None
 
+    def counted(self, size: Size) -> View | None:
+        """The channels that a size counts, None where it is another number."""
+        if not isinstance(size, tuple):
+            return None
+        view = self.views[size[0]]
+        return view if view.axis == size[1] else None
+
     # What rules note
+
+    def follow_sizes(self, slot: int) -> None:
+        """Note that the node looked at reads the sizes at an input slot so that channels may go."""
+        self._followed.add(slot)
+
+    def give_sizes(self, node: NodeProto, sizes: list[Size]) -> None:
+        """Note the sizes in a node's output; those in its inputs are followed with that."""
+        self._followed.update(range(len(node.input)))
+        name = node.output[0]
+        self.sizes[name] = tuple(sizes)
+        if any(use.node is None or use.scope is not self.scope for use in self.scope.uses(name)):
+            self._hold(name, f"{shown(name, 60)} says outside the graph how many channels there are")
 
     def give(self, node: NodeProto, view: View, slot: int = 0) -> None:
         """Note the channels of a node's output."""

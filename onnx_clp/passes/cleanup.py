@@ -1,10 +1,10 @@
 """Take out of a model what cannot change its outputs, whoever left it there.
 
 Nodes that lead to no output (`dead_nodes`), nodes that hand their input on (`no_ops`), initializers that nothing
-reads, initializers stored twice (`duplicate_initializers`), and records of values that are no more. Outputs stay the
-same to the last bit. Names of graph inputs and outputs, metadata and opsets are never touched, no local function is
-deleted, and what the training information or a quantisation annotation names stays. Cleaning a cleaned model changes
-nothing.
+reads, initializers stored twice (`duplicate_initializers`), and records of values that are no more. What stays
+computes what it did; only a runtime may round a smaller graph otherwise. Names of graph inputs and outputs, metadata
+and opsets are never touched, no local function is deleted, and what the training information or a quantisation
+annotation names stays. Cleaning a cleaned model changes nothing.
 """
 
 from __future__ import annotations

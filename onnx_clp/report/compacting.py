@@ -14,7 +14,8 @@ def rows(report: Report, most: int | None) -> Iterator[str]:
     found = report.compaction
     if found is None:
         return
-    yield f"{plural(found.removed, 'channel')} taken out, {found.kept:,} that do nothing stayed"
+    do = "does" if found.kept == 1 else "do"
+    yield f"{plural(found.removed, 'channel')} taken out, {found.kept:,} that {do} nothing stayed"
     stayed = [(layer, kept) for layer in found.layers for kept in layer.kept]
     for layer, kept in stayed[:most]:
         yield f"{shown(layer.name, 30)}: {plural(len(kept.channels), 'channel')} stayed: {kept.sentence}"

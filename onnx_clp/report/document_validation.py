@@ -72,7 +72,10 @@ class ProviderComparison:
 
 @dataclass(frozen=True, slots=True)
 class ValidationReport:
-    """What was proven, where. `outcome` is "validated", "validated on a fallback" or "not asked for"."""
+    """What was proven, where. `outcome` is "validated", "validated on a fallback" or "not asked for".
+
+    `cleanup_error` is 0 where cleaning up left every value as it was, None where nothing was cleaned up.
+    """
 
     outcome: str
     provider_asked: str
@@ -85,6 +88,7 @@ class ValidationReport:
     engine: EngineFacts | None = None
     comparison: ProviderComparison | None = None
     compaction_error: float | None = None
+    cleanup_error: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

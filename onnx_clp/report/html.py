@@ -183,6 +183,7 @@ def _template() -> Template:
         "number": wording.number,
         "change_rows": sizing.rows,
         "cleaned_up": wording.cleaned_up,
+        "cleaning_proof": wording.cleaning_proof,
         "footnote": sizing.footnote,
         "headline": wording.headline,
         "limit": ruling.limit,

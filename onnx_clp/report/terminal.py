@@ -9,7 +9,17 @@ from dataclasses import dataclass
 from onnx_clp.names import shown
 from onnx_clp.report import compacting, engines, inverting, ruling, sizing, sweeping
 from onnx_clp.report.document import Caps, Change, EvaluationReport, FileFacts, Judgement, LayerReport, Report, Verdict
-from onnx_clp.report.wording import cleaned_up, headline, next_step, number, one_line, percent, plural, size
+from onnx_clp.report.wording import (
+    cleaned_up,
+    cleaning_proof,
+    headline,
+    next_step,
+    number,
+    one_line,
+    percent,
+    plural,
+    size,
+)
 from onnx_clp.skipped import LayerStatus
 
 Span = tuple[str, str]
@@ -204,6 +214,8 @@ def _validation(report: Report, style: _Style) -> Iterator[Line]:
         yield from _row("fold error", number(proof.fold_error) + allowed, style)
     if proof.compaction_error is not None:
         yield from _row("", f"{number(proof.compaction_error)} of taking channels out", style)
+    if proof.cleanup_error is not None:
+        yield from _row("", cleaning_proof(proof), style)
     if proof.discrete_agreement is not None:
         yield from _row("", f"{percent(proof.discrete_agreement)} of discrete outputs equal", style)
     for place, drift in enumerate(proof.drift):

@@ -6,7 +6,7 @@ import math
 import shlex
 
 from onnx_clp.names import shown
-from onnx_clp.report.document import Cleanup, EvaluationReport, Report, Verdict
+from onnx_clp.report.document import Cleanup, EvaluationReport, Report, ValidationReport, Verdict
 from onnx_clp.skipped import LayerStatus
 
 LARGE_DROP = 0.02
@@ -131,6 +131,15 @@ def cleaned_up(cleanup: Cleanup) -> str:
         (cleanup.orphans, plural(cleanup.orphans, "constant") + " that this run left unused"),
     ]
     return ", ".join(text for count, text in kinds if count) or "nothing to take out"
+
+
+def cleaning_proof(proof: ValidationReport) -> str:
+    """Whether cleaning up left the outputs the same, or the same but for rounding; empty without a cleaning up."""
+    if proof.cleanup_error is None:
+        return ""
+    if not proof.cleanup_error:
+        return "cleaning up: every value is the same"
+    return f"{number(proof.cleanup_error)} of cleaning up, within rounding (allowed: {number(proof.tolerance)})"
 
 
 def percent(share: float | None) -> str:

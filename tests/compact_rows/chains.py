@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.compact_models import CHAIN, CONV1, DEAD, HEAD, NO_BIAS, STAYS, Array, Row, Weight, bn, dead, filled
+from tests.compact_models import CHAIN, CONV1, DEAD, HEAD, NO_BIAS, PADDED, STAYS, Array, Row, Weight, bn, dead, filled
 
 
 def keeps_zero(name: str, text: str, more: Mapping[str, Weight] | None = None, **how: Any) -> Row:
@@ -16,10 +16,10 @@ def keeps_zero(name: str, text: str, more: Mapping[str, Weight] | None = None, *
 
 
 def moves_zero(name: str, text: str, more: Mapping[str, Weight] | None = None, **how: Any) -> Row:
-    """A chain whose middle makes something else of zero."""
+    """A chain whose middle makes something else of zero, before a layer that pads with zeros."""
     reasons = {"a": how.pop("why", "constant and not zero")}
     kept = {"a": {2, 5}}
-    return Row(f"zero moves/{name}", f"{CONV1} {text} {HEAD}", {**CHAIN, **(more or {})}, STAYS, kept, reasons, **how)
+    return Row(f"zero moves/{name}", f"{CONV1} {text} {PADDED}", {**CHAIN, **(more or {})}, STAYS, kept, reasons, **how)
 
 
 def vector(*values: float, shape: tuple[int, ...] = (8, 1, 1)) -> Array:
@@ -34,7 +34,7 @@ CHAINS = [
     Row("chain/nothing is zero", f"{CONV1} y = Conv(a, w2)", {**CHAIN, "w1": (8, 3, 3, 3), "b1": (8,)}, {}),
     Row(
         "chain/zero weight, bias stays",
-        f"{CONV1} y = Conv(a, w2)",
+        f"{CONV1} y = Conv<pads=[1,1,1,1]>(a, w2)",
         {**CHAIN, "b1": dead("b1", (8,), (5,))},
         {"a": (5,)},
         {"a": {2}},
@@ -42,7 +42,7 @@ CHAINS = [
     ),
     Row(
         "chain/a negative bias dies in Relu",
-        f"{CONV1} r = Relu(a) y = Conv(r, w2)",
+        f"{CONV1} r = Relu(a) {PADDED}",
         {**CHAIN, "b1": np.asarray([1, 1, -2, 1, 1, 3, 1, 1], np.float32)},
         {"a": (2,)},
         {"a": {5}},
@@ -105,7 +105,7 @@ CHAINS = [
     ),
     Row(
         "chain/one consumer sees it moved",
-        f"{CONV1} b = Conv(a, w2) s = Sigmoid(a) c = Conv(s, w3) y = Add(b, c)",
+        f"{CONV1} b = Conv<pads=[1,1,1,1]>(a, w2) s = Sigmoid(a) c = Conv<pads=[1,1,1,1]>(s, w3) y = Add(b, c)",
         {**CHAIN, "w3": (4, 8, 3, 3)},
         {},
         {"a": {2, 5}},
@@ -113,7 +113,7 @@ CHAINS = [
     Row(
         "chain/a weight that two layers share",
         "a = Conv<pads=[1,1,1,1]>(x, w1) b = Conv<pads=[1,1,1,1]>(x, w1) "
-        "s = Sigmoid(b) c = Conv(a, w2) d = Conv(s, w2) y = Add(c, d)",
+        "s = Sigmoid(b) c = Conv<pads=[1,1,1,1]>(a, w2) d = Conv<pads=[1,1,1,1]>(s, w2) y = Add(c, d)",
         NO_BIAS,
         {"a": (2, 5)},
         {"b": {2, 5}},
@@ -154,7 +154,7 @@ CHAINS = [
         "chain/inside a nested graph",
         "c = ReduceSum<keepdims=0>(x) g = Greater(c, nil) "
         "y = If(g) <then_branch = t () => (float[n,o,h,w] p) { a = Conv(x, w1) p = Conv(a, w2) }, "
-        "else_branch = e () => (float[n,o,h,w] q) { b = Conv(x, w1) s = Sigmoid(b) q = Conv(s, w2) }>",
+        "else_branch = e () => (float[n,o,h,w] q) { b = Conv(x, w1) s = Sigmoid(b) q = Conv<pads=[1,1,1,1]>(s, w2) }>",
         {**NO_BIAS, "nil": np.float32(0)},
         {"a": (2, 5)},
         {"b": {2, 5}},
@@ -229,7 +229,7 @@ ACTIVATIONS = [
         "padding with a number",
         "r = Pad(a, pads, five)",
         {"pads": np.asarray([0, 0, 1, 2, 0, 0, 0, 1]), "five": np.float32(5)},
-        why="not zero where",
+        why="not known to be zero",
     ),
     moves_zero("softmax over the channels", "r = Softmax<axis=1>(a)", why="all channels together"),
     moves_zero("lrn", "r = LRN<size=3>(a)", why="not followed"),

@@ -15,7 +15,7 @@ GROUPS = [
     ),
     Row(
         "group/depthwise with a bias stays",
-        f"{CONV1} r = Relu(a) [d] d = Conv<group=8>(r, k, kb) y = Conv(d, w2)",
+        f"{CONV1} r = Relu(a) [d] d = Conv<group=8>(r, k, kb) y = Conv<pads=[1,1,1,1]>(d, w2)",
         {**CHAIN, "k": (8, 1, 3, 3), "kb": dead("kb", (8,), (2,))},
         {"a": (2,), "d": (2,)},
         {"a": {5}, "d": {5}},
@@ -287,5 +287,83 @@ LAYOUTS = [
         {},
         {"a": {2, 5}},
         result="float[n,o,h] y",
+    ),
+]
+
+
+RESIZED = 'Resize<mode="nearest">(r, "", "", sizes)'
+IMAGE_SIZE = {"first": sizes(0), "two": sizes(2), "four": sizes(4), "along": sizes(0), "big": sizes(16, 16)}
+SIZES = [
+    Row(
+        "sizes/as many channels as come in, another image",
+        f"{CONV1} r = Relu(a) c = Shape(r) p = Slice(c, first, two, along) sizes = Concat<axis=0>(p, big) "
+        f"t = {RESIZED} y = Conv(t, w2)",
+        {**CHAIN, **IMAGE_SIZE},
+        DEAD,
+    ),
+    Row(
+        "sizes/of a relative, cast and picked one by one",
+        f"{CONV1} r = Relu(a) c = Shape(a) n = Gather(c, nil) u = Unsqueeze(n, along) k = Gather(c, one) "
+        "v = Unsqueeze(k, along) w = Cast<to=7>(v) sizes = Concat<axis=0>(u, w, big) "
+        f"t = {RESIZED} y = Conv(t, w2)",
+        {**CHAIN, **IMAGE_SIZE, "nil": np.int64(0), "one": np.int64(1)},
+        DEAD,
+    ),
+    Row(
+        "sizes/of another value",
+        f"{CONV1} [b] b = Conv(x, w3) r = Relu(a) c = Shape(b) p = Slice(c, first, two, along) "
+        f"sizes = Concat<axis=0>(p, big) t = {RESIZED} d = Conv(t, w2) e = Conv(b, w4) m = ReduceMax(e) y = Add(d, m)",
+        {**CHAIN, **IMAGE_SIZE, "w3": dead("w3", (8, 3, 1, 1), (1,)), "w4": (4, 8, 1, 1)},
+        {},
+        {"a": {2, 5}, "b": {1}},
+        {"a": "not constant", "b": "how many channels"},
+    ),
+    Row(
+        "sizes/of the image alone",
+        f"{CONV1} r = Relu(a) c = Shape<start=2>(r) f = Cast<to=1>(c) s = ReduceMax<keepdims=0>(f) t = Mul(r, s) "
+        "y = Conv(t, w2)",
+        CHAIN,
+        DEAD,
+    ),
+    Row(
+        "sizes/the number of channels as a number",
+        f"{CONV1} r = Relu(a) c = Shape<start=1,end=2>(r) f = Cast<to=1>(c) t = Mul(r, f) y = Conv(t, w2)",
+        CHAIN,
+        {},
+        {"a": {2, 5}},
+        {"a": "reads how many channels there are"},
+    ),
+    Row(
+        "sizes/the number of channels as an output",
+        f"{CONV1} r = Relu(a) y = Conv(r, w2) z = Shape(r)",
+        CHAIN,
+        {},
+        {"a": {2, 5}},
+        {"a": "how many channels"},
+        result="float[n,o,h,w] y, int64[q] z",
+    ),
+    Row(
+        "sizes/a reshape to its own",
+        f"{CONV1} r = Relu(a) c = Shape(r) t = Reshape(r, c) y = Conv(t, w2)",
+        CHAIN,
+        DEAD,
+    ),
+    Row(
+        "sizes/flattened by its own",
+        f"{CONV1} r = Relu(a) c = Shape<end=1>(r) s = Concat<axis=0>(c, rest) t = Reshape(r, s) y = MatMul(t, m)",
+        {**CHAIN, "rest": sizes(-1), "m": (512, 3)},
+        DEAD,
+        header="float[n,3,8,8] x",
+        result=FLAT.replace("2", "n"),
+    ),
+    Row(
+        "sizes/channels laid along another axis",
+        f"{CONV1} r = Relu(a) c = Shape<start=1,end=2>(r) s = Concat<axis=0>(c, rest) t = Reshape(r, s) "
+        "y = MatMul(t, m)",
+        {**CHAIN, "rest": sizes(-1), "m": (128, 3)},
+        {},
+        {"a": {2, 5}},
+        {"a": "not constant"},
+        result="float[p,o] y",
     ),
 ]

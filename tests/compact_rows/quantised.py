@@ -101,7 +101,7 @@ QUANTISED = [
     ),
     Row(
         "quantised/qdq moves zero",
-        f"{CONV1} q = QuantizeLinear(a, s, z) r = DequantizeLinear(q, s, t) y = Conv(r, w2)",
+        f"{CONV1} q = QuantizeLinear(a, s, z) r = DequantizeLinear(q, s, t) y = Conv<pads=[1,1,1,1]>(r, w2)",
         {**CHAIN, "s": np.float32(0.1), "z": np.int8(3), "t": np.int8(2)},
         {},
         {"a": {2, 5}},
@@ -194,8 +194,7 @@ FUSED = [
         "fused/FusedConv with Relu",
         '[a] a = com.microsoft.FusedConv<activation="Relu">(x, w1, b1) y = Conv(a, w2)',
         {**CHAIN, "b1": np.asarray([1, 1, -2, 1, 1, 3, 1, 1], np.float32)},
-        {"a": (2,)},
-        {"a": {5}},
+        {"a": (2, 5)},
         imports=MS,
     ),
     Row(
