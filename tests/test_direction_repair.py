@@ -141,6 +141,39 @@ def test_a_real_trigger_is_stopped_and_its_images_keep_their_classes(name: str, 
     assert all(f.beyond == pytest.approx(0.05, abs=0.01) for s in caps if s.rank == 4 for f in caps[s])
 
 
+def in_half(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model computing in float16 between two casts."""
+    graph = model.graph
+    for tensor in graph.initializer:
+        tensor.CopyFrom(
+            onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor).astype(np.float16), tensor.name)
+        )
+    graph.node[0].input[0], graph.node[-1].output[0] = "half", "narrow"
+    graph.node.insert(0, onnx.helper.make_node("Cast", ["images"], ["half"], to=onnx.TensorProto.FLOAT16))
+    graph.node.append(onnx.helper.make_node("Cast", ["narrow"], ["scores"], to=onnx.TensorProto.FLOAT))
+    return model
+
+
+def test_a_model_that_computes_in_float16_is_capped_in_float16(tmp_path: Path, engine: Engine) -> None:
+    onnx.save(in_half(planted.classifier(planted=True)), tmp_path / "m.onnx")
+    found = [one for one in sites(tmp_path / "m.onnx") if one.value == "flat"]
+    assert [(s.channels, s.rank, s.data_type) for s in found] == [(48, 2, onnx.TensorProto.FLOAT16)]
+    mask, values = np.zeros((1, 8, 8), bool), np.zeros((1, 8, 8), np.float32)
+    mask[0, 2:5, 2:5], values[0, 3, 3] = True, 1.0
+    square = Square(planted.TARGET, mask, values)
+    subject = read_subject(tmp_path / "m.onnx", {}, None)
+    bench = Bench(subject, engine, found, planted.pictures(), planted.TARGET, 0)
+    before = bench.gauge({}, [square])[0]  # type: ignore[list-item]
+    caps = bench.fit([square], 0.99)  # type: ignore[list-item]
+    after, agreement = bench.gauge(caps, [square])  # type: ignore[list-item]
+    assert (before, len(caps)) == (1.0, 1)
+    assert after < 0.3
+    assert agreement > 0.9
+    model = bench.subject(caps).model
+    assert {t.data_type for t in model.graph.initializer} == {onnx.TensorProto.FLOAT16}
+    onnx.checker.check_model(model, full_check=True)
+
+
 class Still:
     """A form that changes nothing."""
 
