@@ -129,14 +129,14 @@ def test_a_real_trigger_is_stopped_and_its_images_keep_their_classes(name: str, 
     path = MODELS / f"{name}.onnx"
     images, square = real(40)
     bench = Bench(read_subject(path, {}, None), engine, sites(path), images, 0, 0)
-    before = bench.gauge({}, [square])  # type: ignore[list-item]
-    caps = bench.fit([square], 0.95)  # type: ignore[list-item]
-    flip, agreement = bench.gauge(caps, [square])  # type: ignore[list-item]
+    before = bench.gauge({}, [square])
+    caps = bench.fit([square], 0.95)
+    flip, agreement = bench.gauge(caps, [square])
     assert before[0] > 0.9
     assert before[1] == 1.0
     assert flip < 0.1
     assert agreement > 0.85
-    again = bench.fit([square], 0.95)  # type: ignore[list-item]
+    again = bench.fit([square], 0.95)
     assert [(f.direction.v == g.direction.v).all() for s in caps for f, g in zip(caps[s], again[s], strict=True)]
     assert all(f.beyond == pytest.approx(0.05, abs=0.01) for s in caps if s.rank == 4 for f in caps[s])
 
@@ -163,9 +163,9 @@ def test_a_model_that_computes_in_float16_is_capped_in_float16(tmp_path: Path, e
     square = Square(planted.TARGET, mask, values)
     subject = read_subject(tmp_path / "m.onnx", {}, None)
     bench = Bench(subject, engine, found, planted.pictures(), planted.TARGET, 0)
-    before = bench.gauge({}, [square])[0]  # type: ignore[list-item]
-    caps = bench.fit([square], 0.99)  # type: ignore[list-item]
-    after, agreement = bench.gauge(caps, [square])  # type: ignore[list-item]
+    before = bench.gauge({}, [square])[0]
+    caps = bench.fit([square], 0.99)
+    after, agreement = bench.gauge(caps, [square])
     assert (before, len(caps)) == (1.0, 1)
     assert after < 0.3
     assert agreement > 0.9
@@ -188,7 +188,7 @@ def test_a_form_that_changes_nothing_gets_no_cap(tmp_path: Path, engine: Engine)
     onnx.save(planted.classifier(planted=True), tmp_path / "m.onnx")
     subject = read_subject(tmp_path / "m.onnx", {}, None)
     bench = Bench(subject, engine, sites(tmp_path / "m.onnx"), planted.pictures(), planted.TARGET, 0)
-    assert bench.fit([Still()], 0.9) == {}  # type: ignore[list-item]
+    assert bench.fit([Still()], 0.9) == {}
 
 
 def test_positions_are_few_and_the_same_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, engine: Engine) -> None:
@@ -284,6 +284,39 @@ def test_a_model_without_sites_says_so(tmp_path: Path, engine: Engine) -> None:
     assert "no value that could take a cap" in why
 
 
+@pytest.mark.parametrize(("second", "expected"), [((0.1, 0.95), (2, 0.1)), ((0.1, 0.5), (1, 0.7))])
+def test_a_second_round_counts_where_it_stays_within_the_budget(
+    monkeypatch: pytest.MonkeyPatch, second: tuple[float, float], expected: tuple[int, float]
+) -> None:
+    """A first round stops what it knows; what is found anew needs a second one, which may cost too much."""
+    from onnx_clp.inversion import repair as module
+
+    class Rounds(Scripted):
+        def fit(self, forms: Any, quantile: float) -> dict[Any, Any]:
+            return {"fitted": len(forms), **super().fit(forms, quantile)}
+
+        def gauge(self, caps: dict[Any, Any], forms: Any) -> tuple[float, float]:
+            if not caps:
+                return 1.0, 1.0
+            return second if caps["fitted"] == 2 else (0.7 if len(forms) == 2 else 0.1, 0.95)
+
+    told: dict[str, Any] = {}
+
+    def tell(state: Any, before: float, flip: float, rounds: int) -> str:
+        told.update(state=state, before=before, flip=flip, rounds=rounds)
+        return "done"
+
+    monkeypatch.setattr(module, "_anew", lambda *_: ["another"])
+    monkeypatch.setattr(module, "_told", tell)
+    bench: Any = Rounds({})
+    one: Any = "one"
+    done: Any = repair(bench, [one], Range(0, 1), 0.1, 0, one, lambda *_: None)
+    assert done == ("done", "")
+    assert (told["rounds"], told["flip"]) == expected
+    assert told["state"].caps["fitted"] == expected[0]
+    assert told["before"] == 1.0
+
+
 # --- whole runs ---------------------------------------------------------------------------------------
 
 
@@ -315,6 +348,12 @@ def test_a_cleaned_model_runs_again_and_its_caps_stay(tmp_path: Path) -> None:
     assert count == caps + (0 if more is None else more["directions"])
     parts = [layer for layer in again["layers"] if "cap on a direction" in layer["reason"]]
     assert len(parts) == 2 * caps
+
+
+def test_the_same_run_gives_the_same_bytes(tmp_path: Path) -> None:
+    run(tmp_path, infected(tmp_path), "one.onnx")
+    run(tmp_path, tmp_path / "m.onnx", "two.onnx")
+    assert (tmp_path / "one.onnx").read_bytes() == (tmp_path / "two.onnx").read_bytes()
 
 
 def test_a_model_in_which_nothing_stands_out_is_written_as_it_came_but_folded(tmp_path: Path) -> None:

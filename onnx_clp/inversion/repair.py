@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from functools import partial
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +46,13 @@ _GROWN: Final = 2.0
 _MOST_POSITIONS: Final = 20_000
 
 
+class Mark(Protocol):
+    """Anything that can be put on images."""
+
+    def put_on(self, images: Images) -> Images:
+        """The images with it on."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _State:
     """The caps of one quantile, with their gauges."""
@@ -71,13 +79,13 @@ class Bench:
         """The model under caps."""
         return capped(self._subject, {site: [one.direction for one in fits] for site, fits in caps.items()})
 
-    def gauge(self, caps: dict[SearchSite, list[Fit]], forms: Sequence[Form]) -> tuple[float, float]:
+    def gauge(self, caps: dict[SearchSite, list[Fit]], forms: Sequence[Mark]) -> tuple[float, float]:
         """(the largest share of images of other classes that a form turns, the share of images that keep theirs)."""
         look = Look(self.subject(caps), self._subject.output, self._engine)
         flip = max(outcome(look.all(form.put_on(self.rest)), self._target)[0] for form in forms)
         return flip, float((look.all(self.images).argmax(axis=1) == self._given).mean())
 
-    def fit(self, forms: Sequence[Form], quantile: float) -> dict[SearchSite, list[Fit]]:
+    def fit(self, forms: Sequence[Mark], quantile: float) -> dict[SearchSite, list[Fit]]:
         """Caps at every site against every form; a site that no form moves gets none."""
         marked = [form.put_on(self.images) for form in forms]
         caps: dict[SearchSite, list[Fit]] = {}
@@ -139,7 +147,7 @@ def repair(
     found, best, rounds, why = list(forms), None, 0, ""
     before = bench.gauge({}, found)[0]
     for turn in range(ROUNDS):
-        met = _tried(bench, found, budget, lambda at, turn=turn: _tell(tick, turn, at))  # type: ignore[misc]
+        met = _tried(bench, found, budget, partial(_tell, tick, turn))
         state, said = _choose(met, before, budget)
         if state is None:
             why = why or said
