@@ -23,7 +23,7 @@ from onnx_clp.inversion.repair import QUANTILES, Bench, repair
 from onnx_clp.inversion.request import Images, SearchSite
 from onnx_clp.inversion.subject import Subject, read_subject
 from onnx_clp.inversion.trigger import Trigger
-from onnx_clp.numerics.directions import Direction
+from onnx_clp.numerics.directions import Direction, Fit
 from onnx_clp.repairing import Candidate, candidates
 from onnx_clp.report import html, inverting
 from onnx_clp.report.document import Inversion, Picture, RepairedLayer, RepairReport, Report, SearchImages, ValueLeft
@@ -174,6 +174,28 @@ def test_a_model_that_computes_in_float16_is_capped_in_float16(tmp_path: Path, e
     onnx.checker.check_model(model, full_check=True)
 
 
+def test_the_lead_of_the_targets_images_falls_with_what_they_are_known_by(tmp_path: Path, engine: Engine) -> None:
+    onnx.save(planted.classifier(planted=True), tmp_path / "m.onnx")
+    subject, site = read_subject(tmp_path / "m.onnx", {}, None), SearchSite("scores", planted.CLASSES, 2, 1)
+    images = planted.pictures(60)
+    scores = Look(subject, "scores", engine).all(images)
+    given = scores.argmax(axis=1)
+    target = int(np.bincount(given).argmax())
+    bench = Bench(subject, engine, [site], images, target, 0)
+    assert bench.lead({}) == pytest.approx(1.0)
+    unit = np.eye(planted.CLASSES)[target]
+    limit = float(np.median(scores[given == target, target]))
+    caps = {site: [Fit(Direction(unit, unit, -limit), 0.5, 1.0)]}
+    cut = scores.copy()
+    cut[:, target] = np.minimum(cut[:, target], limit)
+    leads = [
+        np.array([row[k] - np.delete(row, k).max() for row, k in zip(s, given, strict=True)]) for s in (scores, cut)
+    ]
+    ratios = [leads[1][part].sum() / leads[0][part].sum() for part in (given == target, given != target)]
+    assert ratios[0] < 0.95
+    assert bench.lead(caps) == pytest.approx(ratios[0] / ratios[1], rel=1e-4)
+
+
 class Still:
     """A form that changes nothing."""
 
@@ -243,6 +265,9 @@ class Scripted:
         self.tried.append(quantile)
         return {"quantile": quantile}
 
+    def lead(self, _caps: Any) -> float:
+        return 1.0
+
     def gauge(self, caps: dict[Any, Any], _forms: Any) -> tuple[float, float]:
         return self._gauges[caps["quantile"]] if caps else (1.0, 1.0)
 
@@ -284,9 +309,12 @@ def test_a_model_without_sites_says_so(tmp_path: Path, engine: Engine) -> None:
     assert "no value that could take a cap" in why
 
 
-@pytest.mark.parametrize(("second", "expected"), [((0.1, 0.95), (2, 0.1)), ((0.1, 0.5), (1, 0.7))])
+@pytest.mark.parametrize(
+    ("second", "lead", "expected"),
+    [((0.1, 0.95), 0.9, (2, 0.1)), ((0.1, 0.5), 0.9, (1, 0.7)), ((0.1, 0.95), 0.4, (1, 0.7))],
+)
 def test_a_second_round_counts_where_it_stays_within_the_budget(
-    monkeypatch: pytest.MonkeyPatch, second: tuple[float, float], expected: tuple[int, float]
+    monkeypatch: pytest.MonkeyPatch, second: tuple[float, float], lead: float, expected: tuple[int, float]
 ) -> None:
     """A first round stops what it knows; what is found anew needs a second one, which may cost too much."""
     from onnx_clp.inversion import repair as module
@@ -298,7 +326,12 @@ def test_a_second_round_counts_where_it_stays_within_the_budget(
         def gauge(self, caps: dict[Any, Any], forms: Any) -> tuple[float, float]:
             if not caps:
                 return 1.0, 1.0
+            assert caps["fitted"] in (1, 2)
             return second if caps["fitted"] == 2 else (0.7 if len(forms) == 2 else 0.1, 0.95)
+
+        def lead(self, caps: Any) -> float:
+            assert caps["fitted"] == 2, "the first round is taken as it is"
+            return lead
 
     told: dict[str, Any] = {}
 

@@ -6,7 +6,9 @@ without (`numerics.directions`). No gradients and no training. Then the same for
 those that are no larger than before are capped too (the minimax of Zeng et al., ICLR 2022, here without data).
 
 Two gauges, measured on the images, decide how far to go: the largest share that a form still turns, and the share that
-keeps its class. The quantiles are tried from the mildest on.
+keeps its class. The quantiles are tried from the mildest on. A third one guards the later rounds: how much of their
+lead over the next class the target's own images keep. What is found anew may hold ordinary evidence for the target,
+and images made for a class are too sure of it to change theirs when that goes.
 """
 
 from __future__ import annotations
@@ -43,6 +45,8 @@ _GAIN: Final = 0.5
 """A repair that leaves more than this share of the flips standing is no repair."""
 _GROWN: Final = 2.0
 """A form this many times as large is what any class takes."""
+_LEAD: Final = 0.5
+"""A later round after which the target's images keep less than this share of their lead is not taken."""
 _MOST_POSITIONS: Final = 20_000
 
 
@@ -71,7 +75,9 @@ class Bench:
     ) -> None:
         self.images, self.sites = images, sites
         self._subject, self._engine, self._target, self._seed = subject, engine, target, seed
-        self._given = self._scores({}, images).argmax(axis=1)
+        scores = self._scores({})
+        self._given = scores.argmax(axis=1)
+        self._leads = self._lead(scores)
         self._others: NDArray[np.bool_] = self._given != target
         self.rest = images[self._others]
 
@@ -84,6 +90,20 @@ class Bench:
         look = Look(self.subject(caps), self._subject.output, self._engine)
         flip = max(outcome(look.all(form.put_on(self.rest)), self._target)[0] for form in forms)
         return flip, float((look.all(self.images).argmax(axis=1) == self._given).mean())
+
+    def lead(self, caps: dict[SearchSite, list[Fit]]) -> float:
+        """Share of their lead over the next class that the target's images keep, against what the others keep."""
+        now, own = self._lead(self._scores(caps)), ~self._others
+        if not (own.any() and self._others.any()):
+            return 1.0
+        kept = [float(now[part].sum()) / max(float(self._leads[part].sum()), 1e-9) for part in (own, self._others)]
+        return kept[0] / max(kept[1], 1e-9)
+
+    def _lead(self, scores: NDArray[np.float32]) -> Float64:
+        """How far the class that each image had is ahead of the best other."""
+        rows, others = np.arange(len(scores)), scores.astype(np.float64)
+        others[rows, self._given] = -np.inf
+        return np.asarray(scores[rows, self._given] - others.max(axis=1), np.float64)
 
     def fit(self, forms: Sequence[Mark], quantile: float) -> dict[SearchSite, list[Fit]]:
         """Caps at every site against every form; a site that no form moves gets none."""
@@ -108,8 +128,8 @@ class Bench:
                 clean, *moved = (found.direction.cut(positions) for positions in (clean, *moved))
         return fits
 
-    def _scores(self, caps: dict[SearchSite, list[Fit]], images: Images) -> NDArray[np.float32]:
-        return Look(self.subject(caps), self._subject.output, self._engine).all(images)
+    def _scores(self, caps: dict[SearchSite, list[Fit]]) -> NDArray[np.float32]:
+        return Look(self.subject(caps), self._subject.output, self._engine).all(self.images)
 
 
 def _positions(look: Look, images: Images, seed: list[int]) -> Float64:
@@ -151,6 +171,8 @@ def repair(
         state, said = _choose(met, before, budget)
         if state is None:
             why = why or said
+            break
+        if turn and bench.lead(state.caps) < _LEAD:
             break
         best, rounds = state, turn + 1
         new = _anew(bench, state, forms, pixels, seed + turn + 1, engine) if turn + 1 < ROUNDS else []
