@@ -165,6 +165,7 @@ def repair(
     if not bench.sites:
         return None, "the model has no value that could take a cap"
     found, best, rounds, why = list(forms), None, 0, ""
+    new: list[Form] = []
     before = bench.gauge({}, found)[0]
     for turn in range(ROUNDS):
         met = _tried(bench, found, budget, partial(_tell, tick, turn))
@@ -182,8 +183,8 @@ def repair(
     tick("repair", 1, 1)
     if best is None:
         return None, why
-    flip = bench.gauge(best.caps, found)[0]
-    return _told(best, before, flip, rounds), ""
+    anew = bench.gauge(best.caps, new)[0] if new else None
+    return _told(best, before, anew, rounds), ""
 
 
 def _tell(tick: Tick, turn: int, at: int) -> None:
@@ -228,7 +229,7 @@ def _is_small(now: Form, then: Form) -> bool:
     return now.flip > _STILL
 
 
-def _told(state: _State, before: float, flip: float, rounds: int) -> Repair:
+def _told(state: _State, before: float, anew: float | None, rounds: int) -> Repair:
     sites = tuple(
         RepairedSite(
             site.value,
@@ -238,4 +239,4 @@ def _told(state: _State, before: float, flip: float, rounds: int) -> Repair:
         )
         for site, fits in state.caps.items()
     )
-    return Repair(sites, state.quantile, before, flip, state.agreement, rounds)
+    return Repair(sites, state.quantile, before, state.flip, anew, state.agreement, rounds)
