@@ -98,6 +98,7 @@ class Searching:
         return document.RepairReport(
             flip_before=repair.flip_before,
             flip=repair.flip,
+            anew=repair.anew,
             agreement=repair.agreement,
             rounds=repair.rounds,
             quantile=repair.quantile,

@@ -23,7 +23,7 @@ from onnx_clp.inversion.repair import QUANTILES, Bench, repair
 from onnx_clp.inversion.request import Images, SearchSite
 from onnx_clp.inversion.subject import Subject, read_subject
 from onnx_clp.inversion.trigger import Trigger
-from onnx_clp.numerics.directions import Direction
+from onnx_clp.numerics.directions import Direction, Fit
 from onnx_clp.repairing import Candidate, candidates
 from onnx_clp.report import html, inverting
 from onnx_clp.report.document import Inversion, Picture, RepairedLayer, RepairReport, Report, SearchImages, ValueLeft
@@ -129,16 +129,71 @@ def test_a_real_trigger_is_stopped_and_its_images_keep_their_classes(name: str, 
     path = MODELS / f"{name}.onnx"
     images, square = real(40)
     bench = Bench(read_subject(path, {}, None), engine, sites(path), images, 0, 0)
-    before = bench.gauge({}, [square])  # type: ignore[list-item]
-    caps = bench.fit([square], 0.95)  # type: ignore[list-item]
-    flip, agreement = bench.gauge(caps, [square])  # type: ignore[list-item]
+    before = bench.gauge({}, [square])
+    caps = bench.fit([square], 0.95)
+    flip, agreement = bench.gauge(caps, [square])
     assert before[0] > 0.9
     assert before[1] == 1.0
     assert flip < 0.1
     assert agreement > 0.85
-    again = bench.fit([square], 0.95)  # type: ignore[list-item]
+    again = bench.fit([square], 0.95)
     assert [(f.direction.v == g.direction.v).all() for s in caps for f, g in zip(caps[s], again[s], strict=True)]
     assert all(f.beyond == pytest.approx(0.05, abs=0.01) for s in caps if s.rank == 4 for f in caps[s])
+
+
+def in_half(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model computing in float16 between two casts."""
+    graph = model.graph
+    for tensor in graph.initializer:
+        tensor.CopyFrom(
+            onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor).astype(np.float16), tensor.name)
+        )
+    graph.node[0].input[0], graph.node[-1].output[0] = "half", "narrow"
+    graph.node.insert(0, onnx.helper.make_node("Cast", ["images"], ["half"], to=onnx.TensorProto.FLOAT16))
+    graph.node.append(onnx.helper.make_node("Cast", ["narrow"], ["scores"], to=onnx.TensorProto.FLOAT))
+    return model
+
+
+def test_a_model_that_computes_in_float16_is_capped_in_float16(tmp_path: Path, engine: Engine) -> None:
+    onnx.save(in_half(planted.classifier(planted=True)), tmp_path / "m.onnx")
+    found = [one for one in sites(tmp_path / "m.onnx") if one.value == "flat"]
+    assert [(s.channels, s.rank, s.data_type) for s in found] == [(48, 2, onnx.TensorProto.FLOAT16)]
+    mask, values = np.zeros((1, 8, 8), bool), np.zeros((1, 8, 8), np.float32)
+    mask[0, 2:5, 2:5], values[0, 3, 3] = True, 1.0
+    square = Square(planted.TARGET, mask, values)
+    subject = read_subject(tmp_path / "m.onnx", {}, None)
+    bench = Bench(subject, engine, found, planted.pictures(), planted.TARGET, 0)
+    before = bench.gauge({}, [square])[0]
+    caps = bench.fit([square], 0.99)
+    after, agreement = bench.gauge(caps, [square])
+    assert (before, len(caps)) == (1.0, 1)
+    assert after < 0.3
+    assert agreement > 0.9
+    model = bench.subject(caps).model
+    assert {t.data_type for t in model.graph.initializer} == {onnx.TensorProto.FLOAT16}
+    onnx.checker.check_model(model, full_check=True)
+
+
+def test_the_lead_of_the_targets_images_falls_with_what_they_are_known_by(tmp_path: Path, engine: Engine) -> None:
+    onnx.save(planted.classifier(planted=True), tmp_path / "m.onnx")
+    subject, site = read_subject(tmp_path / "m.onnx", {}, None), SearchSite("scores", planted.CLASSES, 2, 1)
+    images = planted.pictures(60)
+    scores = Look(subject, "scores", engine).all(images)
+    given = scores.argmax(axis=1)
+    target = int(np.bincount(given).argmax())
+    bench = Bench(subject, engine, [site], images, target, 0)
+    assert bench.lead({}) == pytest.approx(1.0)
+    unit = np.eye(planted.CLASSES)[target]
+    limit = float(np.median(scores[given == target, target]))
+    caps = {site: [Fit(Direction(unit, unit, -limit), 0.5, 1.0)]}
+    cut = scores.copy()
+    cut[:, target] = np.minimum(cut[:, target], limit)
+    leads = [
+        np.array([row[k] - np.delete(row, k).max() for row, k in zip(s, given, strict=True)]) for s in (scores, cut)
+    ]
+    ratios = [leads[1][part].sum() / leads[0][part].sum() for part in (given == target, given != target)]
+    assert ratios[0] < 0.95
+    assert bench.lead(caps) == pytest.approx(ratios[0] / ratios[1], rel=1e-4)
 
 
 class Still:
@@ -155,7 +210,7 @@ def test_a_form_that_changes_nothing_gets_no_cap(tmp_path: Path, engine: Engine)
     onnx.save(planted.classifier(planted=True), tmp_path / "m.onnx")
     subject = read_subject(tmp_path / "m.onnx", {}, None)
     bench = Bench(subject, engine, sites(tmp_path / "m.onnx"), planted.pictures(), planted.TARGET, 0)
-    assert bench.fit([Still()], 0.9) == {}  # type: ignore[list-item]
+    assert bench.fit([Still()], 0.9) == {}
 
 
 def test_positions_are_few_and_the_same_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, engine: Engine) -> None:
@@ -210,6 +265,9 @@ class Scripted:
         self.tried.append(quantile)
         return {"quantile": quantile}
 
+    def lead(self, _caps: Any) -> float:
+        return 1.0
+
     def gauge(self, caps: dict[Any, Any], _forms: Any) -> tuple[float, float]:
         return self._gauges[caps["quantile"]] if caps else (1.0, 1.0)
 
@@ -251,6 +309,47 @@ def test_a_model_without_sites_says_so(tmp_path: Path, engine: Engine) -> None:
     assert "no value that could take a cap" in why
 
 
+@pytest.mark.parametrize(
+    ("second", "lead", "expected"),
+    [((0.1, 0.95), 0.9, (2, None)), ((0.1, 0.5), 0.9, (1, 0.7)), ((0.1, 0.95), 0.4, (1, 0.7))],
+)
+def test_a_second_round_counts_where_it_stays_within_the_budget(
+    monkeypatch: pytest.MonkeyPatch, second: tuple[float, float], lead: float, expected: tuple[int, float | None]
+) -> None:
+    """A first round stops what it knows; what is found anew needs a second one, which may cost too much."""
+    from onnx_clp.inversion import repair as module
+
+    class Rounds(Scripted):
+        def fit(self, forms: Any, quantile: float) -> dict[Any, Any]:
+            return {"fitted": len(forms), **super().fit(forms, quantile)}
+
+        def gauge(self, caps: dict[Any, Any], forms: Any) -> tuple[float, float]:
+            if not caps:
+                return 1.0, 1.0
+            assert caps["fitted"] in (1, 2)
+            return second if caps["fitted"] == 2 else (0.7 if "another" in forms else 0.1, 0.95)
+
+        def lead(self, caps: Any) -> float:
+            assert caps["fitted"] == 2, "the first round is taken as it is"
+            return lead
+
+    told: dict[str, Any] = {}
+
+    def tell(state: Any, before: float, anew: float | None, rounds: int) -> str:
+        told.update(state=state, before=before, anew=anew, rounds=rounds)
+        return "done"
+
+    monkeypatch.setattr(module, "_anew", lambda *_: ["another"])
+    monkeypatch.setattr(module, "_told", tell)
+    bench: Any = Rounds({})
+    one: Any = "one"
+    done: Any = repair(bench, [one], Range(0, 1), 0.1, 0, one, lambda *_: None)
+    assert done == ("done", "")
+    assert (told["rounds"], told["anew"]) == expected
+    assert told["state"].caps["fitted"] == expected[0]
+    assert told["before"] == 1.0
+
+
 # --- whole runs ---------------------------------------------------------------------------------------
 
 
@@ -284,6 +383,12 @@ def test_a_cleaned_model_runs_again_and_its_caps_stay(tmp_path: Path) -> None:
     assert len(parts) == 2 * caps
 
 
+def test_the_same_run_gives_the_same_bytes(tmp_path: Path) -> None:
+    run(tmp_path, infected(tmp_path), "one.onnx")
+    run(tmp_path, tmp_path / "m.onnx", "two.onnx")
+    assert (tmp_path / "one.onnx").read_bytes() == (tmp_path / "two.onnx").read_bytes()
+
+
 def test_a_model_in_which_nothing_stands_out_is_written_as_it_came_but_folded(tmp_path: Path) -> None:
     report, model = run(tmp_path, infected(tmp_path, planted_too=False), "one.onnx")
     assert report["inversion"]["repair"] is None
@@ -312,6 +417,7 @@ def told(report: RepairReport | None, note: str = "") -> Report:
 DONE = RepairReport(
     flip_before=0.95,
     flip=0.04,
+    anew=0.61,
     agreement=0.97,
     rounds=2,
     quantile=0.9,
@@ -330,6 +436,7 @@ def test_words_and_page_tell_of_the_repair() -> None:
         "95.0 %",
         " 4.0 %",
         "97.0 %",
+        "found anew turns 61.0 %",
         "such as q: its layer is",
     ):
         assert part in text

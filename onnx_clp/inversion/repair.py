@@ -6,14 +6,17 @@ without (`numerics.directions`). No gradients and no training. Then the same for
 those that are no larger than before are capped too (the minimax of Zeng et al., ICLR 2022, here without data).
 
 Two gauges, measured on the images, decide how far to go: the largest share that a form still turns, and the share that
-keeps its class. The quantiles are tried from the mildest on.
+keeps its class. The quantiles are tried from the mildest on. A third one guards the later rounds: how much of their
+lead over the next class the target's own images keep. What is found anew may hold ordinary evidence for the target,
+and images made for a class are too sure of it to change theirs when that goes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from functools import partial
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +45,16 @@ _GAIN: Final = 0.5
 """A repair that leaves more than this share of the flips standing is no repair."""
 _GROWN: Final = 2.0
 """A form this many times as large is what any class takes."""
+_LEAD: Final = 0.5
+"""A later round after which the target's images keep less than this share of their lead is not taken."""
 _MOST_POSITIONS: Final = 20_000
+
+
+class Mark(Protocol):
+    """Anything that can be put on images."""
+
+    def put_on(self, images: Images) -> Images:
+        """The images with it on."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,7 +75,9 @@ class Bench:
     ) -> None:
         self.images, self.sites = images, sites
         self._subject, self._engine, self._target, self._seed = subject, engine, target, seed
-        self._given = self._scores({}, images).argmax(axis=1)
+        scores = self._scores({})
+        self._given = scores.argmax(axis=1)
+        self._leads = self._lead(scores)
         self._others: NDArray[np.bool_] = self._given != target
         self.rest = images[self._others]
 
@@ -71,13 +85,27 @@ class Bench:
         """The model under caps."""
         return capped(self._subject, {site: [one.direction for one in fits] for site, fits in caps.items()})
 
-    def gauge(self, caps: dict[SearchSite, list[Fit]], forms: Sequence[Form]) -> tuple[float, float]:
+    def gauge(self, caps: dict[SearchSite, list[Fit]], forms: Sequence[Mark]) -> tuple[float, float]:
         """(the largest share of images of other classes that a form turns, the share of images that keep theirs)."""
         look = Look(self.subject(caps), self._subject.output, self._engine)
         flip = max(outcome(look.all(form.put_on(self.rest)), self._target)[0] for form in forms)
         return flip, float((look.all(self.images).argmax(axis=1) == self._given).mean())
 
-    def fit(self, forms: Sequence[Form], quantile: float) -> dict[SearchSite, list[Fit]]:
+    def lead(self, caps: dict[SearchSite, list[Fit]]) -> float:
+        """Share of their lead over the next class that the target's images keep, against what the others keep."""
+        now, own = self._lead(self._scores(caps)), ~self._others
+        if not (own.any() and self._others.any()):
+            return 1.0
+        kept = [float(now[part].sum()) / max(float(self._leads[part].sum()), 1e-9) for part in (own, self._others)]
+        return kept[0] / max(kept[1], 1e-9)
+
+    def _lead(self, scores: NDArray[np.float32]) -> Float64:
+        """How far the class that each image had is ahead of the best other."""
+        rows, others = np.arange(len(scores)), scores.astype(np.float64)
+        others[rows, self._given] = -np.inf
+        return np.asarray(scores[rows, self._given] - others.max(axis=1), np.float64)
+
+    def fit(self, forms: Sequence[Mark], quantile: float) -> dict[SearchSite, list[Fit]]:
         """Caps at every site against every form; a site that no form moves gets none."""
         marked = [form.put_on(self.images) for form in forms]
         caps: dict[SearchSite, list[Fit]] = {}
@@ -100,8 +128,8 @@ class Bench:
                 clean, *moved = (found.direction.cut(positions) for positions in (clean, *moved))
         return fits
 
-    def _scores(self, caps: dict[SearchSite, list[Fit]], images: Images) -> NDArray[np.float32]:
-        return Look(self.subject(caps), self._subject.output, self._engine).all(images)
+    def _scores(self, caps: dict[SearchSite, list[Fit]]) -> NDArray[np.float32]:
+        return Look(self.subject(caps), self._subject.output, self._engine).all(self.images)
 
 
 def _positions(look: Look, images: Images, seed: list[int]) -> Float64:
@@ -137,12 +165,15 @@ def repair(
     if not bench.sites:
         return None, "the model has no value that could take a cap"
     found, best, rounds, why = list(forms), None, 0, ""
+    new: list[Form] = []
     before = bench.gauge({}, found)[0]
     for turn in range(ROUNDS):
-        met = _tried(bench, found, budget, lambda at, turn=turn: _tell(tick, turn, at))  # type: ignore[misc]
+        met = _tried(bench, found, budget, partial(_tell, tick, turn))
         state, said = _choose(met, before, budget)
         if state is None:
             why = why or said
+            break
+        if turn and bench.lead(state.caps) < _LEAD:
             break
         best, rounds = state, turn + 1
         new = _anew(bench, state, forms, pixels, seed + turn + 1, engine) if turn + 1 < ROUNDS else []
@@ -152,8 +183,8 @@ def repair(
     tick("repair", 1, 1)
     if best is None:
         return None, why
-    flip = bench.gauge(best.caps, found)[0]
-    return _told(best, before, flip, rounds), ""
+    anew = bench.gauge(best.caps, new)[0] if new else None
+    return _told(best, before, anew, rounds), ""
 
 
 def _tell(tick: Tick, turn: int, at: int) -> None:
@@ -198,7 +229,7 @@ def _is_small(now: Form, then: Form) -> bool:
     return now.flip > _STILL
 
 
-def _told(state: _State, before: float, flip: float, rounds: int) -> Repair:
+def _told(state: _State, before: float, anew: float | None, rounds: int) -> Repair:
     sites = tuple(
         RepairedSite(
             site.value,
@@ -208,4 +239,4 @@ def _told(state: _State, before: float, flip: float, rounds: int) -> Repair:
         )
         for site, fits in state.caps.items()
     )
-    return Repair(sites, state.quantile, before, flip, state.agreement, rounds)
+    return Repair(sites, state.quantile, before, state.flip, anew, state.agreement, rounds)
