@@ -10,15 +10,17 @@ it open.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Float64 = NDArray[np.float64]
+Form = TypeVar("Form")
 
 LIMIT: Final = 2.5
 LEAST_CLASSES: Final = 4
+_GUILTY: Final = 0.75
 _NAMES: Final = ("a smaller perturbation", "a smaller patch", "a fainter blend", "a slighter warp")
 _MAD_TO_STD: Final = 1.4826
 _LEAST_SPREAD: Final = 0.25
@@ -49,6 +51,18 @@ def likely(z: Float64, flips: Sequence[float]) -> int | None:
 def nearest(z: Float64) -> int:
     """Position of the class that stands out most by any form."""
     return int(np.argmax(z.max(axis=0)))
+
+
+def guilty(forms: Sequence[Form], z: Float64) -> list[Form]:
+    """Of the likely target's forms those that set it apart at least 0.75 times as far as the one that does most.
+
+    A form that hardly sets it apart is what any class takes, and undoing that costs the class itself.
+
+    Args:
+        forms: what was found.
+        z: how far the class stands out by each of them.
+    """
+    return [form for form, far in zip(forms, z, strict=True) if far >= _GUILTY * z.max()]
 
 
 def sentence(target: int, z: Float64, stands_out: bool, classes: int) -> str:

@@ -34,7 +34,7 @@ from onnx_clp.validation.provider import Engine
 
 Tick = Callable[[str, int, int], None]
 
-QUANTILES: Final = (0.99, 0.95, 0.9, 0.8)
+QUANTILES: Final = (0.99, 0.97, 0.95, 0.9, 0.8)
 """Shares of the clean positions that a cap leaves as they are, the mildest first."""
 ROUNDS: Final = 2
 _ENOUGH: Final = 0.15

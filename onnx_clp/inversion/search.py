@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx_clp.errors import UsageError
 from onnx_clp.inversion import finding
 from onnx_clp.inversion.attack import Attack
-from onnx_clp.inversion.forms import KINDS, Form, Forms, Range, find_forms, measures
+from onnx_clp.inversion.forms import KINDS, Forms, Range, find_forms, measures
 from onnx_clp.inversion.repair import Bench, repair
 from onnx_clp.inversion.request import Found, Images, Repair, SearchRequest
 from onnx_clp.inversion.subject import Subject, read_subject
@@ -146,7 +146,7 @@ def _repair(
         return None, ""
     if likely is None:
         return None, "nothing stands out, so the model stays as it is"
-    guilty: list[Form] = [form for form, far in zip(likely.each, z, strict=True) if far > finding.LIMIT]
+    guilty = finding.guilty(likely.each, z)
     bench = Bench(subject, engine, request.sites, pictures.images, likely.target, request.seed)
     return repair(bench, guilty, pictures.pixels, request.budget, request.seed, engine, tick)
 
