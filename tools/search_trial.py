@@ -33,6 +33,7 @@ IMAGES = {"choose": 1000, "report": 3000}
 STRICT_ASR, STRICT_DROP = 10.0, 2.0
 
 Record = dict[str, Any]
+_HEAD = ("| model | before | named, z | search | caps | both |", "|---|---|---|---|---|---|")
 
 
 def main() -> None:
@@ -100,7 +101,8 @@ def finding(found: Inversion) -> Record:
 @contextmanager
 def searched_once() -> Iterator[Callable[[], float]]:
     """Let the second run take the first run's search: what it asks is the same. Yields the seconds it took."""
-    real, held, took = launch.search, [], 0.0
+    real, took = launch.search, 0.0
+    held: list[Found] = []
 
     def search(request: SearchRequest, tick: Callable[[str, int, int], None]) -> Found:
         nonlocal took
@@ -137,13 +139,7 @@ def shown(found: list[Record]) -> Iterator[str]:
     """Tables as Markdown, a half each, and their sums."""
     for half in sorted({record["half"] for record in found}):
         rows = sorted((r for r in found if r["half"] == half), key=lambda r: (r["group"], r["name"]))
-        yield from (
-            "",
-            f"### {half}",
-            "",
-            "| model | before | named, z | search | caps | both |",
-            "|---|---|---|---|---|---|",
-        )
+        yield from ("", f"### {half}", "", *_HEAD)
         for row in rows:
             yield (
                 f"| {row['name']} | {_rates(row, 'before')} | {_named(row)} | "

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 Float64 = NDArray[np.float64]
 Form = TypeVar("Form")
 
-LIMIT: Final = 2.5
+LIMIT: Final = 2.85
 LEAST_CLASSES: Final = 4
 _GUILTY: Final = 0.75
 _NAMES: Final = ("a smaller perturbation", "a smaller patch", "a fainter blend", "a slighter warp")
