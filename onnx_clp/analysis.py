@@ -143,7 +143,8 @@ def analyse(
         UnsupportedModelError: the model's weights lie in a layout only one machine's runtime reads.
     """
     model = _snapshot(file.model)
-    frozen = freeze_inputs(model.graph) if config.freeze_inputs else []
+    # Before IR 4 initializers are constants already, and have to be listed as inputs.
+    frozen = freeze_inputs(model.graph) if config.freeze_inputs and model.ir_version >= 4 else []
     # Dead readers keep a normalisation from being folded, so they go first.
     first = cleanup.simplify(model, file.store) if config.cleanup == "all" else Tally()
     index = ModelIndex(model, file.store)

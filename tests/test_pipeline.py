@@ -161,6 +161,18 @@ def test_freeze_inputs() -> None:
     assert len(proto.graph.input) == 7
 
 
+def test_freezing_leaves_the_inputs_of_an_old_format_listed() -> None:
+    """Before IR 4 an initializer must be a graph input, and is a constant all the same."""
+    proto = infected()
+    proto.ir_version = 3
+    for tensor in proto.graph.initializer:
+        proto.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, 1, list(tensor.dims)))
+    frozen = clean(proto, CleanConfig(freeze_inputs=True, provider="cpu"))
+    assert frozen.report.summary.affines_folded == 1
+    onnx.checker.check_model(frozen.model)
+    assert frozen.model == clean(proto, CleanConfig(provider="cpu")).model
+
+
 # --- where the result may go --------------------------------------------------------------------------
 
 
