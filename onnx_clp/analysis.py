@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from onnx import ModelProto
 
 from onnx_clp.config import CleanConfig
-from onnx_clp.edit import GraphEdit, freeze_inputs
+from onnx_clp.edit import GraphEdit
 from onnx_clp.errors import UnsupportedModelError
+from onnx_clp.fields import freeze_inputs
 from onnx_clp.graph import GraphIndex
 from onnx_clp.layers import is_blocked
 from onnx_clp.modelindex import ModelIndex

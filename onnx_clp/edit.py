@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable
 
 from onnx import GraphProto, NodeProto, TensorProto, helper
 
+from onnx_clp.fields import delete, delete_named, replace_values, resize_recorded
 from onnx_clp.graph import GraphIndex, Use
 from onnx_clp.modelindex import ModelIndex
+from onnx_clp.namescope import NameScope
 
 MakeTensor = Callable[[str], TensorProto]
-
-
-class NameScope:
-    """Names taken in any scope of a model; fresh ones come only from here."""
-
-    def __init__(self, taken: Iterable[str]) -> None:
-        self._taken = set(taken)
-        self._counts: dict[str, int] = {}
-
-    def fresh(self, base: str) -> str:
-        """A name no scope of the model has, `base` itself if it is free."""
-        name, count = base, self._counts.get(base, 1)
-        while name in self._taken:
-            count += 1
-            name = f"{base}_{count}"
-        self._counts[base] = count
-        self._taken.add(name)
-        return name
 
 
 class GraphEdit:
@@ -92,7 +75,7 @@ class GraphEdit:
                 if new.dims != stored.dims:
                     for axis, size in enumerate(new.dims):
                         self.resize_value_info(home, old, axis, size)
-                _replace_values(stored, new)
+                replace_values(stored, new)
                 home.forget(old)
                 self.changed = True
                 return
@@ -256,7 +239,7 @@ class GraphEdit:
         self._drop_orphans()
         self._drop_names()
         for scope, dead in self._dead.items():
-            _delete(scope.proto.node, [at for at, node in enumerate(scope.nodes) if id(node) in dead])
+            delete(scope.proto.node, [at for at, node in enumerate(scope.nodes) if id(node) in dead])
             scope.reload_nodes()
         for scope, followers in self._followers.items():
             self._insert_followers(scope, followers)
@@ -300,58 +283,14 @@ class GraphEdit:
         """Take out what goes by name, each list walked once however many names there are."""
         for scope, names in self._gone.items():
             if isinstance(scope.proto, GraphProto):
-                _delete_named(scope.proto.initializer, names)
-                _delete_named(scope.proto.sparse_initializer, names, lambda s: s.values.name)
+                delete_named(scope.proto.initializer, names)
+                delete_named(scope.proto.sparse_initializer, names, lambda s: s.values.name)
         for scope, names in self._unrecorded.items():
-            _delete_named(scope.proto.value_info, names)
+            delete_named(scope.proto.value_info, names)
             if isinstance(scope.proto, GraphProto):
-                _delete_named(scope.proto.quantization_annotation, names, lambda a: a.tensor_name)
+                delete_named(scope.proto.quantization_annotation, names, lambda a: a.tensor_name)
         for scope, sizes in self._resized.items():
-            _resize_recorded(scope.proto.value_info, sizes)
+            resize_recorded(scope.proto.value_info, sizes)
         self._gone.clear()
         self._unrecorded.clear()
         self._resized.clear()
-
-
-def _resize_recorded(recorded: Any, sizes: dict[str, dict[int, int]]) -> None:
-    for value in recorded:
-        dims = value.type.tensor_type.shape.dim
-        for axis, size in sizes.get(value.name, {}).items():
-            if -len(dims) <= axis < len(dims):
-                dims[axis].dim_value = size
-
-
-def freeze_inputs(graph: GraphProto) -> list[str]:
-    """Take initializers out of the graph's inputs, which makes them constants in IR ≥ 4; their names."""
-    held = {t.name for t in graph.initializer} | {s.values.name for s in graph.sparse_initializer}
-    frozen = [v.name for v in graph.input if v.name in held]
-    for at in reversed(range(len(graph.input))):
-        if graph.input[at].name in held:
-            del graph.input[at]
-    return frozen
-
-
-def _replace_values(stored: TensorProto, new: TensorProto) -> None:
-    """Give a stored tensor new values; its name and documentation stay."""
-    kept = TensorProto()
-    kept.CopyFrom(stored)
-    stored.CopyFrom(new)
-    stored.name = kept.name
-    if kept.doc_string:
-        stored.doc_string = kept.doc_string
-    stored.metadata_props.extend(kept.metadata_props)
-
-
-def _delete_named(items: Any, names: set[str], name_of: Callable[[Any], str] = lambda item: item.name) -> None:
-    _delete(items, [at for at, item in enumerate(items) if name_of(item) in names])
-
-
-def _delete(items: Any, positions: list[int]) -> None:
-    """Delete entries at ascending positions, neighbours together: each deletion moves all that follows."""
-    end = len(positions)
-    while end:
-        start = end - 1
-        while start and positions[start - 1] == positions[start] - 1:
-            start -= 1
-        del items[positions[start] : positions[end - 1] + 1]
-        end = start

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from onnx import FunctionProto, ModelProto, TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from onnx_clp.edit import GraphEdit, NameScope, freeze_inputs
+from onnx_clp.edit import GraphEdit
+from onnx_clp.fields import freeze_inputs
 from onnx_clp.graph import GraphIndex
 from onnx_clp.modelindex import ModelIndex
+from onnx_clp.namescope import NameScope
 from onnx_clp.nodes import identity
 from onnx_clp.tensors import TensorStore
 from tests.forms.build import initializer, model, overridable, rand

@@ -74,7 +74,20 @@ DOOR = {
     "structure",
     "external",
 }
-CORE = {"wire", "tensors", "nodes", "constants", "graph", "modelindex", "evaluation", "flow", "ranks", "edit"}
+CORE = {
+    "wire",
+    "tensors",
+    "nodes",
+    "constants",
+    "graph",
+    "modelindex",
+    "evaluation",
+    "flow",
+    "ranks",
+    "edit",
+    "fields",
+    "namescope",
+}
 LAYERS = {"weights", "biases", "layers", "quantized", "dequantized", "integers", "rewrite"}
 # Each group with the groups it may import from at run time; a package stands for all its modules.
 GROUPS: dict[str, set[str]] = {

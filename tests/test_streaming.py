@@ -11,7 +11,7 @@ import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from onnx_clp.cli import main
-from onnx_clp.edit import _delete
+from onnx_clp.fields import delete
 from onnx_clp.numerics import affine, lipschitz
 from onnx_clp.numerics.affine import KernelLayout, scale_weight, scaled_blocks
 from onnx_clp.report.assemble import _versions
@@ -103,7 +103,7 @@ def test_a_folded_weight_stays_where_the_input_keeps_its_weights(tmp_path: Path,
 @pytest.mark.parametrize("gone", [[], [0], [4], [0, 1, 2, 3, 4], [1, 2, 4], [0, 2, 4]])
 def test_deleting_takes_out_exactly_the_positions(gone: list[int]) -> None:
     graph = helper.make_graph([], "g", [], [], [numpy_helper.from_array(np.zeros(1), str(i)) for i in range(5)])
-    _delete(graph.initializer, gone)
+    delete(graph.initializer, gone)
     assert [t.name for t in graph.initializer] == [str(i) for i in range(5) if i not in gone]
 
 

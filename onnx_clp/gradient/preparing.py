@@ -6,8 +6,8 @@ from typing import Final
 
 from onnx import ModelProto, inliner, version_converter
 
-from onnx_clp.edit import freeze_inputs
 from onnx_clp.errors import UnsupportedModelError
+from onnx_clp.fields import freeze_inputs
 from onnx_clp.nodes import STANDARD_DOMAINS
 
 OLDEST_OPSET: Final = 16

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from onnx import ModelProto, TensorProto, helper
 
-from onnx_clp.edit import NameScope
 from onnx_clp.gradient.values import Values
 from onnx_clp.modelindex import ModelIndex
+from onnx_clp.namescope import NameScope
 from onnx_clp.nodes import STANDARD_DOMAINS
 from onnx_clp.tensors import TensorStore, numpy_dtype
 

@@ -12,8 +12,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, ValueInfoProto
 
-from onnx_clp.edit import freeze_inputs
 from onnx_clp.errors import UsageError
+from onnx_clp.fields import freeze_inputs
 from onnx_clp.graph import GraphIndex
 from onnx_clp.modelindex import ModelIndex
 from onnx_clp.names import shown
