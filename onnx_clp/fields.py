@@ -1,11 +1,11 @@
-"""Changes to the repeated fields of a protobuf, in place, so that what is not named stays as it is."""
+"""Changes to fields of a protobuf, in place, so that what is not named stays as it is."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from onnx import GraphProto, TensorProto
+from onnx import GraphProto, StringStringEntryProto, TensorProto
 
 
 def resize_recorded(recorded: Any, sizes: dict[str, dict[int, int]]) -> None:
@@ -36,6 +36,17 @@ def replace_values(stored: TensorProto, new: TensorProto) -> None:
     if kept.doc_string:
         stored.doc_string = kept.doc_string
     stored.metadata_props.extend(kept.metadata_props)
+
+
+def point(tensor: TensorProto, location: str, offset: int, length: int) -> None:
+    """Make a tensor external, keeping other entries such as a checksum of unchanged bytes."""
+    changed = {"location": location, "offset": str(offset), "length": str(length)}
+    kept = [e for e in tensor.external_data if e.key not in changed]
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    entries = [StringStringEntryProto(key=k, value=v) for k, v in changed.items()] + kept
+    del tensor.external_data[:]
+    tensor.external_data.extend(entries)
 
 
 def delete_named(items: Any, names: set[str], name_of: Callable[[Any], str] = lambda item: item.name) -> None:

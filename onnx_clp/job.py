@@ -97,7 +97,7 @@ class Job:
             assert staged is not None
             with self.clock.stage("write"):
                 sweep.stage(self.file, cleanup)
-            # What cleaning up left as it was is compared to the last bit, and must be read in the same way.
+            # A cleaned model is compared bit by bit first, so both must be read in the same way.
             beside = None if analysis.cleaned is not None else staged
             passing = cleanup.enter_context(staging(place, lasting=False, beside=beside))
             outcome = self._validate(analysis, staged, passing, sweep)

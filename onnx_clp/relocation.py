@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from onnx import ModelProto, StringStringEntryProto, TensorProto
+from onnx import ModelProto, TensorProto
 
 from onnx_clp import wire
 from onnx_clp.config import ExternalData as ExternalChoice
@@ -81,17 +81,6 @@ def place(
     if key is not None:
         seen[key] = offset
     return tensor, offset, len(payload)
-
-
-def point(tensor: TensorProto, location: str, offset: int, length: int) -> None:
-    """Make a tensor external, keeping other entries such as a checksum of unchanged bytes."""
-    changed = {"location": location, "offset": str(offset), "length": str(length)}
-    kept = [e for e in tensor.external_data if e.key not in changed]
-    tensor.ClearField("raw_data")
-    tensor.data_location = TensorProto.EXTERNAL
-    entries = [StringStringEntryProto(key=k, value=v) for k, v in changed.items()] + kept
-    del tensor.external_data[:]
-    tensor.external_data.extend(entries)
 
 
 def pour(piece: wire.Piece, out: BinaryIO, digest: hashlib._Hash | None) -> None:

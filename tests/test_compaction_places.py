@@ -127,9 +127,8 @@ def test_a_body_of_a_function_is_compacted_within_and_its_edges_stay() -> None:
     same(model, made)
 
 
-@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float64])
-def test_every_float_type_is_cut_bit_by_bit(dtype: DTypeLike) -> None:
-    model = chain()
+def retype(model: ModelProto, dtype: DTypeLike) -> dict[str, NDArray[Any]]:
+    """Give a float32 model another float type, in place; its initializers by name."""
     kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
     for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
         value.type.tensor_type.elem_type = kind
@@ -137,6 +136,13 @@ def test_every_float_type_is_cut_bit_by_bit(dtype: DTypeLike) -> None:
     for tensor in model.graph.initializer:
         old[tensor.name] = numpy_helper.to_array(tensor).astype(dtype)
         tensor.CopyFrom(numpy_helper.from_array(old[tensor.name], tensor.name))
+    return old
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float64])
+def test_every_float_type_is_cut_bit_by_bit(dtype: DTypeLike) -> None:
+    model = chain()
+    old = retype(model, dtype)
     made, found = section(model)
     assert found.removed == 2
     new = {t.name: numpy_helper.to_array(t) for t in made.graph.initializer}
@@ -150,13 +156,7 @@ def test_every_float_type_is_cut_bit_by_bit(dtype: DTypeLike) -> None:
 @pytest.mark.parametrize("row", ["a new bias", "a bias that is there"])
 def test_a_constant_goes_into_a_bias_of_the_weights_type_rounded_once(dtype: DTypeLike, row: str) -> None:
     model = next(r for r in ROWS if r.id == f"constant goes/{row}").model()
-    kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
-    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
-        value.type.tensor_type.elem_type = kind
-    old = {}
-    for tensor in model.graph.initializer:
-        old[tensor.name] = numpy_helper.to_array(tensor).astype(dtype)
-        tensor.CopyFrom(numpy_helper.from_array(old[tensor.name], tensor.name))
+    old = retype(model, dtype)
     made, found = section(model)
     assert found.removed == 2
     (name,) = [node.input[2] for node in made.graph.node if node.output[0] == "y"]

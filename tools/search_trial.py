@@ -24,13 +24,14 @@ import onnx_clp
 from onnx_clp.inversion import launch
 from onnx_clp.inversion.request import Found, SearchRequest
 from onnx_clp.report.document import Inversion, Report
+from tools.evidence.measuring import IMAGES
+from tools.evidence.record import Rates
 from tools.evidence.subject import Subject, read
+from tools.evidence.yardsticks import STRICT
 from tools.zoo import datasets, measure
 from tools.zoo.datasets import Dataset
 
 TIMES = 2.5
-IMAGES = {"choose": 1000, "report": 3000}
-STRICT_ASR, STRICT_DROP = 10.0, 2.0
 
 Record = dict[str, Any]
 _HEAD = ("| model | before | named, z | search | caps | both |", "|---|---|---|---|---|---|")
@@ -66,11 +67,9 @@ def trial(subject: Subject, zoo: Path) -> Record:
     """One model's record."""
     exam = subject.evaluation(_data(subject.result.design.dataset), zoo, IMAGES[subject.half])
     path = zoo / f"{subject.name}.onnx"
-    start = time.monotonic()
     with searched_once() as seconds:
         repaired, report = _cleaned(path, rule="inverted")
         both, _ = _cleaned(path, rule="inverted", bound_activations=TIMES)
-    took = seconds() or time.monotonic() - start
     capped, _ = _cleaned(path, prune=False, bound_activations=TIMES)
     models = {"before": path.read_bytes(), "search": repaired, "caps": capped, "both": both}
     rates = {name: measure.measure(model, exam, threads=1) for name, model in models.items()}
@@ -83,7 +82,7 @@ def trial(subject: Subject, zoo: Path) -> Record:
         **finding(report.inversion),
         **{name: [round(100 * r, 2) for r in (found.acc, found.asr, found.ra)] for name, found in rates.items()},
         "images": exam.x_clean.shape[0],
-        "seconds": round(took, 1),
+        "seconds": round(seconds(), 1),
     }
 
 
@@ -130,9 +129,9 @@ def _data(name: str) -> Dataset:
 
 
 def strict(record: Record, way: str) -> bool:
-    """ASR below 10 %, ACC down by less than 2 points."""
-    (before, _, _), (acc, asr, _) = record["before"], record[way]
-    return bool(asr < STRICT_ASR and before - acc < STRICT_DROP)
+    """Whether the model was repaired by the strict yardstick."""
+    before, after = (Rates(record["images"], *(rate / 100 for rate in record[name])) for name in ("before", way))
+    return STRICT.passed(before, after)
 
 
 def shown(found: list[Record]) -> Iterator[str]:

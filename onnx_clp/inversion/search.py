@@ -152,11 +152,9 @@ def _repair(
 
 
 def _result(found: Forms, z: finding.Float64, pixels: Range) -> ClassInversion:
-    shown = list(zip(KINDS, _pictures(found, pixels), z, strict=True))
-    flips = [form.flip for form in found.each]
     forms = [
-        FormFound(kind, flip, size, float(far), picture)
-        for flip, (kind, (size, picture), far) in zip(flips, shown, strict=True)
+        FormFound(kind, form.flip, size, float(far), picture)
+        for kind, form, (size, picture), far in zip(KINDS, list(found.each), _pictures(found, pixels), z, strict=True)
     ]
     return ClassInversion(found.target, found.trigger.margin, tuple(forms))
 

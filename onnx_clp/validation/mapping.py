@@ -15,6 +15,7 @@ from pathlib import Path
 from onnx import ModelProto, TensorProto
 
 from onnx_clp import wire
+from onnx_clp.fields import point
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +63,9 @@ def _light(view: memoryview, name: str) -> tuple[bytes, bytes] | None:
     if not left:
         return None
     for tensor in left:
-        _refer(tensor, name, *ranges[wire.token_number(tensor.raw_data)])
+        start, end = ranges[wire.token_number(tensor.raw_data)]
+        point(tensor, name, start, end - start)
 
     # Only initializers may be external; attributes, sparse tensors and nested graphs get their bytes back.
     rope = wire.splice(model.SerializeToString(), lambda token: view[slice(*ranges[wire.token_number(token)])])
     return b"".join(map(wire.content, rope.pieces)), skeleton
-
-
-def _refer(tensor: TensorProto, name: str, start: int, end: int) -> None:
-    tensor.ClearField("raw_data")
-    tensor.data_location = TensorProto.EXTERNAL
-    for key, value in (("location", name), ("offset", str(start)), ("length", str(end - start))):
-        tensor.external_data.add(key=key, value=value)

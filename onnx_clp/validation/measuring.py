@@ -58,8 +58,8 @@ class Terms:
     def open(self, path: Path) -> Runner:
         """Load the model at `path` where these terms say.
 
-        What will be written is read whole, as its users read it, and so is a model it must equal to the last bit;
-        the weights of the others stay in their files, on the CPU.
+        What will be written is read whole, as its users read it, and so is the model that a cleaned one is compared
+        with; the weights of the others stay in their files, on the CPU.
         """
         request = self.request
         whole = {request.written, request.before_cleaning if request.cleaned else None}

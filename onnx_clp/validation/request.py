@@ -83,7 +83,7 @@ class Request:
 
     @property
     def before_cleaning(self) -> Path:
-        """The model whose very values the cleaned one must give."""
+        """The model that the cleaned one is compared with."""
         return self.compacted or self.final or self.folded or self.original
 
     def to_json(self) -> str:
