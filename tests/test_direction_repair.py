@@ -18,7 +18,7 @@ from onnx_clp.cli import main
 from onnx_clp.config import CleanConfig
 from onnx_clp.edit import GraphEdit
 from onnx_clp.inversion.capped import Look, capped
-from onnx_clp.inversion.forms import Range
+from onnx_clp.inversion.pixels import Range
 from onnx_clp.inversion.repair import QUANTILES, Bench, repair
 from onnx_clp.inversion.request import Images, SearchSite
 from onnx_clp.inversion.subject import Subject, read_subject
@@ -303,7 +303,7 @@ def test_a_model_without_sites_says_so(tmp_path: Path, engine: Engine) -> None:
     onnx.save(planted.classifier(planted=True), tmp_path / "m.onnx")
     subject: Subject = read_subject(tmp_path / "m.onnx", {}, None)
     bench = Bench(subject, engine, (), planted.pictures(), planted.TARGET, 0)
-    form = Trigger(planted.TARGET, np.ones((1, 8, 8), np.float32), 1.0, 1.0)
+    form = Trigger(planted.TARGET, np.ones((1, 8, 8), np.float32), 1.0, 1.0, Range(0, 1))
     found, why = repair(bench, [form], Range(0, 1), 0.1, 0, engine, lambda *_: None)
     assert found is None
     assert "no value that could take a cap" in why

@@ -134,13 +134,25 @@ def test_an_outcome_counts_what_the_target_wins_by() -> None:
 
 
 def test_one_class_stands_out_and_like_ones_do_not() -> None:
-    far = finding.robust_z([0.0, 0.3, -0.3, 0.1, 6.0])
-    near = finding.robust_z([0.0, 0.3, -0.3, 0.1, 0.2])
+    far = finding.robust_z([0.0, 0.3, -0.3, 0.1, 6.0], 0.3)
+    near = finding.robust_z([0.0, 0.3, -0.3, 0.1, 0.2], 0.3)
     assert finding.likely(np.stack([near, far]), [1.0] * 5) == 4
     assert finding.likely(np.stack([near, near]), [1.0] * 5) is None
     assert finding.likely(np.stack([near, far]), [1.0, 1.0, 1.0, 1.0, 0.2]) is None
     assert finding.likely(far[None, 2:], [1.0] * 3) is None
-    assert finding.robust_z([1.0, 1.0, 1.0, 1.1]).max() < 1
+
+
+def test_classes_that_happen_to_lie_close_together_are_not_told_apart_by_little() -> None:
+    values = [1.0, 1.01, 0.99, 1.0, 1.02, 0.98, 1.0, 1.01, 0.99, 1.2]
+    assert finding.robust_z(values, 0.3).max() < 1
+    assert finding.robust_z(values, 0.02).max() > 9
+
+
+def test_of_many_classes_their_own_spread_decides() -> None:
+    rng = np.random.default_rng(0)
+    wide = rng.normal(0, 3, 2000).tolist()
+    assert np.std(finding.robust_z(wide, 0.3)) == pytest.approx(1, rel=0.1)
+    assert np.std(finding.robust_z(wide[:2], 0.3)) > 2
 
 
 def test_the_sentence_never_calls_a_model_clean() -> None:

@@ -16,6 +16,7 @@ import numpy as np
 
 from onnx_clp.inversion.attack import Attack
 from onnx_clp.inversion.descent import Adam, Float32
+from onnx_clp.inversion.pixels import Range
 from onnx_clp.inversion.request import Images
 from onnx_clp.inversion.trigger import outcome
 
@@ -46,9 +47,7 @@ class Blend:
         return np.asarray(images + self.mask * (self.pattern - images), np.float32)
 
 
-def invert_blend(
-    attack: Attack, images: Images, target: int, low: float, high: float, seed: int, steps: int = STEPS
-) -> Blend:
+def invert_blend(attack: Attack, images: Images, target: int, pixels: Range, seed: int, steps: int = STEPS) -> Blend:
     """The smallest blend met on the way that turns at least 0.9 of `images`; where none does, the last one."""
     rng = np.random.default_rng([seed, target, 1])
     channels, height, width = images.shape[1:]
@@ -58,14 +57,14 @@ def invert_blend(
     weight, best = _WEIGHT / (height * width), None
     for _ in range(steps):
         mask, unit = _sigmoid(mask_logit), _sigmoid(pattern_logit)
-        pattern = np.float32(low) + np.float32(high - low) * unit
+        pattern = np.float32(pixels.low) + np.float32(pixels.span) * unit
         logits, gradient = attack.pull(images + mask * (pattern - images), target)
         now = Blend(target, mask, pattern, outcome(logits, target)[0])
         if now.flip >= _ENOUGH and (best is None or now.area < best.area):
             best = now
         weight = weight * _FASTER if now.flip >= _ENOUGH else weight / _FASTER
         by_mask = (gradient * (pattern - images)).sum(axis=(0, 1)) + np.float32(weight)
-        by_pattern = (gradient * mask).sum(axis=0) * np.float32(high - low)
+        by_pattern = (gradient * mask).sum(axis=0) * np.float32(pixels.span)
         adam.step([by_mask * mask * (1 - mask), by_pattern * unit * (1 - unit)])
     return best or now
 

@@ -59,15 +59,21 @@ class Shrinking:
     After each step every entry shrinks towards 0 by step size · weight (soft threshold), so that entries which help
     little become exactly 0. The weight rises while the loss is low enough and falls while it is not.
 
+    With `together` above 0 it is groups that shrink: the entries along that many last axes, by their l2 norm (the group
+    lasso, Yuan and Lin, 2006), which also take steps of one size.
+
     Args:
         values: the parameters, float32.
         rate: the learning rate, above 0.
-        weight: of the l1 norm, at the start.
+        weight: of the norm, at the start.
+        together: how many of the last axes a group spans.
     """
 
-    def __init__(self, values: Float32, rate: float, weight: float) -> None:
+    def __init__(self, values: Float32, rate: float, weight: float, together: int = 0) -> None:
         self._values, self._rate, self._weight = values, rate, weight
-        self._mean, self._square = np.zeros_like(values), np.zeros_like(values)
+        self._axes = tuple(range(-together, 0))
+        self._entries = math.prod(values.shape[axis] for axis in self._axes)
+        self._mean, self._square = np.zeros_like(values), np.zeros_like(self._of_groups(values))
         self._taken = 0
 
     def step(self, gradient: Float32, enough: bool) -> None:
@@ -76,7 +82,12 @@ class Shrinking:
         self._weight = self._weight * _FASTER if enough else self._weight / _FASTER
         gradient = np.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0)
         self._mean += (1 - _FIRST) * (gradient - self._mean)
-        self._square += (1 - _SECOND_SHRINKING) * (gradient * gradient - self._square)
+        self._square += (1 - _SECOND_SHRINKING) * (self._of_groups(gradient) - self._square)
         size = self._rate / (np.sqrt(self._square / (1 - _SECOND_SHRINKING**self._taken)) + _SMALL)
         moved = self._values - size * self._mean / (1 - _FIRST**self._taken)
-        self._values[...] = np.sign(moved) * np.maximum(np.abs(moved) - size * self._weight, 0)
+        far = np.sqrt(self._of_groups(moved) * self._entries)
+        self._values[...] = moved * (np.maximum(far - size * self._weight, 0) / np.maximum(far, _SMALL))
+
+    def _of_groups(self, values: Float32) -> Float32:
+        """The mean square of every group's entries; of one entry alone where nothing is grouped."""
+        return np.asarray((values * values).mean(axis=self._axes, keepdims=True) if self._axes else values * values)

@@ -1,4 +1,4 @@
-"""The four forms of a trigger that are looked for, and how far each class stands out by each."""
+"""The five forms of a trigger that are looked for, and how far each class stands out by each."""
 
 from __future__ import annotations
 
@@ -12,29 +12,20 @@ from onnx_clp.inversion import finding
 from onnx_clp.inversion.attack import Attack
 from onnx_clp.inversion.blend import Blend, invert_blend
 from onnx_clp.inversion.patch import Patch, invert_patch
+from onnx_clp.inversion.pixels import Range
 from onnx_clp.inversion.request import Images
 from onnx_clp.inversion.trigger import JUDGING_BUDGET, STEPS, Trigger, invert
 from onnx_clp.inversion.warp import Warp, invert_warp
+from onnx_clp.inversion.wave import Wave, invert_wave
 
-Form = Trigger | Patch | Blend | Warp
-KINDS: Final = ("perturbation", "patch", "blend", "warp")
+Form = Trigger | Patch | Blend | Warp | Wave
+KINDS: Final = ("perturbation", "patch", "blend", "warp", "wave")
 """What the forms are called, in the order of `Forms.each`."""
 
 _LEAST_FLIP: Final = 0.5
 """A form that turns fewer images than this share does not work, so a class cannot stand out by it."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Range:
-    """The range of pixel values."""
-
-    low: float
-    high: float
-
-    @property
-    def span(self) -> float:
-        """high − low."""
-        return self.high - self.low
+_LEAST_AREA: Final = 1e-3
+_LEAST_LEAD: Final = 1e-6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,6 +36,7 @@ class Forms:
     patch: Patch
     blend: Blend
     warp: Warp
+    wave: Wave
 
     @property
     def target(self) -> int:
@@ -59,36 +51,42 @@ class Forms:
     @property
     def each(self) -> Sequence[Form]:
         """In the order of `measures`' rows."""
-        return self.trigger, self.patch, self.blend, self.warp
+        return self.trigger, self.patch, self.blend, self.warp, self.wave
 
 
 def find_forms(attack: Attack, images: Images, target: int, pixels: Range, seed: int) -> Forms:
     """Look for every form of a trigger towards `target` on `images` of other classes."""
-    start = invert(attack, images, target, pixels.span, seed).perturbation
+    start = invert(attack, images, target, pixels, seed).perturbation
     return Forms(
-        invert(attack, images, target, pixels.span, seed, STEPS, JUDGING_BUDGET),
-        invert_patch(attack, images, target, start, pixels.span),
-        invert_blend(attack, images, target, pixels.low, pixels.high, seed),
+        invert(attack, images, target, pixels, seed, STEPS, JUDGING_BUDGET),
+        invert_patch(attack, images, target, start, pixels),
+        invert_blend(attack, images, target, pixels, seed),
         invert_warp(attack, images, target, seed),
+        invert_wave(attack, images, target, start, pixels),
     )
 
 
 def find_again(form: Form, attack: Attack, images: Images, pixels: Range, seed: int) -> Form:
     """Look for the same form once more, against the model as it is now."""
     if isinstance(form, Blend):
-        return invert_blend(attack, images, form.target, pixels.low, pixels.high, seed)
+        return invert_blend(attack, images, form.target, pixels, seed)
     if isinstance(form, Warp):
         return invert_warp(attack, images, form.target, seed)
-    start = invert(attack, images, form.target, pixels.span, seed).perturbation
+    start = invert(attack, images, form.target, pixels, seed).perturbation
     if isinstance(form, Patch):
-        return invert_patch(attack, images, form.target, start, pixels.span)
-    return invert(attack, images, form.target, pixels.span, seed, STEPS, JUDGING_BUDGET)
+        return invert_patch(attack, images, form.target, start, pixels)
+    return invert(attack, images, form.target, pixels, seed, STEPS, JUDGING_BUDGET)
 
 
-def measures(found: list[Forms]) -> finding.Float64:
-    """How far each class stands out by each form, (4, classes), in robust standard deviations."""
-    rows = [finding.robust_z([f.trigger.margin for f in found])]
-    for areas in ([f.patch.area for f in found], [f.blend.area for f in found], [f.warp.area for f in found]):
-        rows.append(-finding.robust_z([float(np.log(max(area, 1e-3))) for area in areas]))
+def measures(found: list[Forms], lead: float) -> finding.Float64:
+    """How far each class stands out by each form, (5, classes), in robust standard deviations.
+
+    Args:
+        found: what was found for each class.
+        lead: by how many logits the images' own class is ahead of the next, on average: what a margin is measured by.
+    """
+    sizes = [[np.log(max(form.area, _LEAST_AREA)) for form in (f.patch, f.blend, f.warp, f.wave)] for f in found]
+    ease = np.column_stack([[f.trigger.margin / max(lead, _LEAST_LEAD) for f in found], -np.array(sizes)]).T
+    z = np.stack([finding.robust_z(row, spread) for row, spread in zip(ease, finding.SPREADS, strict=True)])
     works = np.array([[form.flip >= _LEAST_FLIP for form in f.each] for f in found]).T
-    return np.where(works, np.stack(rows), np.minimum(np.stack(rows), 0.0))
+    return np.where(works, z, np.minimum(z, 0.0))

@@ -1,6 +1,6 @@
 """A patch that turns images into a class: few pixels, each changed by as much as the range allows.
 
-    minimise over δ, |δ| ≤ high − low:   mean cross-entropy(f(x + δ), class) + weight · ‖δ‖₁
+    minimise over δ, |δ| ≤ high − low:   mean cross-entropy(f(clip(x + δ)), class) + weight · ‖δ‖₁
 
 by proximal steps (`descent.Shrinking`), so that pixels which help little become exactly 0. The weight rises while the
 patch turns nearly every image and falls when it does not. The descent starts from the perturbation of `trigger`, which
@@ -17,6 +17,7 @@ import numpy as np
 
 from onnx_clp.inversion.attack import Attack
 from onnx_clp.inversion.descent import Float32, Shrinking
+from onnx_clp.inversion.pixels import Range
 from onnx_clp.inversion.request import Images
 from onnx_clp.inversion.trigger import outcome
 
@@ -37,23 +38,28 @@ class Patch:
     change: Float32
     flip: float
     area: float
+    pixels: Range
 
     def put_on(self, images: Images) -> Images:
-        """The images with the patch on."""
-        return np.asarray(images + self.change, np.float32)
+        """The images with the patch on, within the range of pixels."""
+        return self.pixels.clipped(images + self.change)
 
 
-def invert_patch(attack: Attack, images: Images, target: int, start: Float32, span: float, steps: int = STEPS) -> Patch:
+def invert_patch(
+    attack: Attack, images: Images, target: int, start: Float32, pixels: Range, steps: int = STEPS
+) -> Patch:
     """The smallest patch met on the way from `start` that turns at least 0.9 of `images`; else the last one."""
+    span = np.float32(pixels.span)
     change = (start / span).astype(np.float32)
     descent = Shrinking(change, _RATE, _WEIGHT)
     best: Patch | None = None
     for _ in range(steps):
-        logits, slopes = attack.pull(images + np.float32(span) * change, target)
-        now = Patch(target, change * np.float32(span), outcome(logits, target)[0], float(np.abs(change).sum()))
+        moved = images + span * change
+        logits, slopes = attack.pull(pixels.clipped(moved), target)
+        now = Patch(target, change * span, outcome(logits, target)[0], float(np.abs(change).sum()), pixels)
         enough = now.flip >= _ENOUGH
         if enough and (best is None or now.area < best.area):
             best = now
-        descent.step(slopes.sum(axis=0) * np.float32(span), enough)
+        descent.step(pixels.inward(moved, slopes).sum(axis=0) * span, enough)
         np.clip(change, -1, 1, out=change)
     return best or now

@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 from onnx_clp.inversion.attack import Attack
 from onnx_clp.inversion.blend import Blend
 from onnx_clp.inversion.capped import Look, capped
-from onnx_clp.inversion.forms import Form, Range, find_again
+from onnx_clp.inversion.forms import Form, find_again
 from onnx_clp.inversion.patch import Patch
+from onnx_clp.inversion.pixels import Range
 from onnx_clp.inversion.request import Images, Repair, RepairedSite, SearchSite
 from onnx_clp.inversion.subject import Subject
 from onnx_clp.inversion.trigger import MOST_IMAGES, outcome

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from onnx_clp.errors import UsageError
 from onnx_clp.inversion import finding
 from onnx_clp.inversion.attack import Attack
-from onnx_clp.inversion.forms import KINDS, Forms, Range, find_forms, measures
+from onnx_clp.inversion.forms import KINDS, Forms, find_forms, measures
+from onnx_clp.inversion.pixels import Range
 from onnx_clp.inversion.repair import Bench, repair
 from onnx_clp.inversion.request import Found, Images, Repair, SearchRequest
 from onnx_clp.inversion.subject import Subject, read_subject
 from onnx_clp.inversion.supplied import read_images
 from onnx_clp.inversion.synthesis import Synthesiser
-from onnx_clp.inversion.trigger import JUDGING_BUDGET, invert, others
+from onnx_clp.inversion.trigger import JUDGING_BUDGET, invert, lead, others
 from onnx_clp.report.document_search import ClassInversion, FormFound, Picture, SearchImages
 from onnx_clp.validation.provider import Engine
 
@@ -60,7 +61,7 @@ def search(request: SearchRequest, engine: Engine, tick: Tick) -> Found:
     if not request.invert:
         return Found(classes, attack.provider, pictures.made, (), None, "", None, "")
     found = _each_class(request, attack, pictures, given, classes, tick)
-    z = measures(found)
+    z = measures(found, lead(attack.logits(pictures.images)))
     place = finding.likely(z, [f.flip for f in found])
     best = finding.nearest(z)
     said = finding.sentence(found[best].target, z[:, best], place is not None, classes)
@@ -123,7 +124,7 @@ def _nearest(
     reached = []
     for at, target in enumerate(classes):
         images = others(pictures.images, given, target)
-        found = invert(attack, images, target, pictures.pixels.span, request.seed, _CHEAP_STEPS, JUDGING_BUDGET)
+        found = invert(attack, images, target, pictures.pixels, request.seed, _CHEAP_STEPS, JUDGING_BUDGET)
         reached.append(found.margin)
         tick("compare", at + 1, len(classes))
     order = [classes[at] for at in np.argsort(-np.asarray(reached), kind="stable")]
@@ -161,7 +162,7 @@ def _result(found: Forms, z: finding.Float64, pixels: Range) -> ClassInversion:
 
 def _pictures(found: Forms, pixels: Range) -> list[tuple[float, Picture]]:
     """The size and the picture of every form, in their order."""
-    trigger, patch, blend, warp = found.trigger, found.patch, found.blend, found.warp
+    trigger, patch, blend, warp, wave = found.trigger, found.patch, found.blend, found.warp, found.wave
     reach = max(float(np.abs(trigger.perturbation).max()), 1e-12)
     middle = np.float32((pixels.low + pixels.high) / 2)
     blended = middle + blend.mask / max(float(blend.mask.max()), 1e-12) * (blend.pattern - middle)
@@ -171,6 +172,7 @@ def _pictures(found: Forms, pixels: Range) -> list[tuple[float, Picture]]:
         (patch.area, Picture.of(patch.change, -pixels.span, pixels.span)),
         (blend.area, Picture.of(blended, pixels.low, pixels.high)),
         (warp.area, Picture.of(moved[0], 0, 1)),
+        (wave.area, Picture.of(wave.change, -pixels.span / 2, pixels.span / 2)),
     ]
 
 

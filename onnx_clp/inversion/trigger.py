@@ -1,10 +1,11 @@
 """One perturbation for all images that turns them into a class.
 
-    minimise over δ, ‖δ‖₂ ≤ 0.1·√d·(high − low):   mean over images of cross-entropy(f(x + δ), class)
+    minimise over δ, ‖δ‖₂ ≤ 0.1·√d·(high − low):   mean over images of cross-entropy(f(clip(x + δ)), class)
 
-by Adam, projected after every step; d is the number of values of an image. Only images the model gives another class
-take part. A class that a trigger leads to needs far less of a push than the others (Neural Cleanse, S&P 2019, there
-with a mask; universal perturbations, Moosavi-Dezfooli et al., CVPR 2017).
+by Adam, projected after every step; d is the number of values of an image, and clip keeps pixels in their range
+(`pixels`). Only images the model gives another class take part. A class that a trigger leads to needs far less of a
+push than the others (Neural Cleanse, S&P 2019, there with a mask; universal perturbations, Moosavi-Dezfooli et al.,
+CVPR 2017).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from onnx_clp.inversion.attack import Attack
 from onnx_clp.inversion.descent import Adam, Float32
+from onnx_clp.inversion.pixels import Range
 from onnx_clp.inversion.request import Images
 
 BUDGET: Final = 0.1
@@ -40,6 +42,7 @@ class Trigger:
     perturbation: Float32
     flip: float
     margin: float
+    pixels: Range
 
     @property
     def norm(self) -> float:
@@ -47,8 +50,8 @@ class Trigger:
         return float(np.linalg.norm(self.perturbation))
 
     def put_on(self, images: Images) -> Images:
-        """The images with the perturbation added."""
-        return np.asarray(images + self.perturbation, np.float32)
+        """The images with the perturbation added, within the range of pixels."""
+        return self.pixels.clipped(images + self.perturbation)
 
 
 def others(images: Images, given: NDArray[np.int64], target: int, most: int = MOST_IMAGES) -> Images:
@@ -61,7 +64,7 @@ def invert(
     attack: Attack,
     images: Images,
     target: int,
-    span: float,
+    pixels: Range,
     seed: int,
     steps: int = STEPS,
     budget: float = BUDGET,
@@ -72,22 +75,24 @@ def invert(
         attack: the model.
         images: (n, channels, height, width), n ≥ 1.
         target: the class.
-        span: high − low of pixel values.
+        pixels: the range of pixel values.
         seed: of where the descent starts.
         steps: of descent.
         budget: largest l2 norm, in spans times √d.
     """
     rng = np.random.default_rng([seed, target])
     shape = images.shape[1:]
+    span = pixels.span
     change = (_START * span * rng.standard_normal(shape)).astype(np.float32)
     limit = budget * span * math.sqrt(math.prod(shape))
     adam = Adam([change], _RATE * span, steps)
     for _ in range(steps):
-        _, gradient = attack.pull(images + change, target)
-        adam.step([gradient.sum(axis=0)])
+        moved = images + change
+        _, gradient = attack.pull(pixels.clipped(moved), target)
+        adam.step([pixels.inward(moved, gradient).sum(axis=0)])
         change *= np.float32(min(1.0, limit / max(float(np.linalg.norm(change)), 1e-12)))
-    flip, margin = outcome(attack.logits(images + change), target)
-    return Trigger(target, change, flip, margin)
+    flip, margin = outcome(attack.logits(pixels.clipped(images + change)), target)
+    return Trigger(target, change, flip, margin, pixels)
 
 
 def outcome(logits: Float32, target: int) -> tuple[float, float]:
@@ -95,3 +100,9 @@ def outcome(logits: Float32, target: int) -> tuple[float, float]:
     rest = np.delete(logits, target, axis=1).max(axis=1)
     margins = logits[:, target] - rest
     return float((margins > 0).mean()), float(margins.mean())
+
+
+def lead(logits: Float32) -> float:
+    """By how much the largest score of a row is ahead of the next, on average over the rows."""
+    ordered = np.sort(logits, axis=1)
+    return float((ordered[:, -1] - ordered[:, -2]).mean())

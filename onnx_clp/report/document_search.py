@@ -59,9 +59,10 @@ class SearchImages:
 class FormFound:
     """One form of a trigger towards a class.
 
-    `kind` is "perturbation", "patch", "blend" or "warp", `flip` the share of images of other classes that it turns.
-    `size`: the perturbation's l2 norm in pixel values, the patch's l1 norm and the blend's mask summed in pixels, the
-    warp's mean displacement in pixels. `z` says how far the class stands out by it, in robust standard deviations.
+    `kind` is "perturbation", "patch", "blend", "warp" or "wave", `flip` the share of images of other classes that it
+    turns. `size`: the perturbation's l2 norm in pixel values, the patch's l1 norm and the blend's mask summed in
+    pixels, the warp's mean displacement in pixels, the waves' amplitudes in shares of the range of pixel values. `z`
+    says how far the class stands out by it, in standard deviations.
     """
 
     kind: str

@@ -1,0 +1,94 @@
+"""A few waves over the whole image that turn images into a class, the same for all images.
+
+    x' = clip(x + span · Σ_k Σ_phase a[k, phase] · wave[k, phase])
+    minimise over a:   mean cross-entropy(f(x'), class) + weight · Σ_k ‖a[k]‖₂
+
+k runs over the frequencies of the discrete Fourier transform; a[k] holds the two phases of every colour channel, which
+shrink together (`descent.Shrinking`), so that few frequencies remain. Steps, weight and start as for a patch. SIG
+(Barni et al., ICIP 2019) hides a trigger of this form: large for a perturbation, and on every pixel, but of one
+frequency.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from onnx_clp.inversion.attack import Attack
+from onnx_clp.inversion.descent import Float32, Shrinking
+from onnx_clp.inversion.pixels import Range
+from onnx_clp.inversion.request import Images
+from onnx_clp.inversion.trigger import outcome
+
+STEPS: Final = 60
+_RATE: Final = 0.02
+_ENOUGH: Final = 0.9
+_WEIGHT: Final = 2e-3
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Wave:
+    """Waves (channels, height, width) towards `target`; `flip` is the share of images they turn.
+
+    `area` is the sum of their amplitudes in spans, the root mean square over colour channels: a wave between black and
+    white counts 0.5.
+    """
+
+    target: int
+    change: Float32
+    flip: float
+    area: float
+    pixels: Range
+
+    def put_on(self, images: Images) -> Images:
+        """The images with the waves added, within the range of pixels."""
+        return self.pixels.clipped(images + self.change)
+
+
+class Spectrum:
+    """Amplitudes (height, width // 2 + 1, channels, 2) of cosines and of sines (less than 0), to images and back."""
+
+    def __init__(self, height: int, width: int) -> None:
+        self._size = (height, width)
+        # All but the first column, and the last of an even width, stand for their mirror image as well.
+        self._sides = np.full((width // 2 + 1, 1), 2.0)
+        self._sides[0] = 1
+        if width % 2 == 0:
+            self._sides[-1] = 1
+
+    def image(self, amplitudes: Float32) -> Float32:
+        """What the waves add up to, (channels, height, width)."""
+        doubled = (amplitudes[..., 0] + 1j * amplitudes[..., 1].astype(np.float64)) / self._sides
+        waves = np.fft.irfft2(doubled * np.prod(self._size), s=self._size, axes=(0, 1))
+        return np.asarray(waves.transpose(2, 0, 1), np.float32)
+
+    def slope(self, gradient: Float32) -> Float32:
+        """The gradient by the amplitudes of what has `gradient` (channels, height, width) by the image."""
+        found = np.fft.rfft2(gradient.transpose(1, 2, 0).astype(np.float64), axes=(0, 1))
+        return np.stack([found.real, found.imag], axis=-1).astype(np.float32)
+
+    def amplitudes(self, image: Float32) -> Float32:
+        """Of an image (channels, height, width); `image` of them gives it back."""
+        return np.asarray(self.slope(image) * self._sides[:, None] / np.prod(self._size), np.float32)
+
+
+def invert_wave(attack: Attack, images: Images, target: int, start: Float32, pixels: Range, steps: int = STEPS) -> Wave:
+    """The smallest waves met on the way from `start` that turn at least 0.9 of `images`; else the last ones."""
+    span, channels = np.float32(pixels.span), images.shape[1]
+    spectrum = Spectrum(*images.shape[2:])
+    amplitudes = spectrum.amplitudes(start / span)
+    descent = Shrinking(amplitudes, _RATE, _WEIGHT, together=2)
+    best: Wave | None = None
+    for _ in range(steps):
+        change = span * spectrum.image(amplitudes)
+        moved = images + change
+        logits, slopes = attack.pull(pixels.clipped(moved), target)
+        area = float(np.sqrt((amplitudes * amplitudes).sum(axis=(2, 3)) / channels).sum())
+        now = Wave(target, change, outcome(logits, target)[0], area, pixels)
+        enough = now.flip >= _ENOUGH
+        if enough and (best is None or now.area < best.area):
+            best = now
+        descent.step(spectrum.slope(pixels.inward(moved, slopes).sum(axis=0) * span), enough)
+    return best or now
