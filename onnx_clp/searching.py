@@ -98,9 +98,7 @@ class Searching:
         return document.RepairReport(
             flip_before=repair.flip_before,
             flip=repair.flip,
-            anew=repair.anew,
             agreement=repair.agreement,
-            rounds=repair.rounds,
             quantile=repair.quantile,
             directions=sum(len(site.caps) for site in repair.sites),
             layers=tuple(document.RepairedLayer(layers[s.value], s.value, s.beyond, s.shift) for s in repair.sites),

@@ -20,10 +20,10 @@ from onnx_clp.edit import GraphEdit
 from onnx_clp.inversion.capped import Look, capped
 from onnx_clp.inversion.pixels import Range
 from onnx_clp.inversion.repair import QUANTILES, Bench, repair
-from onnx_clp.inversion.request import Images, SearchSite
+from onnx_clp.inversion.request import Images, Repair, SearchSite
 from onnx_clp.inversion.subject import Subject, read_subject
 from onnx_clp.inversion.trigger import Trigger
-from onnx_clp.numerics.directions import Direction, Fit
+from onnx_clp.numerics.directions import Direction
 from onnx_clp.repairing import Candidate, candidates
 from onnx_clp.report import html, inverting
 from onnx_clp.report.document import Inversion, Picture, RepairedLayer, RepairReport, Report, SearchImages, ValueLeft
@@ -174,28 +174,6 @@ def test_a_model_that_computes_in_float16_is_capped_in_float16(tmp_path: Path, e
     onnx.checker.check_model(model, full_check=True)
 
 
-def test_the_lead_of_the_targets_images_falls_with_what_they_are_known_by(tmp_path: Path, engine: Engine) -> None:
-    onnx.save(planted.classifier(planted=True), tmp_path / "m.onnx")
-    subject, site = read_subject(tmp_path / "m.onnx", {}, None), SearchSite("scores", planted.CLASSES, 2, 1)
-    images = planted.pictures(60)
-    scores = Look(subject, "scores", engine).all(images)
-    given = scores.argmax(axis=1)
-    target = int(np.bincount(given).argmax())
-    bench = Bench(subject, engine, [site], images, target, 0)
-    assert bench.lead({}) == pytest.approx(1.0)
-    unit = np.eye(planted.CLASSES)[target]
-    limit = float(np.median(scores[given == target, target]))
-    caps = {site: [Fit(Direction(unit, unit, -limit), 0.5, 1.0)]}
-    cut = scores.copy()
-    cut[:, target] = np.minimum(cut[:, target], limit)
-    leads = [
-        np.array([row[k] - np.delete(row, k).max() for row, k in zip(s, given, strict=True)]) for s in (scores, cut)
-    ]
-    ratios = [leads[1][part].sum() / leads[0][part].sum() for part in (given == target, given != target)]
-    assert ratios[0] < 0.95
-    assert bench.lead(caps) == pytest.approx(ratios[0] / ratios[1], rel=1e-4)
-
-
 class Still:
     """A form that changes nothing."""
 
@@ -254,37 +232,46 @@ def test_a_look_computes_the_value_under_the_caps_before_it(tmp_path: Path, engi
 
 
 class Scripted:
-    """A bench whose gauges are told by quantile."""
+    """A bench whose gauges are told by quantile; without caps the forms turn 0.9 of the images."""
 
     def __init__(self, gauges: dict[float, tuple[float, float]]) -> None:
         self.sites, self.tried = [SearchSite("a", 1, 4, 1)], list[float]()
-        self.images = self.rest = np.zeros((4, 1, 2, 2), np.float32)
         self._gauges = gauges
 
     def fit(self, _forms: Any, quantile: float) -> dict[Any, Any]:
         self.tried.append(quantile)
-        return {"quantile": quantile}
-
-    def lead(self, _caps: Any) -> float:
-        return 1.0
+        return {self.sites[0]: []}
 
     def gauge(self, caps: dict[Any, Any], _forms: Any) -> tuple[float, float]:
-        return self._gauges[caps["quantile"]] if caps else (1.0, 1.0)
+        return self._gauges[self.tried[-1]] if caps else (0.9, 1.0)
 
 
-def chosen(gauges: list[tuple[float, float]], budget: float = 0.1) -> tuple[float | None, list[float], str]:
-    from onnx_clp.inversion import repair as module
-
+def repaired(gauges: list[tuple[float, float]]) -> tuple[Repair | None, str, list[float], list[tuple[str, int, int]]]:
+    """What a repair within a budget of 0.1 comes to, why there is none, the quantiles tried and the progress told."""
     bench: Any = Scripted(dict(zip(QUANTILES, gauges, strict=True)))
-    met = module._tried(bench, [], budget, lambda _: None)
-    state, why = module._choose(met, 1.0, budget)
-    return None if state is None else state.quantile, bench.tried, why
+    ticks: list[tuple[str, int, int]] = []
+    done, why = repair(bench, [], 0.1, lambda *tick: ticks.append(tick))
+    return done, why, bench.tried, ticks
+
+
+def chosen(gauges: list[tuple[float, float]]) -> tuple[float | None, list[float], str]:
+    done, why, tried, _ = repaired(gauges)
+    return None if done is None else done.quantile, tried, why
 
 
 def test_the_mildest_quantile_that_stops_the_trigger_is_taken() -> None:
     first, second, *_ = QUANTILES
     assert chosen([(0.03, 0.99)] * 4) == (first, [first], "")
     assert chosen([(0.3, 0.99), (0.02, 0.95), (0.0, 0.95), (0.0, 0.95)]) == (second, [first, second], "")
+
+
+def test_a_repair_tells_its_gauges_and_its_progress() -> None:
+    done, why, tried, ticks = repaired([(0.3, 0.99), (0.02, 0.95), (0.0, 0.95), (0.0, 0.95)])
+    assert done is not None
+    assert (done.flip_before, done.flip, done.agreement, why) == (0.9, 0.02, 0.95, "")
+    assert [site.value for site in done.sites] == ["a"]
+    assert ticks == [("repair", 1, 4), ("repair", 2, 4), ("repair", 1, 1)]
+    assert len(tried) == 2
 
 
 def test_where_none_stops_it_the_best_within_the_budget_is_taken_if_it_helps() -> None:
@@ -304,51 +291,9 @@ def test_a_model_without_sites_says_so(tmp_path: Path, engine: Engine) -> None:
     subject: Subject = read_subject(tmp_path / "m.onnx", {}, None)
     bench = Bench(subject, engine, (), planted.pictures(), planted.TARGET, 0)
     form = Trigger(planted.TARGET, np.ones((1, 8, 8), np.float32), 1.0, 1.0, Range(0, 1))
-    found, why = repair(bench, [form], Range(0, 1), 0.1, 0, engine, lambda *_: None)
+    found, why = repair(bench, [form], 0.1, lambda *_: None)
     assert found is None
     assert "no value that could take a cap" in why
-
-
-@pytest.mark.parametrize(
-    ("second", "lead", "expected"),
-    [((0.1, 0.95), 0.9, (2, None)), ((0.1, 0.5), 0.9, (1, 0.7)), ((0.1, 0.95), 0.4, (1, 0.7))],
-)
-def test_a_second_round_counts_where_it_stays_within_the_budget(
-    monkeypatch: pytest.MonkeyPatch, second: tuple[float, float], lead: float, expected: tuple[int, float | None]
-) -> None:
-    """A first round stops what it knows; what is found anew needs a second one, which may cost too much."""
-    from onnx_clp.inversion import repair as module
-
-    class Rounds(Scripted):
-        def fit(self, forms: Any, quantile: float) -> dict[Any, Any]:
-            return {"fitted": len(forms), **super().fit(forms, quantile)}
-
-        def gauge(self, caps: dict[Any, Any], forms: Any) -> tuple[float, float]:
-            if not caps:
-                return 1.0, 1.0
-            assert caps["fitted"] in (1, 2)
-            return second if caps["fitted"] == 2 else (0.7 if "another" in forms else 0.1, 0.95)
-
-        def lead(self, caps: Any) -> float:
-            assert caps["fitted"] == 2, "the first round is taken as it is"
-            return lead
-
-    told: dict[str, Any] = {}
-
-    def tell(state: Any, before: float, anew: float | None, rounds: int) -> str:
-        told.update(state=state, before=before, anew=anew, rounds=rounds)
-        return "done"
-
-    monkeypatch.setattr(module, "ROUNDS", 2)
-    monkeypatch.setattr(module, "_anew", lambda *_: ["another"])
-    monkeypatch.setattr(module, "_told", tell)
-    bench: Any = Rounds({})
-    one: Any = "one"
-    done: Any = repair(bench, [one], Range(0, 1), 0.1, 0, one, lambda *_: None)
-    assert done == ("done", "")
-    assert (told["rounds"], told["anew"]) == expected
-    assert told["state"].caps["fitted"] == expected[0]
-    assert told["before"] == 1.0
 
 
 # --- whole runs ---------------------------------------------------------------------------------------
@@ -418,9 +363,7 @@ def told(report: RepairReport | None, note: str = "") -> Report:
 DONE = RepairReport(
     flip_before=0.95,
     flip=0.04,
-    anew=0.61,
     agreement=0.97,
-    rounds=2,
     quantile=0.9,
     directions=3,
     layers=(RepairedLayer("c<1>", "v1", (0.1, 0.08), (2.5, -0.25)), RepairedLayer("fc", "v2", (0.1,), (7.0,))),
@@ -433,11 +376,9 @@ def test_words_and_page_tell_of_the_repair() -> None:
     for part in (
         "3 directions capped at 2 places",
         "90.0 %",
-        "2 rounds",
         "95.0 %",
         " 4.0 %",
         "97.0 %",
-        "found anew turns 61.0 %",
         "such as q: its layer is",
     ):
         assert part in text

@@ -237,7 +237,7 @@ def test_requests_and_answers_survive_the_wire(tmp_path: Path) -> None:
     found = Found(4, "CPU", SearchImages("data", 1, 0, None, None, (picture,)), (), None, "s", None, "n")
     assert found_from_json(found_to_json(found)) == found
     site = RepairedSite("a", (((0.1, 0.2), (1.0, -3e-300), 0.3),), (0.5,), (2.0,))
-    repaired = replace(found, repair=Repair((site,), 0.9, 1.0, 0.1, None, 0.95, 2))
+    repaired = replace(found, repair=Repair((site,), 0.9, 1.0, 0.1, 0.95))
     assert found_from_json(found_to_json(repaired)) == repaired
     assert picture.array().shape == (2, 3, 1)
 

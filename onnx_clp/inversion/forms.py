@@ -66,18 +66,6 @@ def find_forms(attack: Attack, images: Images, target: int, pixels: Range, seed:
     )
 
 
-def find_again(form: Form, attack: Attack, images: Images, pixels: Range, seed: int) -> Form:
-    """Look for the same form once more, against the model as it is now."""
-    if isinstance(form, Blend):
-        return invert_blend(attack, images, form.target, pixels, seed)
-    if isinstance(form, Warp):
-        return invert_warp(attack, images, form.target, seed)
-    start = invert(attack, images, form.target, pixels, seed).perturbation
-    if isinstance(form, Patch):
-        return invert_patch(attack, images, form.target, start, pixels)
-    return invert(attack, images, form.target, pixels, seed, STEPS, JUDGING_BUDGET)
-
-
 def measures(found: list[Forms], lead: float) -> finding.Float64:
     """How far each class stands out by each form, (5, classes), in robust standard deviations.
 

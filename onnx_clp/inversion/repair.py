@@ -2,34 +2,25 @@
 
 Site by site in graph order, each with the earlier sites' caps in place: put every form of the trigger on the images,
 find the direction in channel space along which that moves the value, and cap it at a quantile of what the images reach
-without (`numerics.directions`). No gradients and no training. Then the same forms are sought anew in the capped model;
-those that are no larger than before are capped too (the minimax of Zeng et al., ICLR 2022, here without data).
+without (`numerics.directions`). No gradients and no training.
 
 Two gauges, measured on the images, decide how far to go: the largest share that a form still turns, and the share that
-keeps its class. The quantiles are tried from the mildest on. A third one guards the later rounds: how much of their
-lead over the next class the target's own images keep. What is found anew may hold ordinary evidence for the target,
-and images made for a class are too sure of it to change theirs when that goes.
+keeps its class. The quantiles are tried from the mildest on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_clp.inversion.attack import Attack
-from onnx_clp.inversion.blend import Blend
 from onnx_clp.inversion.capped import Look, capped
-from onnx_clp.inversion.forms import Form, find_again
-from onnx_clp.inversion.patch import Patch
-from onnx_clp.inversion.pixels import Range
 from onnx_clp.inversion.request import Images, Repair, RepairedSite, SearchSite
 from onnx_clp.inversion.subject import Subject
-from onnx_clp.inversion.trigger import MOST_IMAGES, outcome
+from onnx_clp.inversion.trigger import outcome
 from onnx_clp.numerics.directions import Fit, Float64, fit
 from onnx_clp.validation.provider import Engine
 
@@ -37,18 +28,10 @@ Tick = Callable[[str, int, int], None]
 
 QUANTILES: Final = (0.99, 0.97, 0.95, 0.9)
 """Shares of the clean positions that a cap leaves as they are, the mildest first."""
-ROUNDS: Final = 1
-"""A second costs the target's own images more than it takes from the trigger (docs/inversion.md)."""
 _ENOUGH: Final = 0.03
 """Forms that turn this share or less no longer work. The real trigger is stronger than what was found of it."""
-_STILL: Final = 0.1
-"""What is found anew and turns this share or less is no trigger."""
 _GAIN: Final = 0.5
 """A repair that leaves more than this share of the flips standing is no repair."""
-_GROWN: Final = 2.0
-"""A form this many times as large is what any class takes."""
-_LEAD: Final = 0.5
-"""A later round after which the target's images keep less than this share of their lead is not taken."""
 _MOST_POSITIONS: Final = 20_000
 
 
@@ -77,11 +60,9 @@ class Bench:
     ) -> None:
         self.images, self.sites = images, sites
         self._subject, self._engine, self._target, self._seed = subject, engine, target, seed
-        scores = self._scores({})
-        self._given = scores.argmax(axis=1)
-        self._leads = self._lead(scores)
+        self._given = Look(subject, subject.output, engine).all(images).argmax(axis=1)
         self._others: NDArray[np.bool_] = self._given != target
-        self.rest = images[self._others]
+        self._rest = images[self._others]
 
     def subject(self, caps: dict[SearchSite, list[Fit]]) -> Subject:
         """The model under caps."""
@@ -90,22 +71,8 @@ class Bench:
     def gauge(self, caps: dict[SearchSite, list[Fit]], forms: Sequence[Mark]) -> tuple[float, float]:
         """(the largest share of images of other classes that a form turns, the share of images that keep theirs)."""
         look = Look(self.subject(caps), self._subject.output, self._engine)
-        flip = max(outcome(look.all(form.put_on(self.rest)), self._target)[0] for form in forms)
+        flip = max(outcome(look.all(form.put_on(self._rest)), self._target)[0] for form in forms)
         return flip, float((look.all(self.images).argmax(axis=1) == self._given).mean())
-
-    def lead(self, caps: dict[SearchSite, list[Fit]]) -> float:
-        """Share of their lead over the next class that the target's images keep, against what the others keep."""
-        now, own = self._lead(self._scores(caps)), ~self._others
-        if not (own.any() and self._others.any()):
-            return 1.0
-        kept = [float(now[part].sum()) / max(float(self._leads[part].sum()), 1e-9) for part in (own, self._others)]
-        return kept[0] / max(kept[1], 1e-9)
-
-    def _lead(self, scores: NDArray[np.float32]) -> Float64:
-        """How far the class that each image had is ahead of the best other."""
-        rows, others = np.arange(len(scores)), scores.astype(np.float64)
-        others[rows, self._given] = -np.inf
-        return np.asarray(scores[rows, self._given] - others.max(axis=1), np.float64)
 
     def fit(self, forms: Sequence[Mark], quantile: float) -> dict[SearchSite, list[Fit]]:
         """Caps at every site against every form; a site that no form moves gets none."""
@@ -130,9 +97,6 @@ class Bench:
                 clean, *moved = (found.direction.cut(positions) for positions in (clean, *moved))
         return fits
 
-    def _scores(self, caps: dict[SearchSite, list[Fit]]) -> NDArray[np.float32]:
-        return Look(self.subject(caps), self._subject.output, self._engine).all(self.images)
-
 
 def _positions(look: Look, images: Images, seed: list[int]) -> Float64:
     """Rows of channels, as many from every image and at most about 20,000; those of one image stand together."""
@@ -147,18 +111,13 @@ def _positions(look: Look, images: Images, seed: list[int]) -> Float64:
     return np.concatenate(rows).astype(np.float64)
 
 
-def repair(
-    bench: Bench, forms: Sequence[Form], pixels: Range, budget: float, seed: int, engine: Engine, tick: Tick
-) -> tuple[Repair | None, str]:
+def repair(bench: Bench, forms: Sequence[Mark], budget: float, tick: Tick) -> tuple[Repair | None, str]:
     """Find the caps.
 
     Args:
         bench: the model and the images of the search.
         forms: what turns them into the likely target, at least one.
-        pixels: the range of pixel values.
         budget: the largest share of images whose class may change.
-        seed: of the searches.
-        engine: where the model runs.
         tick: hears of progress.
 
     Returns:
@@ -166,40 +125,20 @@ def repair(
     """
     if not bench.sites:
         return None, "the model has no value that could take a cap"
-    found, best, rounds, why = list(forms), None, 0, ""
-    new: list[Form] = []
-    before = bench.gauge({}, found)[0]
-    for turn in range(ROUNDS):
-        met = _tried(bench, found, budget, partial(_tell, tick, turn))
-        state, said = _choose(met, before, budget)
-        if state is None:
-            why = why or said
-            break
-        if turn and bench.lead(state.caps) < _LEAD:
-            break
-        best, rounds = state, turn + 1
-        new = _anew(bench, state, forms, pixels, seed + turn + 1, engine) if turn + 1 < ROUNDS else []
-        if not new:
-            break
-        found += new
+    before = bench.gauge({}, forms)[0]
+    met = _tried(bench, forms, budget, tick)
     tick("repair", 1, 1)
-    if best is None:
-        return None, why
-    anew = bench.gauge(best.caps, new)[0] if new else None
-    return _told(best, before, anew, rounds), ""
+    best, why = _choose(met, before, budget)
+    return None if best is None else _told(best, before), why
 
 
-def _tell(tick: Tick, turn: int, at: int) -> None:
-    tick("repair", turn * len(QUANTILES) + at, ROUNDS * len(QUANTILES) + 1)
-
-
-def _tried(bench: Bench, forms: Sequence[Form], budget: float, tell: Callable[[int], None]) -> list[_State]:
+def _tried(bench: Bench, forms: Sequence[Mark], budget: float, tick: Tick) -> list[_State]:
     """The states of the quantiles from the mildest to the first that stops the forms within the budget."""
     met: list[_State] = []
     for at, quantile in enumerate(QUANTILES):
         caps = bench.fit(forms, quantile)
         met.append(_State(quantile, caps, *bench.gauge(caps, forms)))
-        tell(at + 1)
+        tick("repair", at + 1, len(QUANTILES))
         if met[-1].flip <= _ENOUGH and met[-1].agreement >= 1 - budget:
             break
     return met
@@ -217,21 +156,7 @@ def _choose(met: Sequence[_State], before: float, budget: float) -> tuple[_State
     return best, ""
 
 
-def _anew(bench: Bench, state: _State, forms: Sequence[Form], pixels: Range, seed: int, engine: Engine) -> list[Form]:
-    """The forms found once more in the capped model, without those that are no trigger any more."""
-    attack = Attack(bench.subject(state.caps), engine)
-    again = [find_again(form, attack, bench.rest[:MOST_IMAGES], pixels, seed) for form in forms]
-    return [now for now, then in zip(again, forms, strict=True) if _is_small(now, then)]
-
-
-def _is_small(now: Form, then: Form) -> bool:
-    """Whether what was found anew still is a trigger, and not what any class takes."""
-    if isinstance(now, (Patch, Blend)) and isinstance(then, (Patch, Blend)):
-        return now.flip > _STILL and now.area <= _GROWN * then.area
-    return now.flip > _STILL
-
-
-def _told(state: _State, before: float, anew: float | None, rounds: int) -> Repair:
+def _told(state: _State, before: float) -> Repair:
     sites = tuple(
         RepairedSite(
             site.value,
@@ -241,4 +166,4 @@ def _told(state: _State, before: float, anew: float | None, rounds: int) -> Repa
         )
         for site, fits in state.caps.items()
     )
-    return Repair(sites, state.quantile, before, state.flip, anew, state.agreement, rounds)
+    return Repair(sites, state.quantile, before, state.flip, state.agreement)

@@ -117,17 +117,14 @@ class Repair:
     """Caps that undo what leads to the likely target, at a `quantile` of what the images reach.
 
     The gauges are measured on the images: `flip_before` and `flip` are the largest shares that what was capped turns
-    into the target before and after the repair, `anew` the largest that what was then found turns, None where nothing
-    was; `agreement` is the share of images that keep their class.
+    into the target before and after the repair, `agreement` is the share of images that keep their class.
     """
 
     sites: tuple[RepairedSite, ...]
     quantile: float
     flip_before: float
     flip: float
-    anew: float | None
     agreement: float
-    rounds: int
 
 
 @dataclass(frozen=True, slots=True)

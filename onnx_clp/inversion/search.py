@@ -149,7 +149,7 @@ def _repair(
         return None, "nothing stands out, so the model stays as it is"
     guilty = finding.guilty(likely.each, z)
     bench = Bench(subject, engine, request.sites, pictures.images, likely.target, request.seed)
-    return repair(bench, guilty, pictures.pixels, request.budget, request.seed, engine, tick)
+    return repair(bench, guilty, request.budget, tick)
 
 
 def _result(found: Forms, z: finding.Float64, pixels: Range) -> ClassInversion:

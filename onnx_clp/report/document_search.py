@@ -115,18 +115,14 @@ class ValueLeft:
 class RepairReport:
     """What the repair came to, measured on the search's images.
 
-    `flip_before` and `flip` are the largest shares that what was capped turns before and after the repair, `anew` the
-    largest that what was then found turns (null where nothing was, or it was not looked for), `agreement` is the share
-    of images that keep their class. Each of `directions` caps leaves a `quantile` of the clean positions
-    as they are. `rounds` counts how often what the model still gave way to was found anew and capped, the first time
-    included.
+    `flip_before` and `flip` are the largest shares that what was capped turns before and after the repair, `agreement`
+    is the share of images that keep their class. Each of `directions` caps leaves a `quantile` of the clean positions
+    as they are.
     """
 
     flip_before: float
     flip: float
-    anew: float | None
     agreement: float
-    rounds: int
     quantile: float
     directions: int
     layers: tuple[RepairedLayer, ...]

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from onnx_clp.names import shown
-from onnx_clp.report.document import ClassInversion, Picture, RepairReport, Report
+from onnx_clp.report.document import ClassInversion, Picture, Report
 from onnx_clp.report.wording import one_line, percent, plural
 
 _SOURCES: Final = {
@@ -33,19 +33,14 @@ def rows(report: Report) -> Iterator[str]:
         done = found.repair
         yield (
             f"repair: {plural(done.directions, 'direction')} capped at {plural(len(done.layers), 'place')}, at what "
-            f"{percent(done.quantile)} of clean positions keep to, in {plural(done.rounds, 'round')}; what was found "
-            f"turned {percent(done.flip_before)} of the images, now {percent(done.flip)}; {percent(done.agreement)} of "
-            f"them keep their class{_anew(done)}"
+            f"{percent(done.quantile)} of clean positions keep to; what was found turned {percent(done.flip_before)} "
+            f"of the images, now {percent(done.flip)}; {percent(done.agreement)} of them keep their class"
         )
         if done.left:
             first = done.left[0]
             yield f"{len(done.left):,} without a cap, such as {shown(first.name, 40)}: {one_line(first.sentence)}"
     if found.repair_note:
         yield f"no repair: {found.repair_note}"
-
-
-def _anew(done: RepairReport) -> str:
-    return "" if done.anew is None else f"; what was then found anew turns {percent(done.anew)}"
 
 
 def images(report: Report) -> str:
