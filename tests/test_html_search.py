@@ -18,7 +18,7 @@ from tests.test_html import Page
 pytest.importorskip("jinja2")
 pytest.importorskip("matplotlib")
 
-KINDS = ("perturbation", "patch", "blend", "warp")
+KINDS = ("perturbation", "patch", "blend", "warp", "wave")
 
 
 def shade(level: float) -> Picture:
@@ -38,12 +38,12 @@ def page(likely: int | None) -> tuple[Page, str]:
     return Page(text), text
 
 
-def test_every_class_shows_its_four_forms_the_likely_target_first() -> None:
+def test_every_class_shows_its_five_forms_the_likely_target_first() -> None:
     shown, text = page(1)
     assert {"triggers", "classes"} <= set(shown.ids)
     assert "class 1 is the likely target" in shown.words
     assert shown.words.index("1 likely target") < shown.words.index("0 turns")
-    assert shown.words.count("turns 91.3 % size 7.250 z 8.5") == 4
+    assert shown.words.count("turns 91.3 % size 7.250 z 8.5") == 5
     labels = [value for name, value in shown.attributes if name == "alt"]
     assert [label for label in labels if label in KINDS] == [*KINDS, *KINDS]
     assert "2 of the images" in labels
