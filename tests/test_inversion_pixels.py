@@ -198,7 +198,7 @@ def test_a_class_stands_out_by_its_one_small_form_if_that_works(form: int) -> No
     assert divmod(int(z.argmax()), 10) == (form + 1, 6)
     assert finding.likely(z, [1.0] * 10) == 6
     assert np.delete(z, form + 1, axis=0)[:, 6].max() < finding.LIMIT
-    flips[form + 1] = 0.49
+    flips[form + 1] = 0.89
     weak = among(replace(small, flips=(flips[0], flips[1], flips[2], flips[3], flips[4])))
     assert weak[form + 1, 6] <= 0
     assert finding.likely(weak, [1.0] * 10) is None

@@ -18,11 +18,10 @@ from onnx_clp.inversion.attack import Attack
 from onnx_clp.inversion.descent import Adam, Float32
 from onnx_clp.inversion.pixels import Range
 from onnx_clp.inversion.request import Images
-from onnx_clp.inversion.trigger import outcome
+from onnx_clp.inversion.trigger import ENOUGH, outcome
 
 STEPS: Final = 60
 _RATE: Final = 0.3
-_ENOUGH: Final = 0.9
 _WEIGHT: Final = 1.0
 _FASTER: Final = 1.2
 _START: Final = -1.0
@@ -60,9 +59,9 @@ def invert_blend(attack: Attack, images: Images, target: int, pixels: Range, see
         pattern = np.float32(pixels.low) + np.float32(pixels.span) * unit
         logits, gradient = attack.pull(images + mask * (pattern - images), target)
         now = Blend(target, mask, pattern, outcome(logits, target)[0])
-        if now.flip >= _ENOUGH and (best is None or now.area < best.area):
+        if now.flip >= ENOUGH and (best is None or now.area < best.area):
             best = now
-        weight = weight * _FASTER if now.flip >= _ENOUGH else weight / _FASTER
+        weight = weight * _FASTER if now.flip >= ENOUGH else weight / _FASTER
         by_mask = (gradient * (pattern - images)).sum(axis=(0, 1)) + np.float32(weight)
         by_pattern = (gradient * mask).sum(axis=0) * np.float32(pixels.span)
         adam.step([by_mask * mask * (1 - mask), by_pattern * unit * (1 - unit)])

@@ -14,7 +14,7 @@ from onnx_clp.inversion.blend import Blend, invert_blend
 from onnx_clp.inversion.patch import Patch, invert_patch
 from onnx_clp.inversion.pixels import Range
 from onnx_clp.inversion.request import Images
-from onnx_clp.inversion.trigger import JUDGING_BUDGET, STEPS, Trigger, invert
+from onnx_clp.inversion.trigger import ENOUGH, JUDGING_BUDGET, STEPS, Trigger, invert
 from onnx_clp.inversion.warp import Warp, invert_warp
 from onnx_clp.inversion.wave import Wave, invert_wave
 
@@ -22,7 +22,7 @@ Form = Trigger | Patch | Blend | Warp | Wave
 KINDS: Final = ("perturbation", "patch", "blend", "warp", "wave")
 """What the forms are called, in the order of `Forms.each`."""
 
-_LEAST_FLIP: Final = 0.5
+_LEAST_FLIPS: Final = (0.5, ENOUGH, ENOUGH, ENOUGH, ENOUGH)
 """A form that turns fewer images than this share does not work, so a class cannot stand out by it."""
 _LEAST_AREA: Final = 1e-3
 _LEAST_LEAD: Final = 1e-6
@@ -76,5 +76,6 @@ def measures(found: list[Forms], lead: float) -> finding.Float64:
     sizes = [[np.log(max(form.area, _LEAST_AREA)) for form in (f.patch, f.blend, f.warp, f.wave)] for f in found]
     ease = np.column_stack([[f.trigger.margin / max(lead, _LEAST_LEAD) for f in found], -np.array(sizes)]).T
     z = np.stack([finding.robust_z(row, spread) for row, spread in zip(ease, finding.SPREADS, strict=True)])
-    works = np.array([[form.flip >= _LEAST_FLIP for form in f.each] for f in found]).T
+    flips = np.array([[form.flip for form in f.each] for f in found]).T
+    works = flips >= np.array(_LEAST_FLIPS)[:, None]
     return np.where(works, z, np.minimum(z, 0.0))

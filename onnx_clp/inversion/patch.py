@@ -19,11 +19,10 @@ from onnx_clp.inversion.attack import Attack
 from onnx_clp.inversion.descent import Float32, Shrinking
 from onnx_clp.inversion.pixels import Range
 from onnx_clp.inversion.request import Images
-from onnx_clp.inversion.trigger import outcome
+from onnx_clp.inversion.trigger import ENOUGH, outcome
 
 STEPS: Final = 60
 _RATE: Final = 0.05
-_ENOUGH: Final = 0.9
 _WEIGHT: Final = 2e-3
 
 
@@ -57,7 +56,7 @@ def invert_patch(
         moved = images + span * change
         logits, slopes = attack.pull(pixels.clipped(moved), target)
         now = Patch(target, change * span, outcome(logits, target)[0], float(np.abs(change).sum()), pixels)
-        enough = now.flip >= _ENOUGH
+        enough = now.flip >= ENOUGH
         if enough and (best is None or now.area < best.area):
             best = now
         descent.step(pixels.inward(moved, slopes).sum(axis=0) * span, enough)

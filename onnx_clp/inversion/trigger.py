@@ -27,6 +27,8 @@ JUDGING_BUDGET: Final = 0.05
 """Of the perturbations that classes are compared by: so small that ordinary classes are hardly in reach."""
 STEPS: Final = 25
 MOST_IMAGES: Final = 60
+ENOUGH: Final = 0.9
+"""Forms judged by their size shrink as long as they turn this share of the images."""
 _RATE: Final = 0.1
 _START: Final = 0.01
 

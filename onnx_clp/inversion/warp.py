@@ -18,7 +18,7 @@ from onnx_clp.inversion.attack import Attack
 from onnx_clp.inversion.descent import Float32, Shrinking
 from onnx_clp.inversion.pyramid import enlarging
 from onnx_clp.inversion.request import Images
-from onnx_clp.inversion.trigger import outcome
+from onnx_clp.inversion.trigger import ENOUGH, outcome
 
 STEPS: Final = 60
 FARTHEST: Final = 3.0
@@ -27,7 +27,6 @@ _KNOTS: Final = 6
 _RATE: Final = 0.1
 _START: Final = 0.1
 _WEIGHT: Final = 1e-3
-_ENOUGH: Final = 0.9
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,7 +40,7 @@ class Warp:
     @property
     def area(self) -> float:
         """Mean size of the displacements down and across, in pixels; the most allowed where too few images turn."""
-        return float(np.abs(self.field).mean()) if self.flip >= _ENOUGH else FARTHEST
+        return float(np.abs(self.field).mean()) if self.flip >= ENOUGH else FARTHEST
 
     def put_on(self, images: Images) -> Images:
         """The warped images."""
@@ -104,7 +103,7 @@ def invert_warp(attack: Attack, images: Images, target: int, seed: int, steps: i
         sampling = Sampling(np.asarray(down @ knots @ across.T, np.float32))
         logits, gradient = attack.pull(sampling.warped(images), target)
         now = Warp(target, np.asarray(down @ knots @ across.T, np.float32), outcome(logits, target)[0])
-        enough = now.flip >= _ENOUGH
+        enough = now.flip >= ENOUGH
         if enough and (best is None or now.area < best.area):
             best = now
         slope = down.T @ sampling.slope(images, gradient) @ across

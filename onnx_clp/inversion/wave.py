@@ -20,11 +20,10 @@ from onnx_clp.inversion.attack import Attack
 from onnx_clp.inversion.descent import Float32, Shrinking
 from onnx_clp.inversion.pixels import Range
 from onnx_clp.inversion.request import Images
-from onnx_clp.inversion.trigger import outcome
+from onnx_clp.inversion.trigger import ENOUGH, outcome
 
 STEPS: Final = 60
 _RATE: Final = 0.02
-_ENOUGH: Final = 0.9
 _WEIGHT: Final = 2e-3
 
 
@@ -87,7 +86,7 @@ def invert_wave(attack: Attack, images: Images, target: int, start: Float32, pix
         logits, slopes = attack.pull(pixels.clipped(moved), target)
         area = float(np.sqrt((amplitudes * amplitudes).sum(axis=(2, 3)) / channels).sum())
         now = Wave(target, change, outcome(logits, target)[0], area, pixels)
-        enough = now.flip >= _ENOUGH
+        enough = now.flip >= ENOUGH
         if enough and (best is None or now.area < best.area):
             best = now
         descent.step(spectrum.slope(pixels.inward(moved, slopes).sum(axis=0) * span), enough)
