@@ -161,10 +161,11 @@ def test_another_version_of_the_tool_runs_everything_again(quick: Quick, monkeyp
     assert quick.take() == ["a.onnx", "b.onnx"]
 
 
-def test_the_content_of_an_evaluation_file_counts(tmp_path: Path) -> None:
+@pytest.mark.parametrize("option", [["--eval"], ["--invert", "--images"]], ids=str)
+def test_the_content_of_files_with_data_counts(option: list[str], tmp_path: Path) -> None:
     data = tmp_path / "data.npz"
     data.write_bytes(b"one")
-    words = ["in", "out", "--eval", str(data)]
+    words = ["in", "out", *option, str(data)]
     first = options.parse_batch(words).salt
     assert options.parse_batch(words).salt == first
     data.write_bytes(b"two")

@@ -204,6 +204,13 @@ def test_options_are_handed_through_as_they_were_meant(tmp_path: Path, monkeypat
     assert (single.fail_on, single.config.max_size) == ("pruned", 1 << 30)
 
 
+def test_the_thresholds_of_a_sweep_are_handed_through() -> None:
+    for text in ("1:3:0.5", "1.5:5:0.25", "2:2.5:0.5", "3:3:1", "0.1:0.7:0.1"):
+        handed = parse_batch(["in", "out", "--sweep", text]).words
+        wanted = parse(["m.onnx", "--no-config", "--sweep", text]).config.sweep
+        assert parse(["m.onnx", "--no-config", *handed]).config.sweep == wanted
+
+
 @pytest.mark.parametrize(
     ("words", "part"),
     [

@@ -9,6 +9,7 @@ import os
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from onnx_clp.errors import ClpError, UsageError
 from onnx_clp.names import shown_path
 from onnx_clp.options import Parser, add_model_options
 
-_FILES = ("eval", "calibrate")
+_FILES = ("eval", "calibrate", "images")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,15 +167,20 @@ def _words(parser: argparse.ArgumentParser, given: argparse.Namespace) -> Iterat
         if value is True:
             yield option
         else:
-            yield from (f"{option}={_text(one)}" for one in (value if isinstance(value, list) else [value]))
+            yield from (
+                f"{option}={_text(action.dest, one)}" for one in (value if isinstance(value, list) else [value])
+            )
 
 
-def _text(value: Any) -> str:
+def _text(option: str, value: Any) -> str:
     if isinstance(value, Path):
         return str(value.absolute())
-    if isinstance(value, tuple):
+    if option == "shape":
         name, sizes = value
         return f"{name}:{','.join(map(str, sizes))}"
+    if option == "sweep":
+        first, *rest = (Decimal(str(u)) for u in value)
+        return f"{first}:{rest[-1]}:{rest[0] - first}" if rest else f"{first}:{first}:1"
     return str(value)
 
 
