@@ -125,6 +125,7 @@ def _config(given: argparse.Namespace) -> CleanConfig:
         calibrate=given.calibrate,
         synthesize=given.synthesize,
         images=given.images,
+        pixel_range=given.pixel_range,
         invert=given.invert,
         budget=given.budget,
         compact=given.compact,

@@ -21,6 +21,9 @@ Cleanup = Literal["none", "own", "all"]
 GIB = 1 << 30
 MOST_THRESHOLDS = 100
 MOST_MULTIPLE = 1024
+LARGEST_PIXEL = 1e6
+UNIT_RANGE = (0.0, 1.0)
+_LEAST_SPAN = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +51,7 @@ class CleanConfig:
         compact_multiple: a layer that loses channels to `compact` keeps a multiple of this many, or all (>= 1).
         synthesize: make images from the model alone and show them in the report.
         images: an .npz file with unlabelled images to search with instead (array images, x or x_clean).
+        pixel_range: the smallest and the largest pixel value that the model takes (finite, within ±1e6, ascending).
         invert: look for a perturbation and a patch towards every class, and say which class stands out.
         repair: where one does, cap the directions in channel space along which what was found moves the network.
         budget: the largest share of the images whose class the repair may change (0..1).
@@ -85,6 +89,7 @@ class CleanConfig:
     compact_multiple: int = 8
     synthesize: bool = False
     images: Path | None = None
+    pixel_range: tuple[float, float] = UNIT_RANGE
     invert: bool = False
     repair: bool = False
     budget: float = 0.1
@@ -116,6 +121,7 @@ class CleanConfig:
             object.__setattr__(self, "prune", False)
             object.__setattr__(self, "repair", True)
         self._check_numbers()
+        _check_range(self.pixel_range)
         self._check_runtime()
         self._check_sweep()
 
@@ -147,6 +153,8 @@ class CleanConfig:
         )
         if self.images is not None and not self.searches:
             raise UsageError("images are for a search: add --invert or drop --images")
+        if self.pixel_range != UNIT_RANGE and not self.searches:
+            raise UsageError("a range of pixels is for a search: add --invert or drop --pixel-range")
         if self.calibrate is not None and self.bound_activations is None:
             raise UsageError("a calibration is for caps: add --bound-activations C or drop --calibrate")
         for wanted, what, option in asked:
@@ -172,3 +180,11 @@ class CleanConfig:
 def _check_above_zero(name: str, value: float) -> None:
     if not (math.isfinite(value) and value > 0):
         raise UsageError(f"{name} must be a finite number above 0, not {value}")
+
+
+def _check_range(ends: tuple[float, float]) -> None:
+    if len(ends) != 2 or not all(math.isfinite(end) and abs(end) <= LARGEST_PIXEL for end in ends):
+        raise UsageError(f"pixel_range must be two numbers within ±{LARGEST_PIXEL:,.0f}, not {ends}")
+    # The search computes in float32: ends that are nearly equal there leave pixels no room.
+    if ends[1] - ends[0] <= _LEAST_SPAN * max(1.0, *map(abs, ends)):
+        raise UsageError(f"pixel_range leaves no room from {ends[0]:g} to {ends[1]:g}: the smallest value comes first")

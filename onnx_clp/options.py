@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import re
 import textwrap
 from pathlib import Path
 from typing import NoReturn
 
 from onnx_clp import __version__, values
-from onnx_clp.config import GIB
+from onnx_clp.config import GIB, UNIT_RANGE
 from onnx_clp.errors import EXIT_CODES, UsageError
+
+_NUMBERS = re.compile(r"-\.?\d[\d.eE+-]*(,[\d.eE+-]*)?$")
 
 
 class Parser(argparse.ArgumentParser):
@@ -52,6 +55,8 @@ def main_parser() -> argparse.ArgumentParser:
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Add every option that decides what happens to a model."""
+    # A value such as -1,1 is no option, as -1 alone is none.
+    parser._negative_number_matcher = _NUMBERS
     _add_judging(parser)
     _add_changing(parser)
     _add_search(parser)
@@ -157,6 +162,13 @@ def _add_search(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="DATA.npz",
         help="search on these unlabelled images (array images, x or x_clean) instead of made-up ones",
+    )
+    group.add_argument(
+        "--pixel-range",
+        type=values.pixel_range,
+        default=UNIT_RANGE,
+        metavar="LOW,HIGH",
+        help="the range of pixel values that the model takes, such as 0,255 or -1,1 (default 0,1)",
     )
     group.add_argument(
         "--budget",

@@ -68,6 +68,7 @@ class Searching:
         from onnx_clp.staging import scratch, staging
 
         config = self._config
+        low, high = config.pixel_range
         with scratch() as folder, staging(folder / _NAME) as stage:
             staged = None if folded is None else stage(self._file, folded, config.external_data).checkable()
             return search(
@@ -79,6 +80,8 @@ class Searching:
                     repair=config.repair,
                     images=config.images,
                     budget=config.budget,
+                    low=low,
+                    high=high,
                     provider=config.provider,
                     seed=config.seed,
                     shapes=config.shapes,

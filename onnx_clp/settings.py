@@ -46,6 +46,7 @@ HARMLESS: Final = frozenset(
         "measure-latency",
         "no-prune",
         "output",
+        "pixel-range",
         "provider",
         "rule",
         "seed",

@@ -37,6 +37,15 @@ def sweep(text: str) -> tuple[float, ...]:
     raise argparse.ArgumentTypeError(f"{text!r} is not of the form START:STOP:STEP, such as 1.5:5:0.25")
 
 
+def pixel_range(text: str) -> tuple[float, float]:
+    """0,255 or -1,1 as two numbers; whether they make a range is the configuration's to say."""
+    try:
+        low, high = (float(end) for end in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form LOW,HIGH, such as 0,255") from None
+    return low, high
+
+
 def size(text: str) -> int:
     """512, 1.5G or 64MiB as bytes; units are powers of 1,024."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)(?:([KMGT])(?:I?B)?|B)?", text.strip().upper(), re.ASCII)

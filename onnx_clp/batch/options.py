@@ -181,7 +181,7 @@ def _text(option: str, value: Any) -> str:
     if option == "sweep":
         first, *rest = (Decimal(str(u)) for u in value)
         return f"{first}:{rest[-1]}:{rest[0] - first}" if rest else f"{first}:{first}:1"
-    return str(value)
+    return ",".join(map(str, value)) if option == "pixel_range" else str(value)
 
 
 def _salt(words: tuple[str, ...], given: argparse.Namespace) -> str:

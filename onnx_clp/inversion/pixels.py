@@ -26,6 +26,19 @@ class Range:
         """high − low."""
         return self.high - self.low
 
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Both, the lower first."""
+        return self.low, self.high
+
+    def holding(self, images: Images) -> Range:
+        """This range, widened where the images go beyond it; by rounding to float32 none does."""
+        least, most = images.min(), images.max()
+        return Range(
+            float(least) if least < np.float32(self.low) else self.low,
+            float(most) if most > np.float32(self.high) else self.high,
+        )
+
     def clipped(self, images: Images) -> Images:
         """The images with what lies outside moved to the nearest end."""
         return np.clip(images, np.float32(self.low), np.float32(self.high))

@@ -31,7 +31,7 @@ class Pyramid:
     def __init__(
         self, count: int, shape: tuple[int, int, int], low: float, high: float, rng: np.random.Generator
     ) -> None:
-        self._low, self._span = low, high - low
+        self._low, self._high, self._span = low, high, high - low
         sizes = halvings(shape[1], shape[2])
         self._rows = [enlarging(h, shape[1]) for h, _ in sizes]
         self._columns = [enlarging(w, shape[2]) for _, w in sizes]
@@ -46,7 +46,8 @@ class Pyramid:
         for layer, rows, columns, weight in zip(self.layers, self._rows, self._columns, self._weights, strict=True):
             total = np.asarray(total + np.float32(weight) * (rows @ layer @ columns.T), np.float32)
         squashed: Float32 = 1 / (1 + np.exp(-(np.float32(_GAIN) * total + np.float32(_OFFSET))))
-        return np.asarray(np.float32(self._low) + np.float32(self._span) * squashed, np.float32)
+        spread = np.float32(self._low) + np.float32(self._span) * squashed
+        return np.asarray(np.clip(spread, np.float32(self._low), np.float32(self._high)), np.float32)
 
     def gradients(self, images: Images, gradient: Images) -> list[Float32]:
         """The gradient by each layer, from that by the images."""

@@ -43,7 +43,7 @@ class SearchRequest:
         images: an .npz file with the user's own unlabelled images; None makes images from the model.
         count: how many images.
         budget: the largest share of images whose class the repair may change.
-        low, high: the range of pixel values.
+        low, high: the range of pixel values; images supplied may widen it.
         provider, seed, shapes, output_name, timeout, memory, model_bytes: as for validation.
     """
 
@@ -156,10 +156,16 @@ def found_from_json(text: str) -> Found:
         ValueError, KeyError, TypeError: the text is no such answer.
     """
     raw = json.loads(text)
-    raw["images"] = SearchImages(**{**raw["images"], "sheet": tuple(Picture(**p) for p in raw["images"]["sheet"])})
+    raw["images"] = _images(raw["images"])
     raw["results"] = tuple(_result(r) for r in raw["results"])
     raw["repair"] = None if raw["repair"] is None else _repair(raw["repair"])
     return Found(**raw)
+
+
+def _images(raw: dict[str, Any]) -> SearchImages:
+    sheet = tuple(Picture(**picture) for picture in raw["sheet"])
+    low, high = raw["pixels"]
+    return SearchImages(**{**raw, "sheet": sheet, "pixels": (low, high)})
 
 
 def _result(raw: dict[str, Any]) -> ClassInversion:

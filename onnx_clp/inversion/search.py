@@ -72,18 +72,18 @@ def search(request: SearchRequest, engine: Engine, tick: Tick) -> Found:
 
 
 def _images(request: SearchRequest, original: Subject, attack: Attack, engine: Engine, tick: Tick) -> _Pictures:
-    if request.images is not None:
-        images = read_images(request.images, original.shape, request.count)
-        low, high = min(request.low, float(images.min())), max(request.high, float(images.max()))
-        return _Pictures(
-            images, SearchImages("data", len(images), 0, None, None, _sheet(images, low, high)), Range(low, high)
-        )
     low, high = request.low, request.high
+    if request.images is not None:
+        images = read_images(request.images, original.shape, request.count, low, high)
+        pixels = Range(low, high).holding(images)
+        sheet = _sheet(images, *pixels.ends)
+        return _Pictures(images, SearchImages("data", len(images), 0, None, None, sheet, pixels.ends), pixels)
     maker = Synthesiser(original, engine)
     made = maker.make(request.count, maker.classes(), low, high, request.seed, tick)
     fit = float((attack.logits(made.images).argmax(axis=1) == made.classes).mean())
     source = "statistics" if made.statistics else "classes"
-    facts = SearchImages(source, len(made.images), made.statistics, made.mismatch, fit, _sheet(made.images, low, high))
+    sheet = _sheet(made.images, low, high)
+    facts = SearchImages(source, len(made.images), made.statistics, made.mismatch, fit, sheet, (low, high))
     return _Pictures(made.images, facts, Range(low, high))
 
 

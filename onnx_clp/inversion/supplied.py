@@ -15,10 +15,11 @@ from onnx_clp.validation.wording import one_line
 _NAMES: Final = ("images", "x", "x_clean")
 
 
-def read_images(path: Path, shape: tuple[int, int, int], most: int) -> Images:
+def read_images(path: Path, shape: tuple[int, int, int], most: int, low: float = 0.0, high: float = 1.0) -> Images:
     """The first `most` images of the array `images`, `x` or `x_clean`, as float32 (n, channels, height, width).
 
-    8-bit images become x/255; the array may have its channels last.
+    Of 8-bit images 0 becomes `low`, 255 `high` and the rest what lies between, evenly; others are taken as they are.
+    The array may have its channels last.
 
     Raises:
         UsageError: there is no such array, or it does not fit the model.
@@ -37,8 +38,10 @@ def read_images(path: Path, shape: tuple[int, int, int], most: int) -> Images:
     if array.ndim != 4 or array.shape[1:] != shape or len(array) == 0:
         raise UsageError(f"{name}: holds images of shape {array.shape[1:]}, the model takes {shape}")
     if array.dtype.kind not in "fu":
-        raise UsageError(f"{name}: its images are {array.dtype}; give float32, or 8 bits for 0..1")
-    images = array[:most].astype(np.float32) / np.float32(255 if array.dtype == np.uint8 else 1)
+        raise UsageError(f"{name}: its images are {array.dtype}; give float32, or 8 bits")
+    images = array[:most]
+    levels = np.linspace(low, high, 256, dtype=np.float32)
+    images = levels[images] if images.dtype == np.uint8 else images.astype(np.float32)
     if not np.isfinite(images).all():
         raise UsageError(f"{name}: its images hold values that are not finite")
     return np.ascontiguousarray(images)

@@ -86,7 +86,7 @@ class Synthesiser:
         for step in range(steps):
             images = pyramid.images()
             rows, columns = rng.integers(-_SHIFT, _SHIFT + 1, 2)
-            gradient, mismatch = self._slope(shifted(images, rows, columns), wanted)
+            gradient, mismatch = self._slope(shifted(images, rows, columns, low), wanted)
             gradient = shifted(gradient, -rows, -columns)
             adam.step(pyramid.gradients(images, gradient + roughness_gradient(images, high - low)))
             tick("synthesize", step + 1, steps)
@@ -110,9 +110,9 @@ def _mismatch(builder: LossBuilder, kept: list[Statistics]) -> Term | None:
     return None if total is None else total * (1 / len(kept))
 
 
-def shifted(images: Images, rows: int, columns: int) -> Images:
-    """Moved down by `rows` and right by `columns` pixels, zeros coming in."""
-    out = np.zeros_like(images)
+def shifted(images: Images, rows: int, columns: int, coming: float = 0.0) -> Images:
+    """Moved down by `rows` and right by `columns` pixels; those that come in are `coming`."""
+    out = np.full_like(images, coming)
     height, width = images.shape[2:]
     out[:, :, max(rows, 0) : height + min(rows, 0), max(columns, 0) : width + min(columns, 0)] = images[
         :, :, max(-rows, 0) : height + min(-rows, 0), max(-columns, 0) : width + min(-columns, 0)

@@ -84,15 +84,16 @@ def invert(
     """
     rng = np.random.default_rng([seed, target])
     shape = images.shape[1:]
-    span = pixels.span
-    change = (_START * span * rng.standard_normal(shape)).astype(np.float32)
-    limit = budget * span * math.sqrt(math.prod(shape))
-    adam = Adam([change], _RATE * span, steps)
+    span = np.float32(pixels.span)
+    unit = (_START * rng.standard_normal(shape)).astype(np.float32)
+    limit = budget * math.sqrt(math.prod(shape))
+    adam = Adam([unit], _RATE, steps)
     for _ in range(steps):
-        moved = images + change
+        moved = images + span * unit
         _, gradient = attack.pull(pixels.clipped(moved), target)
-        adam.step([pixels.inward(moved, gradient).sum(axis=0)])
-        change *= np.float32(min(1.0, limit / max(float(np.linalg.norm(change)), 1e-12)))
+        adam.step([pixels.inward(moved, gradient).sum(axis=0) * span])
+        unit *= np.float32(min(1.0, limit / max(float(np.linalg.norm(unit)), 1e-12)))
+    change = span * unit
     flip, margin = outcome(attack.logits(pixels.clipped(images + change)), target)
     return Trigger(target, change, flip, margin, pixels)
 

@@ -45,6 +45,7 @@ class SearchImages:
     `source` is "statistics" (made from the model, matching its BatchNormalizations'), "classes" (made without
     statistics) or "data" (the user's). `mismatch`: the mean over channels of (difference of means)²/variance +
     ½ log²(ratio of variances). `fit`: the share that the model gives the class they were made for. `sheet`: some.
+    `pixels`: the smallest and the largest pixel value that the search allows, as asked for or as wide as the data.
     """
 
     source: str
@@ -53,6 +54,7 @@ class SearchImages:
     mismatch: float | None
     fit: float | None
     sheet: tuple[Picture, ...]
+    pixels: tuple[float, float] = (0.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,11 +44,12 @@ def rows(report: Report) -> Iterator[str]:
 
 
 def images(report: Report) -> str:
-    """How many images the search used, and where they come from."""
+    """How many images the search used, what pixels they may have, and where they come from."""
     assert report.inversion is not None
     made = report.inversion.images
     fit = "" if made.fit is None else f"; the model gives {percent(made.fit)} of them the class they were made for"
-    return f"on {made.count} images {_SOURCES[made.source]}{fit}"
+    low, high = made.pixels
+    return f"on {made.count} images with pixels from {low:g} to {high:g}, {_SOURCES[made.source]}{fit}"
 
 
 def classes(report: Report) -> list[ClassInversion]:
