@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 Float64 = NDArray[np.float64]
 Form = TypeVar("Form")
 
-LIMIT: Final = 2.85
+LIMIT: Final = 3.5
 LEAST_CLASSES: Final = 4
 _GUILTY: Final = 0.75
 _NAMES: Final = ("a smaller perturbation", "a smaller patch", "a fainter blend", "a slighter warp", "fainter waves")
 _MAD_TO_STD: Final = 1.4826
-SPREADS: Final = (0.24, 0.36, 0.48, 0.36, 0.4)
+SPREADS: Final = (0.21, 0.27, 0.45, 0.36, 0.5)
 """Standard deviations over the classes that no trigger leads to, one a measure (docs/inversion.md says of what)."""
 _PRIOR_CLASSES: Final = 20
 
