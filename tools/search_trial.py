@@ -92,6 +92,9 @@ def finding(found: Inversion) -> Record:
     return {
         "likely": found.likely,
         "z": {str(one.target): [round(form.z, 2) for form in one.forms] for one in found.results},
+        "flip": {str(one.target): [round(form.flip, 3) for form in one.forms] for one in found.results},
+        "size": {str(one.target): [round(form.size, 4) for form in one.forms] for one in found.results},
+        "margin": {str(one.target): round(one.margin, 3) for one in found.results},
         "repair": None if repair is None else [repair.quantile, repair.directions, repair.flip, repair.agreement],
         "note": found.repair_note,
     }
