@@ -102,6 +102,8 @@ class Searching:
             flip_before=repair.flip_before,
             flip=repair.flip,
             agreement=repair.agreement,
+            z=repair.z,
+            stands_out=repair.stands_out,
             quantile=repair.quantile,
             directions=sum(len(site.caps) for site in repair.sites),
             layers=tuple(document.RepairedLayer(layers[s.value], s.value, s.beyond, s.shift) for s in repair.sites),

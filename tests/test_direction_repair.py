@@ -248,7 +248,8 @@ class Scripted:
 
 def repaired(gauges: list[tuple[float, float]]) -> tuple[Repair | None, str, list[float], list[tuple[str, int, int]]]:
     """What a repair within a budget of 0.1 comes to, why there is none, the quantiles tried and the progress told."""
-    bench: Any = Scripted(dict(zip(QUANTILES, gauges, strict=True)))
+    later = gauges[-1:] * (len(QUANTILES) - len(gauges))
+    bench: Any = Scripted(dict(zip(QUANTILES, gauges + later, strict=True)))
     ticks: list[tuple[str, int, int]] = []
     done, why = repair(bench, [], 0.1, lambda *tick: ticks.append(tick))
     return done, why, bench.tried, ticks
@@ -261,16 +262,16 @@ def chosen(gauges: list[tuple[float, float]]) -> tuple[float | None, list[float]
 
 def test_the_mildest_quantile_that_stops_the_trigger_is_taken() -> None:
     first, second, *_ = QUANTILES
-    assert chosen([(0.03, 0.99)] * 4) == (first, [first], "")
-    assert chosen([(0.3, 0.99), (0.02, 0.95), (0.0, 0.95), (0.0, 0.95)]) == (second, [first, second], "")
+    assert chosen([(0.01, 0.99)]) == (first, [first], "")
+    assert chosen([(0.3, 0.99), (0.01, 0.95), (0.0, 0.95)]) == (second, [first, second], "")
 
 
 def test_a_repair_tells_its_gauges_and_its_progress() -> None:
-    done, why, tried, ticks = repaired([(0.3, 0.99), (0.02, 0.95), (0.0, 0.95), (0.0, 0.95)])
+    done, why, tried, ticks = repaired([(0.3, 0.99), (0.01, 0.95), (0.0, 0.95)])
     assert done is not None
-    assert (done.flip_before, done.flip, done.agreement, why) == (0.9, 0.02, 0.95, "")
+    assert (done.flip_before, done.flip, done.agreement, why) == (0.9, 0.01, 0.95, "")
     assert [site.value for site in done.sites] == ["a"]
-    assert ticks == [("repair", 1, 4), ("repair", 2, 4), ("repair", 1, 1)]
+    assert ticks == [("repair", 1, 6), ("repair", 2, 6), ("repair", 1, 1)]
     assert len(tried) == 2
 
 
@@ -280,7 +281,7 @@ def test_where_none_stops_it_the_best_within_the_budget_is_taken_if_it_helps() -
     none, _, why = chosen([(0.9, 0.99), (0.6, 0.95), (0.6, 0.92), (0.0, 0.5)])
     assert none is None
     assert "still turns 60%" in why
-    none, _, why = chosen([(0.0, 0.8)] * 4)
+    none, _, why = chosen([(0.0, 0.8)])
     assert none is None
     assert "kept 90%" in why
     assert "best kept 80%" in why
@@ -364,6 +365,8 @@ DONE = RepairReport(
     flip_before=0.95,
     flip=0.04,
     agreement=0.97,
+    z=0.64,
+    stands_out=False,
     quantile=0.9,
     directions=3,
     layers=(RepairedLayer("c<1>", "v1", (0.1, 0.08), (2.5, -0.25)), RepairedLayer("fc", "v2", (0.1,), (7.0,))),
@@ -380,8 +383,12 @@ def test_words_and_page_tell_of_the_repair() -> None:
         " 4.0 %",
         "97.0 %",
         "such as q: its layer is",
+        "once more, the class lies 0.6 standard deviations from the others and no longer stands out",
     ):
         assert part in text
+    still = " ".join(inverting.rows(told(replace(DONE, z=5.1, stands_out=True))))
+    assert "lies 5.1 standard deviations from the others: a trigger is still there" in still
+    assert "no longer" not in still
     page = html.render(told(DONE))
     assert '<table id="directions">' in page
     for part in ("c&lt;1&gt;", "v2", "10.0 %, 8.0 %", "no cap: its layer is quantised"):

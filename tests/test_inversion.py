@@ -22,6 +22,7 @@ from onnx_clp.inversion import finding
 from onnx_clp.inversion.attack import Attack
 from onnx_clp.inversion.descent import Adam
 from onnx_clp.inversion.forms import KINDS
+from onnx_clp.inversion.pixels import Range
 from onnx_clp.inversion.pyramid import Pyramid, enlarging, halvings
 from onnx_clp.inversion.request import (
     Found,
@@ -32,7 +33,7 @@ from onnx_clp.inversion.request import (
     found_from_json,
     found_to_json,
 )
-from onnx_clp.inversion.search import search
+from onnx_clp.inversion.search import Pictures, search
 from onnx_clp.inversion.subject import read_subject, statistics_of
 from onnx_clp.inversion.supplied import read_images
 from onnx_clp.inversion.synthesis import Synthesiser, roughness_gradient, shifted
@@ -148,6 +149,17 @@ def test_classes_that_happen_to_lie_close_together_are_not_told_apart_by_little(
     assert finding.robust_z(values, 0.02).max() > 9
 
 
+def test_images_that_match_no_statistics_take_a_larger_lead_to_convince() -> None:
+    picture = Picture.of(np.zeros((1, 2, 3)), 0, 1)
+    shown = {source: SearchImages(source, 1, 0, None, None, (picture,)) for source in ("classes", "statistics", "data")}
+    doubts = {
+        source: Pictures(np.zeros((1, 1, 2, 3), np.float32), made, Range(0, 1)).doubt for source, made in shown.items()
+    }
+    assert doubts == {"classes": finding.UNMATCHED, "statistics": 1.0, "data": 1.0}
+    close = [0.0, 0.3, -0.3, 0.1, 1.1]
+    assert finding.robust_z(close, 0.36).max() > finding.LIMIT > finding.robust_z(close, 0.36 * finding.UNMATCHED).max()
+
+
 def test_of_many_classes_their_own_spread_decides() -> None:
     rng = np.random.default_rng(0)
     wide = rng.normal(0, 3, 2000).tolist()
@@ -254,7 +266,11 @@ def test_the_command_line_searches_repairs_and_reports(tmp_path: Path, capsys: p
     assert inversion["images"]["source"] == "data"
     layer, *others = inversion["repair"]["layers"]
     assert (layer["name"], layer["value"], others) == ("head", "flat", [])
+    before = max(form["z"] for form in inversion["results"][planted.TARGET]["forms"])
+    assert inversion["repair"]["z"] < before
+    assert inversion["repair"]["stands_out"] == (inversion["repair"]["z"] > finding.LIMIT)
     caps = len(layer["beyond"])
+    assert caps == 1  # of one form
     assert caps == inversion["repair"]["directions"] == len(layer["shift"])
     after = onnx.load(tmp_path / "out.onnx")
     block = ["Gemm", "Relu", "MatMul", "Sub"]
@@ -262,6 +278,7 @@ def test_the_command_line_searches_repairs_and_reports(tmp_path: Path, capsys: p
     assert [n.op_type for n in after.graph.node] == wanted
     text = " ".join(said.out.split())
     assert "capped at 1 place, at what" in text
+    assert "searched for once more" in text
 
 
 def test_a_model_that_is_no_classifier_of_images_is_refused_in_one_line(

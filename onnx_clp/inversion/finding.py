@@ -14,21 +14,21 @@ which counts as much as that of _PRIOR_CLASSES further classes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, TypeVar
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 Float64 = NDArray[np.float64]
-Form = TypeVar("Form")
 
-LIMIT: Final = 3.5
+LIMIT: Final = 2.8
 LEAST_CLASSES: Final = 4
-_GUILTY: Final = 0.75
 _NAMES: Final = ("a smaller perturbation", "a smaller patch", "a fainter blend", "a slighter warp", "fainter waves")
 _MAD_TO_STD: Final = 1.4826
 SPREADS: Final = (0.21, 0.27, 0.45, 0.36, 0.5)
 """Standard deviations over the classes that no trigger leads to, one a measure (docs/inversion.md says of what)."""
+UNMATCHED: Final = 1.3
+"""Times as far apart classes lie on images that match no statistics of the training images."""
 _PRIOR_CLASSES: Final = 20
 
 
@@ -63,18 +63,6 @@ def likely(z: Float64, flips: Sequence[float]) -> int | None:
 def nearest(z: Float64) -> int:
     """Position of the class that stands out most by any form."""
     return int(np.argmax(z.max(axis=0)))
-
-
-def guilty(forms: Sequence[Form], z: Float64) -> list[Form]:
-    """Of the likely target's forms those that set it apart at least 0.75 times as far as the one that does most.
-
-    A form that hardly sets it apart is what any class takes, and undoing that costs the class itself.
-
-    Args:
-        forms: what was found.
-        z: how far the class stands out by each of them.
-    """
-    return [form for form, far in zip(forms, z, strict=True) if far >= _GUILTY * z.max()]
 
 
 def sentence(target: int, z: Float64, stands_out: bool, classes: int) -> str:

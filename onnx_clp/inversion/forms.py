@@ -66,16 +66,17 @@ def find_forms(attack: Attack, images: Images, target: int, pixels: Range, seed:
     )
 
 
-def measures(found: list[Forms], lead: float) -> finding.Float64:
+def measures(found: list[Forms], lead: float, doubt: float = 1.0) -> finding.Float64:
     """How far each class stands out by each form, (5, classes), in robust standard deviations.
 
     Args:
         found: what was found for each class.
         lead: by how many logits the images' own class is ahead of the next, on average: what a margin is measured by.
+        doubt: times the usual spread that is to be expected.
     """
     sizes = [[np.log(max(form.area, _LEAST_AREA)) for form in (f.patch, f.blend, f.warp, f.wave)] for f in found]
     ease = np.column_stack([[f.trigger.margin / max(lead, _LEAST_LEAD) for f in found], -np.array(sizes)]).T
-    z = np.stack([finding.robust_z(row, spread) for row, spread in zip(ease, finding.SPREADS, strict=True)])
+    z = np.stack([finding.robust_z(row, doubt * spread) for row, spread in zip(ease, finding.SPREADS, strict=True)])
     flips = np.array([[form.flip for form in f.each] for f in found]).T
     works = flips >= np.array(_LEAST_FLIPS)[:, None]
     return np.where(works, z, np.minimum(z, 0.0))

@@ -26,9 +26,9 @@ from onnx_clp.validation.provider import Engine
 
 Tick = Callable[[str, int, int], None]
 
-QUANTILES: Final = (0.99, 0.97, 0.95, 0.9)
+QUANTILES: Final = (0.99, 0.97, 0.95, 0.9, 0.85, 0.8)
 """Shares of the clean positions that a cap leaves as they are, the mildest first."""
-_ENOUGH: Final = 0.03
+_ENOUGH: Final = 0.015
 """Forms that turn this share or less no longer work. The real trigger is stronger than what was found of it."""
 _GAIN: Final = 0.5
 """A repair that leaves more than this share of the flips standing is no repair."""

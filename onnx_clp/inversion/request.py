@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -117,7 +118,9 @@ class Repair:
     """Caps that undo what leads to the likely target, at a `quantile` of what the images reach.
 
     The gauges are measured on the images: `flip_before` and `flip` are the largest shares that what was capped turns
-    into the target before and after the repair, `agreement` is the share of images that keep their class.
+    into the target before and after the repair, `agreement` is the share of images that keep their class. `z` says how
+    far the target lies from the other classes when it is searched for once more, infinite where it was not, and
+    `stands_out` whether that is too far.
     """
 
     sites: tuple[RepairedSite, ...]
@@ -125,6 +128,8 @@ class Repair:
     flip_before: float
     flip: float
     agreement: float
+    z: float = math.inf
+    stands_out: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from onnx_clp.errors import UsageError
 from onnx_clp.inversion import finding
 from onnx_clp.inversion.attack import Attack
+from onnx_clp.inversion.capped import capped
 from onnx_clp.inversion.forms import KINDS, Forms, find_forms, measures
 from onnx_clp.inversion.pixels import Range
 from onnx_clp.inversion.repair import Bench, repair
@@ -34,12 +34,17 @@ _FEWEST_OTHERS: Final = 5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Pictures:
+class Pictures:
     """The images of a search and where they come from."""
 
     images: Images
     made: SearchImages
     pixels: Range
+
+    @property
+    def doubt(self) -> float:
+        """Times the usual spread of classes that these images lead to."""
+        return finding.UNMATCHED if self.made.source == "classes" else 1.0
 
 
 def search(request: SearchRequest, engine: Engine, tick: Tick) -> Found:
@@ -56,100 +61,113 @@ def search(request: SearchRequest, engine: Engine, tick: Tick) -> Found:
         folded = read_subject(request.folded, request.shapes, request.output_name)
     attack = Attack(folded, engine)
     pictures = _images(request, original, attack, engine, tick)
-    given = attack.logits(pictures.images).argmax(axis=1)
-    classes = attack.logits(pictures.images[:1]).shape[1]
+    hunt = _Hunt(request, folded, engine, tick, attack, pictures)
     if not request.invert:
-        return Found(classes, attack.provider, pictures.made, (), None, "", None, "")
-    found = _each_class(request, attack, pictures, given, classes, tick)
-    z = measures(found, lead(attack.logits(pictures.images)))
+        return Found(hunt.classes, attack.provider, pictures.made, (), None, "", None, "")
+    found = hunt.each_class()
+    z = hunt.judged(found)
     place = finding.likely(z, [f.flip for f in found])
     best = finding.nearest(z)
-    said = finding.sentence(found[best].target, z[:, best], place is not None, classes)
-    fixed, note = _repair(request, folded, engine, pictures, None if place is None else found[place], z[:, best], tick)
+    said = finding.sentence(found[best].target, z[:, best], place is not None, hunt.classes)
+    fixed, note = hunt.repaired(found, z, place) if request.repair else (None, "")
     results = tuple(_result(f, z[:, at], pictures.pixels) for at, f in enumerate(found))
     likely = None if place is None else found[place].target
-    return Found(classes, attack.provider, pictures.made, results, likely, said, fixed, note)
+    return Found(hunt.classes, attack.provider, pictures.made, results, likely, said, fixed, note)
 
 
-def _images(request: SearchRequest, original: Subject, attack: Attack, engine: Engine, tick: Tick) -> _Pictures:
+class _Hunt:
+    """What one search has at hand once it has its images."""
+
+    def __init__(
+        self,
+        request: SearchRequest,
+        subject: Subject,
+        engine: Engine,
+        tick: Tick,
+        attack: Attack,
+        pictures: Pictures,
+    ) -> None:
+        self._request, self._subject, self._engine, self._tick = request, subject, engine, tick
+        self._attack, self._pictures = attack, pictures
+        logits = attack.logits(pictures.images)
+        self._given, self._lead = logits.argmax(axis=1), lead(logits)
+        self.classes = logits.shape[1]
+
+    def each_class(self) -> list[Forms]:
+        """Every form towards every class, or towards some of many."""
+        chosen = [c for c in range(self.classes) if len(self._others(c)) >= _FEWEST_OTHERS]
+        if not chosen:
+            raise UsageError("the model gives all images one class; no trigger can be told from that")
+        if len(chosen) > _MANY_CLASSES:
+            chosen = self._nearest(chosen)
+        found = []
+        for at, target in enumerate(chosen):
+            found.append(self._forms(self._attack, target))
+            self._tick("invert", at + 1, len(chosen))
+        return found
+
+    def judged(self, found: list[Forms]) -> finding.Float64:
+        """How far each class stands out by each form, (forms, classes)."""
+        return measures(found, self._lead, self._pictures.doubt)
+
+    def repaired(self, found: list[Forms], z: finding.Float64, place: int | None) -> tuple[Repair | None, str]:
+        """Undo the form by which the likely target stands out most, and search for that class once more.
+
+        Other forms towards it hold more of what any image of the class has, and undoing them costs the class.
+        """
+        if place is None:
+            return None, "nothing stands out, so the model stays as it is"
+        request, target = self._request, found[place].target
+        bench = Bench(self._subject, self._engine, request.sites, self._pictures.images, target, request.seed)
+        done, why = repair(bench, [found[place].each[int(z[:, place].argmax())]], request.budget, self._tick)
+        if done is None:
+            return None, why
+        again = list(found)
+        again[place] = self._forms(Attack(self._capped(done), self._engine), target)
+        far = float(self.judged(again)[:, place].max())
+        return replace(done, z=far, stands_out=far > finding.LIMIT), ""
+
+    def _others(self, target: int) -> Images:
+        return others(self._pictures.images, self._given, target)
+
+    def _forms(self, attack: Attack, target: int) -> Forms:
+        return find_forms(attack, self._others(target), target, self._pictures.pixels, self._request.seed)
+
+    def _capped(self, done: Repair) -> Subject:
+        by_value = {site.value: site for site in self._request.sites}
+        return capped(self._subject, {by_value[site.value]: site.directions() for site in done.sites})
+
+    def _nearest(self, classes: list[int]) -> list[int]:
+        """Of many classes those that a short search brings nearest, and as many more, evenly spread, for comparison."""
+        reached, pixels, seed = [], self._pictures.pixels, self._request.seed
+        for at, target in enumerate(classes):
+            found = invert(self._attack, self._others(target), target, pixels, seed, _CHEAP_STEPS, JUDGING_BUDGET)
+            reached.append(found.margin)
+            self._tick("compare", at + 1, len(classes))
+        order = [classes[at] for at in np.argsort(-np.asarray(reached), kind="stable")]
+        rest = order[_FULL_CLASSES:]
+        spread = [rest[at] for at in np.linspace(0, len(rest) - 1, min(_FULL_CLASSES, len(rest))).astype(int)]
+        return sorted({*order[:_FULL_CLASSES], *spread})
+
+
+def _images(request: SearchRequest, original: Subject, attack: Attack, engine: Engine, tick: Tick) -> Pictures:
     low, high = request.low, request.high
     if request.images is not None:
         images = read_images(request.images, original.shape, request.count, low, high)
         pixels = Range(low, high).holding(images)
         sheet = _sheet(images, *pixels.ends)
-        return _Pictures(images, SearchImages("data", len(images), 0, None, None, sheet, pixels.ends), pixels)
+        return Pictures(images, SearchImages("data", len(images), 0, None, None, sheet, pixels.ends), pixels)
     maker = Synthesiser(original, engine)
     made = maker.make(request.count, maker.classes(), low, high, request.seed, tick)
     fit = float((attack.logits(made.images).argmax(axis=1) == made.classes).mean())
     source = "statistics" if made.statistics else "classes"
     sheet = _sheet(made.images, low, high)
     facts = SearchImages(source, len(made.images), made.statistics, made.mismatch, fit, sheet, (low, high))
-    return _Pictures(made.images, facts, Range(low, high))
+    return Pictures(made.images, facts, Range(low, high))
 
 
 def _sheet(images: Images, low: float, high: float) -> tuple[Picture, ...]:
     return tuple(Picture.of(image, low, high) for image in images[:_SHEET])
-
-
-def _each_class(
-    request: SearchRequest,
-    attack: Attack,
-    pictures: _Pictures,
-    given: NDArray[np.int64],
-    classes: int,
-    tick: Tick,
-) -> list[Forms]:
-    chosen = [c for c in range(classes) if len(others(pictures.images, given, c)) >= _FEWEST_OTHERS]
-    if not chosen:
-        raise UsageError("the model gives all images one class; no trigger can be told from that")
-    if len(chosen) > _MANY_CLASSES:
-        chosen = _nearest(request, attack, pictures, given, chosen, tick)
-    found = []
-    for at, target in enumerate(chosen):
-        images = others(pictures.images, given, target)
-        found.append(find_forms(attack, images, target, pictures.pixels, request.seed))
-        tick("invert", at + 1, len(chosen))
-    return found
-
-
-def _nearest(
-    request: SearchRequest,
-    attack: Attack,
-    pictures: _Pictures,
-    given: NDArray[np.int64],
-    classes: list[int],
-    tick: Tick,
-) -> list[int]:
-    """Of many classes those that a short search brings nearest, and as many more, evenly spread, to compare with."""
-    reached = []
-    for at, target in enumerate(classes):
-        images = others(pictures.images, given, target)
-        found = invert(attack, images, target, pictures.pixels, request.seed, _CHEAP_STEPS, JUDGING_BUDGET)
-        reached.append(found.margin)
-        tick("compare", at + 1, len(classes))
-    order = [classes[at] for at in np.argsort(-np.asarray(reached), kind="stable")]
-    rest = order[_FULL_CLASSES:]
-    spread = [rest[at] for at in np.linspace(0, len(rest) - 1, min(_FULL_CLASSES, len(rest))).astype(int)]
-    return sorted({*order[:_FULL_CLASSES], *spread})
-
-
-def _repair(
-    request: SearchRequest,
-    subject: Subject,
-    engine: Engine,
-    pictures: _Pictures,
-    likely: Forms | None,
-    z: finding.Float64,
-    tick: Tick,
-) -> tuple[Repair | None, str]:
-    """Undo the forms by which the likely target stands out."""
-    if not request.repair:
-        return None, ""
-    if likely is None:
-        return None, "nothing stands out, so the model stays as it is"
-    guilty = finding.guilty(likely.each, z)
-    bench = Bench(subject, engine, request.sites, pictures.images, likely.target, request.seed)
-    return repair(bench, guilty, request.budget, tick)
 
 
 def _result(found: Forms, z: finding.Float64, pixels: Range) -> ClassInversion:

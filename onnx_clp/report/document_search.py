@@ -119,12 +119,15 @@ class RepairReport:
 
     `flip_before` and `flip` are the largest shares that what was capped turns before and after the repair, `agreement`
     is the share of images that keep their class. Each of `directions` caps leaves a `quantile` of the clean positions
-    as they are.
+    as they are. `z` says how far the class lies from the others when it is searched for once more, `stands_out`
+    whether that is too far.
     """
 
     flip_before: float
     flip: float
     agreement: float
+    z: float
+    stands_out: bool
     quantile: float
     directions: int
     layers: tuple[RepairedLayer, ...]

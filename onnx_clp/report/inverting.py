@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from onnx_clp.names import shown
-from onnx_clp.report.document import ClassInversion, Picture, Report
+from onnx_clp.report.document import ClassInversion, Picture, RepairReport, Report
 from onnx_clp.report.wording import one_line, percent, plural
 
 _SOURCES: Final = {
@@ -36,11 +36,17 @@ def rows(report: Report) -> Iterator[str]:
             f"{percent(done.quantile)} of clean positions keep to; what was found turned {percent(done.flip_before)} "
             f"of the images, now {percent(done.flip)}; {percent(done.agreement)} of them keep their class"
         )
+        yield _once_more(done)
         if done.left:
             first = done.left[0]
             yield f"{len(done.left):,} without a cap, such as {shown(first.name, 40)}: {one_line(first.sentence)}"
     if found.repair_note:
         yield f"no repair: {found.repair_note}"
+
+
+def _once_more(done: RepairReport) -> str:
+    far = f"searched for once more, the class lies {done.z:.1f} standard deviations from the others"
+    return f"{far}: a trigger is still there" if done.stands_out else f"{far} and no longer stands out"
 
 
 def images(report: Report) -> str:
