@@ -38,7 +38,7 @@ from onnx_clp.passes.normalisations import Sight
 from onnx_clp.passes.prune_channels import LayerVerdict, Raw
 from onnx_clp.readings import Readings
 from onnx_clp.rewrite import Layers, find_layers
-from onnx_clp.skipped import Finding, Skipped
+from onnx_clp.skipped import Finding, Skipped, SkipReason
 
 if TYPE_CHECKING:
     from onnx_clp.compaction.compact import Compacted
@@ -121,8 +121,12 @@ class Analysis:
         return [verdict for place in self.places for verdict in place.verdicts]
 
 
-Search = Callable[[GraphEdit, "ModelProto | None", list[Place]], None]
-"""Gets the model after folding, None where that changed nothing, and what was found in it."""
+_UNDONE = Skipped(
+    SkipReason.UNDONE, "the search undid the trigger it found, and caps on channels would cost accuracy on top of that"
+)
+
+Search = Callable[[GraphEdit, "ModelProto | None", list[Place]], bool]
+"""Gets the model after folding, None where that changed nothing, and what was found in it. True: it undid a trigger."""
 
 
 def analyse(
@@ -138,7 +142,7 @@ def analyse(
     The skeleton in `file` is copied, never changed. `tick` hears of progress: stage, done, total.
     `known` are the raw scores of an earlier analysis of the same file, in the order of its verdicts: they are not
     computed again. `probe` measures what no normalisation tells of, before caps go in. `search` looks for triggers
-    in the folded model and may change what its layers do.
+    in the folded model and may change what its layers do; where it undid one, no caps on channels go in as well.
 
     Raises:
         UnsupportedModelError: the model's weights lie in a layout only one machine's runtime reads.
@@ -159,11 +163,10 @@ def analyse(
     findings += head_check.look(index, places[0].layers)
     _judge(index, places, config, tick, known or [None] * sum(len(place.layers.by_node) for place in places))
     measured = _calibrate(index, places, statistics, config.bound_activations, probe)
-    if search is not None:
-        search(edit, folded, places)
+    undone = search is not None and search(edit, folded, places)
     if config.prune:
         _prune(edit, places)
-    caps = _bound(edit, [*statistics, *measured.statistics], config.bound_activations)
+    caps = _bound(edit, [*statistics, *measured.statistics], config.bound_activations, undone)
     final = model if edit.changed else None
     caps, findings = [*caps, *measured.left], findings + measured.findings
     found = Analysis(index, folded, final, places, frozen, before, caps, findings, measured.readings)
@@ -245,10 +248,10 @@ def _calibrate(
     return calibrated.calibrate(index, layers, recorded, times, probe)
 
 
-def _bound(edit: GraphEdit, statistics: list[Statistic], times: float | None) -> list[Cap]:
+def _bound(edit: GraphEdit, statistics: list[Statistic], times: float | None, undone: bool) -> list[Cap]:
     caps: list[Cap] = []
     for statistic in statistics:
-        found = bound_activations.examine(statistic, times or math.inf)
+        found = _UNDONE if undone else bound_activations.examine(statistic, times or math.inf)
         skipped = found if isinstance(found, Skipped) else None
         if not isinstance(found, Skipped):
             ceilings.put(edit, found)

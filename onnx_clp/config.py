@@ -43,7 +43,7 @@ class CleanConfig:
         exclude: shell patterns of layer names never to judge; wins over `include`.
         prune: False folds only.
         bound_activations: cap every normalised channel at beta + this·|gamma| of its BatchNormalization;
-            None puts no caps in.
+            None puts no caps in. With `repair` only where the search did not undo what it found.
         calibrate: an .npz file with a few dozen unlabelled inputs, to measure the mean and std of convolutions no
             BatchNormalization tells of (needs `bound_activations` and `validate`).
         compact: take channels that are zero (or constant, where a bias can take that) out of the file, with what goes

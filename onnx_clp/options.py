@@ -137,7 +137,8 @@ def _add_changing(parser: argparse.ArgumentParser) -> None:
         "--bound-activations",
         type=float,
         metavar="C",
-        help="also cap every normalised channel at beta + C·|gamma| of its BatchNormalization (try 2.5)",
+        help="also cap every normalised channel at beta + C·|gamma| of its BatchNormalization (try 2.5); "
+        "with --rule inverted only where that undid no trigger",
     )
     group.add_argument(
         "--calibrate",

@@ -51,16 +51,19 @@ class Searching:
             repair_note=found.repair_note,
         )
 
-    def _step(self, edit: GraphEdit, folded: ModelProto | None, places: list[Place]) -> None:
+    def _step(self, edit: GraphEdit, folded: ModelProto | None, places: list[Place]) -> bool:
         from onnx_clp.repairing import candidates, put
 
         self._candidates = candidates(edit.index, places) if self._config.repair else []
         sites = {one.value: one.site for one in self._candidates if one.site is not None}
         with self._clock.stage("search"):
             self._found = self._search(folded, sites)
-        if self._found.repair is not None:
-            for repaired in self._found.repair.sites:
-                put(edit, sites[repaired.value], repaired.directions())
+        repair = self._found.repair
+        if repair is None:
+            return False
+        for repaired in repair.sites:
+            put(edit, sites[repaired.value], repaired.directions())
+        return not repair.stands_out
 
     def _search(self, folded: ModelProto | None, sites: dict[str, Site]) -> Found:
         from onnx_clp.inversion.launch import search

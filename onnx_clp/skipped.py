@@ -30,6 +30,7 @@ class SkipReason(enum.StrEnum):
     FUSED_ACTIVATION = "fused_activation"
     NO_STATISTIC = "no_statistic"
     NO_EFFECT = "no_effect"
+    UNDONE = "trigger_undone"
 
 
 class LayerStatus(enum.StrEnum):

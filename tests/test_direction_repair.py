@@ -20,7 +20,8 @@ from onnx_clp.edit import GraphEdit
 from onnx_clp.inversion.capped import Look, capped
 from onnx_clp.inversion.pixels import Range
 from onnx_clp.inversion.repair import QUANTILES, Bench, repair
-from onnx_clp.inversion.request import Images, Repair, SearchSite
+from onnx_clp.inversion.request import Found, Images, Repair, SearchRequest, SearchSite
+from onnx_clp.inversion.search import search
 from onnx_clp.inversion.subject import Subject, read_subject
 from onnx_clp.inversion.trigger import Trigger
 from onnx_clp.numerics.directions import Direction
@@ -57,11 +58,12 @@ def looked_at(path: Path, **options: Any) -> list[Candidate]:
     """The candidates of a file, as a run would find them."""
     found: list[Candidate] = []
 
-    def search(edit: GraphEdit, _folded: onnx.ModelProto | None, places: list[Place]) -> None:
+    def looking(edit: GraphEdit, _folded: onnx.ModelProto | None, places: list[Place]) -> bool:
         found.extend(candidates(edit.index, places))
+        return False
 
     with onnxfile.read(path, 1 << 30) as file:
-        analyse(file, CleanConfig(prune=False, validate=False, **options), lambda *_: None, search=search)
+        analyse(file, CleanConfig(prune=False, validate=False, **options), lambda *_: None, search=looking)
     return found
 
 
@@ -343,14 +345,35 @@ def test_a_model_in_which_nothing_stands_out_is_written_as_it_came_but_folded(tm
     assert [n.op_type for n in model.graph.node] == ["Conv", "Relu", "AveragePool", "Flatten", "Gemm"]
 
 
-def test_caps_on_directions_and_on_channels_go_in_together(tmp_path: Path) -> None:
+@pytest.mark.parametrize("limit", [0.0, 99.0], ids=["still-there", "undone"])
+def test_channels_are_capped_too_where_the_trigger_is_still_there(
+    tmp_path: Path, limit: float, monkeypatch: pytest.MonkeyPatch, engine: Engine
+) -> None:
+    def found(request: SearchRequest, tick: Any) -> Found:
+        done = search(request, engine, tick)
+        assert done.repair is not None
+        return replace(done, repair=replace(done.repair, stands_out=done.repair.z > limit))
+
+    monkeypatch.setattr("onnx_clp.inversion.launch.search", found)
     report, model = run(tmp_path, infected(tmp_path), "both.onnx", "--bound-activations", "3")
     kinds = [n.op_type for n in model.graph.node]
-    assert report["caps"]["capped"] == 1
+    on_channels = 1 if limit == 0 else 0
+    assert report["caps"]["capped"] == on_channels
+    said = [left["sentence"] for left in report["caps"]["left"]]
+    assert len(said) == 1 - on_channels
+    assert all("the search undid the trigger" in sentence for sentence in said)
     caps = report["inversion"]["repair"]["directions"]
     assert kinds.count("Sub") == caps
-    assert kinds.count("Min") + kinds.count("Clip") == 1
+    assert kinds.count("Min") + kinds.count("Clip") == on_channels
     assert report["change"]["after"]["macs"] == report["change"]["before"]["macs"] + caps * 2 * 48
+
+
+def test_channels_are_capped_where_no_class_stands_out(tmp_path: Path) -> None:
+    onnx.save(planted.classifier(planted=False), tmp_path / "clean.onnx")
+    report, model = run(tmp_path, tmp_path / "clean.onnx", "capped.onnx", "--bound-activations", "3")
+    assert report["inversion"]["repair"] is None
+    assert report["caps"]["capped"] == 1
+    assert "Sub" not in {n.op_type for n in model.graph.node}
 
 
 # --- the report ---------------------------------------------------------------------------------------
