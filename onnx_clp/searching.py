@@ -33,6 +33,7 @@ class Searching:
         self._file, self._source, self._config, self._clock = file, source, config, clock
         self._found: Found | None = None
         self._candidates: list[Candidate] = []
+        self._inverts = config.invert or config.repair
         self.step = self._step if config.searches else None
 
     def report(self) -> document.Inversion | None:
@@ -49,12 +50,14 @@ class Searching:
             sentence=found.sentence,
             repair=self._repair(found),
             repair_note=found.repair_note,
+            nearest=found.nearest,
+            changes=self._changes(found),
         )
 
     def _step(self, edit: GraphEdit, folded: ModelProto | None, places: list[Place]) -> bool:
         from onnx_clp.repairing import candidates, put
 
-        self._candidates = candidates(edit.index, places) if self._config.repair else []
+        self._candidates = candidates(edit.index, places) if self._inverts else []
         sites = {one.value: one.site for one in self._candidates if one.site is not None}
         with self._clock.stage("search"):
             self._found = self._search(folded, sites)
@@ -79,7 +82,7 @@ class Searching:
                     original=self._source or stage(self._file, None, "auto").checkable(),
                     folded=staged,
                     sites=tuple(SearchSite(name, s.channels, s.rank, s.data_type) for name, s in sites.items()),
-                    invert=config.invert or config.repair,
+                    invert=self._inverts,
                     repair=config.repair,
                     images=config.images,
                     budget=config.budget,
@@ -95,6 +98,10 @@ class Searching:
                 ),
                 self._clock.tick,
             )
+
+    def _changes(self, found: Found) -> tuple[document.ChannelChanges, ...]:
+        layers = {one.value: one.layer for one in self._candidates}
+        return tuple(document.ChannelChanges(layers[one.value], one.value, one.change) for one in found.changes)
 
     def _repair(self, found: Found) -> document.RepairReport | None:
         repair = found.repair

@@ -38,7 +38,7 @@ class SearchRequest:
     Attributes:
         original: the input model; its BatchNormalization nodes say how the training images were distributed.
         folded: the same function with its normalisations folded; what inversion runs on. None: `original`.
-        sites: values of that model that the repair may cap, in graph order.
+        sites: values of that model that the repair may cap and whose change is measured, in graph order.
         invert: whether to look for triggers; otherwise images are made and nothing else.
         repair: whether to look for caps that undo the likely trigger.
         images: an .npz file with the user's own unlabelled images; None makes images from the model.
@@ -133,10 +133,20 @@ class Repair:
 
 
 @dataclass(frozen=True, slots=True)
+class SiteChanges:
+    """The inverted change of every channel of one value, in channel order (`changes`)."""
+
+    value: str
+    change: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
     """The answer of a search. `likely` is the class that stands out, None where none does; `sureness` says how far.
 
     `repair` is None where none was asked for, none was needed or none stayed within the budget; `repair_note` says.
+    `changes` are what leads to `nearest`, the class furthest out, named or not, does to the sites before any repair;
+    None and () where no trigger was looked for.
     """
 
     classes: int
@@ -147,6 +157,8 @@ class Found:
     sentence: str
     repair: Repair | None
     repair_note: str
+    nearest: int | None = None
+    changes: tuple[SiteChanges, ...] = ()
 
 
 def found_to_json(found: Found) -> str:
@@ -164,6 +176,7 @@ def found_from_json(text: str) -> Found:
     raw["images"] = _images(raw["images"])
     raw["results"] = tuple(_result(r) for r in raw["results"])
     raw["repair"] = None if raw["repair"] is None else _repair(raw["repair"])
+    raw["changes"] = tuple(SiteChanges(one["value"], tuple(one["change"])) for one in raw["changes"])
     return Found(**raw)
 
 

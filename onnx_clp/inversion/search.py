@@ -1,4 +1,4 @@
-"""The order of a search: read > images > a trigger for every class > which stands out > undo it."""
+"""The order of a search: read > images > a trigger for every class > which stands out > what it moves > undo it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from onnx_clp.errors import UsageError
 from onnx_clp.inversion import finding
 from onnx_clp.inversion.attack import Attack
 from onnx_clp.inversion.capped import capped
-from onnx_clp.inversion.forms import KINDS, Forms, find_forms, measures
+from onnx_clp.inversion.changes import changes
+from onnx_clp.inversion.forms import KINDS, Form, Forms, find_forms, measures
 from onnx_clp.inversion.pixels import Range
 from onnx_clp.inversion.repair import Bench, repair
-from onnx_clp.inversion.request import Found, Images, Repair, SearchRequest
+from onnx_clp.inversion.request import Found, Images, Repair, SearchRequest, SiteChanges
 from onnx_clp.inversion.subject import Subject, read_subject
 from onnx_clp.inversion.supplied import read_images
 from onnx_clp.inversion.synthesis import Synthesiser
@@ -69,10 +70,12 @@ def search(request: SearchRequest, engine: Engine, tick: Tick) -> Found:
     place = finding.likely(z, [f.flip for f in found])
     best = finding.nearest(z)
     said = finding.sentence(found[best].target, z[:, best], place is not None, hunt.classes)
+    moved = hunt.changes(found, z, best)
     fixed, note = hunt.repaired(found, z, place) if request.repair else (None, "")
     results = tuple(_result(f, z[:, at], pictures.pixels) for at, f in enumerate(found))
     likely = None if place is None else found[place].target
-    return Found(hunt.classes, attack.provider, pictures.made, results, likely, said, fixed, note)
+    target = found[best].target
+    return Found(hunt.classes, attack.provider, pictures.made, results, likely, said, fixed, note, target, moved)
 
 
 class _Hunt:
@@ -110,6 +113,13 @@ class _Hunt:
         """How far each class stands out by each form, (forms, classes)."""
         return measures(found, self._lead, self._pictures.doubt)
 
+    def changes(self, found: list[Forms], z: finding.Float64, place: int) -> tuple[SiteChanges, ...]:
+        """How far the form by which the class at `place` stands out most moves every channel of the sites."""
+        images = self._pictures.images
+        rest = others(images, self._given, found[place].target, len(images))
+        form = _furthest(found, z, place)
+        return changes(self._subject, self._engine, self._request.sites, rest, form, self._tick)
+
     def repaired(self, found: list[Forms], z: finding.Float64, place: int | None) -> tuple[Repair | None, str]:
         """Undo the form by which the likely target stands out most, and search for that class once more.
 
@@ -119,7 +129,7 @@ class _Hunt:
             return None, "nothing stands out, so the model stays as it is"
         request, target = self._request, found[place].target
         bench = Bench(self._subject, self._engine, request.sites, self._pictures.images, target, request.seed)
-        done, why = repair(bench, [found[place].each[int(z[:, place].argmax())]], request.budget, self._tick)
+        done, why = repair(bench, [_furthest(found, z, place)], request.budget, self._tick)
         if done is None:
             return None, why
         again = list(found)
@@ -148,6 +158,11 @@ class _Hunt:
         rest = order[_FULL_CLASSES:]
         spread = [rest[at] for at in np.linspace(0, len(rest) - 1, min(_FULL_CLASSES, len(rest))).astype(int)]
         return sorted({*order[:_FULL_CLASSES], *spread})
+
+
+def _furthest(found: list[Forms], z: finding.Float64, place: int) -> Form:
+    """Of the class at `place` the form by which it stands out most."""
+    return found[place].each[int(z[:, place].argmax())]
 
 
 def _images(request: SearchRequest, original: Subject, attack: Attack, engine: Engine, tick: Tick) -> Pictures:

@@ -15,6 +15,7 @@ from onnx_clp.report.document_changes import Cleanup as Cleanup
 from onnx_clp.report.document_changes import CompactedLayer as CompactedLayer
 from onnx_clp.report.document_changes import Compaction as Compaction
 from onnx_clp.report.document_changes import Footprint as Footprint
+from onnx_clp.report.document_search import ChannelChanges as ChannelChanges
 from onnx_clp.report.document_search import ClassInversion as ClassInversion
 from onnx_clp.report.document_search import FormFound as FormFound
 from onnx_clp.report.document_search import Inversion as Inversion

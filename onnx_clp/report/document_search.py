@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import math
+import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -135,8 +137,38 @@ class RepairReport:
 
 
 @dataclass(frozen=True, slots=True)
+class ChannelChanges:
+    """How far what was found moves the channels of a value, before any repair (`inversion.changes`).
+
+    The value is the output of the layer `name`, or for the last linear layer its input. By channel, `change` is the
+    mean l2 norm of the difference that what was found makes, over the mean l2 norm without it; a measurement on the
+    search's images, not a bound, and not finite where the value overflows.
+    """
+
+    name: str
+    value: str
+    change: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """The median channel's change; 0 without channels."""
+        finite = [one for one in self.change if math.isfinite(one)]
+        return statistics.median(finite) if finite else 0.0
+
+    @property
+    def most(self) -> list[tuple[int, float]]:
+        """The up to three channels that move most, each with its change, the one that moves most first."""
+        moved = [(k, one) for k, one in enumerate(self.change) if math.isfinite(one) and one > 0]
+        return sorted(moved, key=lambda pair: -pair[1])[:3]
+
+
+@dataclass(frozen=True, slots=True)
 class Inversion:
-    """A search for triggers: `likely` is the class that stands out; `sentence` says it, or why there is none."""
+    """A search for triggers: `likely` is the class that stands out; `sentence` says it, or why there is none.
+
+    `nearest` is the class furthest out, named or not, and `changes` what leads to it does to the channels of each value
+    that can take caps; None and () where no trigger was looked for.
+    """
 
     provider: str
     classes: int
@@ -146,3 +178,5 @@ class Inversion:
     sentence: str
     repair: RepairReport | None
     repair_note: str
+    nearest: int | None = None
+    changes: tuple[ChannelChanges, ...] = ()

@@ -194,6 +194,7 @@ def _template() -> Template:
         "sheet": inverting.sheet,
         "search_rows": inverting.rows,
         "search_classes": inverting.classes,
+        "search_changes": inverting.changes,
         "provider": engines.short,
     }
     environment.filters.update(filters)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from onnx_clp.names import shown
-from onnx_clp.report.document import ClassInversion, Picture, RepairReport, Report
+from onnx_clp.report.document import ChannelChanges, ClassInversion, Picture, RepairReport, Report
 from onnx_clp.report.wording import one_line, percent, plural
 
 _SOURCES: Final = {
@@ -22,13 +22,14 @@ _SHEET_ROW: Final = 10
 
 
 def rows(report: Report) -> Iterator[str]:
-    """The finding, the images, what the repair came to."""
+    """The finding, the images, what moves most, what the repair came to."""
     found = report.inversion
     if found is None:
         return
     if found.sentence:
         yield found.sentence
     yield images(report)
+    yield from _most_moved(report)
     if found.repair is not None:
         done = found.repair
         yield (
@@ -47,6 +48,29 @@ def rows(report: Report) -> Iterator[str]:
 def _once_more(done: RepairReport) -> str:
     far = f"searched for once more, the class lies {done.z:.1f} standard deviations from the others"
     return f"{far}: a trigger is still there" if done.stands_out else f"{far} and no longer stands out"
+
+
+def _most_moved(report: Report) -> Iterator[str]:
+    """The channel that the named class's trigger moves most; nothing where none is named or moved."""
+    moved = [one for one in changes(report) if one.most]
+    if moved:
+        assert report.inversion is not None
+        one = max(moved, key=lambda one: one.most[0][1])
+        (channel, change), target = one.most[0], report.inversion.likely
+        yield (
+            f"what was found towards class {target} moves channel {channel} at {shown(one.name, 40)} most, by "
+            f"{_times(change)} times what it holds; the median channel there moves by {_times(one.median)}"
+        )
+
+
+def _times(change: float) -> str:
+    return f"{change:,.1f}" if change >= 1 else f"{change:.2g}"
+
+
+def changes(report: Report) -> tuple[ChannelChanges, ...]:
+    """How far channels move, to be shown: only where a class is named."""
+    found = report.inversion
+    return () if found is None or found.likely is None else found.changes
 
 
 def images(report: Report) -> str:
