@@ -195,8 +195,11 @@ def test_without_the_range_the_class_is_missed(tmp_path: Path, engine: Engine) -
 
 
 def test_the_clean_twin_is_left_alone_in_a_wide_range_too(tmp_path: Path, engine: Engine) -> None:
-    path = stored(tmp_path, taking(0, 255, infected=False))
-    assert search(SearchRequest(original=path, provider="cpu", high=255.0), engine, ignore).likely is None
+    images = supplied(tmp_path, planted.pictures() * np.float32(255))
+    for infected, likely in ((True, planted.TARGET), (False, None)):
+        path = stored(tmp_path, taking(0, 255, infected=infected))
+        request = SearchRequest(original=path, provider="cpu", images=images, high=255.0)
+        assert search(request, engine, ignore).likely == likely
 
 
 def test_bytes_are_searched_on_as_the_model_takes_them(tmp_path: Path, engine: Engine) -> None:
