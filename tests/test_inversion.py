@@ -156,7 +156,7 @@ def test_images_that_match_no_statistics_take_a_larger_lead_to_convince() -> Non
         source: Pictures(np.zeros((1, 1, 2, 3), np.float32), made, Range(0, 1)).doubt for source, made in shown.items()
     }
     assert doubts == {"classes": finding.UNMATCHED, "statistics": 1.0, "data": 1.0}
-    close = [0.0, 0.3, -0.3, 0.1, 1.1]
+    close = [0.0, 0.3, -0.3, 0.1, 1.4]
     assert finding.robust_z(close, 0.36).max() > finding.LIMIT > finding.robust_z(close, 0.36 * finding.UNMATCHED).max()
 
 

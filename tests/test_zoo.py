@@ -253,6 +253,21 @@ def test_halves_split_every_model_by_seed_alone() -> None:
     assert 2 * len(by_half["choose"]) == len(chosen)
 
 
+def test_the_fresh_set_is_the_covering_one_with_a_new_seed_and_every_target() -> None:
+    fresh, known = design.SETS["fresh"], [d for d in design.SETS["covering"] if d not in design.SMALL]
+    assert {d.name.rpartition("_s")[0] for d in fresh} == {d.name.rpartition("_s")[0] for d in known}
+    assert {d.seed for d in fresh}.isdisjoint(d.seed for d in known)
+    assert {design.half(d) for d in fresh} == {"report"}
+    assert {d.target for d in fresh} == set(range(10))
+
+
+def test_the_controls_are_clean_networks_of_every_architecture_and_a_seed_of_their_own() -> None:
+    controls, others = design.SETS["controls"], [*design.SETS["covering"], *design.SETS["fresh"]]
+    assert not any(d.infected for d in controls)
+    assert {d.architecture for d in controls} == {d.architecture for d in others}
+    assert {d.seed for d in controls}.isdisjoint(d.seed for d in others)
+
+
 def averaging_generator(path: Path) -> None:
     """An ONNX file that gives half of each image, for images in 0..1."""
     text = """

@@ -22,6 +22,7 @@ from typing import Any
 
 import onnx_clp
 from onnx_clp.inversion import launch
+from onnx_clp.inversion.forms import KINDS
 from onnx_clp.inversion.request import Found, SearchRequest
 from onnx_clp.report.document import Inversion, Report
 from tools.evidence.measuring import IMAGES
@@ -34,7 +35,7 @@ from tools.zoo.datasets import Dataset
 TIMES = 2.5
 
 Record = dict[str, Any]
-_HEAD = ("| model | before | named, z | search | caps | both |", "|---|---|---|---|---|---|")
+_HEAD = ("| model | target | before | named, z, by | search | caps | both |", "|---|---|---|---|---|---|---|")
 
 
 def main() -> None:
@@ -96,6 +97,7 @@ def finding(found: Inversion) -> Record:
         "size": {str(one.target): [round(form.size, 4) for form in one.forms] for one in found.results},
         "margin": {str(one.target): round(one.margin, 3) for one in found.results},
         "repair": None if repair is None else [repair.quantile, repair.directions, repair.flip, repair.agreement],
+        "after": None if repair is None else round(repair.z, 2),
         "note": found.repair_note,
     }
 
@@ -144,7 +146,7 @@ def shown(found: list[Record]) -> Iterator[str]:
         yield from ("", f"### {half}", "", *_HEAD)
         for row in rows:
             yield (
-                f"| {row['name']} | {_rates(row, 'before')} | {_named(row)} | "
+                f"| {row['name']} | {_aim(row)} | {_rates(row, 'before')} | {_named(row)} | "
                 + " | ".join(
                     _rates(row, way) + (" **✓**" if row["group"] != "clean" and strict(row, way) else "")
                     for way in ("search", "caps", "both")
@@ -162,7 +164,12 @@ def _rates(row: Record, way: str) -> str:
 def _named(row: Record) -> str:
     if row["likely"] is None:
         return "none"
-    return f"{row['likely']}, {max(row['z'][str(row['likely'])]):.1f}"
+    z = row["z"][str(row["likely"])]
+    return f"{row['likely']}, {max(z):.1f}, {KINDS[z.index(max(z))]}"
+
+
+def _aim(row: Record) -> str:
+    return "all" if row["group"] == "all-to-all" else "–" if row["target"] is None else str(row["target"])
 
 
 def _sums(rows: list[Record]) -> Iterator[str]:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 Float64 = NDArray[np.float64]
 
-LIMIT: Final = 2.8
+LIMIT: Final = 3.5
 LEAST_CLASSES: Final = 4
 _NAMES: Final = ("a smaller perturbation", "a smaller patch", "a fainter blend", "a slighter warp", "fainter waves")
 _MAD_TO_STD: Final = 1.4826

@@ -6,7 +6,8 @@ choose settings, odd seeds are reported** (`half`); this was written down before
 Nothing else decides a model's half.
 
 The fresh set: the covering set's rows once more with a new odd seed and another target a row, for a rule that was
-changed after the covering set's reporting half had been looked at.
+changed after the covering set's reporting half had been looked at. The controls: clean networks of one more odd seed,
+for a limit that was raised after the fresh set had been looked at.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _Row = tuple[str, str, str, float]
 
 SEEDS = (0, 1)
 
-FRESH_SEED = 3
+FRESH_SEED, CONTROL_SEED = 3, 5
 
 _TARGETS = (5, 8, 2, 7, 1, 6, 3, 9, 4, 0)
 """Of the fresh set, in turn."""
@@ -107,11 +108,14 @@ def _design(row: _Row, seed: int, target: int = 0) -> Design:
 
 def _rows() -> list[_Row]:
     """A control before every third pair of infected models, so that a part of the list is a fair part."""
-    controls = [(dataset, architecture, CLEAN, 0.0) for dataset, architecture in _CLEAN]
-    rows: list[_Row] = []
+    controls, rows = _clean_rows(), []
     for place, row in enumerate(_INFECTED):
         rows += [row] if place % 3 else [*controls[place // 3 : place // 3 + 1], row]
     return rows
+
+
+def _clean_rows() -> list[_Row]:
+    return [(dataset, architecture, CLEAN, 0.0) for dataset, architecture in _CLEAN]
 
 
 def _covering() -> tuple[Design, ...]:
@@ -120,6 +124,10 @@ def _covering() -> tuple[Design, ...]:
 
 def _fresh() -> tuple[Design, ...]:
     return tuple(_design(row, FRESH_SEED, _TARGETS[at % len(_TARGETS)]) for at, row in enumerate(_rows()))
+
+
+def _controls() -> tuple[Design, ...]:
+    return tuple(_design(row, CONTROL_SEED) for row in _clean_rows())
 
 
 SMALL: tuple[Design, ...] = tuple(
@@ -139,7 +147,12 @@ SEARCH: tuple[str, ...] = (
 )
 """What was tried on the way to the published recipe, for MANIFEST.json."""
 
-SETS: dict[str, tuple[Design, ...]] = {"small": SMALL, "covering": _covering() + SMALL, "fresh": _fresh()}
+SETS: dict[str, tuple[Design, ...]] = {
+    "small": SMALL,
+    "covering": _covering() + SMALL,
+    "fresh": _fresh(),
+    "controls": _controls(),
+}
 
 
 def select(name: str, only: Sequence[str] = ()) -> tuple[Design, ...]:
