@@ -23,7 +23,7 @@ Float64 = NDArray[np.float64]
 
 LIMIT: Final = 3.5
 LEAST_CLASSES: Final = 4
-_NAMES: Final = ("a smaller perturbation", "a smaller patch", "a fainter blend", "a slighter warp", "fainter waves")
+_NAMES: Final = ("a smaller perturbation", "a smaller patch", "a fainter blend", "a slighter warp", "a fainter wave")
 _MAD_TO_STD: Final = 1.4826
 SPREADS: Final = (0.21, 0.27, 0.45, 0.36, 0.5)
 """Standard deviations over the classes that no trigger leads to, one a measure (docs/inversion.md says of what)."""
