@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from onnx_clp.errors import Interrupted
@@ -24,6 +25,7 @@ class _State:
     caught: tuple[int, ...] = ()
     came: int | None = None
     words = ""
+    quiet = False
 
 
 def catch() -> None:
@@ -36,6 +38,8 @@ def catch() -> None:
     _State.caught = tuple(n for n in numbers if signal.getsignal(n) is not signal.SIG_IGN)
     for number in _State.caught:
         signal.signal(number, _interrupt)
+    if not _State.quiet:
+        sys.unraisablehook, _State.quiet = _but_interruptions(sys.unraisablehook), True
 
 
 def catch_again() -> None:
@@ -75,6 +79,16 @@ def check() -> None:
 def tell(words: str) -> None:
     """Have an interruption say this from now on, instead of that nothing was written."""
     _State.words = words
+
+
+def _but_interruptions(report: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Where Python can raise nothing, as in the callbacks of an import, `check` raises later what came there."""
+
+    def hook(unraisable: Any) -> None:
+        if not isinstance(unraisable.exc_value, Interrupted):
+            report(unraisable)
+
+    return hook
 
 
 def _interrupt(number: int, frame: types.FrameType | Any) -> None:  # noqa: ARG001
