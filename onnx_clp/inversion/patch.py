@@ -15,6 +15,7 @@ from typing import Final
 
 import numpy as np
 
+from onnx_clp.inversion.addition import Addition
 from onnx_clp.inversion.attack import Attack
 from onnx_clp.inversion.descent import Float32, Shrinking
 from onnx_clp.inversion.pixels import Range
@@ -27,21 +28,11 @@ _WEIGHT: Final = 2e-3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Patch:
+class Patch(Addition):
     """A change (channels, height, width) towards `target`; `flip` is the share of images it turns.
 
     `area` is its l1 norm in spans: a pixel turned from black to white counts 1.
     """
-
-    target: int
-    change: Float32
-    flip: float
-    area: float
-    pixels: Range
-
-    def put_on(self, images: Images) -> Images:
-        """The images with the patch on, within the range of pixels."""
-        return self.pixels.clipped(images + self.change)
 
 
 def invert_patch(

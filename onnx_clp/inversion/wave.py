@@ -16,6 +16,7 @@ from typing import Final
 
 import numpy as np
 
+from onnx_clp.inversion.addition import Addition
 from onnx_clp.inversion.attack import Attack
 from onnx_clp.inversion.descent import Float32, Shrinking
 from onnx_clp.inversion.pixels import Range
@@ -28,22 +29,12 @@ _WEIGHT: Final = 2e-3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Wave:
+class Wave(Addition):
     """Waves (channels, height, width) towards `target`; `flip` is the share of images they turn.
 
     `area` is the sum of their amplitudes in spans, the root mean square over colour channels: a wave between black and
     white counts 0.5.
     """
-
-    target: int
-    change: Float32
-    flip: float
-    area: float
-    pixels: Range
-
-    def put_on(self, images: Images) -> Images:
-        """The images with the waves added, within the range of pixels."""
-        return self.pixels.clipped(images + self.change)
 
 
 class Spectrum:
