@@ -5,12 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from onnx import FunctionProto, ModelProto, NodeProto
-
 from onnx_clp.errors import InvalidModelError, UnsupportedModelError
-from onnx_clp.names import shown
-
-FunctionKey = tuple[str, str, str]
+from onnx_clp.functions import FunctionKey, function_label
 
 MAX_EXPANDED_NODES = 2_000_000
 
@@ -32,39 +28,6 @@ class Body:
         self.nodes += 1
         if called is not None:
             self.calls[called] = self.calls.get(called, 0) + 1
-
-
-def plain_domain(domain: str) -> str:
-    """Return the domain under which `domain` is meant: ONNX's own has two spellings."""
-    return "" if domain == "ai.onnx" else domain
-
-
-def called_function(node: NodeProto) -> FunctionKey:
-    """Return the key of the local function that `node` calls if there is one."""
-    return plain_domain(node.domain), node.op_type, node.overload
-
-
-def function_label(key: FunctionKey) -> str:
-    """Name a function in a message."""
-    domain, name, overload = key
-    return f"function '{shown('.'.join(part for part in (domain, name, overload) if part))}'"
-
-
-def functions_of(model: ModelProto) -> dict[FunctionKey, FunctionProto]:
-    """Return the model's local functions by key.
-
-    Raises:
-        InvalidModelError: one has no name, or two share domain, name and overload.
-    """
-    found: dict[FunctionKey, FunctionProto] = {}
-    for function in model.functions:
-        key = (plain_domain(function.domain), function.name, function.overload)
-        if not all(isinstance(part, str) for part in key) or not function.name:
-            raise InvalidModelError("a local function has no name, or one that is not text; export the model again")
-        if key in found:
-            raise InvalidModelError(f"{function_label(key)} is defined twice; export the model again")
-        found[key] = function
-    return found
 
 
 def check_calls(main: Body, bodies: Mapping[FunctionKey, Body]) -> None:

@@ -1,4 +1,7 @@
-"""What a run is asked to do: one frozen dataclass, the same for the command line and the library."""
+"""What a run is asked to do: one frozen dataclass, the same for the command line and the library.
+
+Every field is checked where it is set: its type (`conditions`), then its range and what it asks of the others.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
+from onnx_clp.conditions import settle
 from onnx_clp.errors import UsageError
 
 Bound = Literal["reshaped", "exact"]
@@ -111,8 +115,7 @@ class CleanConfig:
     latency: bool = False
 
     def __post_init__(self) -> None:
-        if self.rule not in get_args(Rule):
-            raise UsageError(f"there is no rule {self.rule!r}; choose one of {', '.join(get_args(Rule))}")
+        settle(self)
         if self.rule == "exact":
             object.__setattr__(self, "rule", "paper")
             object.__setattr__(self, "bound", "exact")
@@ -139,6 +142,8 @@ class CleanConfig:
             raise UsageError(f"seed must lie in 0..{2**32 - 1}, not {self.seed}")
         if not (math.isfinite(self.timeout) and self.timeout > 0):
             raise UsageError(f"timeout must be a number of seconds above 0, not {self.timeout}")
+        if any(size < 1 for shape in self.shapes.values() for size in shape):
+            raise UsageError(f"every size in shapes must be at least 1, not {dict(self.shapes)}")
         if self.max_size <= 0 or (self.memory is not None and self.memory <= 0):
             raise UsageError("a size limit must be above 0")
 

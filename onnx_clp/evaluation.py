@@ -20,6 +20,7 @@ Memo = dict[tuple[int, str], "Array | None"]
 
 _EVALUATION_BYTES: Final = 1 << 32  # what one constant's computation may hold at once
 _CACHE_BELOW: Final = 1 << 20
+_COPY_BELOW: Final = 1 << 14
 
 
 def value_of(scope: GraphIndex, wanted: str) -> Array | None:
@@ -53,7 +54,12 @@ def _value(scope: GraphIndex, name: str, memo: Memo) -> Array | None:
     if name in scope.known_values:
         return scope.known_values[name]
     value = _compute(scope, name, memo)
-    if value is not None and value.nbytes < _CACHE_BELOW:
+    if value is None:
+        return None
+    if value.base is not None and value.nbytes < _COPY_BELOW:
+        value = value.copy()
+    # A view of a mapped file costs nothing to make again, and would keep the file open.
+    if value.base is None and value.nbytes < _CACHE_BELOW:
         scope.known_values[name] = value
     return value
 

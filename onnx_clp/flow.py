@@ -11,6 +11,7 @@ from typing import Final
 
 from onnx import FunctionProto, NodeProto
 
+from onnx_clp.functions import FunctionKey, called_function, key_of
 from onnx_clp.graph import GraphIndex
 from onnx_clp.modelindex import ModelIndex
 from onnx_clp.nodes import attribute, is_op
@@ -31,12 +32,12 @@ class Flow:
     def __init__(self, index: ModelIndex, stops: Callable[[NodeProto], bool] = lambda _: False) -> None:
         self._index, self._stops = index, stops
         self._bodies: dict[int, list[GraphIndex]] = {}
-        self._functions: dict[tuple[str, str], GraphIndex] = {}
+        self._functions: dict[FunctionKey, GraphIndex] = {}
         for scope in index.scopes:
             if scope.owner is not None:
                 self._bodies.setdefault(id(scope.owner), []).append(scope)
             elif isinstance(scope.proto, FunctionProto):
-                self._functions[scope.proto.domain, scope.proto.name] = scope
+                self._functions[key_of(scope.proto)] = scope
         self._from: dict[_Key, Value | None] = {}
         self._spread()
 
@@ -58,7 +59,7 @@ class Flow:
 
     def function(self, node: NodeProto) -> GraphIndex | None:
         """The local function a node calls."""
-        return self._functions.get((node.domain, node.op_type))
+        return self._functions.get(called_function(node))
 
     def _spread(self) -> None:
         main = self._index.main

@@ -22,52 +22,22 @@ Array = NDArray[Any]
 
 # Operators whose first output has the element type of their first input.
 _TYPE_KEEPING: Final = frozenset(
-    [
-        "Add",
-        "Sub",
-        "Mul",
-        "Div",
-        "Relu",
-        "LeakyRelu",
-        "PRelu",
-        "Clip",
-        "Sigmoid",
-        "HardSigmoid",
-        "Tanh",
-        "Conv",
-        "ConvTranspose",
-        "Gemm",
-        "MatMul",
-        "Identity",
-        "BatchNormalization",
-        "MaxPool",
-        "AveragePool",
-        "GlobalAveragePool",
-        "Flatten",
-        "Reshape",
-        "Transpose",
-        "Squeeze",
-        "Unsqueeze",
-        "Concat",
-        "Dropout",
-        "Softmax",
-        "Pad",
-        "Slice",
-        "Max",
-        "Min",
-        "Neg",
-        "Elu",
-        "Selu",
-        "HardSwish",
-        "Gelu",
-        "Resize",
-        "Expand",
-        "Split",
-        "ReduceMean",
-        "ReduceSum",
-        "ReduceMax",
-        "ReduceMin",
-    ]
+    (
+        *("Relu", "LeakyRelu", "PRelu", "ThresholdedRelu", "Elu", "Selu", "Celu", "Clip", "Shrink", "Hardmax"),
+        *("Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Softsign", "Softplus", "Gelu", "Mish", "Swish", "Erf"),
+        *("Abs", "Neg", "Sign", "Exp", "Log", "Sqrt", "Reciprocal", "Floor", "Ceil", "Round"),
+        *("Sin", "Cos", "Tan", "Asin", "Acos", "Atan", "Sinh", "Cosh", "Asinh", "Acosh", "Atanh"),
+        *("Add", "Sub", "Mul", "Div", "Max", "Min", "Pow", "Mod", "Sum", "Mean", "CumSum"),
+        *("Conv", "ConvTranspose", "DeformConv", "Gemm", "MatMul", "Einsum"),
+        *("BatchNormalization", "InstanceNormalization", "GroupNormalization", "LayerNormalization"),
+        *("RMSNormalization", "LpNormalization", "MeanVarianceNormalization", "LRN", "Softmax", "LogSoftmax"),
+        *("MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"),
+        *("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2"),
+        *("ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare"),
+        *("Identity", "Dropout", "Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Concat", "Split"),
+        *("Pad", "Slice", "Gather", "GatherElements", "GatherND", "Compress", "Expand", "Tile", "Trilu"),
+        *("Resize", "Upsample", "DepthToSpace", "SpaceToDepth", "GridSample", "ReverseSequence"),
+    )
 )
 
 
@@ -217,7 +187,7 @@ class GraphIndex:
             if node is not None and is_op(node, "Cast"):
                 to = attribute(node, "to")
                 return None if to is None else int(to)
-            if node is None or not is_op(node, *_TYPE_KEEPING):
+            if node is None or not _keeps_type(node, name):
                 return None
             name = input_name(node, 0)
         return None
@@ -288,3 +258,8 @@ class GraphIndex:
     def add_constant(self, name: str) -> None:
         """Mark a new name as constant."""
         self._constant.add(name)
+
+
+def _keeps_type(node: NodeProto, name: str) -> bool:
+    """Whether the named output of a node has the element type of its first input."""
+    return is_op(node, *_TYPE_KEEPING) and (name == node.output[0] or is_op(node, "Split"))

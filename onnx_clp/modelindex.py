@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto
 
+from onnx_clp.functions import FunctionKey, called_function, key_of
 from onnx_clp.graph import GraphIndex
 from onnx_clp.nodes import STANDARD_DOMAINS, identity, subgraphs
 from onnx_clp.tensors import TensorStore
@@ -19,8 +20,9 @@ class ModelIndex:
         self.scopes: list[GraphIndex] = []
         self.main = self._add_tree(model.graph, "", _opset(model.opset_import))
         for function in model.functions:
-            place = f"function {function.domain}::{function.name}"
+            place = f"function {function.domain}::{'/'.join(filter(None, (function.name, function.overload)))}"
             self._add_tree(function, place, _opset(function.opset_import))
+        self._calls = self._find_calls()
         for scope in self.scopes:
             scope.link()
         for scope in self.scopes:
@@ -39,6 +41,15 @@ class ModelIndex:
                     stack.append(body)
         return first
 
+    def _find_calls(self) -> dict[FunctionKey, list[tuple[GraphIndex, str]]]:
+        """The identities of the nodes that call each local function, with the scope each is in."""
+        calls: dict[FunctionKey, list[tuple[GraphIndex, str]]] = {key_of(f): [] for f in self.model.functions}
+        for scope in self.scopes if calls else ():
+            for node in scope.nodes:
+                if (key := called_function(node)) in calls:
+                    calls[key].append((scope, identity(node)))
+        return calls
+
     def names(self) -> Iterator[str]:
         """Every value and initializer name of every scope."""
         for scope in self.scopes:
@@ -55,12 +66,10 @@ class ModelIndex:
             return [(scope.parent, outputs[slot - shift])] if 0 <= slot - shift < len(outputs) else []
         if not isinstance(scope.proto, FunctionProto):
             return []
-        key = (scope.proto.domain, scope.proto.name)
         return [
             (caller, node.output[slot])
-            for caller in self.scopes
-            for node in caller.nodes
-            if (node.domain, node.op_type) == key and slot < len(node.output)
+            for caller, name in self._calls.get(key_of(scope.proto), ())
+            if (node := caller.producer(name)) is not None and slot < len(node.output)
         ]
 
     def nodes_within(self, scope: GraphIndex, node: NodeProto) -> Iterator[tuple[GraphIndex, NodeProto]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -91,15 +92,15 @@ def read(path: Path, max_size: int) -> ModelFile:
         LoadError: no readable regular file, no ONNX, damaged, or larger than `max_size` bytes with its data.
         UnsupportedModelError: a version of ONNX this tool does not know.
     """
-    source = open_model(path, max_size)
-    try:
-        return _checked(_parse(source, ExternalData(path), path, source), max_size)
-    except (LoadError, UnsupportedModelError) as error:
-        source.close()
-        raise type(error)(about(path, str(error))) from error
-    except BaseException:
-        source.close()
-        raise
+    with contextlib.ExitStack() as on_error:
+        source = on_error.enter_context(open_model(path, max_size))
+        external = on_error.enter_context(ExternalData(path))
+        try:
+            file = _checked(_parse(source, external, path, source), max_size)
+        except (LoadError, UnsupportedModelError) as error:
+            raise type(error)(about(path, str(error))) from error
+        on_error.pop_all()
+        return file
 
 
 def about(path: Path, text: str) -> str:

@@ -6,13 +6,16 @@ ModelProto to a `CleanResult` that can be looked at and saved. Both take the sam
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING
 
 from onnx_clp.clock import Clock, Listener
 from onnx_clp.config import CleanConfig
 from onnx_clp.destination import check_destination, refuse_data_files
+from onnx_clp.errors import UsageError
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -80,12 +83,19 @@ def clean(source: Path | str | ModelProto, config: CleanConfig | None = None) ->
             file = onnxfile.read(Path(source), chosen.max_size)
         else:
             file = onnxfile.from_proto(source, chosen.max_size)
-    done = Job(file, file.path, None, chosen, clock).run()
+    try:
+        done = Job(file, file.path, None, chosen, clock).run()
+    except BaseException:
+        file.close()
+        raise
     return CleanResult(done.report, file, done.analysis, chosen)
 
 
 class CleanResult:
-    """A cleaned model that has not been written.
+    """A cleaned model that has not been written; a context manager.
+
+    It keeps the input's files open, from which `model` and `save` take the weights, until it is closed, left as a
+    context or dropped.
 
     Attributes:
         report: everything that was found and done.
@@ -95,11 +105,29 @@ class CleanResult:
         self.report = report
         self._file, self._analysis, self._config = file, analysis, config
         self._model: ModelProto | None = None
+        self._close = weakref.finalize(self, file.close)
+
+    def close(self) -> None:
+        """Close the input's files; a `model` made before stays, and a second call does nothing."""
+        self._close()
+
+    def __enter__(self) -> CleanResult:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     @property
     def model(self) -> ModelProto:
-        """The cleaned model, complete in memory (external data taken in); made on first use."""
+        """The cleaned model, complete in memory (external data taken in); made on first use.
+
+        Raises:
+            UsageError: the result was closed before.
+        """
         if self._model is None:
+            self._check_open()
             from onnx_clp.staging import complete
 
             self._model = complete(self._file, self._analysis.written)
@@ -109,13 +137,17 @@ class CleanResult:
         """Write the cleaned model; the file appears whole or not at all.
 
         Raises:
-            UsageError: the path is the input, or exists and `overwrite` is False.
+            UsageError: the path is the input, or exists and `overwrite` is False; or the result was closed.
             SaveError: it cannot be written.
         """
-
+        self._check_open()
         destination = Path(path)
         check_destination(self._file.path or Path(), destination, overwrite=overwrite)
         from onnx_clp.staging import staging
 
         with staging(destination) as stage:
             stage(self._file, self._analysis.written, self._config.external_data).commit()
+
+    def _check_open(self) -> None:
+        if not self._close.alive:
+            raise UsageError("the result was closed: take its model, or save it, before that")

@@ -13,8 +13,9 @@ import onnx
 from onnx import FunctionProto, GraphProto, NodeProto
 
 from onnx_clp.attributes import NodeAttributes, node_label
-from onnx_clp.callgraph import Body, FunctionKey, called_function, function_label, plain_domain
+from onnx_clp.callgraph import Body
 from onnx_clp.errors import InvalidModelError, UnsupportedModelError
+from onnx_clp.functions import FunctionKey, called_function, function_label, plain_domain
 from onnx_clp.names import shown
 from onnx_clp.operators import check_node, operator
 from onnx_clp.payloads import PayloadSize, check_sparse, check_tensor

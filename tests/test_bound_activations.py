@@ -263,3 +263,30 @@ def test_training_mode_and_runs_that_do_not_ask_get_none() -> None:
 def test_an_impossible_c_is_refused(times: float) -> None:
     with pytest.raises(UsageError, match="bound_activations"):
         CleanConfig(bound_activations=times)
+
+
+KEEPING = [
+    *("Relu", "Mish", "Softplus", "Celu", "Softsign", "Abs", "Erf", "Exp", "Floor", "Round", "Sign", "Sin", "Tanh"),
+    *("Elu", "Selu", "Gelu", "HardSwish", "ThresholdedRelu", "LogSoftmax", "Hardmax", "Shrink", "GlobalMaxPool"),
+]
+
+
+@pytest.mark.parametrize("operator", KEEPING)
+def test_every_value_of_a_chain_without_recorded_types_is_capped(operator: str) -> None:
+    second = "W2 = Transpose<perm = [0, 1, 2, 3]>(W1) d = Conv(a, W2) y = BatchNormalization(d, g, b, m, v)"
+    model = network(f"{CONV_BN} a = {operator}(n) {second}", opset=22)
+    kernel = RNG.normal(size=(CHANNELS, CHANNELS, 1, 1)).astype(np.float32)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(kernel, "W1"))
+    caps = capped(model, cleanup="none").report.caps
+    assert caps is not None
+    assert (caps.capped, caps.left) == (2, ())
+
+
+def test_a_second_output_of_another_type_is_not_taken_for_the_first() -> None:
+    from onnx_clp.modelindex import ModelIndex
+    from onnx_clp.tensors import TensorStore
+
+    model = network("p, at = MaxPool<kernel_shape = [3, 3]>(x) y = Conv(x, W)")
+    main = ModelIndex(model, TensorStore()).main
+    assert main.element_type("p") == onnx.TensorProto.FLOAT
+    assert main.element_type("at") is None

@@ -351,6 +351,40 @@ def test_save_writes_the_model_and_keeps_the_rules(source: Path, tmp_path: Path)
     assert names(tmp_path) == {"in.onnx", "out.onnx"}
 
 
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="no list of open files here")
+def test_a_result_gives_its_files_back_when_closed_left_dropped_or_failed(tmp_path: Path) -> None:
+    path = tmp_path / "in.onnx"
+    onnx.save(infected(), path, save_as_external_data=True, location="in.data", size_threshold=0)
+    before = open_files()
+    kept = onnx_clp.clean(path, QUIET)
+    assert open_files() > before
+    kept.close()
+    kept.close()
+    assert open_files() == before
+    with onnx_clp.clean(path, QUIET) as result:
+        assert result.model.graph.node
+    assert result.model.graph.node
+    for _ in range(3):
+        onnx_clp.clean(path, QUIET)
+    for refused in (CleanConfig(max_size=100), CleanConfig(provider="cpu", memory=1 << 20)):
+        with pytest.raises(ClpError):
+            onnx_clp.clean(path, refused)
+    assert open_files() == before
+
+
+def test_a_closed_result_says_so(source: Path, tmp_path: Path) -> None:
+    result = onnx_clp.clean(source, QUIET)
+    result.close()
+    with pytest.raises(UsageError, match="closed"):
+        _ = result.model
+    with pytest.raises(UsageError, match="closed"):
+        result.save(tmp_path / "out.onnx")
+
+
 def test_save_of_a_model_without_a_file(tmp_path: Path) -> None:
     result = onnx_clp.clean(infected(), QUIET)
     result.save(tmp_path / "out.onnx")

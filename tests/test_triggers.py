@@ -186,6 +186,27 @@ def test_many_of_a_kind_are_counted_not_listed() -> None:
     assert found[-1] == Finding(CUSTOM, "", "15 more of this kind")
 
 
+QUIET = "(v) => (w) { w = Relu(v) }"
+HIDDEN = f"""(v) => (w) {{ {PIXEL.replace("(x,", "(v,").replace("start", "s").replace("end", "e").replace("axis", "a")}
+    hit = Cast<to = 9>(bright) w = If(hit) <then_branch = t () => (float p) {{ p = Neg(v) }},
+    else_branch = f () => (float q) {{ q = Identity(v) }}> }}"""
+
+
+@pytest.mark.parametrize("hidden_first", [True, False])
+def test_a_branch_in_one_of_two_overloads_is_found_in_either_order(hidden_first: bool) -> None:
+    model = graph(f"{LOGITS} h = local.f(x) z = ReduceMax<keepdims = 0>(h) y = Add(logits, z)")
+    constants = "s = Constant<value_ints = [0]>() e = Constant<value_ints = [1]>() a = Constant<value_ints = [3]>()"
+    head = '<domain: "local", opset_import: ["" : 20]> f'
+    bodies = [HIDDEN.replace("{ pixel", f"{{ {constants} pixel", 1), QUIET]
+    found = [parser.parse_function(f"{head} {body}") for body in bodies]
+    found[0].overload, found[1].overload = "hidden", "quiet"
+    model.graph.node[2].overload = "hidden"
+    model.functions.extend(found if hidden_first else reversed(found))
+    assert [finding.kind for finding in findings(model)] == [BRANCH]
+    model.graph.node[2].overload = "quiet"
+    assert findings(model) == []
+
+
 def test_names_are_made_fit_to_print() -> None:
     model = graph(f"{LOGITS} y = vendor.Classify(logits)")
     model.graph.node[-1].name = "\x1b[31mred\n::error::"

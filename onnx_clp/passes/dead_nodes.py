@@ -15,7 +15,7 @@ from typing import Final
 
 from onnx import FunctionProto, NodeProto
 
-from onnx_clp.callgraph import FunctionKey, called_function, functions_of, plain_domain
+from onnx_clp.functions import FunctionKey, called_function, functions_of, key_of, plain_domain
 from onnx_clp.graph import GraphIndex
 from onnx_clp.modelindex import ModelIndex
 from onnx_clp.nodes import identity
@@ -102,7 +102,7 @@ def _lasting_functions(index: ModelIndex) -> frozenset[FunctionKey]:
         while root.parent is not None:
             root = root.parent
         if isinstance(root.proto, FunctionProto):
-            key = (plain_domain(root.proto.domain), root.proto.name, root.proto.overload)
+            key = key_of(root.proto)
             calls.setdefault(key, []).extend(scope.nodes)
     found: set[FunctionKey] = set()
     size = -1
