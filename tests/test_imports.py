@@ -61,101 +61,11 @@ def _is_module(name: str) -> bool:
 
 
 MODULES = modules()
-ERRORS = {"errors", "config", "skipped", "progress", "names", "signals", "interpreter", "readings"}
-DOOR = {
-    "door",
-    "formats",
-    "payloads",
-    "attributes",
-    "operators",
-    "windows",
-    "callgraph",
-    "scope",
-    "structure",
-    "external",
-}
-CORE = {
-    "wire",
-    "tensors",
-    "nodes",
-    "constants",
-    "graph",
-    "modelindex",
-    "evaluation",
-    "flow",
-    "ranks",
-    "edit",
-    "fields",
-    "namescope",
-}
-LAYERS = {"weights", "biases", "layers", "quantized", "dequantized", "integers", "rewrite"}
-# Each group with the groups it may import from at run time; a package stands for all its modules.
-GROUPS: dict[str, set[str]] = {
-    "errors": ERRORS,
-    "numerics": {"numerics"},
-    "door": DOOR,
-    "core": CORE,
-    "layers": LAYERS,
-    "gradient": {"gradient"},
-    "passes": {"passes", "compaction"},
-    "files": {"onnxfile", "staging", "relocation", "census"},
-    "analysis": {"analysis", "repairing"},
-    "document": {"report.document"},
-    "inversion": {"inversion"},
-    "validation": {"validation"},
-    "report": {"report"},
-    "pipeline": {"pipeline", "job", "clock", "destination", "calibration", "searching", "sweep"},
-    "batch": {"batch"},
-    "cli": {"cli", "arguments", "options", "settings", "values", "__main__", ""},
-}
-MAY_IMPORT: dict[str, set[str]] = {
-    "errors": {"errors"},
-    "numerics": {"numerics"},
-    "door": {"door", "errors"},
-    "core": {"core", "door", "errors"},
-    "layers": {"layers", "core", "numerics", "errors"},
-    "gradient": {"gradient", "core", "door", "errors"},
-    "passes": {"passes", "gradient", "layers", "core", "door", "numerics", "errors"},
-    "files": {"files", "door", "core", "errors"},
-    "analysis": {"analysis", "passes", "layers", "core", "numerics", "files", "errors"},
-    "document": {"document", "errors"},
-    "validation": {"validation", "document", "core", "errors"},
-    "inversion": {"inversion", "validation", "passes", "gradient", "numerics", "document", "core", "errors"},
-    "report": {"report", "document", "analysis", "passes", "core", "files", "errors", "cli"},
-    "pipeline": {"pipeline", "report", "document", "inversion", "validation", "analysis", "files", "door", "errors"},
-    "batch": {"batch", "cli", "report", "document", "errors"},
-    "cli": {"cli", "batch", "pipeline", "report", "document", "errors"},
-}
-
-
-def group_of(module: str) -> str:
-    if module.startswith("report.document"):
-        return "document"
-    for group, names in GROUPS.items():
-        if module in names or module.split(".")[0] in names:
-            return group
-    raise AssertionError(f"{module} stands in no layer: give it one")
-
-
-def test_every_module_has_a_layer() -> None:
-    assert len(MODULES) > 50
-    assert {group_of(name) for name in MODULES} == set(GROUPS)
-
-
 def test_the_walk_sees_imports() -> None:
     assert Import("numpy", False, False) in MODULES["numerics.affine"]
     assert Import("scipy.linalg", True, False) in MODULES["numerics.eigenvalues"]
     assert Import("onnx_clp.graph", False, True) in MODULES["ranks"]
     assert Import("onnx_clp.passes.prune_channels", False, False) in MODULES["analysis"]
-
-
-@pytest.mark.parametrize("module", sorted(MODULES))
-def test_a_module_imports_only_from_its_own_layer_and_those_before(module: str) -> None:
-    for found in MODULES[module]:
-        if found.typing or not (found.module == "onnx_clp" or found.module.startswith("onnx_clp.")):
-            continue
-        target = found.module.removeprefix("onnx_clp").removeprefix(".")
-        assert group_of(target) in MAY_IMPORT[group_of(module)] or target == "", f"{module} imports {target}"
 
 
 def users(library: str) -> set[str]:
