@@ -38,7 +38,7 @@ from onnx_clp.passes.normalisations import Sight
 from onnx_clp.passes.prune_channels import LayerVerdict, Raw
 from onnx_clp.readings import Readings
 from onnx_clp.rewrite import Layers, find_layers
-from onnx_clp.skipped import Finding, Skipped, SkipReason
+from onnx_clp.verdicts import Finding, Skipped, SkipReason
 
 if TYPE_CHECKING:
     from onnx_clp.compaction.compact import Compacted

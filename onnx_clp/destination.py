@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from onnx_clp.door import cause, is_same_file
 from onnx_clp.errors import UsageError
-from onnx_clp.names import shown_path
+from onnx_clp.text import shown_path
 
 if TYPE_CHECKING:
     from onnx_clp.onnxfile import ModelFile

@@ -11,7 +11,7 @@ from types import TracebackType
 
 from onnx_clp.errors import LoadError
 from onnx_clp.formats import recognise as recognise
-from onnx_clp.names import shown_path
+from onnx_clp.text import shown_path
 
 # O_NONBLOCK: a FIFO swapped in after the look must not hold the run; O_NOCTTY: nor a terminal claim it.
 OPEN_FLAGS = (

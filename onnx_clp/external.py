@@ -19,8 +19,8 @@ from onnx import TensorProto
 
 from onnx_clp.door import OPEN_FLAGS, cause, require_regular
 from onnx_clp.errors import LoadError
-from onnx_clp.names import shown, shown_path
 from onnx_clp.payloads import expected_bytes, label
+from onnx_clp.text import shown, shown_path
 
 _KEYS = frozenset(("location", "offset", "length", "checksum"))
 _DECIMAL = re.compile(r"[0-9]{1,19}", re.ASCII)

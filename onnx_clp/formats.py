@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Iterator
 
-from onnx_clp.names import shown_path
+from onnx_clp.text import shown_path
 
 Bytes = bytes | memoryview
 

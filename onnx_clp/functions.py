@@ -8,7 +8,7 @@ from __future__ import annotations
 from onnx import FunctionProto, ModelProto, NodeProto
 
 from onnx_clp.errors import InvalidModelError
-from onnx_clp.names import shown
+from onnx_clp.text import shown
 
 FunctionKey = tuple[str, str, str]
 

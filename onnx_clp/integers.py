@@ -16,7 +16,7 @@ from onnx_clp.layers import Finder, LinearLayer, read_geometry
 from onnx_clp.nodes import attribute, identity, input_name, is_op, operator
 from onnx_clp.numerics.affine import KernelLayout
 from onnx_clp.quantized import Quantized, put, read_constant, refusal, single_factor
-from onnx_clp.skipped import Skipped, SkipReason
+from onnx_clp.verdicts import Skipped, SkipReason
 from onnx_clp.weights import Scaling, float_type
 
 Float64 = NDArray[np.float64]

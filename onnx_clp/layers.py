@@ -19,7 +19,7 @@ from onnx_clp.graph import GraphIndex
 from onnx_clp.nodes import MICROSOFT, attribute, has_reference, identity, is_op, operator, text_attribute
 from onnx_clp.numerics.affine import KernelLayout
 from onnx_clp.numerics.lipschitz import Geometry
-from onnx_clp.skipped import Skipped, SkipReason
+from onnx_clp.verdicts import Skipped, SkipReason
 from onnx_clp.weights import FloatWeight, Weight
 
 Array = NDArray[Any]

@@ -17,8 +17,8 @@ from onnx_clp.door import OpenFile, open_model
 from onnx_clp.errors import LoadError, UnsupportedModelError
 from onnx_clp.external import ExternalData
 from onnx_clp.formats import recognise
-from onnx_clp.names import shown_path
 from onnx_clp.tensors import MappedFile, MappedPayload, TensorStore
+from onnx_clp.text import shown_path
 
 
 class BytesFile:

@@ -10,7 +10,7 @@ from onnx import AttributeProto, NodeProto, defs
 
 from onnx_clp.attributes import NodeAttributes, node_label
 from onnx_clp.errors import InvalidModelError
-from onnx_clp.names import shown
+from onnx_clp.text import shown
 
 _TYPE_NUMBERS = dict(AttributeProto.AttributeType.items())
 

@@ -13,7 +13,7 @@ from operator import attrgetter
 from onnx import SparseTensorProto, TensorProto
 
 from onnx_clp.errors import InvalidModelError, UnsupportedModelError
-from onnx_clp.names import shown
+from onnx_clp.text import shown
 
 PayloadSize = Callable[[TensorProto], int | None]
 

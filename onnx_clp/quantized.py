@@ -19,7 +19,7 @@ from onnx_clp.edit import GraphEdit
 from onnx_clp.graph import GraphIndex
 from onnx_clp.nodes import attribute, input_name, set_attribute
 from onnx_clp.numerics.affine import KernelLayout, channel_factor
-from onnx_clp.skipped import Skipped, SkipReason
+from onnx_clp.verdicts import Skipped, SkipReason
 from onnx_clp.weights import Scaling, float_type, overridable_sentence
 
 Float64 = NDArray[np.float64]

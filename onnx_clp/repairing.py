@@ -14,7 +14,7 @@ from onnx_clp.numerics.directions import Direction
 from onnx_clp.passes import bound_directions
 from onnx_clp.passes.bound_directions import Site
 from onnx_clp.passes.eligibility import is_head
-from onnx_clp.skipped import LayerStatus, Skipped, SkipReason
+from onnx_clp.verdicts import LayerStatus, Skipped, SkipReason
 from onnx_clp.weights import FloatWeight
 
 _SPARED: Final = (LayerStatus.HEAD, LayerStatus.GATE, LayerStatus.EXCLUDED)

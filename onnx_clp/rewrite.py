@@ -19,8 +19,8 @@ from onnx_clp.graph import GraphIndex
 from onnx_clp.layers import LinearLayer, find_layer
 from onnx_clp.nodes import identity
 from onnx_clp.numerics.affine import ChannelAffine, carry_shift, channel_factor, kernels
-from onnx_clp.skipped import Skipped, SkipReason
 from onnx_clp.tensors import numpy_dtype
+from onnx_clp.verdicts import Skipped, SkipReason
 from onnx_clp.weights import Scaling
 
 Float64 = NDArray[np.float64]

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from onnx_clp.errors import UsageError
-from onnx_clp.names import shown
+from onnx_clp.text import shown
 
 HERE: Final = Path("pyproject.toml")
 TABLE: Final = "onnx-clp"

@@ -17,9 +17,9 @@ from onnx import ModelProto
 from onnx_clp.callgraph import Body, check_calls
 from onnx_clp.errors import InvalidModelError, UnsupportedModelError
 from onnx_clp.functions import function_label, functions_of, plain_domain
-from onnx_clp.names import shown
 from onnx_clp.payloads import PayloadSize
 from onnx_clp.scope import OWN_DOMAINS, Scope
+from onnx_clp.text import shown
 
 _LARGEST_VERSION = 2**31 - 1
 

@@ -14,8 +14,8 @@ from onnx_clp.edit import GraphEdit
 from onnx_clp.graph import GraphIndex
 from onnx_clp.nodes import input_name
 from onnx_clp.numerics.affine import KernelLayout, scale_weight, scaled_blocks
-from onnx_clp.skipped import Skipped, SkipReason
 from onnx_clp.tensors import Array, numpy_dtype
+from onnx_clp.verdicts import Skipped, SkipReason
 
 Float64 = NDArray[np.float64]
 Mask = NDArray[np.bool_]

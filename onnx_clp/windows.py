@@ -12,7 +12,7 @@ from onnx import AttributeProto, NodeProto
 
 from onnx_clp.attributes import NodeAttributes, node_label
 from onnx_clp.errors import InvalidModelError
-from onnx_clp.names import shown
+from onnx_clp.text import shown
 
 Dims = tuple[int, ...]
 

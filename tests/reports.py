@@ -34,7 +34,7 @@ from onnx_clp.report.document import (
     ValidationReport,
     Verdict,
 )
-from onnx_clp.skipped import LayerStatus
+from onnx_clp.verdicts import LayerStatus
 
 HOSTILE = (
     "\x1b[31mred\x1b[0m\x1b]0;title\x07",

@@ -18,9 +18,9 @@ from onnx_clp.numerics.directions import Direction
 from onnx_clp.passes import bound_directions
 from onnx_clp.passes.bound_directions import Site
 from onnx_clp.pipeline import clean
-from onnx_clp.skipped import LayerStatus, Skipped, SkipReason
 from onnx_clp.tensors import TensorStore
 from onnx_clp.validation.runtime import load_runtime
+from onnx_clp.verdicts import LayerStatus, Skipped, SkipReason
 
 Array = NDArray[Any]
 CHANNELS = 12

@@ -23,7 +23,7 @@ from onnx_clp.cli import main
 from onnx_clp.config import CleanConfig
 from onnx_clp.progress import Progress
 from onnx_clp.report.document import Report
-from onnx_clp.skipped import LayerStatus
+from onnx_clp.verdicts import LayerStatus
 from tests import reports
 
 ROOT = Path(__file__).parent.parent

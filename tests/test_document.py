@@ -20,7 +20,7 @@ from onnx import numpy_helper, parser
 from onnx_clp.cli import main
 from onnx_clp.report import document
 from onnx_clp.report.document import FileFacts, Report, Verdict
-from onnx_clp.skipped import LayerStatus
+from onnx_clp.verdicts import LayerStatus
 from tests import reports
 
 SCHEMA: dict[str, Any] = json.loads(files("onnx_clp.report").joinpath("schema.json").read_text("utf-8"))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from onnx_clp.skipped import LayerStatus
+from onnx_clp.verdicts import LayerStatus
 from tests.forms.build import constants, rand
 from tests.judging import OUTLIER, cleaned, exposed, layers, network, weight
 

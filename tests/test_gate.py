@@ -9,7 +9,7 @@ import pytest
 from onnx_clp.errors import UsageError
 from onnx_clp.report.document import LayerReport
 from onnx_clp.report.gate import NOTHING_JUDGED, UNJUDGED, FailOn, baseline_of, judge, stood_out, unjudged
-from onnx_clp.skipped import LayerStatus
+from onnx_clp.verdicts import LayerStatus
 from tests import reports
 
 LOUD = reports.layer("a", outliers=2)

@@ -12,7 +12,7 @@ import pytest
 from onnx import ModelProto
 
 from onnx_clp.passes import head_check
-from onnx_clp.skipped import INCONCLUSIVE, Finding
+from onnx_clp.verdicts import INCONCLUSIVE, Finding
 from tests.forms.build import rand
 from tests.judging import Array, cleaned, network
 from tools.head_check import Row, main, measure

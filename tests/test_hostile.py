@@ -23,7 +23,7 @@ from onnx import ModelProto, TensorProto, helper
 
 from onnx_clp import onnxfile
 from onnx_clp.cli import main
-from onnx_clp.names import shown_path
+from onnx_clp.text import shown_path
 from tests.hostile import beside, foreign, limits, numbers, places, structures, wires
 from tests.hostile.case import Case, Outcome, edited, saved, snapshot
 from tests.hostile.networks import change, evaluate, feeds_of, load, network

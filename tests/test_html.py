@@ -18,7 +18,7 @@ from onnx_clp.cli import main
 from onnx_clp.errors import UsageError
 from onnx_clp.report import html
 from onnx_clp.report.document import PrunedChannel, Report
-from onnx_clp.skipped import LayerStatus
+from onnx_clp.verdicts import LayerStatus
 from tests import reports
 
 pytest.importorskip("jinja2")

@@ -61,6 +61,8 @@ def _is_module(name: str) -> bool:
 
 
 MODULES = modules()
+
+
 def test_the_walk_sees_imports() -> None:
     assert Import("numpy", False, False) in MODULES["numerics.affine"]
     assert Import("scipy.linalg", True, False) in MODULES["numerics.eigenvalues"]

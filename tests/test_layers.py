@@ -10,7 +10,7 @@ from onnx import NodeProto, TensorProto
 
 from onnx_clp.graph import GraphIndex
 from onnx_clp.layers import LinearLayer, find_layer, is_blocked
-from onnx_clp.skipped import Skipped, SkipReason
+from onnx_clp.verdicts import Skipped, SkipReason
 from tests.forms.build import initializer, model, overridable, rand
 from tests.test_graph import indexed
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onnx_clp.names import LIMIT, shown, shown_path
+from onnx_clp.text import LIMIT, shown, shown_path
 
 
 @pytest.mark.parametrize(

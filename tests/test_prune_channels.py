@@ -10,7 +10,7 @@ from onnx import ModelProto, helper, numpy_helper
 
 from onnx_clp.passes.prune_channels import matches
 from onnx_clp.report.document import LayerReport, Verdict
-from onnx_clp.skipped import LayerStatus
+from onnx_clp.verdicts import LayerStatus
 from tests.forms.build import bn, initializer, rand
 from tests.judging import OUTLIER, Array, cleaned, exposed, layers, network, weight
 

@@ -15,7 +15,7 @@ from onnx_clp.config import CleanConfig, Rule
 from onnx_clp.errors import UsageError
 from onnx_clp.report import html, ruling, sarif, terminal, wording
 from onnx_clp.report.document import Judgement, LayerReport, Report
-from onnx_clp.skipped import LayerStatus
+from onnx_clp.verdicts import LayerStatus
 from tests import reports
 from tests.judging import cleaned, network
 from tests.test_prune_channels import CONV, END, NORM, only, statistics

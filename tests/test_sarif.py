@@ -11,7 +11,7 @@ import pytest
 
 from onnx_clp.report import sarif
 from onnx_clp.report.document import FileFacts, Finding, PrunedChannel, Report
-from onnx_clp.skipped import INCONCLUSIVE
+from onnx_clp.verdicts import INCONCLUSIVE
 from tests import reports
 
 

@@ -23,10 +23,10 @@ from onnx_clp.passes import prune_channels
 from onnx_clp.pipeline import run
 from onnx_clp.report import html, sweeping, terminal
 from onnx_clp.report.document import Report, Sweep, SweepPoint
-from onnx_clp.skipped import LayerStatus
 from onnx_clp.staging import complete
 from onnx_clp.sweep import Sweep as Sweeper
 from onnx_clp.sweep import knee
+from onnx_clp.verdicts import LayerStatus
 from tests import reports
 from tests.forms import TABLE
 from tests.forms.build import Form

@@ -11,7 +11,7 @@ from onnx_clp.report import terminal, wording
 from onnx_clp.report.document import Rates, Report
 from onnx_clp.report.terminal import render
 from onnx_clp.report.wording import number
-from onnx_clp.skipped import LayerStatus
+from onnx_clp.verdicts import LayerStatus
 from tests import reports
 
 ANSI = re.compile(r"\x1b\[\d+m")

@@ -16,7 +16,7 @@ from onnx_clp.config import CleanConfig
 from onnx_clp.modelindex import ModelIndex
 from onnx_clp.passes import triggers
 from onnx_clp.report.document import Finding
-from onnx_clp.skipped import INCONCLUSIVE
+from onnx_clp.verdicts import INCONCLUSIVE
 
 CORPUS = Path(os.environ.get("ONNX_CLP_CORPUS") or Path(__file__).parents[2] / "shared" / "corpus")
 BRANCH, LOOP, SELECTION = "data-dependent branch", "data-dependent loop", "data-dependent selection"

@@ -9,7 +9,7 @@ import pytest
 import onnx_clp
 from onnx_clp import CleanConfig
 from onnx_clp.report.document import LayerReport
-from onnx_clp.skipped import LayerStatus
+from onnx_clp.verdicts import LayerStatus
 from tests import corpus
 
 PRESERVE = "exported/torch/torch2.13.0_ts-preserve_resnet.onnx"

@@ -18,7 +18,7 @@ from onnx_clp.batch.places import Place, is_url, place
 from onnx_clp.batch.record import Job, Record
 from onnx_clp.batch.summary import Tally, table
 from onnx_clp.errors import UsageError
-from onnx_clp.names import shown, shown_path
+from onnx_clp.text import shown, shown_path
 
 Draw = Callable[[Tally], object]
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from onnx_clp.errors import LoadError
-from onnx_clp.names import shown_path
+from onnx_clp.text import shown_path
 
 _CHUNK = 1 << 20
 _LONGEST = 4096

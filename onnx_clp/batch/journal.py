@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from onnx_clp.batch.places import LocalPlace, Place, RemotePlace
 from onnx_clp.batch.record import Record
 from onnx_clp.errors import LoadError, SaveError, UsageError
-from onnx_clp.names import shown_path
+from onnx_clp.text import shown_path
 
 NAME = "onnx-clp-batch.jsonl"
 FOLDER = "onnx-clp-batch"

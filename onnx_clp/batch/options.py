@@ -19,8 +19,8 @@ from onnx_clp.batch.executors import Kind
 from onnx_clp.batch.fingerprint import digest
 from onnx_clp.batch.places import is_url
 from onnx_clp.errors import ClpError, UsageError
-from onnx_clp.names import shown_path
 from onnx_clp.options import Parser, add_model_options
+from onnx_clp.text import shown_path
 
 _FILES = ("eval", "calibrate", "images")
 

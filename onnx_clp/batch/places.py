@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from onnx_clp.batch.fingerprint import digest
 from onnx_clp.errors import ClpError, SaveError, UsageError
-from onnx_clp.names import shown, shown_path
+from onnx_clp.text import shown, shown_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -11,7 +11,7 @@ from typing import Any
 
 from onnx_clp.batch.places import filesystem, is_url
 from onnx_clp.errors import LoadError, UsageError
-from onnx_clp.names import shown, shown_path
+from onnx_clp.text import shown, shown_path
 
 SUFFIX = ".onnx"
 _MAGIC = frozenset("*?[")

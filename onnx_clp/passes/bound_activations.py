@@ -25,7 +25,7 @@ from onnx_clp.graph import GraphIndex
 from onnx_clp.nodes import attribute, has_reference, identity, input_name, is_op
 from onnx_clp.passes.affine_forms import is_training
 from onnx_clp.passes.ceilings import Ceiling, clip_limits, expansion
-from onnx_clp.skipped import Skipped, SkipReason
+from onnx_clp.verdicts import Skipped, SkipReason
 from onnx_clp.weights import FLOAT_TYPES
 
 Float64 = NDArray[np.float64]

@@ -26,8 +26,8 @@ from onnx_clp.edit import GraphEdit
 from onnx_clp.graph import GraphIndex
 from onnx_clp.nodes import input_name, is_op
 from onnx_clp.numerics.directions import Direction
-from onnx_clp.skipped import Skipped, SkipReason
 from onnx_clp.tensors import numpy_dtype
+from onnx_clp.verdicts import Skipped, SkipReason
 from onnx_clp.weights import FLOAT_TYPES
 
 _LINEAR: Final = ("Conv", "Gemm", "MatMul")

@@ -24,7 +24,7 @@ from onnx_clp.passes.eligibility import is_head, why_ineligible
 from onnx_clp.passes.normalisations import Sight
 from onnx_clp.readings import Moments, Readings
 from onnx_clp.rewrite import LayerRewrite
-from onnx_clp.skipped import Finding, LayerStatus, Skipped, SkipReason
+from onnx_clp.verdicts import Finding, LayerStatus, Skipped, SkipReason
 from onnx_clp.weights import FLOAT_TYPES
 
 Probe = Callable[[ModelProto, Mapping[str, int]], Readings]

@@ -14,7 +14,7 @@ from onnx import NodeProto
 from onnx_clp.graph import GraphIndex
 from onnx_clp.nodes import attribute, has_reference, input_name, is_op, operator
 from onnx_clp.rewrite import LayerRewrite
-from onnx_clp.skipped import Skipped, SkipReason
+from onnx_clp.verdicts import Skipped, SkipReason
 
 
 @dataclass(frozen=True, slots=True, eq=False)

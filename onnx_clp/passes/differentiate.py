@@ -29,8 +29,8 @@ from onnx_clp.gradient.preparing import prepared
 from onnx_clp.gradient.rules import FLAT, RULES
 from onnx_clp.gradient.tape import Step, Tape
 from onnx_clp.gradient.writer import FLOATS, GraphWriter, Term
-from onnx_clp.names import shown
 from onnx_clp.nodes import STANDARD_DOMAINS, attribute, is_op, operator, subgraphs
+from onnx_clp.text import shown
 
 
 @dataclass(frozen=True, slots=True, eq=False)

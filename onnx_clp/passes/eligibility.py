@@ -22,7 +22,7 @@ from onnx_clp.graph import GraphIndex, Use
 from onnx_clp.layers import LinearLayer
 from onnx_clp.modelindex import ModelIndex
 from onnx_clp.nodes import attribute, input_name, is_op, operator, text_attribute
-from onnx_clp.skipped import LayerStatus
+from onnx_clp.verdicts import LayerStatus
 from onnx_clp.weights import float_type
 
 Array = NDArray[Any]

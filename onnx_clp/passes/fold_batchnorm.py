@@ -28,7 +28,7 @@ from onnx_clp.passes.channel_views import (
     use_obstacle,
 )
 from onnx_clp.rewrite import LayerRewrite, Layers
-from onnx_clp.skipped import Skipped, SkipReason
+from onnx_clp.verdicts import Skipped, SkipReason
 
 Left = dict[int, tuple[NodeProto, Skipped]]
 """Affines that stay, by the id of their node."""

@@ -21,7 +21,7 @@ from onnx_clp.passes.affine_forms import Affine, Frame, data_slot, recognise
 from onnx_clp.passes.channel_views import moves_only
 from onnx_clp.passes.fold_batchnorm import Left
 from onnx_clp.rewrite import LayerRewrite, Layers
-from onnx_clp.skipped import Skipped, SkipReason
+from onnx_clp.verdicts import Skipped, SkipReason
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -25,11 +25,11 @@ from onnx import NodeProto
 from onnx_clp.graph import GraphIndex
 from onnx_clp.layers import LinearLayer
 from onnx_clp.modelindex import ModelIndex
-from onnx_clp.names import shown
 from onnx_clp.nodes import MICROSOFT, input_name, is_op
 from onnx_clp.numerics.outliers import LEAST_CHANNELS, Outliers, find_outliers
 from onnx_clp.rewrite import LayerRewrite, Layers
-from onnx_clp.skipped import INCONCLUSIVE, Finding
+from onnx_clp.text import shown
+from onnx_clp.verdicts import INCONCLUSIVE, Finding
 
 Float64 = NDArray[np.float64]
 

@@ -32,7 +32,7 @@ from onnx_clp.passes.downstream_gain import Gains
 from onnx_clp.passes.eligibility import why_ineligible
 from onnx_clp.passes.normalisations import Normalisation, Sight, of_layer
 from onnx_clp.rewrite import LayerRewrite
-from onnx_clp.skipped import LayerStatus
+from onnx_clp.verdicts import LayerStatus
 
 Float64 = NDArray[np.float64]
 Mask = NDArray[np.bool_]

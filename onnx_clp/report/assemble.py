@@ -43,7 +43,7 @@ from onnx_clp.report.document import (
     ValidationReport,
     Verdict,
 )
-from onnx_clp.skipped import LayerStatus
+from onnx_clp.verdicts import LayerStatus
 
 _LIBRARIES: Final = ("onnx", "numpy", "scipy", "onnx-graphsurgeon", "onnxruntime-gpu", "onnxruntime")
 

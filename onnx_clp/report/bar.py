@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from onnx_clp.names import shown
+from onnx_clp.text import shown
 
 if TYPE_CHECKING:
     from types import TracebackType

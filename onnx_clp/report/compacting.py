@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from onnx_clp.names import shown
 from onnx_clp.report.document import Report
 from onnx_clp.report.wording import plural
+from onnx_clp.text import shown
 
 
 def rows(report: Report, most: int | None) -> Iterator[str]:

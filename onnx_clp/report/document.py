@@ -31,8 +31,8 @@ from onnx_clp.report.document_validation import ProviderComparison as ProviderCo
 from onnx_clp.report.document_validation import ProviderRun as ProviderRun
 from onnx_clp.report.document_validation import Rates as Rates
 from onnx_clp.report.document_validation import ValidationReport as ValidationReport
-from onnx_clp.skipped import Finding as Finding
-from onnx_clp.skipped import LayerStatus as LayerStatus
+from onnx_clp.verdicts import Finding as Finding
+from onnx_clp.verdicts import LayerStatus as LayerStatus
 
 SCHEMA = 1
 

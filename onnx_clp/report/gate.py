@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from onnx_clp.errors import UsageError
 from onnx_clp.report.document import SCHEMA, Report, Verdict
-from onnx_clp.skipped import LayerStatus
+from onnx_clp.verdicts import LayerStatus
 
 FailOn = Literal["never", "pruned", "unjudged"]
 Key = tuple[str, str, int | None]

@@ -9,10 +9,10 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from onnx_clp.errors import UsageError
-from onnx_clp.names import shown
 from onnx_clp.report import engines, inverting, ruling, sizing, sweeping, wording
 from onnx_clp.report.document import Judgement, LayerReport, Report, Verdict
-from onnx_clp.skipped import LayerStatus
+from onnx_clp.text import shown
+from onnx_clp.verdicts import LayerStatus
 
 if TYPE_CHECKING:
     from jinja2 import Template

@@ -8,9 +8,9 @@ import zlib
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from onnx_clp.names import shown
 from onnx_clp.report.document import ChannelChanges, ClassInversion, Picture, RepairReport, Report
 from onnx_clp.report.wording import one_line, percent, plural
+from onnx_clp.text import shown
 
 _SOURCES: Final = {
     "statistics": "made from the model to match its normalisations",

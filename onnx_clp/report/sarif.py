@@ -13,11 +13,11 @@ from pathlib import PurePath
 from typing import Any
 from urllib.parse import quote
 
-from onnx_clp.names import shown
 from onnx_clp.report.document import Judgement, LayerReport, PrunedChannel, Report
 from onnx_clp.report.ruling import distance, limit, passed
 from onnx_clp.report.wording import headline, one_line, plural
-from onnx_clp.skipped import INCONCLUSIVE
+from onnx_clp.text import shown
+from onnx_clp.verdicts import INCONCLUSIVE
 
 SCHEMA_URI = "https://json.schemastore.org/sarif-2.1.0.json"
 RULE = "CLP001"

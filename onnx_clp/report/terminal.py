@@ -6,7 +6,6 @@ import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from onnx_clp.names import shown
 from onnx_clp.report import compacting, engines, inverting, ruling, sizing, sweeping
 from onnx_clp.report.document import Caps, Change, EvaluationReport, FileFacts, Judgement, LayerReport, Report, Verdict
 from onnx_clp.report.wording import (
@@ -20,7 +19,8 @@ from onnx_clp.report.wording import (
     plural,
     size,
 )
-from onnx_clp.skipped import LayerStatus
+from onnx_clp.text import shown
+from onnx_clp.verdicts import LayerStatus
 
 Span = tuple[str, str]
 Line = list[Span]

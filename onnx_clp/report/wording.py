@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import shlex
 
-from onnx_clp.names import shown
 from onnx_clp.report.document import Cleanup, EvaluationReport, Report, ValidationReport, Verdict
-from onnx_clp.skipped import LayerStatus
+from onnx_clp.text import shown
+from onnx_clp.verdicts import LayerStatus
 
 LARGE_DROP = 0.02
 """An accuracy lost to pruning that is worth a second thought (a share)."""

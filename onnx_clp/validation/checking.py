@@ -7,9 +7,9 @@ import os
 from pathlib import Path
 
 from onnx_clp.errors import ValidationFailed
-from onnx_clp.skipped import Finding
 from onnx_clp.validation.mapping import map_weights
 from onnx_clp.validation.wording import one_line
+from onnx_clp.verdicts import Finding
 
 
 def check_written(original: Path, written: Path) -> tuple[Finding, ...]:

@@ -11,7 +11,6 @@ import numpy as np
 
 from onnx_clp.errors import NotValidated, ValidationFailed
 from onnx_clp.report.document_validation import Drift, EngineFacts, EvaluationReport, Rates, ValidationReport
-from onnx_clp.skipped import Finding
 from onnx_clp.validation import compare
 from onnx_clp.validation.checking import check_written
 from onnx_clp.validation.measuring import (
@@ -31,6 +30,7 @@ from onnx_clp.validation.second_reader import read_again
 from onnx_clp.validation.session import REFERENCE, Array, RunError
 from onnx_clp.validation.weighing import weigh
 from onnx_clp.validation.wording import one_line
+from onnx_clp.verdicts import Finding
 
 _ROUNDINGS = 3.0
 _MOST_NOISE = 0.3

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from onnx_clp.errors import UsageError
-from onnx_clp.skipped import Finding
 from onnx_clp.validation.device import Gpu, driver_loads, find_gpu
 from onnx_clp.validation.runtime import build, cure, installed, load_runtime, wheel_clash
+from onnx_clp.verdicts import Finding
 
 if TYPE_CHECKING:
     from onnx_clp.config import Provider

@@ -19,8 +19,8 @@ from onnx_clp.report.document_validation import (
     Rates,
     ValidationReport,
 )
-from onnx_clp.skipped import Finding
 from onnx_clp.validation.wording import one_line
+from onnx_clp.verdicts import Finding
 
 if TYPE_CHECKING:
     from onnx_clp.config import Provider

@@ -7,9 +7,9 @@ from importlib import metadata
 from types import ModuleType
 
 from onnx_clp.errors import NotValidated
-from onnx_clp.skipped import Finding
 from onnx_clp.validation.device import NOT_KNOWN
 from onnx_clp.validation.wording import one_line
+from onnx_clp.verdicts import Finding
 
 WHEELS = (
     "onnxruntime-gpu",
