@@ -18,14 +18,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
-from onnx_clp import signals
 from onnx_clp.arguments import Arguments, parse
 from onnx_clp.errors import GATE_TRIPPED, INTERNAL_ERROR, ClpError, Interrupted, SaveError, UsageError
 from onnx_clp.options import main_parser
+from onnx_clp.process import signals
 from onnx_clp.report.wording import one_line
 
 if TYPE_CHECKING:
-    from onnx_clp.progress import Progress
+    from onnx_clp.process.progress import Progress
     from onnx_clp.report.document import Report
     from onnx_clp.report.files import ReportFiles
     from onnx_clp.report.gate import Key

@@ -9,9 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from onnx_clp.clock import Clock
 from onnx_clp.config import CleanConfig
 from onnx_clp.errors import UnsupportedModelError
+from onnx_clp.process.clock import Clock
 
 if TYPE_CHECKING:
     from onnx import ModelProto

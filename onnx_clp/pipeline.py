@@ -12,10 +12,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from onnx_clp.clock import Clock, Listener
 from onnx_clp.config import CleanConfig
 from onnx_clp.destination import check_destination, refuse_data_files
 from onnx_clp.errors import UsageError
+from onnx_clp.process.clock import Clock, Listener
 
 if TYPE_CHECKING:
     from onnx import ModelProto

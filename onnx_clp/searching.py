@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from onnx_clp.clock import Clock
 from onnx_clp.config import CleanConfig
+from onnx_clp.process.clock import Clock
 from onnx_clp.report import document
 
 if TYPE_CHECKING:

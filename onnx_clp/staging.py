@@ -20,11 +20,12 @@ from typing import BinaryIO
 
 from onnx import ModelProto, TensorProto
 
-from onnx_clp import signals, wire
+from onnx_clp import wire
 from onnx_clp.config import ExternalData as ExternalChoice
 from onnx_clp.errors import Interrupted, SaveError
 from onnx_clp.fields import point
 from onnx_clp.onnxfile import ModelFile, every_tensor
+from onnx_clp.process import signals
 from onnx_clp.relocation import PROTOBUF_LIMIT, movable, moves_out, place, pour, take_in
 from onnx_clp.text import shown_path
 

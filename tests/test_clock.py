@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from onnx_clp.clock import Clock
-from onnx_clp.progress import Progress
+from onnx_clp.process.clock import Clock
+from onnx_clp.process.progress import Progress
 
 
 def test_a_stage_inside_another_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:

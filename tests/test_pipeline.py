@@ -18,7 +18,7 @@ import onnx_clp
 from onnx_clp import CleanConfig, ClpError, NotValidated, SaveError, UsageError, ValidationFailed, validation
 from onnx_clp.destination import check_destination
 from onnx_clp.pipeline import clean, run
-from onnx_clp.progress import Progress
+from onnx_clp.process.progress import Progress
 from onnx_clp.report.document import Report
 from tests.hostile.case import snapshot
 from tests.hostile.networks import network

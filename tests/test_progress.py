@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 PROGRAM = """
 import sys, time, types
 import onnx_clp
-from onnx_clp.progress import Progress
+from onnx_clp.process.progress import Progress
 from onnx_clp.report import bar
 from tests import reports
 bar.ProgressBar.__init__.__defaults__ = (0.2,)

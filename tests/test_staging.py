@@ -13,10 +13,11 @@ import numpy as np
 import onnx
 import pytest
 
-from onnx_clp import onnxfile, relocation, signals, staging
+from onnx_clp import onnxfile, relocation, staging
 from onnx_clp.cli import main
 from onnx_clp.config import ExternalData
 from onnx_clp.errors import Interrupted
+from onnx_clp.process import signals
 from tests.hostile.case import snapshot
 from tests.hostile.networks import evaluate, feeds_of, network
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from onnx_clp import interpreter
 from onnx_clp.errors import Interrupted, NotValidated, UsageError, ValidationFailed
+from onnx_clp.process import interpreter
 from onnx_clp.validation import Request, child, validate, worker
 from onnx_clp.validation.provider import CPU
 from tests.validation_models import network, save, text_model

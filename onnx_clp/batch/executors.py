@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Literal, Protocol
 
-from onnx_clp import signals
 from onnx_clp.batch import launch
 from onnx_clp.batch.record import Job, Record
 from onnx_clp.batch.work import do
 from onnx_clp.errors import UsageError
+from onnx_clp.process import signals
 
 Kind = Literal["local", "dask", "ray"]
 TRIES_AFTER_DEATH = 3

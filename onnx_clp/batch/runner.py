@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from dataclasses import replace
 
-from onnx_clp import signals
 from onnx_clp.batch.executors import Executor
 from onnx_clp.batch.journal import Journal
 from onnx_clp.batch.places import Place
 from onnx_clp.batch.record import Job, Record
 from onnx_clp.errors import INTERNAL_ERROR, UsageError
+from onnx_clp.process import signals
 from onnx_clp.report.wording import one_line
 from onnx_clp.text import shown_path
 

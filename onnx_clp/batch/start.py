@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from onnx_clp.interpreter import die_with
+from onnx_clp.process.interpreter import die_with
 
 _EXPENDABLE = "600"
 

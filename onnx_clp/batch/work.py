@@ -149,7 +149,7 @@ def _run(job: Job, shop: _Shop, mark: Fingerprint, key: str) -> Record:
 
 
 def _odd(code: int) -> str:
-    from onnx_clp.interpreter import signal_name
+    from onnx_clp.process.interpreter import signal_name
 
     return f"the process was ended by {signal_name(-code)};" if code < 0 else f"the process ended with status {code};"
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
-    from onnx_clp.progress import Progress
+    from onnx_clp.process.progress import Progress
 
 DELAY = 1.0
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from onnx_clp import signals
 from onnx_clp.errors import SaveError, UsageError
+from onnx_clp.process import signals
 
 if TYPE_CHECKING:
     from onnx_clp.report.document import Report

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from onnx_clp.errors import ClpError, NotValidated, UsageError, ValidationFailed
-from onnx_clp.interpreter import die_with
+from onnx_clp.process.interpreter import die_with
 from onnx_clp.validation.request import (
     Calibration,
     Request,

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from onnx_clp import signals
-from onnx_clp.progress import Progress
+from onnx_clp.process import signals
+from onnx_clp.process.progress import Progress
 
 Listener = Callable[[Progress], None]
 

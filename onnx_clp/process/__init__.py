@@ -1,0 +1,1 @@
+"""This process: signals, clock, progress, and the interpreter that starts others."""
