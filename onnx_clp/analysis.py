@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from onnx import ModelProto
 
 from onnx_clp.config import CleanConfig
+from onnx_clp.document.readings import Readings
 from onnx_clp.edit import GraphEdit
 from onnx_clp.errors import UnsupportedModelError
 from onnx_clp.fields import freeze_inputs
@@ -36,7 +37,6 @@ from onnx_clp.passes.downstream_gain import Gains
 from onnx_clp.passes.fold_batchnorm import Left
 from onnx_clp.passes.normalisations import Sight
 from onnx_clp.passes.prune_channels import LayerVerdict, Raw
-from onnx_clp.readings import Readings
 from onnx_clp.rewrite import Layers, find_layers
 from onnx_clp.verdicts import Finding, Skipped, SkipReason
 

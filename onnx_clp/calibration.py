@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
     from onnx_clp.config import CleanConfig
+    from onnx_clp.document.readings import Readings
     from onnx_clp.onnxfile import ModelFile
-    from onnx_clp.readings import Readings
 
 _NAME = "calibration.onnx"
 

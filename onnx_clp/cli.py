@@ -25,8 +25,8 @@ from onnx_clp.process import signals
 from onnx_clp.report.wording import one_line
 
 if TYPE_CHECKING:
+    from onnx_clp.document.run import Report
     from onnx_clp.process.progress import Progress
-    from onnx_clp.report.document import Report
     from onnx_clp.report.files import ReportFiles
     from onnx_clp.report.gate import Key
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
     from onnx_clp.analysis import Analysis
+    from onnx_clp.document.run import EvaluationReport, FileFacts, Report
     from onnx_clp.onnxfile import ModelFile
-    from onnx_clp.report.document import EvaluationReport, FileFacts, Report
     from onnx_clp.searching import Searching
     from onnx_clp.staging import Stage, Staged
     from onnx_clp.sweep import Sweep
@@ -150,9 +150,9 @@ class Job:
         return (staged if model is analysis.written else stage(self.file, model, self.config.external_data)).checkable()
 
     def _report(self, analysis: Analysis, staged: Staged | None, outcome: Outcome | None, sweep: Sweep) -> Report:
+        from onnx_clp.document.run import ValidationReport
         from onnx_clp.report import sizing
         from onnx_clp.report.assemble import assemble
-        from onnx_clp.report.document import ValidationReport
 
         unasked = ValidationReport("not asked for", self.config.provider, "", "", None, None, None, ())
         return assemble(
@@ -171,12 +171,12 @@ class Job:
         )
 
     def _input_facts(self) -> FileFacts | None:
-        from onnx_clp.report.document import FileFacts
+        from onnx_clp.document.run import FileFacts
 
         return None if self.source is None else FileFacts(str(self.source), self.file.sha256(), self.file.size)
 
     def _output_facts(self, staged: Staged | None) -> FileFacts | None:
-        from onnx_clp.report.document import FileFacts
+        from onnx_clp.document.run import FileFacts
 
         if self.destination is None or staged is None:
             return None

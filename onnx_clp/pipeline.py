@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
     from onnx_clp.analysis import Analysis
+    from onnx_clp.document.run import Report
     from onnx_clp.onnxfile import ModelFile
-    from onnx_clp.report.document import Report
 
 
 def run(

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onnx_clp.config import CleanConfig
+from onnx_clp.document import run
 from onnx_clp.process.clock import Clock
-from onnx_clp.report import document
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -36,12 +36,12 @@ class Searching:
         self._inverts = config.invert or config.repair
         self.step = self._step if config.searches else None
 
-    def report(self) -> document.Inversion | None:
+    def report(self) -> run.Inversion | None:
         """What was found; None where no search was asked for."""
         found = self._found
         if found is None:
             return None
-        return document.Inversion(
+        return run.Inversion(
             provider=found.provider,
             classes=found.classes,
             images=found.images,
@@ -99,16 +99,16 @@ class Searching:
                 self._clock.tick,
             )
 
-    def _changes(self, found: Found) -> tuple[document.ChannelChanges, ...]:
+    def _changes(self, found: Found) -> tuple[run.ChannelChanges, ...]:
         layers = {one.value: one.layer for one in self._candidates}
-        return tuple(document.ChannelChanges(layers[one.value], one.value, one.change) for one in found.changes)
+        return tuple(run.ChannelChanges(layers[one.value], one.value, one.change) for one in found.changes)
 
-    def _repair(self, found: Found) -> document.RepairReport | None:
+    def _repair(self, found: Found) -> run.RepairReport | None:
         repair = found.repair
         if repair is None:
             return None
         layers = {one.value: one.layer for one in self._candidates}
-        return document.RepairReport(
+        return run.RepairReport(
             flip_before=repair.flip_before,
             flip=repair.flip,
             agreement=repair.agreement,
@@ -116,6 +116,6 @@ class Searching:
             stands_out=repair.stands_out,
             quantile=repair.quantile,
             directions=sum(len(site.caps) for site in repair.sites),
-            layers=tuple(document.RepairedLayer(layers[s.value], s.value, s.beyond, s.shift) for s in repair.sites),
-            left=tuple(document.ValueLeft(one.layer, one.why) for one in self._candidates if one.why),
+            layers=tuple(run.RepairedLayer(layers[s.value], s.value, s.beyond, s.shift) for s in repair.sites),
+            left=tuple(run.ValueLeft(one.layer, one.why) for one in self._candidates if one.why),
         )

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from onnx_clp.report import document
+from onnx_clp.document import run
 
 if TYPE_CHECKING:
     from onnx_clp.analysis import Analysis
@@ -38,8 +38,8 @@ class Level:
 
 @dataclass(frozen=True, slots=True)
 class _Measured:
-    drift: tuple[document.Drift, ...]
-    rates: document.Rates | None
+    drift: tuple[run.Drift, ...]
+    rates: run.Rates | None
     failure: str = ""
 
 
@@ -79,7 +79,7 @@ class Sweep:
         probe = None if readings is None else lambda *_: readings
         return analyse(file, replace(self._config, u=u, sweep=()), _unheard, known, probe)
 
-    def report(self, outcome: Outcome | None) -> document.Sweep | None:
+    def report(self, outcome: Outcome | None) -> run.Sweep | None:
         """The document's part; without an `outcome` it counts only."""
         if not self.levels:
             return None
@@ -87,7 +87,7 @@ class Sweep:
         nothing = _Measured((), None)
         points = tuple(_point(level, measured.get(level.marks, nothing)) for level in self.levels)
         counts = [level.channels for level in self.levels]
-        return document.Sweep(
+        return run.Sweep(
             points=points,
             distinct=len({level.marks for level in self.levels}),
             knee=knee([level.u for level in self.levels], counts),
@@ -118,8 +118,8 @@ def _level(analysis: Analysis, u: float) -> Level:
     return Level(u, frozenset(marks), len(channels), len({at for at, _ in channels}))
 
 
-def _point(level: Level, found: _Measured) -> document.SweepPoint:
-    return document.SweepPoint(level.u, level.channels, level.layers, found.drift, found.rates, found.failure)
+def _point(level: Level, found: _Measured) -> run.SweepPoint:
+    return run.SweepPoint(level.u, level.channels, level.layers, found.drift, found.rates, found.failure)
 
 
 def knee(us: Sequence[float], counts: Sequence[int]) -> float | None:

@@ -12,7 +12,7 @@ from onnx import ModelProto, helper
 
 import onnx_clp
 from onnx_clp import CleanConfig, CleanResult
-from onnx_clp.report.document import LayerReport
+from onnx_clp.document.run import LayerReport
 from tests.forms.build import model, rand
 
 Array = NDArray[Any]

@@ -8,7 +8,7 @@ import statistics
 from dataclasses import replace
 from typing import Any
 
-from onnx_clp.report.document import (
+from onnx_clp.document.run import (
     AffineLeft,
     CapLeft,
     Caps,

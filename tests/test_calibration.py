@@ -21,8 +21,8 @@ from onnx.reference import ReferenceEvaluator
 import onnx_clp
 from onnx_clp import cli
 from onnx_clp.config import CleanConfig
+from onnx_clp.document.readings import Moments, Readings
 from onnx_clp.errors import NotValidated, UsageError
-from onnx_clp.readings import Moments, Readings
 from onnx_clp.validation import calibrating, child
 from onnx_clp.validation.anatomy import InputSpec
 from onnx_clp.validation.provider import choose

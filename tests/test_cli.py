@@ -21,8 +21,8 @@ from onnx_clp import errors
 from onnx_clp.arguments import Arguments, parse
 from onnx_clp.cli import main
 from onnx_clp.config import CleanConfig
+from onnx_clp.document.run import Report
 from onnx_clp.process.progress import Progress
-from onnx_clp.report.document import Report
 from onnx_clp.verdicts import LayerStatus
 from tests import reports
 

@@ -16,6 +16,7 @@ from onnx_clp import onnxfile
 from onnx_clp.analysis import Place, analyse
 from onnx_clp.cli import main
 from onnx_clp.config import CleanConfig
+from onnx_clp.document.run import Inversion, Picture, RepairedLayer, RepairReport, Report, SearchImages, ValueLeft
 from onnx_clp.edit import GraphEdit
 from onnx_clp.inversion.capped import Look, capped
 from onnx_clp.inversion.pixels import Range
@@ -27,7 +28,6 @@ from onnx_clp.inversion.trigger import Trigger
 from onnx_clp.numerics.directions import Direction
 from onnx_clp.repairing import Candidate, candidates
 from onnx_clp.report import html, inverting
-from onnx_clp.report.document import Inversion, Picture, RepairedLayer, RepairReport, Report, SearchImages, ValueLeft
 from onnx_clp.report.wording import next_step
 from onnx_clp.validation.provider import Engine, choose
 from tests import planted, reports

@@ -18,13 +18,13 @@ import pytest
 from onnx import numpy_helper, parser
 
 from onnx_clp.cli import main
-from onnx_clp.report import document
-from onnx_clp.report.document import FileFacts, Report, Verdict
+from onnx_clp.document import run
+from onnx_clp.document.run import FileFacts, Report, Verdict
 from onnx_clp.verdicts import LayerStatus
 from tests import reports
 
 SCHEMA: dict[str, Any] = json.loads(files("onnx_clp.report").joinpath("schema.json").read_text("utf-8"))
-CLASSES = [value for value in vars(document).values() if isinstance(value, type) and dataclasses.is_dataclass(value)]
+CLASSES = [value for value in vars(run).values() if isinstance(value, type) and dataclasses.is_dataclass(value)]
 
 
 def schema_of(name: str) -> dict[str, Any]:
@@ -107,7 +107,7 @@ def test_a_real_run_gives_a_document_that_fits_the_schema(
     text = capsys.readouterr().out
     assert text == path.read_text()
     document = json.loads(text)
-    jsonschema.Draft202012Validator(SCHEMA).validate(document)
+    jsonschema.Draft202012Validator(SCHEMA).validate(run)
     assert document["summary"]["verdict"] == "stood out"
     assert [p["channel"] for p in document["layers"][0]["judgements"][0]["pruned"]] == [7]
     assert document["layers"][0]["folded"]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from onnx_clp.report.document import LayerReport
+from onnx_clp.document.run import LayerReport
 from tests.forms.build import rand
 from tests.judging import Array, cleaned, network
 

@@ -16,7 +16,7 @@ import onnx
 import pytest
 
 import onnx_clp
-from onnx_clp.report.document import Judgement, Report
+from onnx_clp.document.run import Judgement, Report
 from tools import export_zoo
 from tools.exports import carried, environments
 from tools.exports.carry import EXPORTS

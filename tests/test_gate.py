@@ -6,8 +6,8 @@ import json
 
 import pytest
 
+from onnx_clp.document.run import LayerReport
 from onnx_clp.errors import UsageError
-from onnx_clp.report.document import LayerReport
 from onnx_clp.report.gate import NOTHING_JUDGED, UNJUDGED, FailOn, baseline_of, judge, stood_out, unjudged
 from onnx_clp.verdicts import LayerStatus
 from tests import reports

@@ -15,9 +15,9 @@ from xml.etree import ElementTree
 import pytest
 
 from onnx_clp.cli import main
+from onnx_clp.document.run import PrunedChannel, Report
 from onnx_clp.errors import UsageError
 from onnx_clp.report import html
-from onnx_clp.report.document import PrunedChannel, Report
 from onnx_clp.verdicts import LayerStatus
 from tests import reports
 

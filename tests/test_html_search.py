@@ -10,8 +10,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from onnx_clp.document.run import ClassInversion, FormFound, Inversion, Picture, SearchImages
 from onnx_clp.report import html
-from onnx_clp.report.document import ClassInversion, FormFound, Inversion, Picture, SearchImages
 from tests import reports
 from tests.test_html import Page
 

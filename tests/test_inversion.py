@@ -17,6 +17,8 @@ from onnx import TensorProto, helper
 
 from onnx_clp.cli import main
 from onnx_clp.config import CleanConfig
+from onnx_clp.document.run import Picture as Shown
+from onnx_clp.document.search import Picture, SearchImages
 from onnx_clp.errors import UsageError
 from onnx_clp.inversion import finding
 from onnx_clp.inversion.attack import Attack
@@ -38,8 +40,6 @@ from onnx_clp.inversion.subject import read_subject, statistics_of
 from onnx_clp.inversion.supplied import read_images
 from onnx_clp.inversion.synthesis import Synthesiser, roughness_gradient, shifted
 from onnx_clp.inversion.trigger import outcome
-from onnx_clp.report.document import Picture as Shown
-from onnx_clp.report.document_search import Picture, SearchImages
 from onnx_clp.report.inverting import sheet
 from onnx_clp.validation.provider import Engine, choose
 from tests import planted

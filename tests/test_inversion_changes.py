@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper, parser
 
 from onnx_clp.cli import main
+from onnx_clp.document.run import ChannelChanges, Inversion, Picture, Report, SearchImages
 from onnx_clp.inversion.changes import FAINT, changes, relative
 from onnx_clp.inversion.request import (
     Found,
@@ -29,7 +30,6 @@ from onnx_clp.inversion.request import (
 from onnx_clp.inversion.search import search
 from onnx_clp.inversion.subject import Subject
 from onnx_clp.report import html, inverting
-from onnx_clp.report.document import ChannelChanges, Inversion, Picture, Report, SearchImages
 from onnx_clp.validation.provider import Engine, choose
 from tests import planted, reports
 from tests.test_html import Page

@@ -17,6 +17,8 @@ from onnx_clp.arguments import parse
 from onnx_clp.batch.options import parse_batch
 from onnx_clp.cli import main
 from onnx_clp.config import CleanConfig
+from onnx_clp.document.run import Inversion
+from onnx_clp.document.search import SearchImages
 from onnx_clp.errors import UsageError
 from onnx_clp.inversion.pixels import Range
 from onnx_clp.inversion.request import Found, SearchRequest, found_from_json, found_to_json
@@ -25,8 +27,6 @@ from onnx_clp.inversion.subject import read_subject
 from onnx_clp.inversion.supplied import read_images
 from onnx_clp.inversion.synthesis import Synthesiser
 from onnx_clp.report import inverting
-from onnx_clp.report.document import Inversion
-from onnx_clp.report.document_search import SearchImages
 from onnx_clp.validation.provider import Engine, choose
 from tests import planted, reports
 

@@ -12,9 +12,9 @@ import pytest
 
 from onnx_clp.arguments import parse
 from onnx_clp.config import CleanConfig, Rule
+from onnx_clp.document.run import Judgement, LayerReport, Report
 from onnx_clp.errors import UsageError
 from onnx_clp.report import html, ruling, sarif, terminal, wording
-from onnx_clp.report.document import Judgement, LayerReport, Report
 from onnx_clp.verdicts import LayerStatus
 from tests import reports
 from tests.judging import cleaned, network

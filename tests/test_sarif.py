@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from onnx_clp.document.run import FileFacts, Finding, PrunedChannel, Report
 from onnx_clp.report import sarif
-from onnx_clp.report.document import FileFacts, Finding, PrunedChannel, Report
 from onnx_clp.verdicts import INCONCLUSIVE
 from tests import reports
 

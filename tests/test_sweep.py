@@ -19,10 +19,10 @@ from onnx_clp import CleanConfig, UsageError, onnxfile
 from onnx_clp.analysis import analyse
 from onnx_clp.arguments import parse
 from onnx_clp.cli import main
+from onnx_clp.document.run import Report, Sweep, SweepPoint
 from onnx_clp.passes import prune_channels
 from onnx_clp.pipeline import run
 from onnx_clp.report import html, sweeping, terminal
-from onnx_clp.report.document import Report, Sweep, SweepPoint
 from onnx_clp.staging import complete
 from onnx_clp.sweep import Sweep as Sweeper
 from onnx_clp.sweep import knee

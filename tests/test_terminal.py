@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
+from onnx_clp.document.run import Rates, Report
 from onnx_clp.report import terminal, wording
-from onnx_clp.report.document import Rates, Report
 from onnx_clp.report.terminal import render
 from onnx_clp.report.wording import number
 from onnx_clp.verdicts import LayerStatus

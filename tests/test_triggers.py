@@ -13,9 +13,9 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper, parser
 import onnx_clp
 from onnx_clp import onnxfile
 from onnx_clp.config import CleanConfig
+from onnx_clp.document.run import Finding
 from onnx_clp.modelindex import ModelIndex
 from onnx_clp.passes import triggers
-from onnx_clp.report.document import Finding
 from onnx_clp.verdicts import INCONCLUSIVE
 
 CORPUS = Path(os.environ.get("ONNX_CLP_CORPUS") or Path(__file__).parents[2] / "shared" / "corpus")

@@ -8,7 +8,7 @@ import pytest
 
 import onnx_clp
 from onnx_clp import CleanConfig
-from onnx_clp.report.document import LayerReport
+from onnx_clp.document.run import LayerReport
 from onnx_clp.verdicts import LayerStatus
 from tests import corpus
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from onnx_clp.document.run import Drift, EvaluationReport, Finding, Rates, ValidationReport
 from onnx_clp.errors import NotValidated, UsageError, ValidationFailed
-from onnx_clp.report.document import Drift, EvaluationReport, Finding, Rates, ValidationReport
 from onnx_clp.validation import Candidate, Outcome, Request, compare
 from onnx_clp.validation.compare import Agreement, agreements
 from onnx_clp.validation.request import answer_from_json, error_to_json, outcome_to_json

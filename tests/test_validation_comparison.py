@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from onnx_clp.document.run import EngineFacts, ProviderRun, ValidationReport
 from onnx_clp.errors import UsageError
 from onnx_clp.report import engines, html, terminal
-from onnx_clp.report.document import EngineFacts, ProviderRun, ValidationReport
 from onnx_clp.validation import Request, comparison, validate
 from onnx_clp.validation.compare import TOLERANCES, tolerance_for
 from onnx_clp.validation.device import Gpu

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from onnx_clp.document.run import EvaluationReport, Rates
 from onnx_clp.errors import UsageError
-from onnx_clp.report.document import EvaluationReport, Rates
 from onnx_clp.validation import evaldata
 from onnx_clp.validation.session import Array
 from tests.validation_models import run, text_model

@@ -24,8 +24,8 @@ import onnx
 from onnx import ModelProto
 
 from onnx_clp import CleanConfig
+from onnx_clp.document.run import Change, Report
 from onnx_clp.pipeline import run
-from onnx_clp.report.document import Change, Report
 from onnx_clp.report.sizing import large, milliseconds
 from onnx_clp.report.wording import size
 from onnx_clp.validation import latency

@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import onnx_clp
+from onnx_clp.document.run import Inversion, Report
 from onnx_clp.inversion import launch
 from onnx_clp.inversion.forms import KINDS
 from onnx_clp.inversion.request import Found, SearchRequest
-from onnx_clp.report.document import Inversion, Report
 from tools.evidence.measuring import IMAGES
 from tools.evidence.record import Rates
 from tools.evidence.subject import Subject, read

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from onnx_clp.batch.record import WORST_FIRST, Record
 from onnx_clp.batch.summary import OUTCOMES, Tally
-from onnx_clp.report.document import Verdict
+from onnx_clp.document.run import Verdict
 from onnx_clp.report.wording import one_line, plural
 from onnx_clp.text import shown
 

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_clp.config import Provider
+from onnx_clp.document.search import ClassInversion, FormFound, Picture, SearchImages
 from onnx_clp.numerics.directions import Direction
-from onnx_clp.report.document_search import ClassInversion, FormFound, Picture, SearchImages
 
 Images = NDArray[np.float32]
 """(n, channels, height, width), in the model's own pixel values."""

@@ -8,6 +8,7 @@ from typing import Final
 
 import numpy as np
 
+from onnx_clp.document.search import ClassInversion, FormFound, Picture, SearchImages
 from onnx_clp.errors import UsageError
 from onnx_clp.inversion import finding
 from onnx_clp.inversion.attack import Attack
@@ -21,7 +22,6 @@ from onnx_clp.inversion.subject import Subject, read_subject
 from onnx_clp.inversion.supplied import read_images
 from onnx_clp.inversion.synthesis import Synthesiser
 from onnx_clp.inversion.trigger import JUDGING_BUDGET, invert, lead, others
-from onnx_clp.report.document_search import ClassInversion, FormFound, Picture, SearchImages
 from onnx_clp.validation.provider import Engine
 
 Tick = Callable[[str, int, int], None]

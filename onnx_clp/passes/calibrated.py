@@ -16,13 +16,13 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import ModelProto, ValueInfoProto
 
+from onnx_clp.document.readings import Moments, Readings
 from onnx_clp.graph import GraphIndex
 from onnx_clp.modelindex import ModelIndex
 from onnx_clp.nodes import is_op
 from onnx_clp.passes.bound_activations import Cap, Statistic, examine
 from onnx_clp.passes.eligibility import is_head, why_ineligible
 from onnx_clp.passes.normalisations import Sight
-from onnx_clp.readings import Moments, Readings
 from onnx_clp.rewrite import LayerRewrite
 from onnx_clp.verdicts import Finding, LayerStatus, Skipped, SkipReason
 from onnx_clp.weights import FLOAT_TYPES

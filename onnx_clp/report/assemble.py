@@ -16,10 +16,7 @@ from onnx import ModelProto
 from onnx_clp import __version__
 from onnx_clp.analysis import Analysis, Place
 from onnx_clp.config import CleanConfig
-from onnx_clp.nodes import identity, operator
-from onnx_clp.onnxfile import ModelFile, every_tensor
-from onnx_clp.passes.prune_channels import Branch, LayerVerdict
-from onnx_clp.report.document import (
+from onnx_clp.document.run import (
     AffineLeft,
     CapLeft,
     CappedValue,
@@ -43,6 +40,9 @@ from onnx_clp.report.document import (
     ValidationReport,
     Verdict,
 )
+from onnx_clp.nodes import identity, operator
+from onnx_clp.onnxfile import ModelFile, every_tensor
+from onnx_clp.passes.prune_channels import Branch, LayerVerdict
 from onnx_clp.verdicts import LayerStatus
 
 _LIBRARIES: Final = ("onnx", "numpy", "scipy", "onnx-graphsurgeon", "onnxruntime-gpu", "onnxruntime")

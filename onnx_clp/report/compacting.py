@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from onnx_clp.report.document import Report
+from onnx_clp.document.run import Report
 from onnx_clp.report.wording import plural
 from onnx_clp.text import shown
 

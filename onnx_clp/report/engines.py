@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from onnx_clp.report.document import ProviderRun, Report
+from onnx_clp.document.run import ProviderRun, Report
 from onnx_clp.report.wording import one_line, percent
 from onnx_clp.text import shown
 

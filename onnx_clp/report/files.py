@@ -14,7 +14,7 @@ from onnx_clp.errors import SaveError, UsageError
 from onnx_clp.process import signals
 
 if TYPE_CHECKING:
-    from onnx_clp.report.document import Report
+    from onnx_clp.document.run import Report
 
 
 @dataclass(slots=True)

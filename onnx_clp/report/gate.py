@@ -10,8 +10,8 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from onnx_clp.document.run import SCHEMA, Report, Verdict
 from onnx_clp.errors import UsageError
-from onnx_clp.report.document import SCHEMA, Report, Verdict
 from onnx_clp.verdicts import LayerStatus
 
 FailOn = Literal["never", "pruned", "unjudged"]

@@ -8,9 +8,9 @@ from importlib.resources import files
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from onnx_clp.document.run import Judgement, LayerReport, Report, Verdict
 from onnx_clp.errors import UsageError
 from onnx_clp.report import engines, inverting, ruling, sizing, sweeping, wording
-from onnx_clp.report.document import Judgement, LayerReport, Report, Verdict
 from onnx_clp.text import shown
 from onnx_clp.verdicts import LayerStatus
 

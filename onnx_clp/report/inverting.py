@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from onnx_clp.report.document import ChannelChanges, ClassInversion, Picture, RepairReport, Report
+from onnx_clp.document.run import ChannelChanges, ClassInversion, Picture, RepairReport, Report
 from onnx_clp.report.wording import one_line, percent, plural
 from onnx_clp.text import shown
 

@@ -19,7 +19,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from onnx_clp.report.document import EvaluationReport, Judgement, Sweep
+from onnx_clp.document.run import EvaluationReport, Judgement, Sweep
 from onnx_clp.report.wording import percent
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from onnx_clp.report.document import Judgement, PrunedChannel, Report
+from onnx_clp.document.run import Judgement, PrunedChannel, Report
 
 _DEVIATIONS: Final = {
     "loo": "standard deviations of the other channels",

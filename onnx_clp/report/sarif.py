@@ -13,7 +13,7 @@ from pathlib import PurePath
 from typing import Any
 from urllib.parse import quote
 
-from onnx_clp.report.document import Judgement, LayerReport, PrunedChannel, Report
+from onnx_clp.document.run import Judgement, LayerReport, PrunedChannel, Report
 from onnx_clp.report.ruling import distance, limit, passed
 from onnx_clp.report.wording import headline, one_line, plural
 from onnx_clp.text import shown

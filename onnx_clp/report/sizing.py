@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from onnx_clp.report.document import Change, Footprint
+from onnx_clp.document.run import Change, Footprint
 from onnx_clp.report.wording import size
 from onnx_clp.text import shown
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from onnx_clp.report.document import Drift, Report, Sweep, SweepPoint
+from onnx_clp.document.run import Drift, Report, Sweep, SweepPoint
 from onnx_clp.report.wording import number, one_line, percent, plural
 
 KNEE = "where the count bends: the u farthest below the straight line from the first count to the last"

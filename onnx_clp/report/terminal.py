@@ -6,8 +6,8 @@ import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from onnx_clp.document.run import Caps, Change, EvaluationReport, FileFacts, Judgement, LayerReport, Report, Verdict
 from onnx_clp.report import compacting, engines, inverting, ruling, sizing, sweeping
-from onnx_clp.report.document import Caps, Change, EvaluationReport, FileFacts, Judgement, LayerReport, Report, Verdict
 from onnx_clp.report.wording import (
     cleaned_up,
     cleaning_proof,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 
-from onnx_clp.report.document import Cleanup, EvaluationReport, Report, ValidationReport, Verdict
+from onnx_clp.document.run import Cleanup, EvaluationReport, Report, ValidationReport, Verdict
 from onnx_clp.text import shown
 from onnx_clp.verdicts import LayerStatus
 

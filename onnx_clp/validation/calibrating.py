@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx.helper import tensor_dtype_to_np_dtype
 
+from onnx_clp.document.readings import Moments, Readings
 from onnx_clp.errors import NotValidated
-from onnx_clp.readings import Moments, Readings
 from onnx_clp.validation.anatomy import InputSpec, read_anatomy
 from onnx_clp.validation.compare import class_scores
 from onnx_clp.validation.inputs import shown

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import IO, Protocol, TypeVar
 
 from onnx_clp.config import GIB, Provider
+from onnx_clp.document.readings import Readings
 from onnx_clp.errors import NotValidated
 from onnx_clp.process import interpreter
 from onnx_clp.process.interpreter import drain, end, environment, signal_name
-from onnx_clp.readings import Readings
 from onnx_clp.validation.request import (
     INSTEAD,
     NOT_DONE,

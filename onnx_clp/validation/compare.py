@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from onnx_clp.report.document_validation import Drift
+from onnx_clp.document.validation import Drift
 from onnx_clp.validation.provider import CUDA, TENSORRT
 from onnx_clp.validation.session import Array, Outputs
 

@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from onnx_clp.report.document_validation import ProviderComparison, ProviderRun, Rates
+from onnx_clp.document.validation import ProviderComparison, ProviderRun, Rates
 from onnx_clp.validation import compare, evaluate
 from onnx_clp.validation.measuring import Measured, Terms
 from onnx_clp.validation.plan import AS_DEPLOYED

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from onnx.helper import tensor_dtype_to_np_dtype
 
+from onnx_clp.document.validation import Rates
 from onnx_clp.errors import UsageError
-from onnx_clp.report.document_validation import Rates
 from onnx_clp.validation.anatomy import Anatomy, InputSpec
 from onnx_clp.validation.compare import class_scores
 from onnx_clp.validation.evaldata import EvalData

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from onnx_clp.document.validation import EngineFacts
 from onnx_clp.errors import UsageError
-from onnx_clp.report.document_validation import EngineFacts
 from onnx_clp.validation.measuring import Measured, Terms
 from onnx_clp.validation.wording import one_line
 

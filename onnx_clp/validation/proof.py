@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from onnx_clp.document.validation import Drift, EngineFacts, EvaluationReport, Rates, ValidationReport
 from onnx_clp.errors import NotValidated, ValidationFailed
-from onnx_clp.report.document_validation import Drift, EngineFacts, EvaluationReport, Rates, ValidationReport
 from onnx_clp.validation import compare
 from onnx_clp.validation.checking import check_written
 from onnx_clp.validation.measuring import (

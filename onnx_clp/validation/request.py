@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from onnx_clp.errors import ClpError, NotValidated, UsageError, ValidationFailed
-from onnx_clp.report.document_validation import (
+from onnx_clp.document.validation import (
     Drift,
     EngineFacts,
     EvaluationReport,
@@ -19,12 +18,13 @@ from onnx_clp.report.document_validation import (
     Rates,
     ValidationReport,
 )
+from onnx_clp.errors import ClpError, NotValidated, UsageError, ValidationFailed
 from onnx_clp.validation.wording import one_line
 from onnx_clp.verdicts import Finding
 
 if TYPE_CHECKING:
     from onnx_clp.config import Provider
-    from onnx_clp.readings import Readings
+    from onnx_clp.document.readings import Readings
 
 _CLASSES = {kind.__name__: kind for kind in (ValidationFailed, NotValidated, UsageError)}
 
@@ -225,7 +225,7 @@ def answer_from_json(text: str) -> Outcome:
 
 def readings_from_json(text: str) -> Readings:
     """The child's answer to a calibration; errors as `answer_from_json`."""
-    from onnx_clp.readings import Moments, Readings
+    from onnx_clp.document.readings import Moments, Readings
 
     raw = _answer(text)["readings"]
     moments = {name: Moments(tuple(m["mean"]), tuple(m["std"])) for name, m in raw["moments"].items()}

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, ValueInfoProto
 
 import onnx_clp
-from onnx_clp.report.document import Judgement, LayerReport, Report
+from onnx_clp.document.run import Judgement, LayerReport, Report
 from tools.evidence import record
 from tools.evidence.measuring import session
 from tools.evidence.subject import Subject

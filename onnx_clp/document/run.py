@@ -9,28 +9,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from onnx_clp.report.document_changes import Change as Change
-from onnx_clp.report.document_changes import ChannelsKept as ChannelsKept
-from onnx_clp.report.document_changes import Cleanup as Cleanup
-from onnx_clp.report.document_changes import CompactedLayer as CompactedLayer
-from onnx_clp.report.document_changes import Compaction as Compaction
-from onnx_clp.report.document_changes import Footprint as Footprint
-from onnx_clp.report.document_search import ChannelChanges as ChannelChanges
-from onnx_clp.report.document_search import ClassInversion as ClassInversion
-from onnx_clp.report.document_search import FormFound as FormFound
-from onnx_clp.report.document_search import Inversion as Inversion
-from onnx_clp.report.document_search import Picture as Picture
-from onnx_clp.report.document_search import RepairedLayer as RepairedLayer
-from onnx_clp.report.document_search import RepairReport as RepairReport
-from onnx_clp.report.document_search import SearchImages as SearchImages
-from onnx_clp.report.document_search import ValueLeft as ValueLeft
-from onnx_clp.report.document_validation import Drift as Drift
-from onnx_clp.report.document_validation import EngineFacts as EngineFacts
-from onnx_clp.report.document_validation import EvaluationReport as EvaluationReport
-from onnx_clp.report.document_validation import ProviderComparison as ProviderComparison
-from onnx_clp.report.document_validation import ProviderRun as ProviderRun
-from onnx_clp.report.document_validation import Rates as Rates
-from onnx_clp.report.document_validation import ValidationReport as ValidationReport
+from onnx_clp.document.changes import Change as Change
+from onnx_clp.document.changes import ChannelsKept as ChannelsKept
+from onnx_clp.document.changes import Cleanup as Cleanup
+from onnx_clp.document.changes import CompactedLayer as CompactedLayer
+from onnx_clp.document.changes import Compaction as Compaction
+from onnx_clp.document.changes import Footprint as Footprint
+from onnx_clp.document.search import ChannelChanges as ChannelChanges
+from onnx_clp.document.search import ClassInversion as ClassInversion
+from onnx_clp.document.search import FormFound as FormFound
+from onnx_clp.document.search import Inversion as Inversion
+from onnx_clp.document.search import Picture as Picture
+from onnx_clp.document.search import RepairedLayer as RepairedLayer
+from onnx_clp.document.search import RepairReport as RepairReport
+from onnx_clp.document.search import SearchImages as SearchImages
+from onnx_clp.document.search import ValueLeft as ValueLeft
+from onnx_clp.document.validation import Drift as Drift
+from onnx_clp.document.validation import EngineFacts as EngineFacts
+from onnx_clp.document.validation import EvaluationReport as EvaluationReport
+from onnx_clp.document.validation import ProviderComparison as ProviderComparison
+from onnx_clp.document.validation import ProviderRun as ProviderRun
+from onnx_clp.document.validation import Rates as Rates
+from onnx_clp.document.validation import ValidationReport as ValidationReport
 from onnx_clp.verdicts import Finding as Finding
 from onnx_clp.verdicts import LayerStatus as LayerStatus
 
