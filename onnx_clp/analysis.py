@@ -13,7 +13,7 @@ from onnx_clp.config import CleanConfig
 from onnx_clp.document.readings import Readings
 from onnx_clp.edit import GraphEdit
 from onnx_clp.errors import UnsupportedModelError
-from onnx_clp.fields import freeze_inputs
+from onnx_clp.file.messages import freeze_inputs
 from onnx_clp.graph import GraphIndex
 from onnx_clp.layers import is_blocked
 from onnx_clp.modelindex import ModelIndex

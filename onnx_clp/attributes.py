@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from onnx import AttributeProto, GraphProto, NodeProto, SparseTensorProto, TensorProto
 
 from onnx_clp.errors import InvalidModelError
-from onnx_clp.payloads import PayloadSize, check_sparse, check_tensor
+from onnx_clp.file.storage import PayloadSize, check_sparse, check_tensor
 from onnx_clp.text import shown
 
 _FIELD_TYPES = {

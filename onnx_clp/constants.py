@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto
 
+from onnx_clp.file.store import numpy_dtype
 from onnx_clp.nodes import attribute, is_op, text_attribute
-from onnx_clp.tensors import numpy_dtype
 
 Array = NDArray[Any]
 Inputs = Sequence["Array | None"]

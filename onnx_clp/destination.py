@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from onnx_clp.door import cause, is_same_file
 from onnx_clp.errors import UsageError
+from onnx_clp.file.door import cause, is_same_file
 from onnx_clp.text import shown_path
 
 if TYPE_CHECKING:

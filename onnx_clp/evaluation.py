@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from onnx import SparseTensorProto, TensorProto
 
 from onnx_clp import constants
+from onnx_clp.file.store import TensorStore, numpy_dtype
 from onnx_clp.nodes import is_op
-from onnx_clp.tensors import TensorStore, numpy_dtype
 
 if TYPE_CHECKING:
     from onnx_clp.graph import GraphIndex

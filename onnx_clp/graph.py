@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from onnx import FunctionProto, GraphProto, NodeProto, SparseTensorProto, TensorProto
 
 from onnx_clp import constants, evaluation
+from onnx_clp.file.store import TensorStore
 from onnx_clp.nodes import attribute, has_reference, input_name, is_op
 from onnx_clp.ranks import Ranks
-from onnx_clp.tensors import TensorStore
 
 Array = NDArray[Any]
 

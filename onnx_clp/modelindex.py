@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator
 
 from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto
 
+from onnx_clp.file.store import TensorStore
 from onnx_clp.functions import FunctionKey, called_function, key_of
 from onnx_clp.graph import GraphIndex
 from onnx_clp.nodes import STANDARD_DOMAINS, identity, subgraphs
-from onnx_clp.tensors import TensorStore
 
 
 class ModelIndex:

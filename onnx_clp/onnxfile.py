@@ -12,12 +12,13 @@ from types import TracebackType
 from google.protobuf.message import DecodeError
 from onnx import AttributeProto, ModelProto, TensorProto
 
-from onnx_clp import structure, wire
-from onnx_clp.door import OpenFile, open_model
+from onnx_clp import structure
 from onnx_clp.errors import LoadError, UnsupportedModelError
-from onnx_clp.external import ExternalData
-from onnx_clp.formats import recognise
-from onnx_clp.tensors import MappedFile, MappedPayload, TensorStore
+from onnx_clp.file import wire
+from onnx_clp.file.door import OpenFile, open_model
+from onnx_clp.file.external import ExternalData
+from onnx_clp.file.formats import recognise
+from onnx_clp.file.store import MappedFile, MappedPayload, TensorStore
 from onnx_clp.text import shown_path
 
 

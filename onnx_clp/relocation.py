@@ -9,10 +9,10 @@ from typing import BinaryIO, Final
 
 from onnx import ModelProto, TensorProto
 
-from onnx_clp import wire
 from onnx_clp.config import ExternalData as ExternalChoice
+from onnx_clp.file import wire
+from onnx_clp.file.store import MappedPayload
 from onnx_clp.onnxfile import ModelFile, every_tensor
-from onnx_clp.tensors import MappedPayload
 
 PROTOBUF_LIMIT: Final = (1 << 31) - 1
 _MOVE_ABOVE: Final = 1024

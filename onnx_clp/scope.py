@@ -15,9 +15,9 @@ from onnx import FunctionProto, GraphProto, NodeProto
 from onnx_clp.attributes import NodeAttributes, node_label
 from onnx_clp.callgraph import Body
 from onnx_clp.errors import InvalidModelError, UnsupportedModelError
+from onnx_clp.file.storage import PayloadSize, check_sparse, check_tensor
 from onnx_clp.functions import FunctionKey, called_function, function_label, plain_domain
 from onnx_clp.operators import check_node, operator
-from onnx_clp.payloads import PayloadSize, check_sparse, check_tensor
 from onnx_clp.text import shown
 from onnx_clp.windows import WEIGHT_INPUT, WINDOWED, Dims, check_window
 

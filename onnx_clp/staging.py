@@ -20,10 +20,10 @@ from typing import BinaryIO
 
 from onnx import ModelProto, TensorProto
 
-from onnx_clp import wire
 from onnx_clp.config import ExternalData as ExternalChoice
 from onnx_clp.errors import Interrupted, SaveError
-from onnx_clp.fields import point
+from onnx_clp.file import wire
+from onnx_clp.file.messages import point
 from onnx_clp.onnxfile import ModelFile, every_tensor
 from onnx_clp.process import signals
 from onnx_clp.relocation import PROTOBUF_LIMIT, movable, moves_out, place, pour, take_in

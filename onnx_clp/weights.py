@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto
 
 from onnx_clp.edit import GraphEdit
+from onnx_clp.file.store import Array, numpy_dtype
 from onnx_clp.graph import GraphIndex
 from onnx_clp.nodes import input_name
 from onnx_clp.numerics.affine import KernelLayout, scale_weight, scaled_blocks
-from onnx_clp.tensors import Array, numpy_dtype
 from onnx_clp.verdicts import Skipped, SkipReason
 
 Float64 = NDArray[np.float64]

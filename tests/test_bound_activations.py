@@ -283,8 +283,8 @@ def test_every_value_of_a_chain_without_recorded_types_is_capped(operator: str) 
 
 
 def test_a_second_output_of_another_type_is_not_taken_for_the_first() -> None:
+    from onnx_clp.file.store import TensorStore
     from onnx_clp.modelindex import ModelIndex
-    from onnx_clp.tensors import TensorStore
 
     model = network("p, at = MaxPool<kernel_shape = [3, 3]>(x) y = Conv(x, W)")
     main = ModelIndex(model, TensorStore()).main

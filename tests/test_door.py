@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onnx_clp.door import is_same_file, open_model, recognise
 from onnx_clp.errors import LoadError
+from onnx_clp.file.door import is_same_file, open_model, recognise
 from tests.hostile.foreign import FORMATS, model
 
 ROOM = 1 << 20

@@ -14,12 +14,12 @@ from onnx import FunctionProto, ModelProto, TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from onnx_clp.edit import GraphEdit
-from onnx_clp.fields import freeze_inputs
+from onnx_clp.file.messages import freeze_inputs
+from onnx_clp.file.store import TensorStore
 from onnx_clp.graph import GraphIndex
 from onnx_clp.modelindex import ModelIndex
 from onnx_clp.namescope import NameScope
 from onnx_clp.nodes import identity
-from onnx_clp.tensors import TensorStore
 from tests.forms.build import initializer, model, overridable, rand
 
 NEW = np.array([10, 20], np.float32)

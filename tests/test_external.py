@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto
 
 from onnx_clp.errors import ClpError, InvalidModelError, LoadError
-from onnx_clp.external import ExternalData
+from onnx_clp.file.external import ExternalData
 from tests.hostile.outside import ENTRIES, PLACES, hard, out, proc
 
 FLOATS = np.arange(6, dtype=np.float32)

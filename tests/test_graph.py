@@ -7,9 +7,9 @@ import onnx
 import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
+from onnx_clp.file.store import TensorStore
 from onnx_clp.modelindex import ModelIndex
 from onnx_clp.nodes import identity
-from onnx_clp.tensors import TensorStore
 from tests.forms.build import model, overridable, rand
 
 

@@ -9,10 +9,10 @@ import pytest
 from onnx import ModelProto, numpy_helper
 
 from onnx_clp.edit import GraphEdit
+from onnx_clp.file.store import TensorStore
 from onnx_clp.modelindex import ModelIndex
 from onnx_clp.numerics.affine import ChannelAffine
 from onnx_clp.rewrite import LayerRewrite, find_layers
-from onnx_clp.tensors import TensorStore
 from onnx_clp.verdicts import SkipReason
 from tests.forms.build import initializer, model, rand
 

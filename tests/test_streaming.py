@@ -11,11 +11,11 @@ import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from onnx_clp.cli import main
-from onnx_clp.fields import delete
+from onnx_clp.file.messages import delete
+from onnx_clp.file.store import ComputedPayload
 from onnx_clp.numerics import affine, lipschitz
 from onnx_clp.numerics.affine import KernelLayout, scale_weight, scaled_blocks
 from onnx_clp.report.assemble import _versions
-from onnx_clp.tensors import ComputedPayload
 
 LAYOUTS = {
     "conv": (KernelLayout(0, 1), (6, 4, 3), 6, 4),

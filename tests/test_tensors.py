@@ -12,8 +12,9 @@ import pytest
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from onnx_clp import onnxfile, wire
-from onnx_clp.tensors import ComputedPayload, MappedPayload, TensorStore, numpy_dtype, packed_nbytes
+from onnx_clp import onnxfile
+from onnx_clp.file import wire
+from onnx_clp.file.store import ComputedPayload, MappedPayload, TensorStore, numpy_dtype, packed_nbytes
 
 Array = NDArray[Any]
 

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import AttributeProto, GraphProto, ModelProto, SparseTensorProto, TensorProto, helper
 
-from onnx_clp import wire
-from onnx_clp.wire import LIFT_ABOVE, WireError, is_token, lift, make_token, splice, token_number
+from onnx_clp.file import wire
+from onnx_clp.file.wire import LIFT_ABOVE, WireError, is_token, lift, make_token, splice, token_number
 
 ROOT = Path(__file__).parent.parent
 SIZES = st.sampled_from([0, 4, wire.TOKEN_BYTES, 100, 127, 128, LIFT_ABOVE, LIFT_ABOVE + 4, 3000, 20_000])
@@ -264,7 +264,7 @@ def test_no_bytes_of_a_file_are_a_token(raw: bytes) -> None:
 
 
 def test_another_process_makes_other_tokens() -> None:
-    code = "import sys; from onnx_clp.wire import make_token; sys.stdout.buffer.write(make_token(0))"
+    code = "import sys; from onnx_clp.file.wire import make_token; sys.stdout.buffer.write(make_token(0))"
     made = [
         subprocess.run(
             [sys.executable, "-c", code],

@@ -7,7 +7,7 @@ from typing import Final
 from onnx import ModelProto, inliner, version_converter
 
 from onnx_clp.errors import UnsupportedModelError
-from onnx_clp.fields import freeze_inputs
+from onnx_clp.file.messages import freeze_inputs
 from onnx_clp.nodes import STANDARD_DOMAINS
 
 OLDEST_OPSET: Final = 16

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, ValueInfoProto
 
 from onnx_clp.edit import GraphEdit
+from onnx_clp.file.store import TensorStore
 from onnx_clp.inversion.program import Program
 from onnx_clp.inversion.request import Images, SearchSite
 from onnx_clp.inversion.subject import Subject
@@ -19,7 +20,6 @@ from onnx_clp.nodes import subgraphs
 from onnx_clp.numerics.directions import Direction
 from onnx_clp.passes import bound_directions
 from onnx_clp.passes.bound_directions import Site
-from onnx_clp.tensors import TensorStore
 from onnx_clp.validation.provider import Engine
 
 Caps = Mapping[SearchSite, Sequence[Direction]]

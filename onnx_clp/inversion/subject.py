@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, ValueInfoProto
 
 from onnx_clp.errors import UsageError
-from onnx_clp.fields import freeze_inputs
+from onnx_clp.file.messages import freeze_inputs
+from onnx_clp.file.store import TensorStore
 from onnx_clp.graph import GraphIndex
 from onnx_clp.modelindex import ModelIndex
 from onnx_clp.nodes import attribute, input_name, is_op
-from onnx_clp.tensors import TensorStore
 from onnx_clp.text import shown
 from onnx_clp.validation.wording import one_line
 

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from onnx import GraphProto, NodeProto, TensorProto
 
 from onnx_clp.edit import GraphEdit
+from onnx_clp.file.store import Array, numpy_dtype
 from onnx_clp.graph import GraphIndex
 from onnx_clp.nodes import attribute, input_name, is_op, set_attribute
-from onnx_clp.tensors import Array, numpy_dtype
 
 Float64 = NDArray[np.float64]
 

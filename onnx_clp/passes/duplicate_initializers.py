@@ -17,9 +17,9 @@ from typing import Final
 from onnx import TensorProto
 
 from onnx_clp.edit import GraphEdit
+from onnx_clp.file.store import TensorStore
 from onnx_clp.graph import GraphIndex
 from onnx_clp.modelindex import ModelIndex
-from onnx_clp.tensors import TensorStore
 
 Key = tuple[int, tuple[int, ...], bytes]
 Groups = dict[Key, list[tuple[GraphIndex, str]]]

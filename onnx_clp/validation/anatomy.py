@@ -10,7 +10,7 @@ from pathlib import Path
 import onnx
 from onnx import AttributeProto, GraphProto, NodeProto, TensorProto
 
-from onnx_clp.wire import lift
+from onnx_clp.file.wire import lift
 
 Dim = int | str | None
 Axes = tuple[int, ...]

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from onnx import ModelProto, TensorProto
 
-from onnx_clp import wire
-from onnx_clp.fields import point
+from onnx_clp.file import wire
+from onnx_clp.file.messages import point
 
 
 @dataclass(frozen=True, slots=True)

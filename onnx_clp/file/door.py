@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 
 from onnx_clp.errors import LoadError
-from onnx_clp.formats import recognise as recognise
+from onnx_clp.file.formats import recognise as recognise
 from onnx_clp.text import shown_path
 
 # O_NONBLOCK: a FIFO swapped in after the look must not hold the run; O_NOCTTY: nor a terminal claim it.

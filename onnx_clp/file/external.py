@@ -17,9 +17,9 @@ from pathlib import Path, PurePosixPath
 
 from onnx import TensorProto
 
-from onnx_clp.door import OPEN_FLAGS, cause, require_regular
 from onnx_clp.errors import LoadError
-from onnx_clp.payloads import expected_bytes, label
+from onnx_clp.file.door import OPEN_FLAGS, cause, require_regular
+from onnx_clp.file.storage import expected_bytes, label
 from onnx_clp.text import shown, shown_path
 
 _KEYS = frozenset(("location", "offset", "length", "checksum"))

@@ -16,8 +16,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
-from onnx_clp import wire
-from onnx_clp.payloads import ELEMENT_TYPES
+from onnx_clp.file import wire
+from onnx_clp.file.storage import ELEMENT_TYPES
 
 Array = NDArray[Any]
 

@@ -1,0 +1,1 @@
+"""Files on the disk: opened, recognised, read as wire format; their tensors stay where they are."""
