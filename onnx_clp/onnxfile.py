@@ -12,7 +12,7 @@ from types import TracebackType
 from google.protobuf.message import DecodeError
 from onnx import AttributeProto, ModelProto, TensorProto
 
-from onnx_clp import structure
+from onnx_clp.check import structure
 from onnx_clp.errors import LoadError, UnsupportedModelError
 from onnx_clp.file import wire
 from onnx_clp.file.door import OpenFile, open_model

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import ModelProto, TensorProto, helper
 
-from onnx_clp import callgraph, scope
+from onnx_clp.check import callgraph, names
+from onnx_clp.check.structure import check
 from onnx_clp.errors import ClpError, InvalidModelError, UnsupportedModelError
-from onnx_clp.structure import check
 from tests.hostile.limits import chain, doubling, nested
 from tests.hostile.structures import BROKEN, SOUND, Edit, model, node
 
@@ -66,8 +66,8 @@ def test_a_long_chain_in_the_wrong_order_is_refused() -> None:
 
 
 def test_nesting_passes_up_to_the_limit_and_no_further() -> None:
-    check(nested(scope.MAX_DEPTH), payload_size)
-    kind, text = refusal(nested(scope.MAX_DEPTH + 1))
+    check(nested(names.MAX_DEPTH), payload_size)
+    kind, text = refusal(nested(names.MAX_DEPTH + 1))
     assert kind is UnsupportedModelError
     assert "nested deeper" in text
 

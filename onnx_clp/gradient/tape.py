@@ -10,7 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 from onnx import NodeProto
 
-from onnx_clp.attributes import node_label
+from onnx_clp.check.attributes import node_label
 from onnx_clp.errors import UnsupportedModelError
 from onnx_clp.gradient.values import Dims
 from onnx_clp.gradient.writer import GraphWriter, Term

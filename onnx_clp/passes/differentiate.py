@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 from onnx import ModelProto, NodeProto
 
-from onnx_clp.attributes import node_label
+from onnx_clp.check.attributes import node_label
 from onnx_clp.errors import UnsupportedModelError, UsageError
 from onnx_clp.gradient.preparing import prepared
 from onnx_clp.gradient.rules import FLAT, RULES

@@ -14,11 +14,11 @@ from collections.abc import Iterable
 import onnx
 from onnx import ModelProto
 
-from onnx_clp.callgraph import Body, check_calls
+from onnx_clp.check.callgraph import Body, check_calls
+from onnx_clp.check.names import OWN_DOMAINS, Scope
 from onnx_clp.errors import InvalidModelError, UnsupportedModelError
 from onnx_clp.file.storage import PayloadSize
 from onnx_clp.functions import function_label, functions_of, plain_domain
-from onnx_clp.scope import OWN_DOMAINS, Scope
 from onnx_clp.text import shown
 
 _LARGEST_VERSION = 2**31 - 1

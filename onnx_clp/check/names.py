@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 import onnx
 from onnx import FunctionProto, GraphProto, NodeProto
 
-from onnx_clp.attributes import NodeAttributes, node_label
-from onnx_clp.callgraph import Body
+from onnx_clp.check.attributes import NodeAttributes, node_label
+from onnx_clp.check.callgraph import Body
+from onnx_clp.check.signatures import check_node, operator
+from onnx_clp.check.windows import WEIGHT_INPUT, WINDOWED, Dims, check_window
 from onnx_clp.errors import InvalidModelError, UnsupportedModelError
 from onnx_clp.file.storage import PayloadSize, check_sparse, check_tensor
 from onnx_clp.functions import FunctionKey, called_function, function_label, plain_domain
-from onnx_clp.operators import check_node, operator
 from onnx_clp.text import shown
-from onnx_clp.windows import WEIGHT_INPUT, WINDOWED, Dims, check_window
 
 Walk = Generator[GraphProto, None, None]
 
@@ -43,7 +43,7 @@ class Scope:
     Attributes:
         versions: operator set domain ("" for ONNX's own) to version.
         functions: the model's local functions.
-        payload_size: as for `onnx_clp.structure.check`.
+        payload_size: as for `onnx_clp.check.structure.check`.
         body: counts the nodes and calls seen.
         in_function: attributes may refer to the caller's.
         visible: the values defined so far, with their dimensions where they are constants.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from onnx import AttributeProto, NodeProto
 
-from onnx_clp.attributes import NodeAttributes, node_label
+from onnx_clp.check.attributes import NodeAttributes, node_label
 from onnx_clp.errors import InvalidModelError
 from onnx_clp.text import shown
 

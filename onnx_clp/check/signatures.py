@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from onnx import AttributeProto, NodeProto, defs
 
-from onnx_clp.attributes import NodeAttributes, node_label
+from onnx_clp.check.attributes import NodeAttributes, node_label
 from onnx_clp.errors import InvalidModelError
 from onnx_clp.text import shown
 

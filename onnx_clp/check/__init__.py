@@ -1,0 +1,1 @@
+"""Checks of a model before any library sees it."""
