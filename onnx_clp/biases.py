@@ -12,7 +12,7 @@ from onnx import NodeProto
 
 from onnx_clp.edit import GraphEdit
 from onnx_clp.graph import GraphIndex
-from onnx_clp.nodes import attribute, input_name, is_op, set_attribute
+from onnx_clp.operators.nodes import attribute, input_name, is_op, set_attribute
 from onnx_clp.weights import float_type
 
 Float64 = NDArray[np.float64]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from onnx import FunctionProto, GraphProto, ModelProto
 
-from onnx_clp.nodes import subgraphs
 from onnx_clp.onnxfile import every_tensor
+from onnx_clp.operators.nodes import subgraphs
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from onnx import NodeProto
 
 from onnx_clp.edit import GraphEdit
 from onnx_clp.graph import GraphIndex
-from onnx_clp.nodes import input_name, set_attribute
+from onnx_clp.operators.nodes import input_name, set_attribute
 from onnx_clp.quantized import put
 
 Float64 = NDArray[np.float64]

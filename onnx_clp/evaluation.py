@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import SparseTensorProto, TensorProto
 
-from onnx_clp import constants
 from onnx_clp.file.store import TensorStore, numpy_dtype
-from onnx_clp.nodes import is_op
+from onnx_clp.operators import compute
+from onnx_clp.operators.nodes import is_op
 
 if TYPE_CHECKING:
     from onnx_clp.graph import GraphIndex
@@ -68,7 +68,7 @@ def _compute(scope: GraphIndex, name: str, memo: Memo) -> Array | None:
     held: object = scope.initializers.get(name) or scope.sparse.get(name)
     node = scope.producers.get(name)
     if held is None and node is not None and is_op(node, "Constant"):
-        held = constants.constant_attribute(node)
+        held = compute.constant_attribute(node)
     if isinstance(held, TensorProto):
         return scope.store.array(held)
     if isinstance(held, SparseTensorProto):
@@ -86,14 +86,14 @@ def _compute(scope: GraphIndex, name: str, memo: Memo) -> Array | None:
     if is_op(node, "CastLike"):
         like = scope.element_type(node.input[1])
         inputs[1] = None if like is None else np.empty(0, numpy_dtype(like))
-    return constants.evaluate(node, inputs)
+    return compute.evaluate(node, inputs)
 
 
 def _dense(sparse: SparseTensorProto, store: TensorStore) -> Array | None:
     """A sparse tensor in full (IR specification: COO indices, linear [NNZ] or [NNZ, rank])."""
     dims = tuple(sparse.dims)
     values, indices = store.array(sparse.values), store.array(sparse.indices)
-    if int(np.prod(dims, dtype=object)) * values.itemsize > constants.MAX_BYTES:
+    if int(np.prod(dims, dtype=object)) * values.itemsize > compute.MAX_BYTES:
         return None
     out = np.zeros(dims, values.dtype)
     flat = indices if indices.ndim == 1 else _linear(indices, dims)

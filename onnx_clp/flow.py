@@ -14,7 +14,7 @@ from onnx import FunctionProto, NodeProto
 from onnx_clp.functions import FunctionKey, called_function, key_of
 from onnx_clp.graph import GraphIndex
 from onnx_clp.modelindex import ModelIndex
-from onnx_clp.nodes import attribute, is_op
+from onnx_clp.operators.nodes import attribute, is_op
 
 Value = tuple[GraphIndex, str]
 _Key = tuple[int, str]

@@ -13,9 +13,10 @@ from typing import Any, Final
 from numpy.typing import NDArray
 from onnx import FunctionProto, GraphProto, NodeProto, SparseTensorProto, TensorProto
 
-from onnx_clp import constants, evaluation
+from onnx_clp import evaluation
 from onnx_clp.file.store import TensorStore
-from onnx_clp.nodes import attribute, has_reference, input_name, is_op
+from onnx_clp.operators import compute
+from onnx_clp.operators.nodes import attribute, has_reference, input_name, is_op
 from onnx_clp.ranks import Ranks
 
 Array = NDArray[Any]
@@ -163,7 +164,7 @@ class GraphIndex:
         if name in home.initializers:
             return home.initializers[name]
         node = home.producers.get(name)
-        held = constants.constant_attribute(node) if node is not None and is_op(node, "Constant") else None
+        held = compute.constant_attribute(node) if node is not None and is_op(node, "Constant") else None
         return held if isinstance(held, TensorProto) else None
 
     def constant(self, name: str) -> Array | None:
@@ -233,7 +234,7 @@ class GraphIndex:
             return
         if is_op(node, "Constant"):
             self._constant.add(node.output[0])
-        elif constants.can_evaluate(node) and len(node.input):
+        elif compute.can_evaluate(node) and len(node.input):
             slots = node.input[:1] if is_op(node, "CastLike") else node.input
             if all(not n or self.is_constant(n) for n in slots):
                 self._constant.add(node.output[0])

@@ -13,8 +13,8 @@ from onnx_clp.biases import AddedBias, Bias
 from onnx_clp.edit import GraphEdit
 from onnx_clp.graph import GraphIndex
 from onnx_clp.layers import Finder, LinearLayer, read_geometry
-from onnx_clp.nodes import attribute, identity, input_name, is_op, operator
 from onnx_clp.numerics.affine import KernelLayout
+from onnx_clp.operators.nodes import attribute, identity, input_name, is_op, operator
 from onnx_clp.quantized import Quantized, put, read_constant, refusal, single_factor
 from onnx_clp.verdicts import Skipped, SkipReason
 from onnx_clp.weights import Scaling, float_type

@@ -9,7 +9,7 @@ from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetId
 from onnx_clp.file.store import TensorStore
 from onnx_clp.functions import FunctionKey, called_function, key_of
 from onnx_clp.graph import GraphIndex
-from onnx_clp.nodes import STANDARD_DOMAINS, identity, subgraphs
+from onnx_clp.operators.nodes import STANDARD_DOMAINS, identity, subgraphs
 
 
 class ModelIndex:

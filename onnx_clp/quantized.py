@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto, helper
 
-from onnx_clp import constants
 from onnx_clp.edit import GraphEdit
 from onnx_clp.graph import GraphIndex
-from onnx_clp.nodes import attribute, input_name, set_attribute
 from onnx_clp.numerics.affine import KernelLayout, channel_factor
+from onnx_clp.operators import compute
+from onnx_clp.operators.nodes import attribute, input_name, set_attribute
 from onnx_clp.verdicts import Skipped, SkipReason
 from onnx_clp.weights import Scaling, float_type, overridable_sentence
 
@@ -72,7 +72,7 @@ class Quantized:
     def _spread(self, part: Array) -> Float64:
         size = self.values.shape[self.axis] if not self.per_tensor else 1
         wide = part.astype(np.float64)
-        return np.asarray(constants.along_axis(wide, self.values.ndim, self.axis, size, self.block))
+        return np.asarray(compute.along_axis(wide, self.values.ndim, self.axis, size, self.block))
 
     @property
     def zero_points(self) -> Float64:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from onnx import GraphProto, NodeProto, ValueInfoProto
 
-from onnx_clp.nodes import attribute, input_name, is_op
+from onnx_clp.operators.nodes import attribute, input_name, is_op
 
 if TYPE_CHECKING:
     from onnx_clp.graph import GraphIndex

@@ -18,8 +18,8 @@ from onnx_clp.edit import GraphEdit
 from onnx_clp.file.store import numpy_dtype
 from onnx_clp.graph import GraphIndex
 from onnx_clp.layers import LinearLayer, find_layer
-from onnx_clp.nodes import identity
 from onnx_clp.numerics.affine import ChannelAffine, carry_shift, channel_factor, kernels
+from onnx_clp.operators.nodes import identity
 from onnx_clp.verdicts import Skipped, SkipReason
 from onnx_clp.weights import Scaling
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from onnx_clp import constants
-from onnx_clp.constants import RULES, can_evaluate, constant_attribute, evaluate
+from onnx_clp.operators import compute
+from onnx_clp.operators.compute import RULES, can_evaluate, constant_attribute, evaluate
 
 Array = NDArray[Any]
 
@@ -205,7 +205,7 @@ HUGE = np.broadcast_to(np.float32(1), (1 << 14, 1 << 14))
     ids=str,
 )
 def test_a_result_too_large_is_not_made(row: Row) -> None:
-    assert HUGE.nbytes > constants.MAX_BYTES
+    assert HUGE.nbytes > compute.MAX_BYTES
     assert evaluate(node_of(row), row.inputs) is None
 
 

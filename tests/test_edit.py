@@ -19,7 +19,7 @@ from onnx_clp.file.store import TensorStore
 from onnx_clp.graph import GraphIndex
 from onnx_clp.modelindex import ModelIndex
 from onnx_clp.namescope import NameScope
-from onnx_clp.nodes import identity
+from onnx_clp.operators.nodes import identity
 from tests.forms.build import initializer, model, overridable, rand
 
 NEW = np.array([10, 20], np.float32)

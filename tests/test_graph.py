@@ -9,7 +9,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from onnx_clp.file.store import TensorStore
 from onnx_clp.modelindex import ModelIndex
-from onnx_clp.nodes import identity
+from onnx_clp.operators.nodes import identity
 from tests.forms.build import model, overridable, rand
 
 

@@ -24,8 +24,8 @@ from onnx_clp.compaction.cuts import UnfitError
 from onnx_clp.compaction.removal import Removal
 from onnx_clp.compaction.survey import Survey
 from onnx_clp.edit import GraphEdit
-from onnx_clp.nodes import attribute, input_name, is_op, text_attribute
 from onnx_clp.numerics.affine import KernelLayout
+from onnx_clp.operators.nodes import attribute, input_name, is_op, text_attribute
 from onnx_clp.weights import FLOAT_TYPES
 
 Array = NDArray[Any]

@@ -25,7 +25,7 @@ from onnx_clp.compaction.rules import RULES, STARTERS
 from onnx_clp.compaction.survey import Cut, Source, Survey
 from onnx_clp.edit import GraphEdit
 from onnx_clp.graph import GraphIndex
-from onnx_clp.nodes import identity, operator
+from onnx_clp.operators.nodes import identity, operator
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from onnx import NodeProto
 from onnx_clp.compaction.cuts import UnfitError
 from onnx_clp.compaction.spatial import integers
 from onnx_clp.compaction.survey import Rule, Size, Survey
-from onnx_clp.nodes import attribute
+from onnx_clp.operators.nodes import attribute
 
 
 def shape(survey: Survey, node: NodeProto) -> list[int]:

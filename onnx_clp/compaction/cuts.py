@@ -14,7 +14,7 @@ from onnx_clp.compaction.atoms import Ids, Mask
 from onnx_clp.edit import GraphEdit
 from onnx_clp.graph import GraphIndex
 from onnx_clp.layers import dequantized_further_up
-from onnx_clp.nodes import attribute, has_reference, input_name, is_op
+from onnx_clp.operators.nodes import attribute, has_reference, input_name, is_op
 from onnx_clp.weights import overridable_sentence
 
 Array = NDArray[Any]

@@ -17,7 +17,7 @@ from onnx import NodeProto, TensorProto
 from onnx_clp.compaction.atoms import UNKNOWN, Float64, View
 from onnx_clp.compaction.cuts import UnfitError
 from onnx_clp.compaction.survey import Survey, unknown
-from onnx_clp.nodes import attribute, input_name
+from onnx_clp.operators.nodes import attribute, input_name
 from onnx_clp.passes.channel_views import drops_nothing
 
 Array = NDArray[Any]

@@ -14,7 +14,7 @@ from onnx import NodeProto
 
 from onnx_clp.compaction import extent_windows
 from onnx_clp.compaction.extent_windows import Sizes as Sizes
-from onnx_clp.nodes import attribute, input_name
+from onnx_clp.operators.nodes import attribute, input_name
 
 if TYPE_CHECKING:
     from onnx_clp.compaction.extents import Extents

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from onnx import NodeProto
 
-from onnx_clp.nodes import attribute, input_name, text_attribute
+from onnx_clp.operators.nodes import attribute, input_name, text_attribute
 
 if TYPE_CHECKING:
     from onnx_clp.compaction.extents import Extents

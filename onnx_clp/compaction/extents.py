@@ -6,7 +6,7 @@ from onnx import GraphProto, NodeProto
 
 from onnx_clp.compaction.extent_rules import RULES, Sizes
 from onnx_clp.graph import GraphIndex
-from onnx_clp.nodes import has_reference, is_op
+from onnx_clp.operators.nodes import has_reference, is_op
 
 
 class Extents:

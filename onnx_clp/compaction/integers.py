@@ -18,8 +18,8 @@ from onnx_clp.compaction.elementwise import operands, rank_of_result
 from onnx_clp.compaction.linear import Kernel, join
 from onnx_clp.compaction.spatial import pool
 from onnx_clp.compaction.survey import Survey
-from onnx_clp.nodes import attribute, input_name
 from onnx_clp.numerics.affine import KernelLayout
+from onnx_clp.operators.nodes import attribute, input_name
 
 Array = NDArray[Any]
 

@@ -11,7 +11,7 @@ from onnx import NodeProto
 from onnx_clp.compaction.atoms import UNKNOWN, Float64, View
 from onnx_clp.compaction.cuts import UnfitError
 from onnx_clp.compaction.survey import Survey
-from onnx_clp.nodes import attribute, input_name, text_attribute
+from onnx_clp.operators.nodes import attribute, input_name, text_attribute
 
 Array = NDArray[Any]
 

@@ -17,7 +17,7 @@ from onnx_clp.compaction.extents import Extents
 from onnx_clp.compaction.removal import Demand, Grouping, Removal
 from onnx_clp.edit import GraphEdit
 from onnx_clp.graph import GraphIndex
-from onnx_clp.nodes import has_reference, identity, input_name, operator
+from onnx_clp.operators.nodes import has_reference, identity, input_name, operator
 from onnx_clp.text import shown
 
 Array = NDArray[Any]

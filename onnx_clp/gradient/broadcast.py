@@ -7,7 +7,7 @@ from onnx import TensorProto
 from onnx_clp.gradient.tape import Step
 from onnx_clp.gradient.values import Dim, Dims
 from onnx_clp.gradient.writer import GraphWriter, Term
-from onnx_clp.nodes import input_name
+from onnx_clp.operators.nodes import input_name
 
 
 def reduced(step: Step, gradient: Term, slot: int) -> Term:

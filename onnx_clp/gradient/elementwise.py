@@ -15,7 +15,7 @@ from typing import Final
 from onnx_clp.gradient.broadcast import reduced
 from onnx_clp.gradient.tape import Gradients, Rule, Rules, Step
 from onnx_clp.gradient.writer import Term
-from onnx_clp.nodes import text_attribute
+from onnx_clp.operators.nodes import text_attribute
 
 Derivative = Callable[[Step, Term, Term], Term]
 """dy/dx of a step, from its first input x and its first output y."""

@@ -9,7 +9,7 @@ import numpy as np
 from onnx_clp.gradient.broadcast import reduce_to
 from onnx_clp.gradient.tape import Gradients, Rules, Step
 from onnx_clp.gradient.writer import Term
-from onnx_clp.nodes import text_attribute
+from onnx_clp.operators.nodes import text_attribute
 
 
 def _reshaped(step: Step) -> Gradients:

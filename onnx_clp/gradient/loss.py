@@ -20,7 +20,7 @@ from onnx import ModelProto, TensorProto
 from onnx_clp.errors import UnsupportedModelError, UsageError
 from onnx_clp.gradient.preparing import prepared
 from onnx_clp.gradient.writer import GraphWriter, Term
-from onnx_clp.nodes import is_op
+from onnx_clp.operators.nodes import is_op
 from onnx_clp.text import shown
 
 _LOOKED_THROUGH: Final = ("Softmax", "LogSoftmax", "Identity")

@@ -8,7 +8,7 @@ from onnx import ModelProto, inliner, version_converter
 
 from onnx_clp.errors import UnsupportedModelError
 from onnx_clp.file.messages import freeze_inputs
-from onnx_clp.nodes import STANDARD_DOMAINS
+from onnx_clp.operators.nodes import STANDARD_DOMAINS
 
 OLDEST_OPSET: Final = 16
 """The first in which every operator the gradients need is there (ScatterElements that adds)."""

@@ -14,7 +14,7 @@ from onnx import TensorProto
 
 from onnx_clp.gradient.tape import Gradients, Rules, Step, sizes
 from onnx_clp.gradient.writer import Term
-from onnx_clp.nodes import text_attribute
+from onnx_clp.operators.nodes import text_attribute
 
 _INT64: Final = TensorProto.INT64
 

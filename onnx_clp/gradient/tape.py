@@ -14,7 +14,7 @@ from onnx_clp.check.attributes import node_label
 from onnx_clp.errors import UnsupportedModelError
 from onnx_clp.gradient.values import Dims
 from onnx_clp.gradient.writer import GraphWriter, Term
-from onnx_clp.nodes import attribute, input_name
+from onnx_clp.operators.nodes import attribute, input_name
 
 
 class Tape:

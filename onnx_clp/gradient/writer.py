@@ -22,7 +22,7 @@ from onnx_clp.file.store import TensorStore, numpy_dtype
 from onnx_clp.gradient.values import Values
 from onnx_clp.modelindex import ModelIndex
 from onnx_clp.namescope import NameScope
-from onnx_clp.nodes import STANDARD_DOMAINS
+from onnx_clp.operators.nodes import STANDARD_DOMAINS
 
 FLOATS: Final = frozenset((TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16))
 """The element types that carry gradients."""

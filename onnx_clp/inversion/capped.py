@@ -16,8 +16,8 @@ from onnx_clp.inversion.program import Program
 from onnx_clp.inversion.request import Images, SearchSite
 from onnx_clp.inversion.subject import Subject
 from onnx_clp.modelindex import ModelIndex
-from onnx_clp.nodes import subgraphs
 from onnx_clp.numerics.directions import Direction
+from onnx_clp.operators.nodes import subgraphs
 from onnx_clp.passes import bound_directions
 from onnx_clp.passes.bound_directions import Site
 from onnx_clp.validation.provider import Engine

@@ -17,7 +17,7 @@ from onnx_clp.file.messages import freeze_inputs
 from onnx_clp.file.store import TensorStore
 from onnx_clp.graph import GraphIndex
 from onnx_clp.modelindex import ModelIndex
-from onnx_clp.nodes import attribute, input_name, is_op
+from onnx_clp.operators.nodes import attribute, input_name, is_op
 from onnx_clp.text import shown
 from onnx_clp.validation.wording import one_line
 

@@ -24,7 +24,7 @@ from onnx import GraphProto, NodeProto, TensorProto
 from onnx_clp.edit import GraphEdit
 from onnx_clp.file.store import Array, numpy_dtype
 from onnx_clp.graph import GraphIndex
-from onnx_clp.nodes import attribute, input_name, is_op, set_attribute
+from onnx_clp.operators.nodes import attribute, input_name, is_op, set_attribute
 
 Float64 = NDArray[np.float64]
 

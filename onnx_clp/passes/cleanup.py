@@ -19,7 +19,7 @@ from onnx import GraphProto, ModelProto
 from onnx_clp.edit import GraphEdit
 from onnx_clp.file.store import TensorStore
 from onnx_clp.modelindex import ModelIndex
-from onnx_clp.nodes import subgraphs
+from onnx_clp.operators.nodes import subgraphs
 from onnx_clp.passes import dead_nodes, duplicate_initializers, no_ops
 
 

@@ -18,7 +18,7 @@ from onnx import FunctionProto, NodeProto
 from onnx_clp.functions import FunctionKey, called_function, functions_of, key_of, plain_domain
 from onnx_clp.graph import GraphIndex
 from onnx_clp.modelindex import ModelIndex
-from onnx_clp.nodes import identity
+from onnx_clp.operators.nodes import identity
 
 Place = tuple[GraphIndex, NodeProto]
 

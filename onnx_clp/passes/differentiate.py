@@ -29,7 +29,7 @@ from onnx_clp.gradient.preparing import prepared
 from onnx_clp.gradient.rules import FLAT, RULES
 from onnx_clp.gradient.tape import Step, Tape
 from onnx_clp.gradient.writer import FLOATS, GraphWriter, Term
-from onnx_clp.nodes import STANDARD_DOMAINS, attribute, is_op, operator, subgraphs
+from onnx_clp.operators.nodes import STANDARD_DOMAINS, attribute, is_op, operator, subgraphs
 from onnx_clp.text import shown
 
 

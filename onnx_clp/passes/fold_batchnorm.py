@@ -17,8 +17,8 @@ from onnx import NodeProto
 from onnx_clp.biases import AddedBias
 from onnx_clp.edit import GraphEdit
 from onnx_clp.graph import GraphIndex
-from onnx_clp.nodes import identity, is_op, operator
 from onnx_clp.numerics.affine import ChannelAffine
+from onnx_clp.operators.nodes import identity, is_op, operator
 from onnx_clp.passes.affine_forms import Affine, Frame, data_slot, recognise
 from onnx_clp.passes.channel_views import (
     ChannelView,

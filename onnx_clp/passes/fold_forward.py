@@ -15,8 +15,8 @@ from onnx import NodeProto
 
 from onnx_clp.edit import GraphEdit
 from onnx_clp.graph import GraphIndex
-from onnx_clp.nodes import attribute, identity, is_op
 from onnx_clp.numerics.affine import ChannelAffine
+from onnx_clp.operators.nodes import attribute, identity, is_op
 from onnx_clp.passes.affine_forms import Affine, Frame, data_slot, recognise
 from onnx_clp.passes.channel_views import moves_only
 from onnx_clp.passes.fold_batchnorm import Left

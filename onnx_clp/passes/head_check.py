@@ -25,8 +25,8 @@ from onnx import NodeProto
 from onnx_clp.graph import GraphIndex
 from onnx_clp.layers import LinearLayer
 from onnx_clp.modelindex import ModelIndex
-from onnx_clp.nodes import MICROSOFT, input_name, is_op
 from onnx_clp.numerics.outliers import LEAST_CHANNELS, Outliers, find_outliers
+from onnx_clp.operators.nodes import MICROSOFT, input_name, is_op
 from onnx_clp.rewrite import LayerRewrite, Layers
 from onnx_clp.text import shown
 from onnx_clp.verdicts import INCONCLUSIVE, Finding

@@ -17,7 +17,7 @@ from onnx import GraphProto, NodeProto
 
 from onnx_clp.edit import GraphEdit
 from onnx_clp.graph import GraphIndex
-from onnx_clp.nodes import attribute, has_reference, input_name, is_op
+from onnx_clp.operators.nodes import attribute, has_reference, input_name, is_op
 
 Shape = tuple[int | None, ...]
 

@@ -18,7 +18,7 @@ from typing import Final
 
 from onnx import GraphProto, ModelProto, NodeProto, TypeProto, inliner, shape_inference
 
-from onnx_clp.nodes import attribute, is_op, subgraphs
+from onnx_clp.operators.nodes import attribute, is_op, subgraphs
 from onnx_clp.validation.anatomy import read_skeleton
 
 Shape = tuple[int, ...]

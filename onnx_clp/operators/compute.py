@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx import NodeProto
 
 from onnx_clp.file.store import numpy_dtype
-from onnx_clp.nodes import attribute, is_op, text_attribute
+from onnx_clp.operators.nodes import attribute, is_op, text_attribute
 
 Array = NDArray[Any]
 Inputs = Sequence["Array | None"]

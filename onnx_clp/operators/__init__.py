@@ -1,0 +1,1 @@
+"""What an operator is: its attributes and what it computes."""
