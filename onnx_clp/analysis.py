@@ -11,12 +11,12 @@ from onnx import ModelProto
 
 from onnx_clp.config import CleanConfig
 from onnx_clp.document.readings import Readings
-from onnx_clp.edit import GraphEdit
 from onnx_clp.errors import UnsupportedModelError
 from onnx_clp.file.messages import freeze_inputs
-from onnx_clp.graph import GraphIndex
+from onnx_clp.graph.edit import GraphEdit
+from onnx_clp.graph.index import GraphIndex
+from onnx_clp.graph.model import ModelIndex
 from onnx_clp.layers import is_blocked
-from onnx_clp.modelindex import ModelIndex
 from onnx_clp.onnxfile import ModelFile
 from onnx_clp.passes import (
     bound_activations,

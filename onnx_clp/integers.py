@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from onnx import NodeProto
 
 from onnx_clp.biases import AddedBias, Bias
-from onnx_clp.edit import GraphEdit
-from onnx_clp.graph import GraphIndex
+from onnx_clp.graph.edit import GraphEdit
+from onnx_clp.graph.index import GraphIndex
 from onnx_clp.layers import Finder, LinearLayer, read_geometry
 from onnx_clp.numerics.affine import KernelLayout
 from onnx_clp.operators.nodes import attribute, identity, input_name, is_op, operator

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx import NodeProto
 
 from onnx_clp.biases import AddedBias, Bias, GemmBias, InputBias
-from onnx_clp.graph import GraphIndex
+from onnx_clp.graph.index import GraphIndex
 from onnx_clp.numerics.affine import KernelLayout
 from onnx_clp.numerics.lipschitz import Geometry
 from onnx_clp.operators.nodes import MICROSOFT, attribute, has_reference, identity, is_op, operator, text_attribute

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto, helper
 
-from onnx_clp.edit import GraphEdit
-from onnx_clp.graph import GraphIndex
+from onnx_clp.graph.edit import GraphEdit
+from onnx_clp.graph.index import GraphIndex
 from onnx_clp.numerics.affine import KernelLayout, channel_factor
 from onnx_clp.operators import compute
 from onnx_clp.operators.nodes import attribute, input_name, set_attribute

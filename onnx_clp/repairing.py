@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from onnx_clp.analysis import Place
-from onnx_clp.edit import GraphEdit
+from onnx_clp.graph.edit import GraphEdit
+from onnx_clp.graph.model import ModelIndex
 from onnx_clp.layers import LinearLayer
-from onnx_clp.modelindex import ModelIndex
 from onnx_clp.numerics.directions import Direction
 from onnx_clp.passes import bound_directions
 from onnx_clp.passes.bound_directions import Site

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from onnx import NodeProto
 
 from onnx_clp.biases import AddedBias, GemmBias
-from onnx_clp.edit import GraphEdit
 from onnx_clp.file.store import numpy_dtype
-from onnx_clp.graph import GraphIndex
+from onnx_clp.graph.edit import GraphEdit
+from onnx_clp.graph.index import GraphIndex
 from onnx_clp.layers import LinearLayer, find_layer
 from onnx_clp.numerics.affine import ChannelAffine, carry_shift, channel_factor, kernels
 from onnx_clp.operators.nodes import identity

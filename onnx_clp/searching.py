@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
     from onnx_clp.analysis import Place
-    from onnx_clp.edit import GraphEdit
+    from onnx_clp.graph.edit import GraphEdit
     from onnx_clp.inversion.request import Found
     from onnx_clp.onnxfile import ModelFile
     from onnx_clp.passes.bound_directions import Site

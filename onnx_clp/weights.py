@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto
 
-from onnx_clp.edit import GraphEdit
 from onnx_clp.file.store import Array, numpy_dtype
-from onnx_clp.graph import GraphIndex
+from onnx_clp.graph.edit import GraphEdit
+from onnx_clp.graph.index import GraphIndex
 from onnx_clp.numerics.affine import KernelLayout, scale_weight, scaled_blocks
 from onnx_clp.operators.nodes import input_name
 from onnx_clp.verdicts import Skipped, SkipReason

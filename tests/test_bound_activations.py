@@ -284,7 +284,7 @@ def test_every_value_of_a_chain_without_recorded_types_is_capped(operator: str) 
 
 def test_a_second_output_of_another_type_is_not_taken_for_the_first() -> None:
     from onnx_clp.file.store import TensorStore
-    from onnx_clp.modelindex import ModelIndex
+    from onnx_clp.graph.model import ModelIndex
 
     model = network("p, at = MaxPool<kernel_shape = [3, 3]>(x) y = Conv(x, W)")
     main = ModelIndex(model, TensorStore()).main

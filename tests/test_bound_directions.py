@@ -12,9 +12,9 @@ from onnx import ModelProto
 from onnx.reference import ReferenceEvaluator
 
 from onnx_clp.config import CleanConfig
-from onnx_clp.edit import GraphEdit
 from onnx_clp.file.store import TensorStore
-from onnx_clp.modelindex import ModelIndex
+from onnx_clp.graph.edit import GraphEdit
+from onnx_clp.graph.model import ModelIndex
 from onnx_clp.numerics.directions import Direction
 from onnx_clp.passes import bound_directions
 from onnx_clp.passes.bound_directions import Site

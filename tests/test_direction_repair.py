@@ -17,7 +17,7 @@ from onnx_clp.analysis import Place, analyse
 from onnx_clp.cli import main
 from onnx_clp.config import CleanConfig
 from onnx_clp.document.run import Inversion, Picture, RepairedLayer, RepairReport, Report, SearchImages, ValueLeft
-from onnx_clp.edit import GraphEdit
+from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.inversion.capped import Look, capped
 from onnx_clp.inversion.pixels import Range
 from onnx_clp.inversion.repair import QUANTILES, Bench, repair

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from onnx import FunctionProto, ModelProto, TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from onnx_clp.edit import GraphEdit
 from onnx_clp.file.messages import freeze_inputs
 from onnx_clp.file.store import TensorStore
-from onnx_clp.graph import GraphIndex
-from onnx_clp.modelindex import ModelIndex
-from onnx_clp.namescope import NameScope
+from onnx_clp.graph.edit import GraphEdit
+from onnx_clp.graph.fresh import NameScope
+from onnx_clp.graph.index import GraphIndex
+from onnx_clp.graph.model import ModelIndex
 from onnx_clp.operators.nodes import identity
 from tests.forms.build import initializer, model, overridable, rand
 

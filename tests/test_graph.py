@@ -8,7 +8,7 @@ import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from onnx_clp.file.store import TensorStore
-from onnx_clp.modelindex import ModelIndex
+from onnx_clp.graph.model import ModelIndex
 from onnx_clp.operators.nodes import identity
 from tests.forms.build import model, overridable, rand
 

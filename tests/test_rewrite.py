@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from onnx import ModelProto, numpy_helper
 
-from onnx_clp.edit import GraphEdit
 from onnx_clp.file.store import TensorStore
-from onnx_clp.modelindex import ModelIndex
+from onnx_clp.graph.edit import GraphEdit
+from onnx_clp.graph.model import ModelIndex
 from onnx_clp.numerics.affine import ChannelAffine
 from onnx_clp.rewrite import LayerRewrite, find_layers
 from onnx_clp.verdicts import SkipReason

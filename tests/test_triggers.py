@@ -14,7 +14,7 @@ import onnx_clp
 from onnx_clp import onnxfile
 from onnx_clp.config import CleanConfig
 from onnx_clp.document.run import Finding
-from onnx_clp.modelindex import ModelIndex
+from onnx_clp.graph.model import ModelIndex
 from onnx_clp.passes import triggers
 from onnx_clp.verdicts import INCONCLUSIVE
 

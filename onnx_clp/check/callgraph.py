@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from onnx_clp.errors import InvalidModelError, UnsupportedModelError
-from onnx_clp.functions import FunctionKey, function_label
+from onnx_clp.graph.functions import FunctionKey, function_label
 
 MAX_EXPANDED_NODES = 2_000_000
 

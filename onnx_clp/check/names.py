@@ -18,7 +18,7 @@ from onnx_clp.check.signatures import check_node, operator
 from onnx_clp.check.windows import WEIGHT_INPUT, WINDOWED, Dims, check_window
 from onnx_clp.errors import InvalidModelError, UnsupportedModelError
 from onnx_clp.file.storage import PayloadSize, check_sparse, check_tensor
-from onnx_clp.functions import FunctionKey, called_function, function_label, plain_domain
+from onnx_clp.graph.functions import FunctionKey, called_function, function_label, plain_domain
 from onnx_clp.text import shown
 
 Walk = Generator[GraphProto, None, None]

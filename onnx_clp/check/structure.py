@@ -18,7 +18,7 @@ from onnx_clp.check.callgraph import Body, check_calls
 from onnx_clp.check.names import OWN_DOMAINS, Scope
 from onnx_clp.errors import InvalidModelError, UnsupportedModelError
 from onnx_clp.file.storage import PayloadSize
-from onnx_clp.functions import function_label, functions_of, plain_domain
+from onnx_clp.graph.functions import function_label, functions_of, plain_domain
 from onnx_clp.text import shown
 
 _LARGEST_VERSION = 2**31 - 1

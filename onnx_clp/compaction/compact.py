@@ -23,8 +23,8 @@ from onnx_clp.compaction.cuts import AxisPick
 from onnx_clp.compaction.removal import Removal
 from onnx_clp.compaction.rules import RULES, STARTERS
 from onnx_clp.compaction.survey import Cut, Source, Survey
-from onnx_clp.edit import GraphEdit
-from onnx_clp.graph import GraphIndex
+from onnx_clp.graph.edit import GraphEdit
+from onnx_clp.graph.index import GraphIndex
 from onnx_clp.operators.nodes import identity, operator
 
 

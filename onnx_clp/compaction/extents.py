@@ -5,7 +5,7 @@ from __future__ import annotations
 from onnx import GraphProto, NodeProto
 
 from onnx_clp.compaction.extent_rules import RULES, Sizes
-from onnx_clp.graph import GraphIndex
+from onnx_clp.graph.index import GraphIndex
 from onnx_clp.operators.nodes import has_reference, is_op
 
 

@@ -17,7 +17,7 @@ from onnx_clp.compaction.elementwise import uniform
 from onnx_clp.compaction.removal import Removal
 from onnx_clp.compaction.spatial import integers
 from onnx_clp.compaction.survey import Survey, unknown
-from onnx_clp.edit import GraphEdit
+from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.operators.nodes import attribute, input_name, set_attribute, text_attribute
 
 Array = NDArray[Any]

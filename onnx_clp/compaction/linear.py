@@ -20,7 +20,7 @@ from onnx_clp.compaction.atoms import UNKNOWN, Float64, Ids, Mask, View
 from onnx_clp.compaction.cuts import GroupPick, UnfitError
 from onnx_clp.compaction.removal import Demand, Grouping, Removal
 from onnx_clp.compaction.survey import Source, Survey, label, unknown
-from onnx_clp.edit import GraphEdit
+from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.numerics.affine import KernelLayout
 from onnx_clp.operators import compute
 from onnx_clp.operators.nodes import attribute, input_name, is_op, set_attribute, text_attribute

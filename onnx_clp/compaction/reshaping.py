@@ -17,7 +17,7 @@ from onnx_clp.compaction.cuts import UnfitError
 from onnx_clp.compaction.extent_rules import Sizes, target
 from onnx_clp.compaction.removal import Removal
 from onnx_clp.compaction.survey import Size, Survey
-from onnx_clp.edit import GraphEdit
+from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.operators.nodes import attribute, input_name, set_attribute
 
 Array = NDArray[Any]

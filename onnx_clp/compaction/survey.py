@@ -15,8 +15,8 @@ from onnx_clp.compaction.atoms import UNKNOWN, Atoms, Float64, Ids, Mask, View
 from onnx_clp.compaction.cuts import UnfitError
 from onnx_clp.compaction.extents import Extents
 from onnx_clp.compaction.removal import Demand, Grouping, Removal
-from onnx_clp.edit import GraphEdit
-from onnx_clp.graph import GraphIndex
+from onnx_clp.graph.edit import GraphEdit
+from onnx_clp.graph.index import GraphIndex
 from onnx_clp.operators.nodes import has_reference, identity, input_name, operator
 from onnx_clp.text import shown
 

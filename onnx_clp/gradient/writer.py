@@ -20,8 +20,8 @@ from onnx import ModelProto, TensorProto, helper
 
 from onnx_clp.file.store import TensorStore, numpy_dtype
 from onnx_clp.gradient.values import Values
-from onnx_clp.modelindex import ModelIndex
-from onnx_clp.namescope import NameScope
+from onnx_clp.graph.fresh import NameScope
+from onnx_clp.graph.model import ModelIndex
 from onnx_clp.operators.nodes import STANDARD_DOMAINS
 
 FLOATS: Final = frozenset((TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16))

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, ValueInfoProto
 
-from onnx_clp.edit import GraphEdit
 from onnx_clp.file.store import TensorStore
+from onnx_clp.graph.edit import GraphEdit
+from onnx_clp.graph.model import ModelIndex
 from onnx_clp.inversion.program import Program
 from onnx_clp.inversion.request import Images, SearchSite
 from onnx_clp.inversion.subject import Subject
-from onnx_clp.modelindex import ModelIndex
 from onnx_clp.numerics.directions import Direction
 from onnx_clp.operators.nodes import subgraphs
 from onnx_clp.passes import bound_directions

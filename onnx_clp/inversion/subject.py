@@ -15,8 +15,8 @@ from onnx import ModelProto, TensorProto, ValueInfoProto
 from onnx_clp.errors import UsageError
 from onnx_clp.file.messages import freeze_inputs
 from onnx_clp.file.store import TensorStore
-from onnx_clp.graph import GraphIndex
-from onnx_clp.modelindex import ModelIndex
+from onnx_clp.graph.index import GraphIndex
+from onnx_clp.graph.model import ModelIndex
 from onnx_clp.operators.nodes import attribute, input_name, is_op
 from onnx_clp.text import shown
 from onnx_clp.validation.wording import one_line

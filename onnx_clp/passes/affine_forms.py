@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto
 
-from onnx_clp.graph import GraphIndex
+from onnx_clp.graph.index import GraphIndex
 from onnx_clp.numerics.affine import ChannelAffine
 from onnx_clp.operators.nodes import attribute, has_reference, input_name, is_op
 from onnx_clp.verdicts import Skipped, SkipReason

@@ -22,9 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper
 
-from onnx_clp.edit import GraphEdit
 from onnx_clp.file.store import numpy_dtype
-from onnx_clp.graph import GraphIndex
+from onnx_clp.graph.edit import GraphEdit
+from onnx_clp.graph.index import GraphIndex
 from onnx_clp.numerics.directions import Direction
 from onnx_clp.operators.nodes import input_name, is_op
 from onnx_clp.verdicts import Skipped, SkipReason

@@ -17,8 +17,8 @@ import numpy as np
 from onnx import ModelProto, ValueInfoProto
 
 from onnx_clp.document.readings import Moments, Readings
-from onnx_clp.graph import GraphIndex
-from onnx_clp.modelindex import ModelIndex
+from onnx_clp.graph.index import GraphIndex
+from onnx_clp.graph.model import ModelIndex
 from onnx_clp.operators.nodes import is_op
 from onnx_clp.passes.bound_activations import Cap, Statistic, examine
 from onnx_clp.passes.eligibility import is_head, why_ineligible

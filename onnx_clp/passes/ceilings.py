@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import GraphProto, NodeProto, TensorProto
 
-from onnx_clp.edit import GraphEdit
 from onnx_clp.file.store import Array, numpy_dtype
-from onnx_clp.graph import GraphIndex
+from onnx_clp.graph.edit import GraphEdit
+from onnx_clp.graph.index import GraphIndex
 from onnx_clp.operators.nodes import attribute, input_name, is_op, set_attribute
 
 Float64 = NDArray[np.float64]

@@ -15,9 +15,9 @@ from typing import Final
 
 from onnx import FunctionProto, NodeProto
 
-from onnx_clp.functions import FunctionKey, called_function, functions_of, key_of, plain_domain
-from onnx_clp.graph import GraphIndex
-from onnx_clp.modelindex import ModelIndex
+from onnx_clp.graph.functions import FunctionKey, called_function, functions_of, key_of, plain_domain
+from onnx_clp.graph.index import GraphIndex
+from onnx_clp.graph.model import ModelIndex
 from onnx_clp.operators.nodes import identity
 
 Place = tuple[GraphIndex, NodeProto]

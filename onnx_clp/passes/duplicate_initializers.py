@@ -16,10 +16,10 @@ from typing import Final
 
 from onnx import TensorProto
 
-from onnx_clp.edit import GraphEdit
 from onnx_clp.file.store import TensorStore
-from onnx_clp.graph import GraphIndex
-from onnx_clp.modelindex import ModelIndex
+from onnx_clp.graph.edit import GraphEdit
+from onnx_clp.graph.index import GraphIndex
+from onnx_clp.graph.model import ModelIndex
 
 Key = tuple[int, tuple[int, ...], bytes]
 Groups = dict[Key, list[tuple[GraphIndex, str]]]

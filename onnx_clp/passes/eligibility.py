@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto
 
-from onnx_clp.graph import GraphIndex, Use
+from onnx_clp.graph.index import GraphIndex, Use
+from onnx_clp.graph.model import ModelIndex
 from onnx_clp.layers import LinearLayer
-from onnx_clp.modelindex import ModelIndex
 from onnx_clp.operators.nodes import attribute, input_name, is_op, operator, text_attribute
 from onnx_clp.verdicts import LayerStatus
 from onnx_clp.weights import float_type

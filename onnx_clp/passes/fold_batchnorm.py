@@ -15,8 +15,8 @@ import numpy as np
 from onnx import NodeProto
 
 from onnx_clp.biases import AddedBias
-from onnx_clp.edit import GraphEdit
-from onnx_clp.graph import GraphIndex
+from onnx_clp.graph.edit import GraphEdit
+from onnx_clp.graph.index import GraphIndex
 from onnx_clp.numerics.affine import ChannelAffine
 from onnx_clp.operators.nodes import identity, is_op, operator
 from onnx_clp.passes.affine_forms import Affine, Frame, data_slot, recognise

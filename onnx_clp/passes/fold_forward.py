@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from onnx import NodeProto
 
-from onnx_clp.edit import GraphEdit
-from onnx_clp.graph import GraphIndex
+from onnx_clp.graph.edit import GraphEdit
+from onnx_clp.graph.index import GraphIndex
 from onnx_clp.numerics.affine import ChannelAffine
 from onnx_clp.operators.nodes import attribute, identity, is_op
 from onnx_clp.passes.affine_forms import Affine, Frame, data_slot, recognise

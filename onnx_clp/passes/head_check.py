@@ -22,9 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto
 
-from onnx_clp.graph import GraphIndex
+from onnx_clp.graph.index import GraphIndex
+from onnx_clp.graph.model import ModelIndex
 from onnx_clp.layers import LinearLayer
-from onnx_clp.modelindex import ModelIndex
 from onnx_clp.numerics.outliers import LEAST_CHANNELS, Outliers, find_outliers
 from onnx_clp.operators.nodes import MICROSOFT, input_name, is_op
 from onnx_clp.rewrite import LayerRewrite, Layers

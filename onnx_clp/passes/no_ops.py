@@ -15,8 +15,8 @@ from typing import Final
 
 from onnx import GraphProto, NodeProto
 
-from onnx_clp.edit import GraphEdit
-from onnx_clp.graph import GraphIndex
+from onnx_clp.graph.edit import GraphEdit
+from onnx_clp.graph.index import GraphIndex
 from onnx_clp.operators.nodes import attribute, has_reference, input_name, is_op
 
 Shape = tuple[int | None, ...]

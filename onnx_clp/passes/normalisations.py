@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto
 
-from onnx_clp.edit import GraphEdit
 from onnx_clp.file.store import Array
-from onnx_clp.graph import GraphIndex
+from onnx_clp.graph.edit import GraphEdit
+from onnx_clp.graph.index import GraphIndex
 from onnx_clp.numerics.affine import ChannelAffine
 from onnx_clp.operators.nodes import identity, input_name, is_op, set_attribute
 from onnx_clp.passes.affine_forms import Affine, Frame, data_slot, recognise

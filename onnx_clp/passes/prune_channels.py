@@ -22,9 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_clp.config import CleanConfig
-from onnx_clp.edit import GraphEdit
+from onnx_clp.graph.edit import GraphEdit
+from onnx_clp.graph.model import ModelIndex
 from onnx_clp.layers import LinearLayer
-from onnx_clp.modelindex import ModelIndex
 from onnx_clp.numerics.lipschitz import exact_norm, sigma, upper_bound
 from onnx_clp.numerics.outliers import Outliers, find_outliers, too_few, why_too_few
 from onnx_clp.passes.bound_directions import is_part

@@ -14,9 +14,9 @@ from typing import Final
 
 from onnx import NodeProto
 
-from onnx_clp.flow import Flow
-from onnx_clp.graph import GraphIndex
-from onnx_clp.modelindex import ModelIndex
+from onnx_clp.graph.flow import Flow
+from onnx_clp.graph.index import GraphIndex
+from onnx_clp.graph.model import ModelIndex
 from onnx_clp.operators.nodes import MICROSOFT, STANDARD_DOMAINS, identity, input_name, is_op, operator
 from onnx_clp.text import shown
 from onnx_clp.verdicts import Finding

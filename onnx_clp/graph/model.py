@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto
 
 from onnx_clp.file.store import TensorStore
-from onnx_clp.functions import FunctionKey, called_function, key_of
-from onnx_clp.graph import GraphIndex
+from onnx_clp.graph.functions import FunctionKey, called_function, key_of
+from onnx_clp.graph.index import GraphIndex
 from onnx_clp.operators.nodes import STANDARD_DOMAINS, identity, subgraphs
 
 

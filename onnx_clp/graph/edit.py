@@ -7,9 +7,9 @@ from collections.abc import Callable
 from onnx import GraphProto, NodeProto, TensorProto, helper
 
 from onnx_clp.file.messages import delete, delete_named, replace_values, resize_recorded
-from onnx_clp.graph import GraphIndex, Use
-from onnx_clp.modelindex import ModelIndex
-from onnx_clp.namescope import NameScope
+from onnx_clp.graph.fresh import NameScope
+from onnx_clp.graph.index import GraphIndex, Use
+from onnx_clp.graph.model import ModelIndex
 
 MakeTensor = Callable[[str], TensorProto]
 

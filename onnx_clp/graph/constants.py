@@ -13,7 +13,7 @@ from onnx_clp.operators import compute
 from onnx_clp.operators.nodes import is_op
 
 if TYPE_CHECKING:
-    from onnx_clp.graph import GraphIndex
+    from onnx_clp.graph.index import GraphIndex
 
 Array = NDArray[Any]
 Memo = dict[tuple[int, str], "Array | None"]

@@ -11,9 +11,9 @@ from typing import Final
 
 from onnx import FunctionProto, NodeProto
 
-from onnx_clp.functions import FunctionKey, called_function, key_of
-from onnx_clp.graph import GraphIndex
-from onnx_clp.modelindex import ModelIndex
+from onnx_clp.graph.functions import FunctionKey, called_function, key_of
+from onnx_clp.graph.index import GraphIndex
+from onnx_clp.graph.model import ModelIndex
 from onnx_clp.operators.nodes import attribute, is_op
 
 Value = tuple[GraphIndex, str]

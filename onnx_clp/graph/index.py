@@ -13,11 +13,11 @@ from typing import Any, Final
 from numpy.typing import NDArray
 from onnx import FunctionProto, GraphProto, NodeProto, SparseTensorProto, TensorProto
 
-from onnx_clp import evaluation
 from onnx_clp.file.store import TensorStore
+from onnx_clp.graph import constants
+from onnx_clp.graph.ranks import Ranks
 from onnx_clp.operators import compute
 from onnx_clp.operators.nodes import attribute, has_reference, input_name, is_op
-from onnx_clp.ranks import Ranks
 
 Array = NDArray[Any]
 
@@ -172,7 +172,7 @@ class GraphIndex:
         home = self.home(name)
         if home is None or name not in home._constant:
             return None
-        return evaluation.value_of(home, name)
+        return constants.value_of(home, name)
 
     def element_type(self, name: str) -> int | None:
         """The TensorProto.DataType of a value, from what the file says or the operators that keep it."""

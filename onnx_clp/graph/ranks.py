@@ -10,7 +10,7 @@ from onnx import GraphProto, NodeProto, ValueInfoProto
 from onnx_clp.operators.nodes import attribute, input_name, is_op
 
 if TYPE_CHECKING:
-    from onnx_clp.graph import GraphIndex
+    from onnx_clp.graph.index import GraphIndex
 
 # Operators whose output has the shape of their first input.
 _SHAPE_KEEPING: Final = frozenset(
