@@ -17,7 +17,7 @@ from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.graph.model import ModelIndex
 from onnx_clp.layers import is_blocked
-from onnx_clp.onnxfile import ModelFile
+from onnx_clp.modelfile.reader import ModelFile
 from onnx_clp.passes import (
     bound_activations,
     calibrated,

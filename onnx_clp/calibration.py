@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from onnx_clp.config import CleanConfig
     from onnx_clp.document.readings import Readings
-    from onnx_clp.onnxfile import ModelFile
+    from onnx_clp.modelfile.reader import ModelFile
 
 _NAME = "calibration.onnx"
 
@@ -37,7 +37,7 @@ def probe(
         raise UsageError(f"--calibrate {shown_path(data)}: {trouble}")
 
     def measure(model: ModelProto, values: Mapping[str, int]) -> Readings:
-        from onnx_clp.staging import scratch, staging
+        from onnx_clp.modelfile.staging import scratch, staging
         from onnx_clp.validation import Calibration, calibrate
 
         with scratch() as folder, staging(folder / _NAME) as stage:

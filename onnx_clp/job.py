@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from onnx_clp.analysis import Analysis
     from onnx_clp.document.run import EvaluationReport, FileFacts, Report
-    from onnx_clp.onnxfile import ModelFile
+    from onnx_clp.modelfile.reader import ModelFile
+    from onnx_clp.modelfile.staging import Stage, Staged
     from onnx_clp.searching import Searching
-    from onnx_clp.staging import Stage, Staged
     from onnx_clp.sweep import Sweep
     from onnx_clp.validation import Outcome
 
@@ -72,19 +72,20 @@ class Job:
             return Done(self._prove_and_write(analysis, cleanup), analysis)
 
     def _analyse(self) -> Analysis:
-        from onnx_clp import calibration, onnxfile
+        from onnx_clp import calibration
         from onnx_clp.analysis import analyse
+        from onnx_clp.modelfile import reader
 
         with self.clock.stage("analyse"):
             try:
                 probe = calibration.probe(self.file, self.source, self.config)
                 return analyse(self.file, self.config, self.clock.tick, probe=probe, search=self.searching.step)
             except UnsupportedModelError as error:
-                named = str(error) if self.source is None else onnxfile.about(self.source, str(error))
+                named = str(error) if self.source is None else reader.about(self.source, str(error))
                 raise UnsupportedModelError(named) from error
 
     def _prove_and_write(self, analysis: Analysis, cleanup: contextlib.ExitStack) -> Report:
-        from onnx_clp.staging import staging
+        from onnx_clp.modelfile.staging import staging
         from onnx_clp.sweep import Sweep
 
         place = self._place(cleanup)
@@ -110,7 +111,7 @@ class Job:
 
     def _place(self, cleanup: contextlib.ExitStack) -> Path:
         """Where the result is staged: beside its destination, or in a folder of its own that is not kept."""
-        from onnx_clp.staging import scratch
+        from onnx_clp.modelfile.staging import scratch
 
         if self.destination is not None:
             return self.destination

@@ -13,8 +13,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from onnx_clp.config import CleanConfig
-from onnx_clp.destination import check_destination, refuse_data_files
 from onnx_clp.errors import UsageError
+from onnx_clp.modelfile.destination import check_destination, refuse_data_files
 from onnx_clp.process.clock import Clock, Listener
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from onnx_clp.analysis import Analysis
     from onnx_clp.document.run import Report
-    from onnx_clp.onnxfile import ModelFile
+    from onnx_clp.modelfile.reader import ModelFile
 
 
 def run(
@@ -49,14 +49,14 @@ def run(
     Raises:
         ClpError: nothing was written; the class tells why.
     """
-    from onnx_clp import onnxfile
     from onnx_clp.job import Job
+    from onnx_clp.modelfile import reader
 
     if destination is not None:
         check_destination(source, destination, overwrite=overwrite)
     clock = Clock(progress)
     with clock.stage("read"):
-        file = onnxfile.read(source, config.max_size)
+        file = reader.read(source, config.max_size)
     with file:
         for target in (*beside, *([] if destination is None else [destination])):
             refuse_data_files(file, target)
@@ -73,16 +73,16 @@ def clean(source: Path | str | ModelProto, config: CleanConfig | None = None) ->
     Raises:
         ClpError: the class tells why.
     """
-    from onnx_clp import onnxfile
     from onnx_clp.job import Job
+    from onnx_clp.modelfile import reader
 
     chosen = config or CleanConfig()
     clock = Clock()
     with clock.stage("read"):
         if isinstance(source, (str, Path)):
-            file = onnxfile.read(Path(source), chosen.max_size)
+            file = reader.read(Path(source), chosen.max_size)
         else:
-            file = onnxfile.from_proto(source, chosen.max_size)
+            file = reader.from_proto(source, chosen.max_size)
     try:
         done = Job(file, file.path, None, chosen, clock).run()
     except BaseException:
@@ -128,7 +128,7 @@ class CleanResult:
         """
         if self._model is None:
             self._check_open()
-            from onnx_clp.staging import complete
+            from onnx_clp.modelfile.staging import complete
 
             self._model = complete(self._file, self._analysis.written)
         return self._model
@@ -143,7 +143,7 @@ class CleanResult:
         self._check_open()
         destination = Path(path)
         check_destination(self._file.path or Path(), destination, overwrite=overwrite)
-        from onnx_clp.staging import staging
+        from onnx_clp.modelfile.staging import staging
 
         with staging(destination) as stage:
             stage(self._file, self._analysis.written, self._config.external_data).commit()

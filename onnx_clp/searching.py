@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from onnx_clp.analysis import Place
     from onnx_clp.graph.edit import GraphEdit
     from onnx_clp.inversion.request import Found
-    from onnx_clp.onnxfile import ModelFile
+    from onnx_clp.modelfile.reader import ModelFile
     from onnx_clp.passes.bound_directions import Site
     from onnx_clp.repairing import Candidate
 
@@ -71,7 +71,7 @@ class Searching:
     def _search(self, folded: ModelProto | None, sites: dict[str, Site]) -> Found:
         from onnx_clp.inversion.launch import search
         from onnx_clp.inversion.request import SearchRequest, SearchSite
-        from onnx_clp.staging import scratch, staging
+        from onnx_clp.modelfile.staging import scratch, staging
 
         config = self._config
         low, high = config.pixel_range

@@ -17,7 +17,7 @@ from onnx_clp.document import run
 if TYPE_CHECKING:
     from onnx_clp.analysis import Analysis
     from onnx_clp.config import CleanConfig
-    from onnx_clp.onnxfile import ModelFile
+    from onnx_clp.modelfile.reader import ModelFile
     from onnx_clp.validation import Outcome
 
 Marks = frozenset[tuple[int, int, int]]
@@ -64,7 +64,7 @@ class Sweep:
             wanted.pop(self._chosen, None)
         if not wanted:
             return
-        from onnx_clp.staging import scratch, staging
+        from onnx_clp.modelfile.staging import scratch, staging
 
         stage = cleanup.enter_context(staging(cleanup.enter_context(scratch()) / _NAME))
         for level in wanted.values():

@@ -18,12 +18,12 @@ from onnx_clp import CleanConfig, clean
 from onnx_clp.cli import main
 from onnx_clp.errors import ValidationFailed
 from onnx_clp.file.store import TensorStore
-from onnx_clp.onnxfile import from_proto
-from onnx_clp.onnxfile import read as read_file
+from onnx_clp.modelfile.reader import from_proto
+from onnx_clp.modelfile.reader import read as read_file
+from onnx_clp.modelfile.staging import complete
 from onnx_clp.passes import cleanup
 from onnx_clp.passes.cleanup import Tally
 from onnx_clp.pipeline import run
-from onnx_clp.staging import complete
 from tests import validation_models
 from tests.forms.build import Oracle, bn, model, overridable, rand
 from tests.forms.run import feeds, outputs

@@ -12,7 +12,6 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
-from onnx_clp import onnxfile
 from onnx_clp.analysis import Place, analyse
 from onnx_clp.cli import main
 from onnx_clp.config import CleanConfig
@@ -25,6 +24,7 @@ from onnx_clp.inversion.request import Found, Images, Repair, SearchRequest, Sea
 from onnx_clp.inversion.search import search
 from onnx_clp.inversion.subject import Subject, read_subject
 from onnx_clp.inversion.trigger import Trigger
+from onnx_clp.modelfile import reader
 from onnx_clp.numerics.directions import Direction
 from onnx_clp.repairing import Candidate, candidates
 from onnx_clp.report import html, inverting
@@ -62,7 +62,7 @@ def looked_at(path: Path, **options: Any) -> list[Candidate]:
         found.extend(candidates(edit.index, places))
         return False
 
-    with onnxfile.read(path, 1 << 30) as file:
+    with reader.read(path, 1 << 30) as file:
         analyse(file, CleanConfig(prune=False, validate=False, **options), lambda *_: None, search=looking)
     return found
 

@@ -21,8 +21,8 @@ import onnx
 import pytest
 from onnx import ModelProto, TensorProto, helper
 
-from onnx_clp import onnxfile
 from onnx_clp.cli import main
+from onnx_clp.modelfile import reader
 from onnx_clp.text import shown_path
 from tests.hostile import beside, foreign, limits, numbers, places, structures, wires
 from tests.hostile.case import Case, Outcome, edited, saved, snapshot
@@ -118,7 +118,7 @@ def same(outcome: Outcome, source: Path, output: Path) -> None:
     expected, found = evaluate(str(source), feeds), evaluate(str(output), feeds)
     if expected is None:
         assert outcome is Outcome.EITHER or load(str(output)) == load(str(source))
-        onnxfile.read(output, 1 << 30).close()
+        reader.read(output, 1 << 30).close()
         return
     assert found is not None
     for one, other in zip(expected, found, strict=True):

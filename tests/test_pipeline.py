@@ -16,8 +16,8 @@ from onnx import ModelProto, TensorProto, numpy_helper
 
 import onnx_clp
 from onnx_clp import CleanConfig, ClpError, NotValidated, SaveError, UsageError, ValidationFailed, validation
-from onnx_clp.destination import check_destination
 from onnx_clp.document.run import Report
+from onnx_clp.modelfile.destination import check_destination
 from onnx_clp.pipeline import clean, run
 from onnx_clp.process.progress import Progress
 from tests.hostile.case import snapshot

@@ -13,10 +13,10 @@ import numpy as np
 import onnx
 import pytest
 
-from onnx_clp import onnxfile, relocation, staging
 from onnx_clp.cli import main
 from onnx_clp.config import ExternalData
 from onnx_clp.errors import Interrupted
+from onnx_clp.modelfile import reader, relocation, staging
 from onnx_clp.process import signals
 from tests.hostile.case import snapshot
 from tests.hostile.networks import evaluate, feeds_of, network
@@ -54,7 +54,7 @@ def test_a_model_that_passes_is_the_same_and_is_not_forced_to_the_disk(
     for lasting in (True, False):
         synced.clear()
         beside = staging.staging(model.with_name("out.onnx"), lasting=lasting)
-        with onnxfile.read(model, 1 << 30) as file, beside as stage:
+        with reader.read(model, 1 << 30) as file, beside as stage:
             staged = stage(file, file.model, choice)
             data = b"" if staged.data is None else staged.data.read_bytes()
             written.append((staged.model.read_bytes(), data))
@@ -66,7 +66,7 @@ def test_a_model_that_passes_is_the_same_and_is_not_forced_to_the_disk(
 
 def test_a_passing_model_refers_to_the_weights_it_shares_with_what_is_written(model: Path) -> None:
     with contextlib.ExitStack() as stack:
-        file = stack.enter_context(onnxfile.read(model, 1 << 30))
+        file = stack.enter_context(reader.read(model, 1 << 30))
         place = model.with_name("out.onnx")
         written = stack.enter_context(staging.staging(place))(file, file.model, "never")
         changed = onnx.ModelProto()
@@ -95,7 +95,7 @@ def _whole(path: Path) -> onnx.ModelProto:
 
 
 def test_a_model_that_lasts_refers_to_no_temporary_file(model: Path) -> None:
-    with onnxfile.read(model, 1 << 30) as file, staging.staging(model.with_name("out.onnx")) as stage:
+    with reader.read(model, 1 << 30) as file, staging.staging(model.with_name("out.onnx")) as stage:
         first = stage(file, file.model, "never")
         with staging.staging(model.with_name("out.onnx"), beside=first) as again:
             assert again(file, file.model, "never").model.read_bytes() == first.model.read_bytes()

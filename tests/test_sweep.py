@@ -15,15 +15,16 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from onnx_clp import CleanConfig, UsageError, onnxfile
+from onnx_clp import CleanConfig, UsageError
 from onnx_clp.analysis import analyse
 from onnx_clp.arguments import parse
 from onnx_clp.cli import main
 from onnx_clp.document.run import Report, Sweep, SweepPoint
+from onnx_clp.modelfile import reader
+from onnx_clp.modelfile.staging import complete
 from onnx_clp.passes import prune_channels
 from onnx_clp.pipeline import run
 from onnx_clp.report import html, sweeping, terminal
-from onnx_clp.staging import complete
 from onnx_clp.sweep import Sweep as Sweeper
 from onnx_clp.sweep import knee
 from onnx_clp.verdicts import LayerStatus
@@ -149,7 +150,7 @@ def test_layers_are_scored_once(source: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def variants(path: Path, config: CleanConfig) -> dict[float, bytes]:
     """The bytes of every model a sweep stages, by the highest threshold that gives it."""
-    with onnxfile.read(path, config.max_size) as file, ExitStack() as cleanup:
+    with reader.read(path, config.max_size) as file, ExitStack() as cleanup:
         sweep = Sweeper(analyse(file, config, lambda *_: None), config)
         sweep.stage(file, cleanup)
         last = {level.marks: level.u for level in sweep.levels}
@@ -185,7 +186,7 @@ def prunes_alike(form: Form, path: Path) -> bool:
     """Check that known scores prune as fresh ones do; whether there was anything to prune."""
     onnx.save(form.make(), path)
     config = CleanConfig(validate=False, u=0.5, layers="all", freeze_inputs=form.freeze)
-    with onnxfile.read(path, config.max_size) as file:
+    with reader.read(path, config.max_size) as file:
         first = analyse(file, replace(config, u=9.0), lambda *_: None)
         known = [verdict.raw for verdict in first.verdicts]
         again, fresh = (analyse(file, config, lambda *_: None, raws) for raws in (known, ()))

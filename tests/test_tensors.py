@@ -12,9 +12,9 @@ import pytest
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from onnx_clp import onnxfile
 from onnx_clp.file import wire
 from onnx_clp.file.store import ComputedPayload, MappedPayload, TensorStore, numpy_dtype, packed_nbytes
+from onnx_clp.modelfile import reader
 
 Array = NDArray[Any]
 
@@ -81,7 +81,7 @@ def test_typed_fields(data_type: int) -> None:
 def test_lifted_payloads(data_type: int) -> None:
     tensor = raw(data_type, 2409, (3, 803))
     model = holder([tensor])
-    file = onnxfile.from_proto(model, 1 << 30)
+    file = reader.from_proto(model, 1 << 30)
     (lean,) = file.model.graph.initializer
     assert wire.is_token(lean.raw_data)
     same(file.store.array(lean), tensor)
@@ -91,18 +91,18 @@ def test_lifted_payloads(data_type: int) -> None:
 
 
 @pytest.fixture
-def stored(tmp_path: Path) -> Iterator[tuple[onnxfile.ModelFile, list[TensorProto]]]:
+def stored(tmp_path: Path) -> Iterator[tuple[reader.ModelFile, list[TensorProto]]]:
     """A file with every type in external data."""
     tensors = [raw(t, 2409, (3, 803)) for t in TYPES]
     for tensor, data_type in zip(tensors, TYPES, strict=True):
         tensor.name = NAMES[data_type]
     model = holder(tensors)
     onnx.save(model, tmp_path / "m.onnx", save_as_external_data=True, location="m.data", size_threshold=0)
-    with onnxfile.read(tmp_path / "m.onnx", 1 << 30) as file:
+    with reader.read(tmp_path / "m.onnx", 1 << 30) as file:
         yield file, [raw(t, 2409, (3, 803)) for t in TYPES]
 
 
-def test_external_data_of_every_type(stored: tuple[onnxfile.ModelFile, list[TensorProto]]) -> None:
+def test_external_data_of_every_type(stored: tuple[reader.ModelFile, list[TensorProto]]) -> None:
     file, expected = stored
     for tensor, whole in zip(file.model.graph.initializer, expected, strict=True):
         assert tensor.data_location == TensorProto.EXTERNAL
@@ -112,7 +112,7 @@ def test_external_data_of_every_type(stored: tuple[onnxfile.ModelFile, list[Tens
         same(file.store.array(tensor), whole)
 
 
-def test_arrays_are_read_only(stored: tuple[onnxfile.ModelFile, list[TensorProto]]) -> None:
+def test_arrays_are_read_only(stored: tuple[reader.ModelFile, list[TensorProto]]) -> None:
     file, _ = stored
     array = file.store.array(file.model.graph.initializer[0])
     with pytest.raises(ValueError, match="read-only"):

@@ -11,10 +11,10 @@ import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper, parser
 
 import onnx_clp
-from onnx_clp import onnxfile
 from onnx_clp.config import CleanConfig
 from onnx_clp.document.run import Finding
 from onnx_clp.graph.model import ModelIndex
+from onnx_clp.modelfile import reader
 from onnx_clp.passes import triggers
 from onnx_clp.verdicts import INCONCLUSIVE
 
@@ -24,7 +24,7 @@ COMPARISON, CUSTOM = "input compared with a constant", "custom operator"
 
 
 def findings(model: ModelProto) -> list[Finding]:
-    file = onnxfile.from_proto(model, 1 << 30)
+    file = reader.from_proto(model, 1 << 30)
     return list(triggers.look(ModelIndex(file.model, file.store)))
 
 
@@ -236,7 +236,7 @@ EXPLAINED = {
 def test_real_models_raise_nothing_unexplained() -> None:
     raised = {}
     for path in sorted(CORPUS.rglob("*.onnx")):
-        with onnxfile.read(path, 1 << 36) as file:
+        with reader.read(path, 1 << 36) as file:
             found = triggers.look(ModelIndex(file.model, file.store))
         if found:
             raised[path.name] = [finding.kind for finding in found]

@@ -12,10 +12,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from onnx_clp import onnxfile
 from onnx_clp.analysis import analyse
 from onnx_clp.config import CleanConfig
 from onnx_clp.errors import ClpError
+from onnx_clp.modelfile import reader
 from onnx_clp.passes import head_check
 
 
@@ -75,7 +75,7 @@ def _none(path: Path, trouble: str) -> Row:
 
 
 def _heads(path: Path) -> list[head_check.Head]:
-    with onnxfile.read(path, CleanConfig().max_size) as file:
+    with reader.read(path, CleanConfig().max_size) as file:
         analysis = analyse(file, CleanConfig(validate=False, prune=False, exclude=("*",)), lambda *_: None)
         rewrites = head_check.heads(analysis.index, analysis.places[0].layers)
         return [head_check.examine(rewrite) for rewrite in rewrites]

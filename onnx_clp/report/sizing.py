@@ -12,8 +12,8 @@ from onnx_clp.text import shown
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-    from onnx_clp.onnxfile import ModelFile
-    from onnx_clp.staging import Staged
+    from onnx_clp.modelfile.reader import ModelFile
+    from onnx_clp.modelfile.staging import Staged
     from onnx_clp.validation import Outcome
 
 Row = tuple[str, str, str, str]
@@ -24,7 +24,7 @@ UNKNOWN = "not known"
 
 def compare(file: ModelFile, written: ModelProto | None, staged: Staged | None, outcome: Outcome | None) -> Change:
     """The document's part; `written` is None when the result is the input as it came."""
-    from onnx_clp.census import take
+    from onnx_clp.modelfile.census import take
 
     work = None if outcome is None else outcome.workload
     first, last = take(file.model), take(file.model if written is None else written)

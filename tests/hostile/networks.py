@@ -11,7 +11,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from onnx_clp.onnxfile import every_tensor
+from onnx_clp.modelfile.reader import every_tensor
 
 Array = NDArray[Any]
 Edit = Callable[[ModelProto], object]

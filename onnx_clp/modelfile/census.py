@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from onnx import FunctionProto, GraphProto, ModelProto
 
-from onnx_clp.onnxfile import every_tensor
+from onnx_clp.modelfile.reader import every_tensor
 from onnx_clp.operators.nodes import subgraphs
 
 

@@ -12,7 +12,7 @@ from onnx import ModelProto, TensorProto
 from onnx_clp.config import ExternalData as ExternalChoice
 from onnx_clp.file import wire
 from onnx_clp.file.store import MappedPayload
-from onnx_clp.onnxfile import ModelFile, every_tensor
+from onnx_clp.modelfile.reader import ModelFile, every_tensor
 
 PROTOBUF_LIMIT: Final = (1 << 31) - 1
 _MOVE_ABOVE: Final = 1024

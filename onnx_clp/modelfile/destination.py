@@ -10,7 +10,7 @@ from onnx_clp.file.door import cause, is_same_file
 from onnx_clp.text import shown_path
 
 if TYPE_CHECKING:
-    from onnx_clp.onnxfile import ModelFile
+    from onnx_clp.modelfile.reader import ModelFile
 
 
 def check_destination(source: Path, destination: Path, *, overwrite: bool) -> None:

@@ -24,9 +24,9 @@ from onnx_clp.config import ExternalData as ExternalChoice
 from onnx_clp.errors import Interrupted, SaveError
 from onnx_clp.file import wire
 from onnx_clp.file.messages import point
-from onnx_clp.onnxfile import ModelFile, every_tensor
+from onnx_clp.modelfile.reader import ModelFile, every_tensor
+from onnx_clp.modelfile.relocation import PROTOBUF_LIMIT, movable, moves_out, place, pour, take_in
 from onnx_clp.process import signals
-from onnx_clp.relocation import PROTOBUF_LIMIT, movable, moves_out, place, pour, take_in
 from onnx_clp.text import shown_path
 
 
