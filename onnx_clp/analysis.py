@@ -16,7 +16,8 @@ from onnx_clp.file.messages import freeze_inputs
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.graph.model import ModelIndex
-from onnx_clp.layers import is_blocked
+from onnx_clp.layers.find import is_blocked
+from onnx_clp.layers.rewrite import Layers, find_layers
 from onnx_clp.modelfile.reader import ModelFile
 from onnx_clp.passes import (
     bound_activations,
@@ -37,7 +38,6 @@ from onnx_clp.passes.downstream_gain import Gains
 from onnx_clp.passes.fold_batchnorm import Left
 from onnx_clp.passes.normalisations import Sight
 from onnx_clp.passes.prune_channels import LayerVerdict, Raw
-from onnx_clp.rewrite import Layers, find_layers
 from onnx_clp.verdicts import Finding, Skipped, SkipReason
 
 if TYPE_CHECKING:

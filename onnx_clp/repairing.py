@@ -9,13 +9,13 @@ from typing import Final
 from onnx_clp.analysis import Place
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.model import ModelIndex
-from onnx_clp.layers import LinearLayer
+from onnx_clp.layers.find import LinearLayer
+from onnx_clp.layers.weights import FloatWeight
 from onnx_clp.numerics.directions import Direction
 from onnx_clp.passes import bound_directions
 from onnx_clp.passes.bound_directions import Site
 from onnx_clp.passes.eligibility import is_head
 from onnx_clp.verdicts import LayerStatus, Skipped, SkipReason
-from onnx_clp.weights import FloatWeight
 
 _SPARED: Final = (LayerStatus.HEAD, LayerStatus.GATE, LayerStatus.EXCLUDED)
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from onnx import ModelProto, numpy_helper
 
+from onnx_clp.layers.quantized import Quantized
 from onnx_clp.numerics.affine import KernelLayout
-from onnx_clp.quantized import Quantized
 from tests.forms.build import bn, initializer, positive, rand
 from tests.judging import cleaned, exposed, network
 

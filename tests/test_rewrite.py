@@ -11,8 +11,8 @@ from onnx import ModelProto, numpy_helper
 from onnx_clp.file.store import TensorStore
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.model import ModelIndex
+from onnx_clp.layers.rewrite import LayerRewrite, find_layers
 from onnx_clp.numerics.affine import ChannelAffine
-from onnx_clp.rewrite import LayerRewrite, find_layers
 from onnx_clp.verdicts import SkipReason
 from tests.forms.build import initializer, model, rand
 

@@ -24,9 +24,9 @@ from onnx_clp.compaction.cuts import UnfitError
 from onnx_clp.compaction.removal import Removal
 from onnx_clp.compaction.survey import Survey
 from onnx_clp.graph.edit import GraphEdit
+from onnx_clp.layers.weights import FLOAT_TYPES
 from onnx_clp.numerics.affine import KernelLayout
 from onnx_clp.operators.nodes import attribute, input_name, is_op, text_attribute
-from onnx_clp.weights import FLOAT_TYPES
 
 Array = NDArray[Any]
 

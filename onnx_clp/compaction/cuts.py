@@ -13,9 +13,9 @@ from onnx import NodeProto, TensorProto, helper
 from onnx_clp.compaction.atoms import Ids, Mask
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.index import GraphIndex
-from onnx_clp.layers import dequantized_further_up
+from onnx_clp.layers.find import dequantized_further_up
+from onnx_clp.layers.weights import overridable_sentence
 from onnx_clp.operators.nodes import attribute, has_reference, input_name, is_op
-from onnx_clp.weights import overridable_sentence
 
 Array = NDArray[Any]
 

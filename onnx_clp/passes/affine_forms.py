@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from onnx import NodeProto
 
 from onnx_clp.graph.index import GraphIndex
+from onnx_clp.layers.weights import float_type, overridable_sentence
 from onnx_clp.numerics.affine import ChannelAffine
 from onnx_clp.operators.nodes import attribute, has_reference, input_name, is_op
 from onnx_clp.verdicts import Skipped, SkipReason
-from onnx_clp.weights import float_type, overridable_sentence
 
 Array = NDArray[Any]
 

@@ -25,10 +25,10 @@ from onnx import NodeProto, TensorProto, helper
 from onnx_clp.file.store import numpy_dtype
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.index import GraphIndex
+from onnx_clp.layers.weights import FLOAT_TYPES
 from onnx_clp.numerics.directions import Direction
 from onnx_clp.operators.nodes import input_name, is_op
 from onnx_clp.verdicts import Skipped, SkipReason
-from onnx_clp.weights import FLOAT_TYPES
 
 _LINEAR: Final = ("Conv", "Gemm", "MatMul")
 

@@ -19,13 +19,13 @@ from onnx import ModelProto, ValueInfoProto
 from onnx_clp.document.readings import Moments, Readings
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.graph.model import ModelIndex
+from onnx_clp.layers.rewrite import LayerRewrite
+from onnx_clp.layers.weights import FLOAT_TYPES
 from onnx_clp.operators.nodes import is_op
 from onnx_clp.passes.bound_activations import Cap, Statistic, examine
 from onnx_clp.passes.eligibility import is_head, why_ineligible
 from onnx_clp.passes.normalisations import Sight
-from onnx_clp.rewrite import LayerRewrite
 from onnx_clp.verdicts import Finding, LayerStatus, Skipped, SkipReason
-from onnx_clp.weights import FLOAT_TYPES
 
 Probe = Callable[[ModelProto, Mapping[str, int]], Readings]
 """Runs a model on the user's inputs and measures some of its outputs, given with their channel axis from the last."""

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from onnx import NodeProto
 
 from onnx_clp.graph.index import GraphIndex
+from onnx_clp.layers.rewrite import LayerRewrite
 from onnx_clp.operators.nodes import attribute, has_reference, input_name, is_op, operator
-from onnx_clp.rewrite import LayerRewrite
 from onnx_clp.verdicts import Skipped, SkipReason
 
 

@@ -20,10 +20,10 @@ from onnx import NodeProto
 
 from onnx_clp.graph.index import GraphIndex, Use
 from onnx_clp.graph.model import ModelIndex
-from onnx_clp.layers import LinearLayer
+from onnx_clp.layers.find import LinearLayer
+from onnx_clp.layers.weights import float_type
 from onnx_clp.operators.nodes import attribute, input_name, is_op, operator, text_attribute
 from onnx_clp.verdicts import LayerStatus
-from onnx_clp.weights import float_type
 
 Array = NDArray[Any]
 Function = Callable[[NodeProto, Array], Array]

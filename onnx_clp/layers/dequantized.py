@@ -11,8 +11,8 @@ from onnx import NodeProto
 
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.index import GraphIndex
+from onnx_clp.layers.quantized import put
 from onnx_clp.operators.nodes import input_name, set_attribute
-from onnx_clp.quantized import put
 
 Float64 = NDArray[np.float64]
 Array = NDArray[Any]

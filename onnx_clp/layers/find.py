@@ -14,13 +14,13 @@ from typing import Any, Final
 from numpy.typing import NDArray
 from onnx import NodeProto
 
-from onnx_clp.biases import AddedBias, Bias, GemmBias, InputBias
 from onnx_clp.graph.index import GraphIndex
+from onnx_clp.layers.biases import AddedBias, Bias, GemmBias, InputBias
+from onnx_clp.layers.weights import FloatWeight, Weight
 from onnx_clp.numerics.affine import KernelLayout
 from onnx_clp.numerics.lipschitz import Geometry
 from onnx_clp.operators.nodes import MICROSOFT, attribute, has_reference, identity, is_op, operator, text_attribute
 from onnx_clp.verdicts import Skipped, SkipReason
-from onnx_clp.weights import FloatWeight, Weight
 
 Array = NDArray[Any]
 
@@ -111,7 +111,7 @@ def _finder(node: NodeProto) -> Finder | None:
     if is_op(node, "MatMul"):
         return _find_matmul
     if is_op(node, "QLinearConv", "ConvInteger", "QLinearMatMul", "MatMulInteger"):
-        from onnx_clp import integers
+        from onnx_clp.layers import integers
 
         return integers.finder(node)
     return None
@@ -121,7 +121,7 @@ def float_or_dequantized(scope: GraphIndex, node: NodeProto, slot: int) -> Weigh
     """The weight at an input slot: behind DequantizeLinear, or in floating point."""
     maker = scope.producer(node.input[slot]) if slot < len(node.input) else None
     if maker is not None and is_op(maker, "DequantizeLinear"):
-        from onnx_clp import quantized
+        from onnx_clp.layers import quantized
 
         if has_reference(maker):
             return Skipped(SkipReason.REFERENCE_ATTRIBUTE, "its weight's scale is laid out as the call says")
@@ -201,7 +201,7 @@ def _find_convolution(scope: GraphIndex, node: NodeProto) -> LinearLayer | Skipp
 def _input_bias(scope: GraphIndex, node: NodeProto) -> Bias:
     maker = scope.producer(node.input[2]) if len(node.input) > 2 else None
     if maker is not None and is_op(maker, "DequantizeLinear"):
-        from onnx_clp.dequantized import DequantizedBias
+        from onnx_clp.layers.dequantized import DequantizedBias
 
         scale = scope.constant(maker.input[1])
         if scale is not None:

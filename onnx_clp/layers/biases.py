@@ -12,8 +12,8 @@ from onnx import NodeProto
 
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.index import GraphIndex
+from onnx_clp.layers.weights import float_type
 from onnx_clp.operators.nodes import attribute, input_name, is_op, set_attribute
-from onnx_clp.weights import float_type
 
 Float64 = NDArray[np.float64]
 Array = NDArray[Any]

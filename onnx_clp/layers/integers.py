@@ -9,15 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto
 
-from onnx_clp.biases import AddedBias, Bias
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.index import GraphIndex
-from onnx_clp.layers import Finder, LinearLayer, read_geometry
+from onnx_clp.layers.biases import AddedBias, Bias
+from onnx_clp.layers.find import Finder, LinearLayer, read_geometry
+from onnx_clp.layers.quantized import Quantized, put, read_constant, refusal, single_factor
+from onnx_clp.layers.weights import Scaling, float_type
 from onnx_clp.numerics.affine import KernelLayout
 from onnx_clp.operators.nodes import attribute, identity, input_name, is_op, operator
-from onnx_clp.quantized import Quantized, put, read_constant, refusal, single_factor
 from onnx_clp.verdicts import Skipped, SkipReason
-from onnx_clp.weights import Scaling, float_type
 
 Float64 = NDArray[np.float64]
 Array = NDArray[Any]

@@ -16,11 +16,11 @@ from onnx import NodeProto, helper
 
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.index import GraphIndex
+from onnx_clp.layers.weights import Scaling, float_type, overridable_sentence
 from onnx_clp.numerics.affine import KernelLayout, channel_factor
 from onnx_clp.operators import compute
 from onnx_clp.operators.nodes import attribute, input_name, set_attribute
 from onnx_clp.verdicts import Skipped, SkipReason
-from onnx_clp.weights import Scaling, float_type, overridable_sentence
 
 Float64 = NDArray[np.float64]
 Mask = NDArray[np.bool_]

@@ -13,15 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto
 
-from onnx_clp.biases import AddedBias, GemmBias
 from onnx_clp.file.store import numpy_dtype
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.index import GraphIndex
-from onnx_clp.layers import LinearLayer, find_layer
+from onnx_clp.layers.biases import AddedBias, GemmBias
+from onnx_clp.layers.find import LinearLayer, find_layer
+from onnx_clp.layers.weights import Scaling
 from onnx_clp.numerics.affine import ChannelAffine, carry_shift, channel_factor, kernels
 from onnx_clp.operators.nodes import identity
 from onnx_clp.verdicts import Skipped, SkipReason
-from onnx_clp.weights import Scaling
 
 Float64 = NDArray[np.float64]
 Array = NDArray[Any]

@@ -1,0 +1,1 @@
+"""Linear layers: found, read, rewritten."""
