@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from onnx_clp.passes.differentiate import Differentiated, differentiate
+from onnx_clp.gradient.differentiate import Differentiated, differentiate
 
 Array = NDArray[Any]
 DIRECTIONS = 4

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, parser
 
 from onnx_clp.errors import UnsupportedModelError, UsageError
+from onnx_clp.gradient.differentiate import Differentiated, differentiate
 from onnx_clp.gradient.loss import LossBuilder
-from onnx_clp.passes.differentiate import Differentiated, differentiate
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]>\n'
 

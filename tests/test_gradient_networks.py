@@ -8,8 +8,8 @@ import numpy as np
 import onnx
 import pytest
 
+from onnx_clp.gradient.differentiate import differentiate
 from onnx_clp.gradient.loss import LossBuilder
-from onnx_clp.passes.differentiate import differentiate
 from tests import corpus
 from tests.gradients import runtime
 

@@ -11,8 +11,8 @@ from onnx import parser
 from scipy import stats
 
 from onnx_clp.errors import UnsupportedModelError
+from onnx_clp.gradient.differentiate import differentiate
 from onnx_clp.gradient.rules import FLAT, RULES
-from onnx_clp.passes.differentiate import differentiate
 from tests.gradients import Case, check, draw, runtime
 
 X = draw(2, 3, 4)

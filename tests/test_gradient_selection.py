@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from onnx import parser
 
 from onnx_clp.errors import UnsupportedModelError
-from onnx_clp.passes.differentiate import differentiate
+from onnx_clp.gradient.differentiate import differentiate
 from tests.gradients import Case, check, draw, runtime
 
 FEW = settings(max_examples=30, deadline=None, derandomize=True)

@@ -174,7 +174,7 @@ def test_equal_maxima_have_one_winner_the_first() -> None:
 
 def check_once(op: str, x: Array, attributes: dict[str, Any]) -> Array:
     """The float32 gradient of Σ r·op(x)."""
-    from onnx_clp.passes.differentiate import differentiate
+    from onnx_clp.gradient.differentiate import differentiate
     from tests.gradients import build, runtime
 
     found = differentiate(build(Case(op, [x], (0,), attributes), np.float32), "f", ["x0"])

@@ -8,12 +8,12 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_clp.gradient.differentiate import differentiate
 from onnx_clp.gradient.loss import LossBuilder
 from onnx_clp.inversion.descent import Float32
 from onnx_clp.inversion.program import Program
 from onnx_clp.inversion.request import Images
 from onnx_clp.inversion.subject import Subject
-from onnx_clp.passes.differentiate import differentiate
 from onnx_clp.validation.provider import Engine
 
 _BATCH: Final = 100

@@ -18,6 +18,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_clp.gradient.differentiate import differentiate
 from onnx_clp.gradient.loss import LossBuilder
 from onnx_clp.gradient.writer import Term
 from onnx_clp.inversion.descent import Adam
@@ -25,7 +26,6 @@ from onnx_clp.inversion.program import Feeds, Program
 from onnx_clp.inversion.pyramid import Pyramid
 from onnx_clp.inversion.request import Images
 from onnx_clp.inversion.subject import Statistics, Subject, statistics_of
-from onnx_clp.passes.differentiate import differentiate
 from onnx_clp.validation.provider import Engine
 
 Tick = Callable[[str, int, int], None]

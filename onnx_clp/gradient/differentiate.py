@@ -1,7 +1,7 @@
 """Give a model its own gradient: a new graph that also outputs d(scalar)/d(value), in standard ONNX operators.
 
     from onnx_clp.gradient.loss import LossBuilder
-    from onnx_clp.passes.differentiate import differentiate
+    from onnx_clp.gradient.differentiate import differentiate
 
     builder = LossBuilder(model)                        # works on a copy; `model` is never changed
     logits = builder.logits()                           # or builder.value("any/value/of/the/graph")
