@@ -13,30 +13,20 @@ from onnx_clp.config import CleanConfig
 from onnx_clp.document.readings import Readings
 from onnx_clp.errors import UnsupportedModelError
 from onnx_clp.file.messages import freeze_inputs
+from onnx_clp.fold import backward, forward, normalisations
+from onnx_clp.fold.backward import Left
+from onnx_clp.fold.normalisations import Sight
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.graph.model import ModelIndex
 from onnx_clp.layers.find import is_blocked
 from onnx_clp.layers.rewrite import Layers, find_layers
 from onnx_clp.modelfile.reader import ModelFile
-from onnx_clp.passes import (
-    bound_activations,
-    calibrated,
-    ceilings,
-    cleanup,
-    fold_batchnorm,
-    fold_forward,
-    head_check,
-    normalisations,
-    prune_channels,
-    triggers,
-)
+from onnx_clp.passes import bound_activations, calibrated, ceilings, cleanup, head_check, prune_channels, triggers
 from onnx_clp.passes.bound_activations import Cap, Statistic
 from onnx_clp.passes.calibrated import Calibrated, Probe
 from onnx_clp.passes.cleanup import Tally
 from onnx_clp.passes.downstream_gain import Gains
-from onnx_clp.passes.fold_batchnorm import Left
-from onnx_clp.passes.normalisations import Sight
 from onnx_clp.passes.prune_channels import LayerVerdict, Raw
 from onnx_clp.verdicts import Finding, Skipped, SkipReason
 
@@ -219,8 +209,8 @@ def _fold_all(edit: GraphEdit, index: ModelIndex) -> list[Place]:
 
 def _fold(edit: GraphEdit, scope: GraphIndex) -> Place:
     layers = find_layers(scope)
-    left = fold_batchnorm.fold_scope(edit, scope, layers)
-    left = fold_forward.fold_scope(edit, scope, layers, left)
+    left = backward.fold_scope(edit, scope, layers)
+    left = forward.fold_scope(edit, scope, layers, left)
     return Place(scope, layers, left, {}, [])
 
 

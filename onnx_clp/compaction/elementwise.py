@@ -17,8 +17,8 @@ from onnx import NodeProto, TensorProto
 from onnx_clp.compaction.atoms import UNKNOWN, Float64, View
 from onnx_clp.compaction.cuts import UnfitError
 from onnx_clp.compaction.survey import Survey, unknown
+from onnx_clp.fold.channel_views import drops_nothing
 from onnx_clp.operators.nodes import attribute, input_name
-from onnx_clp.passes.channel_views import drops_nothing
 
 Array = NDArray[Any]
 Function = Callable[[NodeProto, Float64], Float64]

@@ -13,8 +13,8 @@ from onnx_clp.compaction.atoms import UNKNOWN, Float64, View
 from onnx_clp.compaction.cuts import UnfitError
 from onnx_clp.compaction.elementwise import number, steady
 from onnx_clp.compaction.survey import Survey
+from onnx_clp.fold.affine_forms import is_training
 from onnx_clp.operators.nodes import attribute, input_name
-from onnx_clp.passes.affine_forms import is_training
 
 Array = NDArray[Any]
 

@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto
 
+from onnx_clp.fold.affine_forms import Affine, Frame, data_slot, recognise
+from onnx_clp.fold.channel_views import ChannelView, Segment, carry, layer_view
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.layers.rewrite import LayerRewrite, Layers
 from onnx_clp.operators.nodes import attribute, identity, input_name, is_op, operator
-from onnx_clp.passes.affine_forms import Affine, Frame, data_slot, recognise
-from onnx_clp.passes.channel_views import ChannelView, Segment, carry, layer_view
 
 Float64 = NDArray[np.float64]
 

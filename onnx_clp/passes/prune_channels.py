@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_clp.config import CleanConfig
+from onnx_clp.fold.normalisations import Normalisation, Sight, of_layer
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.model import ModelIndex
 from onnx_clp.layers.find import LinearLayer
@@ -31,7 +32,6 @@ from onnx_clp.numerics.outliers import Outliers, find_outliers, too_few, why_too
 from onnx_clp.passes.bound_directions import is_part
 from onnx_clp.passes.downstream_gain import Gains
 from onnx_clp.passes.eligibility import why_ineligible
-from onnx_clp.passes.normalisations import Normalisation, Sight, of_layer
 from onnx_clp.verdicts import LayerStatus
 
 Float64 = NDArray[np.float64]

@@ -14,20 +14,20 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import NodeProto
 
-from onnx_clp.graph.edit import GraphEdit
-from onnx_clp.graph.index import GraphIndex
-from onnx_clp.layers.biases import AddedBias
-from onnx_clp.layers.rewrite import LayerRewrite, Layers
-from onnx_clp.numerics.affine import ChannelAffine
-from onnx_clp.operators.nodes import identity, is_op, operator
-from onnx_clp.passes.affine_forms import Affine, Frame, data_slot, recognise
-from onnx_clp.passes.channel_views import (
+from onnx_clp.fold.affine_forms import Affine, Frame, data_slot, recognise
+from onnx_clp.fold.channel_views import (
     ChannelView,
     Segment,
     carry,
     layer_view,
     use_obstacle,
 )
+from onnx_clp.graph.edit import GraphEdit
+from onnx_clp.graph.index import GraphIndex
+from onnx_clp.layers.biases import AddedBias
+from onnx_clp.layers.rewrite import LayerRewrite, Layers
+from onnx_clp.numerics.affine import ChannelAffine
+from onnx_clp.operators.nodes import identity, is_op, operator
 from onnx_clp.verdicts import Skipped, SkipReason
 
 Left = dict[int, tuple[NodeProto, Skipped]]

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from onnx import NodeProto
 
 from onnx_clp.file.store import Array
+from onnx_clp.fold.affine_forms import Affine, Frame, data_slot, recognise
+from onnx_clp.fold.channel_views import ChannelView, carry, layer_view
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.layers.rewrite import Layers
 from onnx_clp.numerics.affine import ChannelAffine
 from onnx_clp.operators.nodes import identity, input_name, is_op, set_attribute
-from onnx_clp.passes.affine_forms import Affine, Frame, data_slot, recognise
-from onnx_clp.passes.channel_views import ChannelView, carry, layer_view
 
 Float64 = NDArray[np.float64]
 Mask = NDArray[np.bool_]

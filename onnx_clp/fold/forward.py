@@ -13,14 +13,14 @@ from dataclasses import dataclass
 
 from onnx import NodeProto
 
+from onnx_clp.fold.affine_forms import Affine, Frame, data_slot, recognise
+from onnx_clp.fold.backward import Left
+from onnx_clp.fold.channel_views import moves_only
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.layers.rewrite import LayerRewrite, Layers
 from onnx_clp.numerics.affine import ChannelAffine
 from onnx_clp.operators.nodes import attribute, identity, is_op
-from onnx_clp.passes.affine_forms import Affine, Frame, data_slot, recognise
-from onnx_clp.passes.channel_views import moves_only
-from onnx_clp.passes.fold_batchnorm import Left
 from onnx_clp.verdicts import Skipped, SkipReason
 
 

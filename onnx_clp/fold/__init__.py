@@ -1,0 +1,1 @@
+"""Channel affines behind and before linear layers, folded into them."""
