@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from onnx import ModelProto
 
+from onnx_clp.cleanup import cleaning
+from onnx_clp.cleanup.cleaning import Tally
 from onnx_clp.config import CleanConfig
 from onnx_clp.document.readings import Readings
 from onnx_clp.errors import UnsupportedModelError
@@ -22,10 +24,9 @@ from onnx_clp.graph.model import ModelIndex
 from onnx_clp.layers.find import is_blocked
 from onnx_clp.layers.rewrite import Layers, find_layers
 from onnx_clp.modelfile.reader import ModelFile
-from onnx_clp.passes import bound_activations, calibrated, ceilings, cleanup, head_check, prune_channels, triggers
+from onnx_clp.passes import bound_activations, calibrated, ceilings, head_check, prune_channels, triggers
 from onnx_clp.passes.bound_activations import Cap, Statistic
 from onnx_clp.passes.calibrated import Calibrated, Probe
-from onnx_clp.passes.cleanup import Tally
 from onnx_clp.passes.downstream_gain import Gains
 from onnx_clp.passes.prune_channels import LayerVerdict, Raw
 from onnx_clp.verdicts import Finding, Skipped, SkipReason
@@ -101,7 +102,7 @@ class Analysis:
     def clean(self, file: ModelFile) -> None:
         """Take out what is dead, does nothing or is stored twice, keeping what the model was before for the proof."""
         copy = _snapshot(self.changed or file.model)
-        self._last = cleanup.clean(copy, file.store)
+        self._last = cleaning.clean(copy, file.store)
         if self._last:
             self.cleaned, self.tally = copy, self.tally + self._last
 
@@ -141,7 +142,7 @@ def analyse(
     # Before IR 4 initializers are constants already, and have to be listed as inputs.
     frozen = freeze_inputs(model.graph) if config.freeze_inputs and model.ir_version >= 4 else []
     # Dead readers keep a normalisation from being folded, so they go first.
-    first = cleanup.simplify(model, file.store) if config.cleanup == "all" else Tally()
+    first = cleaning.simplify(model, file.store) if config.cleanup == "all" else Tally()
     index = ModelIndex(model, file.store)
     _refuse_blocked(index)
     before, findings = index.node_count() + first.nodes, triggers.look(index)

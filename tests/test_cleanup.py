@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from onnx import ModelProto, TensorProto, helper, numpy_helper, parser
 
 from onnx_clp import CleanConfig, clean
+from onnx_clp.cleanup import cleaning
+from onnx_clp.cleanup.cleaning import Tally
 from onnx_clp.cli import main
 from onnx_clp.errors import ValidationFailed
 from onnx_clp.file.store import TensorStore
 from onnx_clp.modelfile.reader import from_proto
 from onnx_clp.modelfile.reader import read as read_file
 from onnx_clp.modelfile.staging import complete
-from onnx_clp.passes import cleanup
-from onnx_clp.passes.cleanup import Tally
 from onnx_clp.pipeline import run
 from tests import validation_models
 from tests.forms.build import Oracle, bn, model, overridable, rand
@@ -36,12 +36,12 @@ def cleaned(proto: ModelProto) -> tuple[ModelProto, Tally]:
     """The model cleaned, and what went; it must be valid, give the very same outputs and have nothing left."""
     copy = ModelProto()
     copy.CopyFrom(proto)
-    tally = cleanup.clean(copy, TensorStore())
+    tally = cleaning.clean(copy, TensorStore())
     onnx.checker.check_model(copy, full_check=True)
     for feed in feeds(proto):
         same(outputs(copy, feed, Oracle.ORT), outputs(proto, feed, Oracle.ORT))
     after = copy.SerializeToString()
-    assert not cleanup.clean(copy, TensorStore())
+    assert not cleaning.clean(copy, TensorStore())
     assert copy.SerializeToString() == after
     assert bool(tally) == (copy != proto)
     return copy, tally
@@ -145,7 +145,7 @@ def test_an_operator_nobody_knows_stays_with_the_flow_around_it() -> None:
     proto.graph.output[0].name = "z"
     proto.opset_import.append(helper.make_opsetid("com.acme", 1))
     before = proto.SerializeToString()
-    assert not cleanup.clean(proto, TensorStore())
+    assert not cleaning.clean(proto, TensorStore())
     assert proto.SerializeToString() == before
 
 
@@ -167,7 +167,7 @@ def test_the_call_of_a_function_that_only_computes_goes_and_the_function_stays()
 
 def test_the_call_of_a_function_that_may_do_more_stays() -> None:
     proto = with_function("Log", "com.acme")
-    tally = cleanup.clean(proto, TensorStore())
+    tally = cleaning.clean(proto, TensorStore())
     assert ops(proto) == ["F", "Relu"]
     assert [n.op_type for n in proto.functions[0].node] == ["Log"]
     assert tally.dead_nodes == 1
@@ -219,7 +219,7 @@ def test_a_reshape_of_an_open_shape_stays_unless_it_copies_every_size() -> None:
     body = "a = Relu(x) b = Reshape(a, s) y = Neg(b)"
     for sizes, goes in (([2, 3], False), ([0, 3], True), ([-1, 3], True), ([-1, 0], True), ([0, 4], False)):
         proto = graph(body, x="float[n,3] x", s=np.array(sizes, np.int64))
-        assert bool(cleanup.clean(proto, TensorStore())) == goes, sizes
+        assert bool(cleaning.clean(proto, TensorStore())) == goes, sizes
 
 
 def test_what_the_file_records_of_a_value_proves_no_reshape() -> None:
@@ -241,14 +241,14 @@ def test_a_dropout_that_may_train_stays(mode: bool | None) -> None:
     proto = graph("a = Relu(x) b = Dropout(a, r, t) y = Neg(b)", **given)
     if mode is None:
         proto.graph.input.append(helper.make_tensor_value_info("t", TensorProto.BOOL, []))
-    assert not cleanup.clean(proto, TensorStore())
+    assert not cleaning.clean(proto, TensorStore())
 
 
 @pytest.mark.parametrize(("opset", "test", "goes"), [(6, 1, True), (6, 0, False), (7, None, True)])
 def test_an_old_dropout_goes_where_it_is_inference(opset: int, test: int | None, goes: bool) -> None:
     attribute = "" if test is None else f"<is_test = {test}>"
     proto = graph(f"a = Relu(x) b = Dropout{attribute}(a) y = Neg(b)", opset=opset, ir=8)
-    assert bool(cleanup.clean(proto, TensorStore())) == goes
+    assert bool(cleaning.clean(proto, TensorStore())) == goes
 
 
 def test_a_dropout_whose_mask_is_read_stays() -> None:
@@ -281,7 +281,7 @@ def test_a_no_op_stays_where_a_nested_graph_means_another_value_by_its_input() -
     then.node[0].input[1] = "w"
     before = ModelProto()
     before.CopyFrom(proto)
-    assert not cleanup.clean(proto, TensorStore()).no_ops
+    assert not cleaning.clean(proto, TensorStore()).no_ops
     assert proto.graph.node == before.graph.node
 
 
@@ -324,7 +324,7 @@ def test_an_inputs_default_an_output_and_what_training_or_a_note_names_stay() ->
     note = proto.graph.quantization_annotation.add(tensor_name="y")
     note.quant_parameter_tensor_names.add(key="SCALE_TENSOR", value="note")
     before = proto.SerializeToString()
-    assert not cleanup.clean(proto, TensorStore())
+    assert not cleaning.clean(proto, TensorStore())
     assert proto.SerializeToString() == before
 
 
@@ -334,7 +334,7 @@ def test_initializers_of_old_files_are_inputs_and_stay() -> None:
         proto.graph.initializer.append(numpy_helper.from_array(rand(3), name))
     overridable("unused", "w2")(proto)
     proto.ir_version = 3
-    assert not cleanup.clean(proto, TensorStore())
+    assert not cleaning.clean(proto, TensorStore())
 
 
 def test_initializers_of_the_same_bytes_become_one() -> None:
@@ -366,11 +366,11 @@ def test_duplicates_that_differ_late_stay() -> None:
     for store_lifted in (False, True):
         file = from_proto(proto, 1 << 30)
         target = file.model if store_lifted else proto
-        assert not cleanup.clean(target, file.store)
+        assert not cleaning.clean(target, file.store)
     second[1, -1] = 0
     proto = graph("p = Add(x, a) y = Add(p, b)", x="float[2,3000] x", a=first, b=second)
     file = from_proto(proto, 1 << 30)
-    assert cleanup.clean(file.model, file.store) == Tally(duplicate_initializers=1)
+    assert cleaning.clean(file.model, file.store) == Tally(duplicate_initializers=1)
     assert stored(file.model) == ["a"]
 
 
@@ -477,7 +477,7 @@ def test_random_models_give_the_same_after_cleaning(seed: int, data: st.DataObje
     dirty = soiled(proto, lambda n: data.draw(st.integers(0, n - 1)))
     copy = ModelProto()
     copy.CopyFrom(dirty)
-    tally = cleanup.clean(copy, TensorStore())
+    tally = cleaning.clean(copy, TensorStore())
     for feed in feeds(proto):
         alike(outputs(copy, feed, Oracle.ORT), outputs(dirty, feed, Oracle.ORT))
     assert [v.SerializeToString() for v in copy.graph.output] == [v.SerializeToString() for v in dirty.graph.output]
@@ -485,7 +485,7 @@ def test_random_models_give_the_same_after_cleaning(seed: int, data: st.DataObje
     assert not any("waste" in output for node in copy.graph.node if node.op_type == "Exp" for output in node.output)
     assert not any(name.endswith(" twin") and name[:-5] in stored(copy) for name in stored(copy))
     after = copy.SerializeToString()
-    assert not cleanup.clean(copy, TensorStore())
+    assert not cleaning.clean(copy, TensorStore())
     assert copy.SerializeToString() == after
     assert bool(tally) == (copy != dirty)
 

@@ -16,11 +16,11 @@ from typing import Any
 
 from onnx import GraphProto, ModelProto
 
+from onnx_clp.cleanup import dead_nodes, duplicate_initializers, no_ops
 from onnx_clp.file.store import TensorStore
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.model import ModelIndex
 from onnx_clp.operators.nodes import subgraphs
-from onnx_clp.passes import dead_nodes, duplicate_initializers, no_ops
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""What changes no output taken out of the graph."""
