@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from onnx import ModelProto
 
+from onnx_clp.cap import bound_activations, ceilings
+from onnx_clp.cap.bound_activations import Cap, Statistic
 from onnx_clp.cleanup import cleaning
 from onnx_clp.cleanup.cleaning import Tally
 from onnx_clp.config import CleanConfig
@@ -24,8 +26,7 @@ from onnx_clp.graph.model import ModelIndex
 from onnx_clp.layers.find import is_blocked
 from onnx_clp.layers.rewrite import Layers, find_layers
 from onnx_clp.modelfile.reader import ModelFile
-from onnx_clp.passes import bound_activations, calibrated, ceilings, head_check, prune_channels, triggers
-from onnx_clp.passes.bound_activations import Cap, Statistic
+from onnx_clp.passes import calibrated, head_check, prune_channels, triggers
 from onnx_clp.passes.calibrated import Calibrated, Probe
 from onnx_clp.passes.downstream_gain import Gains
 from onnx_clp.passes.prune_channels import LayerVerdict, Raw

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from onnx_clp.analysis import Place
+from onnx_clp.cap import bound_directions
+from onnx_clp.cap.bound_directions import Site
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.model import ModelIndex
 from onnx_clp.layers.find import LinearLayer
 from onnx_clp.layers.weights import FloatWeight
 from onnx_clp.numerics.directions import Direction
-from onnx_clp.passes import bound_directions
-from onnx_clp.passes.bound_directions import Site
 from onnx_clp.passes.eligibility import is_head
 from onnx_clp.verdicts import LayerStatus, Skipped, SkipReason
 

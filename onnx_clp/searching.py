@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
     from onnx_clp.analysis import Place
+    from onnx_clp.cap.bound_directions import Site
     from onnx_clp.graph.edit import GraphEdit
     from onnx_clp.inversion.request import Found
     from onnx_clp.modelfile.reader import ModelFile
-    from onnx_clp.passes.bound_directions import Site
     from onnx_clp.repairing import Candidate
 
 _NAME = "searched.onnx"

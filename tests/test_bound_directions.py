@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 from onnx.reference import ReferenceEvaluator
 
+from onnx_clp.cap import bound_directions
+from onnx_clp.cap.bound_directions import Site
 from onnx_clp.config import CleanConfig
 from onnx_clp.file.store import TensorStore
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.model import ModelIndex
 from onnx_clp.numerics.directions import Direction
-from onnx_clp.passes import bound_directions
-from onnx_clp.passes.bound_directions import Site
 from onnx_clp.pipeline import clean
 from onnx_clp.validation.runtime import load_runtime
 from onnx_clp.verdicts import LayerStatus, Skipped, SkipReason

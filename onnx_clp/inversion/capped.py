@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, ValueInfoProto
 
+from onnx_clp.cap import bound_directions
+from onnx_clp.cap.bound_directions import Site
 from onnx_clp.file.store import TensorStore
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.model import ModelIndex
@@ -18,8 +20,6 @@ from onnx_clp.inversion.request import Images, SearchSite
 from onnx_clp.inversion.subject import Subject
 from onnx_clp.numerics.directions import Direction
 from onnx_clp.operators.nodes import subgraphs
-from onnx_clp.passes import bound_directions
-from onnx_clp.passes.bound_directions import Site
 from onnx_clp.validation.provider import Engine
 
 Caps = Mapping[SearchSite, Sequence[Direction]]

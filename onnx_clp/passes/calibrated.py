@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import ModelProto, ValueInfoProto
 
+from onnx_clp.cap.bound_activations import Cap, Statistic, examine
 from onnx_clp.document.readings import Moments, Readings
 from onnx_clp.fold.normalisations import Sight
 from onnx_clp.graph.index import GraphIndex
@@ -23,7 +24,6 @@ from onnx_clp.graph.model import ModelIndex
 from onnx_clp.layers.rewrite import LayerRewrite
 from onnx_clp.layers.weights import FLOAT_TYPES
 from onnx_clp.operators.nodes import is_op
-from onnx_clp.passes.bound_activations import Cap, Statistic, examine
 from onnx_clp.passes.eligibility import is_head, why_ineligible
 from onnx_clp.verdicts import Finding, LayerStatus, Skipped, SkipReason
 

@@ -21,6 +21,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_clp.cap.bound_directions import is_part
 from onnx_clp.config import CleanConfig
 from onnx_clp.fold.normalisations import Normalisation, Sight, of_layer
 from onnx_clp.graph.edit import GraphEdit
@@ -29,7 +30,6 @@ from onnx_clp.layers.find import LinearLayer
 from onnx_clp.layers.rewrite import LayerRewrite
 from onnx_clp.numerics.lipschitz import exact_norm, sigma, upper_bound
 from onnx_clp.numerics.outliers import Outliers, find_outliers, too_few, why_too_few
-from onnx_clp.passes.bound_directions import is_part
 from onnx_clp.passes.downstream_gain import Gains
 from onnx_clp.passes.eligibility import why_ineligible
 from onnx_clp.verdicts import LayerStatus

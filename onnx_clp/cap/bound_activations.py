@@ -21,11 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto
 
+from onnx_clp.cap.ceilings import Ceiling, clip_limits, expansion
 from onnx_clp.fold.affine_forms import is_training
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.layers.weights import FLOAT_TYPES
 from onnx_clp.operators.nodes import attribute, has_reference, identity, input_name, is_op
-from onnx_clp.passes.ceilings import Ceiling, clip_limits, expansion
 from onnx_clp.verdicts import Skipped, SkipReason
 
 Float64 = NDArray[np.float64]

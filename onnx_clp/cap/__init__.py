@@ -1,0 +1,1 @@
+"""Caps on activations and on directions in channel space."""
