@@ -23,13 +23,13 @@ from onnx_clp.fold.normalisations import Sight
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.graph.model import ModelIndex
+from onnx_clp.judge import calibrated, head_check, prune_channels, triggers
+from onnx_clp.judge.calibrated import Calibrated, Probe
+from onnx_clp.judge.downstream_gain import Gains
+from onnx_clp.judge.prune_channels import LayerVerdict, Raw
 from onnx_clp.layers.find import is_blocked
 from onnx_clp.layers.rewrite import Layers, find_layers
 from onnx_clp.modelfile.reader import ModelFile
-from onnx_clp.passes import calibrated, head_check, prune_channels, triggers
-from onnx_clp.passes.calibrated import Calibrated, Probe
-from onnx_clp.passes.downstream_gain import Gains
-from onnx_clp.passes.prune_channels import LayerVerdict, Raw
 from onnx_clp.verdicts import Finding, Skipped, SkipReason
 
 if TYPE_CHECKING:

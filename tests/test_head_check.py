@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx import ModelProto
 
-from onnx_clp.passes import head_check
+from onnx_clp.judge import head_check
 from onnx_clp.verdicts import INCONCLUSIVE, Finding
 from tests.forms.build import rand
 from tests.judging import Array, cleaned, network

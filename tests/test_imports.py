@@ -67,7 +67,7 @@ def test_the_walk_sees_imports() -> None:
     assert Import("numpy", False, False) in MODULES["numerics.affine"]
     assert Import("scipy.linalg", True, False) in MODULES["numerics.eigenvalues"]
     assert Import("onnx_clp.graph.index", False, True) in MODULES["ranks"]
-    assert Import("onnx_clp.passes.prune_channels", False, False) in MODULES["analysis"]
+    assert Import("onnx_clp.judge.prune_channels", False, False) in MODULES["analysis"]
 
 
 def users(library: str) -> set[str]:

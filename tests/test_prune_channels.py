@@ -9,7 +9,7 @@ import pytest
 from onnx import ModelProto, helper, numpy_helper
 
 from onnx_clp.document.run import LayerReport, Verdict
-from onnx_clp.passes.prune_channels import matches
+from onnx_clp.judge.prune_channels import matches
 from onnx_clp.verdicts import LayerStatus
 from tests.forms.build import bn, initializer, rand
 from tests.judging import OUTLIER, Array, cleaned, exposed, layers, network, weight

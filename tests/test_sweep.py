@@ -20,9 +20,9 @@ from onnx_clp.analysis import analyse
 from onnx_clp.arguments import parse
 from onnx_clp.cli import main
 from onnx_clp.document.run import Report, Sweep, SweepPoint
+from onnx_clp.judge import prune_channels
 from onnx_clp.modelfile import reader
 from onnx_clp.modelfile.staging import complete
-from onnx_clp.passes import prune_channels
 from onnx_clp.pipeline import run
 from onnx_clp.report import html, sweeping, terminal
 from onnx_clp.sweep import Sweep as Sweeper

@@ -14,8 +14,8 @@ import onnx_clp
 from onnx_clp.config import CleanConfig
 from onnx_clp.document.run import Finding
 from onnx_clp.graph.model import ModelIndex
+from onnx_clp.judge import triggers
 from onnx_clp.modelfile import reader
-from onnx_clp.passes import triggers
 from onnx_clp.verdicts import INCONCLUSIVE
 
 CORPUS = Path(os.environ.get("ONNX_CLP_CORPUS") or Path(__file__).parents[2] / "shared" / "corpus")

@@ -15,8 +15,8 @@ from pathlib import Path
 from onnx_clp.analysis import analyse
 from onnx_clp.config import CleanConfig
 from onnx_clp.errors import ClpError
+from onnx_clp.judge import head_check
 from onnx_clp.modelfile import reader
-from onnx_clp.passes import head_check
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,9 +40,9 @@ from onnx_clp.document.run import (
     ValidationReport,
     Verdict,
 )
+from onnx_clp.judge.prune_channels import Branch, LayerVerdict
 from onnx_clp.modelfile.reader import ModelFile, every_tensor
 from onnx_clp.operators.nodes import identity, operator
-from onnx_clp.passes.prune_channels import Branch, LayerVerdict
 from onnx_clp.verdicts import LayerStatus
 
 _LIBRARIES: Final = ("onnx", "numpy", "scipy", "onnx-graphsurgeon", "onnxruntime-gpu", "onnxruntime")

@@ -21,10 +21,10 @@ from onnx_clp.document.readings import Moments, Readings
 from onnx_clp.fold.normalisations import Sight
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.graph.model import ModelIndex
+from onnx_clp.judge.eligibility import is_head, why_ineligible
 from onnx_clp.layers.rewrite import LayerRewrite
 from onnx_clp.layers.weights import FLOAT_TYPES
 from onnx_clp.operators.nodes import is_op
-from onnx_clp.passes.eligibility import is_head, why_ineligible
 from onnx_clp.verdicts import Finding, LayerStatus, Skipped, SkipReason
 
 Probe = Callable[[ModelProto, Mapping[str, int]], Readings]

@@ -26,12 +26,12 @@ from onnx_clp.config import CleanConfig
 from onnx_clp.fold.normalisations import Normalisation, Sight, of_layer
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.model import ModelIndex
+from onnx_clp.judge.downstream_gain import Gains
+from onnx_clp.judge.eligibility import why_ineligible
 from onnx_clp.layers.find import LinearLayer
 from onnx_clp.layers.rewrite import LayerRewrite
 from onnx_clp.numerics.lipschitz import exact_norm, sigma, upper_bound
 from onnx_clp.numerics.outliers import Outliers, find_outliers, too_few, why_too_few
-from onnx_clp.passes.downstream_gain import Gains
-from onnx_clp.passes.eligibility import why_ineligible
 from onnx_clp.verdicts import LayerStatus
 
 Float64 = NDArray[np.float64]
