@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from onnx_clp.errors import UnsupportedModelError as UnsupportedModelError
     from onnx_clp.errors import UsageError as UsageError
     from onnx_clp.errors import ValidationFailed as ValidationFailed
-    from onnx_clp.pipeline import CleanResult as CleanResult
-    from onnx_clp.pipeline import clean as clean
+    from onnx_clp.run.pipeline import CleanResult as CleanResult
+    from onnx_clp.run.pipeline import clean as clean
 
 __version__ = "0.1.0"
 

@@ -127,7 +127,7 @@ def _run(arguments: Arguments) -> int:
         files = ReportFiles(arguments.source, arguments.reports, arguments.sarif)
         files.check()
         baseline = _read_baseline(arguments.baseline)
-        from onnx_clp import pipeline
+        from onnx_clp.run import pipeline
 
         try:
             with _progress(arguments) as progress:

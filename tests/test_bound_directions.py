@@ -18,7 +18,7 @@ from onnx_clp.file.store import TensorStore
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.model import ModelIndex
 from onnx_clp.numerics.directions import Direction
-from onnx_clp.pipeline import clean
+from onnx_clp.run.pipeline import clean
 from onnx_clp.validation.runtime import load_runtime
 from onnx_clp.verdicts import LayerStatus, Skipped, SkipReason
 

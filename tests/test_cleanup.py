@@ -23,7 +23,7 @@ from onnx_clp.file.store import TensorStore
 from onnx_clp.modelfile.reader import from_proto
 from onnx_clp.modelfile.reader import read as read_file
 from onnx_clp.modelfile.staging import complete
-from onnx_clp.pipeline import run
+from onnx_clp.run.pipeline import run
 from tests import validation_models
 from tests.forms.build import Oracle, bn, model, overridable, rand
 from tests.forms.run import feeds, outputs

@@ -63,7 +63,7 @@ class FakePipeline:
 def pipeline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakePipeline:
     fake = FakePipeline()
     module = SimpleNamespace(run=fake.run)
-    monkeypatch.setitem(sys.modules, "onnx_clp.pipeline", module)
+    monkeypatch.setitem(sys.modules, "onnx_clp.run.pipeline", module)
     monkeypatch.setattr(onnx_clp, "pipeline", module, raising=False)
     monkeypatch.chdir(tmp_path)
     for name in ("NO_COLOR", "FORCE_COLOR"):
@@ -503,7 +503,7 @@ def run(source, destination, config, **rest):
     name = "layer-\\u5377\\u79ef" if str(source) == "wide" else "layer"
     return reports.report(tuple(reports.layer(f"{name}{i}", 16) for i in range(3000)))
 module = types.SimpleNamespace(run=run)
-sys.modules["onnx_clp.pipeline"] = onnx_clp.pipeline = module
+sys.modules["onnx_clp.run.pipeline"] = onnx_clp.run.pipeline = module
 from onnx_clp.cli import console
 console()
 """

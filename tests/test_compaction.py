@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, numpy_helper
 
 from onnx_clp import CleanConfig
-from onnx_clp.pipeline import clean, run
+from onnx_clp.run.pipeline import clean, run
 from tests.compact_models import Row, outputs, shapes
 from tests.compact_rows import ROWS
 

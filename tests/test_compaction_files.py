@@ -9,7 +9,7 @@ import pytest
 
 from onnx_clp import CleanConfig, ClpError
 from onnx_clp.document.run import Report
-from onnx_clp.pipeline import run
+from onnx_clp.run.pipeline import run
 from tests import corpus
 
 MODELS = sorted((Path(__file__).parent.parent / "models").glob("*.onnx"))

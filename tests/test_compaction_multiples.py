@@ -16,7 +16,7 @@ from onnx import ModelProto, numpy_helper
 from onnx_clp import CleanConfig, UsageError
 from onnx_clp.cli import main
 from onnx_clp.compaction.multiples import reason
-from onnx_clp.pipeline import clean
+from onnx_clp.run.pipeline import clean
 from tests.compact_models import Row, dead, outputs
 from tests.compact_random import network
 from tests.compact_rows import ROWS

@@ -16,7 +16,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper, parser
 from onnx_clp import CleanConfig
 from onnx_clp.compaction import linear
 from onnx_clp.document.run import Compaction
-from onnx_clp.pipeline import clean, run
+from onnx_clp.run.pipeline import clean, run
 from tests.compact_models import CHAIN, dead, filled, outputs
 from tests.compact_rows import ROWS
 from tests.test_compaction import compacted

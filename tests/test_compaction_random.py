@@ -14,7 +14,7 @@ from onnx import ModelProto, helper, numpy_helper
 
 from onnx_clp import CleanConfig
 from onnx_clp.document.run import Compaction
-from onnx_clp.pipeline import clean
+from onnx_clp.run.pipeline import clean
 from tests.compact_models import outputs
 from tests.compact_random import SIZE, network
 from tests.forms.build import Oracle

@@ -8,7 +8,7 @@ import onnx
 import pytest
 
 from onnx_clp import CleanConfig, ClpError
-from onnx_clp.pipeline import run
+from onnx_clp.run.pipeline import run
 from tests import corpus
 from tests.hostile.case import snapshot
 

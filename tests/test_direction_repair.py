@@ -12,7 +12,6 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
-from onnx_clp.analysis import Place, analyse
 from onnx_clp.cli import main
 from onnx_clp.config import CleanConfig
 from onnx_clp.document.run import Inversion, Picture, RepairedLayer, RepairReport, Report, SearchImages, ValueLeft
@@ -26,9 +25,10 @@ from onnx_clp.inversion.subject import Subject, read_subject
 from onnx_clp.inversion.trigger import Trigger
 from onnx_clp.modelfile import reader
 from onnx_clp.numerics.directions import Direction
-from onnx_clp.repairing import Candidate, candidates
 from onnx_clp.report import html, inverting
 from onnx_clp.report.wording import next_step
+from onnx_clp.run.analysis import Place, analyse
+from onnx_clp.run.candidates import Candidate, candidates
 from onnx_clp.validation.provider import Engine, choose
 from tests import planted, reports
 

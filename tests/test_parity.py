@@ -19,7 +19,7 @@ import pytest
 from numpy.typing import NDArray
 
 from onnx_clp import CleanConfig
-from onnx_clp.pipeline import run
+from onnx_clp.run.pipeline import run
 
 Array = NDArray[Any]
 

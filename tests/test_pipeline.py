@@ -18,8 +18,8 @@ import onnx_clp
 from onnx_clp import CleanConfig, ClpError, NotValidated, SaveError, UsageError, ValidationFailed, validation
 from onnx_clp.document.run import Report
 from onnx_clp.modelfile.destination import check_destination
-from onnx_clp.pipeline import clean, run
 from onnx_clp.process.progress import Progress
+from onnx_clp.run.pipeline import clean, run
 from tests.hostile.case import snapshot
 from tests.hostile.networks import network
 from tests.judging import OUTLIER, exposed
@@ -124,7 +124,7 @@ def test_the_mode_of_the_input_is_kept(source: Path, tmp_path: Path) -> None:
 
 def test_the_same_bytes_whatever_the_hash_seed(source: Path, tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from onnx_clp import CleanConfig; from onnx_clp.pipeline import run\n"
+        "import sys; from pathlib import Path; from onnx_clp import CleanConfig; from onnx_clp.run.pipeline import run\n"
         "run(Path(sys.argv[1]), Path(sys.argv[2]), CleanConfig(validate=False, external_data='always'))"
     )
     made = []

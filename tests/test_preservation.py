@@ -12,7 +12,7 @@ from onnx import AttributeProto, ModelProto, TensorProto, helper, numpy_helper
 
 import onnx_clp
 from onnx_clp import CleanConfig
-from onnx_clp.pipeline import run
+from onnx_clp.run.pipeline import run
 from tests.forms.build import bn, model, rand
 from tests.judging import cleaned, network
 

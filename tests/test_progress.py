@@ -28,7 +28,7 @@ def run(source, destination, config, *, progress=None, **rest):
     time.sleep(float(str(source)))
     return reports.report()
 module = types.SimpleNamespace(run=run)
-sys.modules["onnx_clp.pipeline"] = onnx_clp.pipeline = module
+sys.modules["onnx_clp.run.pipeline"] = onnx_clp.run.pipeline = module
 from onnx_clp.cli import main
 status = main(sys.argv[1:])
 print("rich" if "rich" in sys.modules else "no rich")

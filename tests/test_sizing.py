@@ -15,9 +15,9 @@ from onnx import ModelProto, helper
 from onnx_clp import CleanConfig, UsageError
 from onnx_clp.cli import main
 from onnx_clp.modelfile.census import Census, take
-from onnx_clp.pipeline import run
 from onnx_clp.report import html, sizing
 from onnx_clp.report.terminal import render
+from onnx_clp.run.pipeline import run
 from onnx_clp.validation import latency
 from onnx_clp.validation.session import RunError
 from tests import reports, validation_models

@@ -15,7 +15,7 @@ from onnx_clp.file.messages import delete
 from onnx_clp.file.store import ComputedPayload
 from onnx_clp.numerics import affine, lipschitz
 from onnx_clp.numerics.affine import KernelLayout, scale_weight, scaled_blocks
-from onnx_clp.report.assemble import _versions
+from onnx_clp.run.assemble import _versions
 
 LAYOUTS = {
     "conv": (KernelLayout(0, 1), (6, 4, 3), 6, 4),

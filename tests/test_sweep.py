@@ -16,17 +16,17 @@ import pytest
 from onnx import numpy_helper
 
 from onnx_clp import CleanConfig, UsageError
-from onnx_clp.analysis import analyse
 from onnx_clp.arguments import parse
 from onnx_clp.cli import main
 from onnx_clp.document.run import Report, Sweep, SweepPoint
 from onnx_clp.judge import prune_channels
 from onnx_clp.modelfile import reader
 from onnx_clp.modelfile.staging import complete
-from onnx_clp.pipeline import run
 from onnx_clp.report import html, sweeping, terminal
-from onnx_clp.sweep import Sweep as Sweeper
-from onnx_clp.sweep import knee
+from onnx_clp.run.analysis import analyse
+from onnx_clp.run.pipeline import run
+from onnx_clp.run.sweep import Sweep as Sweeper
+from onnx_clp.run.sweep import knee
 from onnx_clp.verdicts import LayerStatus
 from tests import reports
 from tests.forms import TABLE

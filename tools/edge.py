@@ -25,9 +25,9 @@ from onnx import ModelProto
 
 from onnx_clp import CleanConfig
 from onnx_clp.document.run import Change, Report
-from onnx_clp.pipeline import run
 from onnx_clp.report.sizing import large, milliseconds
 from onnx_clp.report.wording import size
+from onnx_clp.run.pipeline import run
 from onnx_clp.validation import latency
 from tools.bench.edge_models import resnet50, yolo
 

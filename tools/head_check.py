@@ -12,11 +12,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from onnx_clp.analysis import analyse
 from onnx_clp.config import CleanConfig
 from onnx_clp.errors import ClpError
 from onnx_clp.judge import head_check
 from onnx_clp.modelfile import reader
+from onnx_clp.run.analysis import analyse
 
 
 @dataclass(frozen=True, slots=True)

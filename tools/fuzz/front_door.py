@@ -19,9 +19,9 @@ import atheris
 
 with atheris.instrument_imports(include=["onnx_clp"]):
     from onnx_clp import CleanConfig, ClpError
-    from onnx_clp.analysis import analyse
     from onnx_clp.modelfile.reader import read
     from onnx_clp.modelfile.staging import complete
+    from onnx_clp.run.analysis import analyse
 from tests.mutants import mutate
 
 CONFIG = CleanConfig(u=0.5, layers="all", validate=False, max_size=1 << 20)

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 from onnx_clp.document import run
 
 if TYPE_CHECKING:
-    from onnx_clp.analysis import Analysis
     from onnx_clp.config import CleanConfig
     from onnx_clp.modelfile.reader import ModelFile
+    from onnx_clp.run.analysis import Analysis
     from onnx_clp.validation import Outcome
 
 Marks = frozenset[tuple[int, int, int]]
@@ -72,7 +72,7 @@ class Sweep:
             self._paths[level.marks] = stage(file, variant.written, self._config.external_data).checkable()
 
     def _variant(self, file: ModelFile, u: float) -> Analysis:
-        from onnx_clp.analysis import analyse
+        from onnx_clp.run.analysis import analyse
 
         known = [verdict.raw for verdict in self._analysis.verdicts]
         readings = self._analysis.readings

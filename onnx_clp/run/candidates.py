@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from onnx_clp.analysis import Place
 from onnx_clp.cap import bound_directions
 from onnx_clp.cap.bound_directions import Site
 from onnx_clp.graph.edit import GraphEdit
@@ -15,6 +14,7 @@ from onnx_clp.judge.eligibility import is_head
 from onnx_clp.layers.find import LinearLayer
 from onnx_clp.layers.weights import FloatWeight
 from onnx_clp.numerics.directions import Direction
+from onnx_clp.run.analysis import Place
 from onnx_clp.verdicts import LayerStatus, Skipped, SkipReason
 
 _SPARED: Final = (LayerStatus.HEAD, LayerStatus.GATE, LayerStatus.EXCLUDED)

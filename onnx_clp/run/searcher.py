@@ -12,12 +12,12 @@ from onnx_clp.process.clock import Clock
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-    from onnx_clp.analysis import Place
     from onnx_clp.cap.bound_directions import Site
     from onnx_clp.graph.edit import GraphEdit
     from onnx_clp.inversion.request import Found
     from onnx_clp.modelfile.reader import ModelFile
-    from onnx_clp.repairing import Candidate
+    from onnx_clp.run.analysis import Place
+    from onnx_clp.run.candidates import Candidate
 
 _NAME = "searched.onnx"
 
@@ -55,7 +55,7 @@ class Searching:
         )
 
     def _step(self, edit: GraphEdit, folded: ModelProto | None, places: list[Place]) -> bool:
-        from onnx_clp.repairing import candidates, put
+        from onnx_clp.run.candidates import candidates, put
 
         self._candidates = candidates(edit.index, places) if self._inverts else []
         sites = {one.value: one.site for one in self._candidates if one.site is not None}

@@ -14,7 +14,6 @@ import numpy as np
 from onnx import ModelProto
 
 from onnx_clp import __version__
-from onnx_clp.analysis import Analysis, Place
 from onnx_clp.config import CleanConfig
 from onnx_clp.document.run import (
     AffineLeft,
@@ -43,6 +42,7 @@ from onnx_clp.document.run import (
 from onnx_clp.judge.prune_channels import Branch, LayerVerdict
 from onnx_clp.modelfile.reader import ModelFile, every_tensor
 from onnx_clp.operators.nodes import identity, operator
+from onnx_clp.run.analysis import Analysis, Place
 from onnx_clp.verdicts import LayerStatus
 
 _LIBRARIES: Final = ("onnx", "numpy", "scipy", "onnx-graphsurgeon", "onnxruntime-gpu", "onnxruntime")

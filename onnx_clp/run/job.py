@@ -16,12 +16,12 @@ from onnx_clp.process.clock import Clock
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-    from onnx_clp.analysis import Analysis
     from onnx_clp.document.run import EvaluationReport, FileFacts, Report
     from onnx_clp.modelfile.reader import ModelFile
     from onnx_clp.modelfile.staging import Stage, Staged
-    from onnx_clp.searching import Searching
-    from onnx_clp.sweep import Sweep
+    from onnx_clp.run.analysis import Analysis
+    from onnx_clp.run.searcher import Searching
+    from onnx_clp.run.sweep import Sweep
     from onnx_clp.validation import Outcome
 
 _DRY_NAME = "model.onnx"
@@ -57,7 +57,7 @@ class Job:
     @cached_property
     def searching(self) -> Searching:
         """The search for triggers; one that was not asked for does nothing."""
-        from onnx_clp.searching import Searching
+        from onnx_clp.run.searcher import Searching
 
         return Searching(self.file, self.source, self.config, self.clock)
 
@@ -72,13 +72,13 @@ class Job:
             return Done(self._prove_and_write(analysis, cleanup), analysis)
 
     def _analyse(self) -> Analysis:
-        from onnx_clp import calibration
-        from onnx_clp.analysis import analyse
         from onnx_clp.modelfile import reader
+        from onnx_clp.run.analysis import analyse
+        from onnx_clp.run.probe import probe
 
         with self.clock.stage("analyse"):
             try:
-                probe = calibration.probe(self.file, self.source, self.config)
+                probe = probe(self.file, self.source, self.config)
                 return analyse(self.file, self.config, self.clock.tick, probe=probe, search=self.searching.step)
             except UnsupportedModelError as error:
                 named = str(error) if self.source is None else reader.about(self.source, str(error))
@@ -86,7 +86,7 @@ class Job:
 
     def _prove_and_write(self, analysis: Analysis, cleanup: contextlib.ExitStack) -> Report:
         from onnx_clp.modelfile.staging import staging
-        from onnx_clp.sweep import Sweep
+        from onnx_clp.run.sweep import Sweep
 
         place = self._place(cleanup)
         stage = cleanup.enter_context(staging(place))
@@ -153,7 +153,7 @@ class Job:
     def _report(self, analysis: Analysis, staged: Staged | None, outcome: Outcome | None, sweep: Sweep) -> Report:
         from onnx_clp.document.run import ValidationReport
         from onnx_clp.report import sizing
-        from onnx_clp.report.assemble import assemble
+        from onnx_clp.run.assemble import assemble
 
         unasked = ValidationReport("not asked for", self.config.provider, "", "", None, None, None, ())
         return assemble(

@@ -20,9 +20,9 @@ from onnx_clp.process.clock import Clock, Listener
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-    from onnx_clp.analysis import Analysis
     from onnx_clp.document.run import Report
     from onnx_clp.modelfile.reader import ModelFile
+    from onnx_clp.run.analysis import Analysis
 
 
 def run(
@@ -49,8 +49,8 @@ def run(
     Raises:
         ClpError: nothing was written; the class tells why.
     """
-    from onnx_clp.job import Job
     from onnx_clp.modelfile import reader
+    from onnx_clp.run.job import Job
 
     if destination is not None:
         check_destination(source, destination, overwrite=overwrite)
@@ -73,8 +73,8 @@ def clean(source: Path | str | ModelProto, config: CleanConfig | None = None) ->
     Raises:
         ClpError: the class tells why.
     """
-    from onnx_clp.job import Job
     from onnx_clp.modelfile import reader
+    from onnx_clp.run.job import Job
 
     chosen = config or CleanConfig()
     clock = Clock()

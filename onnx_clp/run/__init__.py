@@ -1,0 +1,1 @@
+"""One run from a file to a file, step by step."""
