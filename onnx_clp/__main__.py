@@ -6,7 +6,7 @@ import sys
 if not sys.flags.safe_path:
     del sys.path[0]
 
-from onnx_clp.cli import console
+from onnx_clp.cli.main import console
 
 if __name__ == "__main__":
     console()

@@ -13,8 +13,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from onnx_clp import cli
 from onnx_clp.batch import journal, launch
+from onnx_clp.cli import main
 
 
 def model(seed: int = 0, *, outlier: bool = False) -> onnx.ModelProto:
@@ -58,7 +58,7 @@ class Quick:
         self.runs.append(Path(words[0]).name)
         said = io.StringIO()
         with contextlib.redirect_stderr(said):
-            code = cli.main(words)
+            code = main.main(words)
         return launch.Ending(code, False, (said.getvalue().splitlines() or [""])[-1])
 
     def take(self) -> list[str]:

@@ -15,7 +15,7 @@ import onnx
 import pytest
 
 from onnx_clp.batch import journal
-from onnx_clp.cli import main
+from onnx_clp.cli.main import main
 from tests.batches import ends, put
 
 MODELS = 24

@@ -12,7 +12,7 @@ import pytest
 
 from onnx_clp.batch import fingerprint as marks
 from onnx_clp.batch import launch, options, work
-from onnx_clp.cli import main
+from onnx_clp.cli.main import main
 from tests.batches import Quick, ends, events, put
 
 

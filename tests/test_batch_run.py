@@ -16,14 +16,14 @@ from pathlib import Path
 import onnx
 import pytest
 
-from onnx_clp.arguments import parse
 from onnx_clp.batch import executors, launch, page, places
 from onnx_clp.batch.options import batch_parser, parse_batch
 from onnx_clp.batch.record import Record, worst
 from onnx_clp.batch.summary import Tally, table
-from onnx_clp.cli import main
+from onnx_clp.cli.arguments import parse
+from onnx_clp.cli.main import main
+from onnx_clp.cli.options import main_parser
 from onnx_clp.errors import UsageError
-from onnx_clp.options import main_parser
 from tests.batches import Quick, ends, events, put
 
 ROOT = Path(__file__).parent.parent

@@ -19,7 +19,7 @@ from onnx import ModelProto, TensorProto
 from onnx.reference import ReferenceEvaluator
 
 import onnx_clp
-from onnx_clp import cli
+from onnx_clp.cli import main
 from onnx_clp.config import CleanConfig
 from onnx_clp.document.readings import Moments, Readings
 from onnx_clp.errors import NotValidated, UsageError
@@ -451,7 +451,7 @@ def test_what_is_no_archive_is_refused(content: bytes, tmp_path: Path) -> None:
 
 
 def commanded(words: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
-    code = cli.main([*words, "--no-config", "--provider", "cpu"])
+    code = main.main([*words, "--no-config", "--provider", "cpu"])
     said = capsys.readouterr()
     return code, said.out, said.err
 

@@ -17,7 +17,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper, parser
 from onnx_clp import CleanConfig, clean
 from onnx_clp.cleanup import cleaning
 from onnx_clp.cleanup.cleaning import Tally
-from onnx_clp.cli import main
+from onnx_clp.cli.main import main
 from onnx_clp.errors import ValidationFailed
 from onnx_clp.file.store import TensorStore
 from onnx_clp.modelfile.reader import from_proto

@@ -18,8 +18,8 @@ import pytest
 
 import onnx_clp
 from onnx_clp import errors
-from onnx_clp.arguments import Arguments, parse
-from onnx_clp.cli import main
+from onnx_clp.cli.arguments import Arguments, parse
+from onnx_clp.cli.main import main
 from onnx_clp.config import CleanConfig
 from onnx_clp.document.run import Report
 from onnx_clp.process.progress import Progress
@@ -331,7 +331,7 @@ def test_every_option_is_in_the_help(capsys: pytest.CaptureFixture[str]) -> None
 @pytest.mark.parametrize(("option", "text"), [("--version", "onnx-clp"), ("--help", "usage")])
 def test_version_and_help_need_neither_onnx_nor_numpy(option: str, text: str) -> None:
     script = (
-        "import sys; from onnx_clp.cli import main; status = main(sys.argv[1:]);"
+        "import sys; from onnx_clp.cli.main import main; status = main(sys.argv[1:]);"
         "heavy = {'onnx', 'numpy', 'scipy', 'rich', 'onnxruntime'} & set(sys.modules);"
         "sys.exit(repr(heavy) if heavy else status)"
     )
@@ -504,7 +504,7 @@ def run(source, destination, config, **rest):
     return reports.report(tuple(reports.layer(f"{name}{i}", 16) for i in range(3000)))
 module = types.SimpleNamespace(run=run)
 sys.modules["onnx_clp.run.pipeline"] = onnx_clp.run.pipeline = module
-from onnx_clp.cli import console
+from onnx_clp.cli.main import console
 console()
 """
 

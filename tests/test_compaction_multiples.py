@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from onnx import ModelProto, numpy_helper
 
 from onnx_clp import CleanConfig, UsageError
-from onnx_clp.cli import main
+from onnx_clp.cli.main import main
 from onnx_clp.compaction.multiples import reason
 from onnx_clp.run.pipeline import clean
 from tests.compact_models import Row, dead, outputs

@@ -7,7 +7,7 @@ from pathlib import Path
 import onnx
 import pytest
 
-from onnx_clp.cli import main
+from onnx_clp.cli.main import main
 from onnx_clp.compaction import cuts
 from onnx_clp.report import terminal
 from tests import reports

@@ -12,7 +12,7 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
-from onnx_clp.cli import main
+from onnx_clp.cli.main import main
 from onnx_clp.config import CleanConfig
 from onnx_clp.document.run import Inversion, Picture, RepairedLayer, RepairReport, Report, SearchImages, ValueLeft
 from onnx_clp.graph.edit import GraphEdit

@@ -17,7 +17,7 @@ import onnx
 import pytest
 from onnx import numpy_helper, parser
 
-from onnx_clp.cli import main
+from onnx_clp.cli.main import main
 from onnx_clp.document import run
 from onnx_clp.document.run import FileFacts, Report, Verdict
 from onnx_clp.verdicts import LayerStatus

@@ -229,7 +229,7 @@ def test_only_calibrated_settings_are_given_data(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("setting", settings.TABLE, ids=lambda setting: setting.name)
 def test_a_setting_can_be_given_on_the_command_line(setting: Setting, tmp_path: Path) -> None:
-    from onnx_clp.cli import main_parser
+    from onnx_clp.cli.main import main_parser
 
     given = main_parser().parse_args([str(tmp_path / "in.onnx"), *setting.command.split()])
     config = setting.config(Path("IMAGES.npz"))

@@ -21,7 +21,7 @@ import onnx
 import pytest
 from onnx import ModelProto, TensorProto, helper
 
-from onnx_clp.cli import main
+from onnx_clp.cli.main import main
 from onnx_clp.modelfile import reader
 from onnx_clp.text import shown_path
 from tests.hostile import beside, foreign, limits, numbers, places, structures, wires

@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from onnx_clp.cli import main
+from onnx_clp.cli.main import main
 from onnx_clp.document.run import PrunedChannel, Report
 from onnx_clp.errors import UsageError
 from onnx_clp.report import html

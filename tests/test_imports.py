@@ -145,7 +145,7 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
 
 @pytest.mark.parametrize("option", ["--version", "--help"])
 def test_asking_for_the_version_loads_nothing_heavy(option: str) -> None:
-    code = f"import onnx_clp.cli as c\ntry:\n    c.main(['{option}'])\nexcept SystemExit:\n    pass"
+    code = f"import onnx_clp.cli.main as c\ntry:\n    c.main(['{option}'])\nexcept SystemExit:\n    pass"
     assert loaded(code) & HEAVY == set()
 
 

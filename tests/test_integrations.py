@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from onnx_clp.options import main_parser
+from onnx_clp.cli.options import main_parser
 from tests.hostile.networks import network
 from tests.test_pipeline import infected
 
@@ -25,7 +25,7 @@ def tool(tmp_path: Path) -> dict[str, str]:
     """An environment in which `onnx-clp` is this package."""
     script = tmp_path / "bin" / "onnx-clp"
     script.parent.mkdir()
-    code = "import sys; sys.argv[0] = 'onnx-clp'; from onnx_clp.cli import console; console()"
+    code = "import sys; sys.argv[0] = 'onnx-clp'; from onnx_clp.cli.main import console; console()"
     script.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -c "{code}" "$@"\n')
     script.chmod(0o755)
     path = os.pathsep.join([str(script.parent), os.environ["PATH"]])

@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from onnx_clp.cli import main
+from onnx_clp.cli.main import main
 from onnx_clp.config import CleanConfig
 from onnx_clp.document.run import Picture as Shown
 from onnx_clp.document.search import Picture, SearchImages

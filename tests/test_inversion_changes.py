@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import numpy_helper, parser
 
-from onnx_clp.cli import main
+from onnx_clp.cli.main import main
 from onnx_clp.document.run import ChannelChanges, Inversion, Picture, Report, SearchImages
 from onnx_clp.inversion.changes import FAINT, changes, relative
 from onnx_clp.inversion.request import (

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from onnx import ModelProto
 
-from onnx_clp.cli import main
+from onnx_clp.cli.main import main
 from tests.hostile.networks import network
 
 ROOT = Path(__file__).parent.parent

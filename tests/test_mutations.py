@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 import onnx_clp
-from onnx_clp.cli import main
+from onnx_clp.cli.main import main
 from tests.forms import TABLE
 from tests.forms.build import Oracle, bn, initializer, model
 from tests.forms.judge import check

@@ -13,9 +13,9 @@ import pytest
 from numpy.typing import NDArray
 from onnx import ModelProto, helper, numpy_helper
 
-from onnx_clp.arguments import parse
 from onnx_clp.batch.options import parse_batch
-from onnx_clp.cli import main
+from onnx_clp.cli.arguments import parse
+from onnx_clp.cli.main import main
 from onnx_clp.config import CleanConfig
 from onnx_clp.document.run import Inversion
 from onnx_clp.document.search import SearchImages

@@ -29,7 +29,7 @@ def run(source, destination, config, *, progress=None, **rest):
     return reports.report()
 module = types.SimpleNamespace(run=run)
 sys.modules["onnx_clp.run.pipeline"] = onnx_clp.run.pipeline = module
-from onnx_clp.cli import main
+from onnx_clp.cli.main import main
 status = main(sys.argv[1:])
 print("rich" if "rich" in sys.modules else "no rich")
 sys.exit(status)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from onnx_clp.arguments import parse
+from onnx_clp.cli.arguments import parse
 from onnx_clp.config import CleanConfig, Rule
 from onnx_clp.document.run import Judgement, LayerReport, Report
 from onnx_clp.errors import UsageError

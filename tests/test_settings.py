@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from onnx_clp import settings
-from onnx_clp.arguments import parse
-from onnx_clp.cli import main
+from onnx_clp.cli import settings
+from onnx_clp.cli.arguments import parse
+from onnx_clp.cli.main import main
+from onnx_clp.cli.options import main_parser
 from onnx_clp.errors import UsageError
-from onnx_clp.options import main_parser
 from tests.test_pipeline import infected
 
 WRITES_OR_WEAKENS: dict[str, object] = {

@@ -13,7 +13,7 @@ import pytest
 from onnx import ModelProto, helper
 
 from onnx_clp import CleanConfig, UsageError
-from onnx_clp.cli import main
+from onnx_clp.cli.main import main
 from onnx_clp.modelfile.census import Census, take
 from onnx_clp.report import html, sizing
 from onnx_clp.report.terminal import render

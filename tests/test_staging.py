@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 import pytest
 
-from onnx_clp.cli import main
+from onnx_clp.cli.main import main
 from onnx_clp.config import ExternalData
 from onnx_clp.errors import Interrupted
 from onnx_clp.modelfile import reader, relocation, staging

@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from onnx_clp.cli import main
+from onnx_clp.cli.main import main
 from onnx_clp.file.messages import delete
 from onnx_clp.file.store import ComputedPayload
 from onnx_clp.numerics import affine, lipschitz

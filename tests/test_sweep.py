@@ -16,8 +16,8 @@ import pytest
 from onnx import numpy_helper
 
 from onnx_clp import CleanConfig, UsageError
-from onnx_clp.arguments import parse
-from onnx_clp.cli import main
+from onnx_clp.cli.arguments import parse
+from onnx_clp.cli.main import main
 from onnx_clp.document.run import Report, Sweep, SweepPoint
 from onnx_clp.judge import prune_channels
 from onnx_clp.modelfile import reader

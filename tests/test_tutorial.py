@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from onnx_clp.cli import main
+from onnx_clp.cli.main import main
 
 ROOT = Path(__file__).parent.parent
 TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")

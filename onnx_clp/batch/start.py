@@ -21,6 +21,6 @@ def main(parent: int, words: Sequence[str]) -> NoReturn:
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(_EXPENDABLE, encoding="ascii")
     sys.argv = ["onnx-clp", *words]
-    from onnx_clp.cli import console
+    from onnx_clp.cli.main import console
 
     console()

@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
-from onnx_clp.arguments import Arguments, parse
+from onnx_clp.cli.arguments import Arguments, parse
+from onnx_clp.cli.options import main_parser
 from onnx_clp.errors import GATE_TRIPPED, INTERNAL_ERROR, ClpError, Interrupted, SaveError, UsageError
-from onnx_clp.options import main_parser
 from onnx_clp.process import signals
 from onnx_clp.report.wording import one_line
 

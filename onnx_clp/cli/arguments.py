@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from onnx_clp.cli.options import main_parser
+from onnx_clp.cli.settings import Settings, load
 from onnx_clp.config import CleanConfig
 from onnx_clp.errors import UsageError
-from onnx_clp.options import main_parser
-from onnx_clp.settings import Settings, load
 
 Color = Literal["auto", "always", "never"]
 FailOn = Literal["never", "pruned", "unjudged"]

@@ -8,7 +8,8 @@ import textwrap
 from pathlib import Path
 from typing import NoReturn
 
-from onnx_clp import __version__, values
+from onnx_clp import __version__
+from onnx_clp.cli import words
 from onnx_clp.config import GIB, UNIT_RANGE
 from onnx_clp.errors import EXIT_CODES, UsageError
 
@@ -82,7 +83,7 @@ def _add_judging(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--sweep",
-        type=values.sweep,
+        type=words.sweep,
         default=(),
         metavar="START:STOP:STEP",
         help="also say what every u from START to STOP would prune, and how the model would fare",
@@ -166,7 +167,7 @@ def _add_search(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--pixel-range",
-        type=values.pixel_range,
+        type=words.pixel_range,
         default=UNIT_RANGE,
         metavar="LOW,HIGH",
         help="the range of pixel values that the model takes, such as 0,255 or -1,1 (default 0,1)",
@@ -203,7 +204,7 @@ def _add_validation(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--seed", type=int, default=0, metavar="N", help="of the inputs made up (default 0)")
     group.add_argument(
         "--shape",
-        type=values.shape,
+        type=words.shape,
         action="append",
         default=[],
         metavar="NAME:1,3,224,224",
@@ -233,14 +234,14 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--max-size",
-        type=values.size,
+        type=words.size,
         default=64 * GIB,
         metavar="SIZE",
         help="refuse larger models; SIZE is bytes or has a suffix K, M, G, T (default 64G)",
     )
     group.add_argument(
         "--memory",
-        type=values.size,
+        type=words.size,
         metavar="SIZE",
         help="cap on the validation process (default: by the model's size)",
     )
