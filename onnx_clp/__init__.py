@@ -13,6 +13,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from onnx_clp.version import __version__
+
 if TYPE_CHECKING:
     from onnx_clp.config import CleanConfig as CleanConfig
     from onnx_clp.errors import ClpError as ClpError
@@ -26,11 +28,9 @@ if TYPE_CHECKING:
     from onnx_clp.run.pipeline import CleanResult as CleanResult
     from onnx_clp.run.pipeline import clean as clean
 
-__version__ = "0.1.0"
-
 _HOMES = {
-    "clean": "pipeline",
-    "CleanResult": "pipeline",
+    "clean": "run.pipeline",
+    "CleanResult": "run.pipeline",
     "CleanConfig": "config",
     "ClpError": "errors",
     "InvalidModelError": "errors",

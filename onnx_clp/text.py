@@ -9,12 +9,16 @@ signs of their own, which whoever writes those sinks escapes on top.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 
 LIMIT = 80
 PATH_LIMIT = 400
+SENTENCE_LIMIT = 400
 
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\\": "\\\\"}
+_ORT_PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ")
+_ORT_SOURCE = re.compile(r"/\S*onnxruntime\S*\.(?:cc|h|cpp|cu|hpp):\d+ .*?\) (?=[A-Z])")
 # Printable by Unicode's letter, yet drawn as nothing or onto the character before.
 _UNSEEN = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0" + "".join(map(chr, range(0xFE00, 0xFE10))))
 
@@ -40,6 +44,26 @@ def shown(name: str | bytes, limit: int = LIMIT) -> str:
 def shown_path(path: os.PathLike[str] | str) -> str:
     """Return a path as `shown` does, with room for a long one."""
     return shown(os.fspath(path), PATH_LIMIT)
+
+
+def one_line(text: str, limit: int = SENTENCE_LIMIT) -> str:
+    """A sentence on one printable line of at most `limit` characters.
+
+    Unlike `shown` it leaves backslashes alone, so that the escapes of a name quoted in it stay as they are.
+    """
+    line = "\\".join(shown(part, 12 * limit) for part in text[: limit + 1].split("\\"))
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def quoted(text: object, limit: int = 300) -> str:
+    """`text` in at most `limit` characters on one line, everything unprintable escaped.
+
+    ONNX Runtime's error codes and the source positions in its messages are left out.
+    """
+    flat = " ".join(str(text)[: 20 * limit].split())
+    flat = _ORT_SOURCE.sub("", _ORT_PREFIX.sub("", flat))
+    safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in flat)
+    return safe if len(safe) <= limit else safe[: limit - 1] + "…"
 
 
 def _text(name: str | bytes) -> str:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -66,8 +67,53 @@ MODULES = modules()
 def test_the_walk_sees_imports() -> None:
     assert Import("numpy", False, False) in MODULES["numerics.affine"]
     assert Import("scipy.linalg", True, False) in MODULES["numerics.eigenvalues"]
-    assert Import("onnx_clp.graph.index", False, True) in MODULES["ranks"]
-    assert Import("onnx_clp.judge.prune_channels", False, False) in MODULES["analysis"]
+    assert Import("onnx_clp.config", False, True) in MODULES["run.probe"]
+    assert Import("onnx_clp.judge.prune_channels", False, False) in MODULES["run.analysis"]
+
+
+ORDER = (
+    *("version", "errors", "text", "conditions", "config", "verdicts", "numerics", "process", "document", "file"),
+    *("operators", "graph", "check", "modelfile", "layers", "gradient", "fold", "cleanup", "compaction", "cap"),
+    *("judge", "validation", "inversion", "report", "run", "", "cli", "batch", "__main__"),
+)
+"""Packages and modules at the top, in the order of imports; "" is the package itself, with its public names."""
+
+
+def package_of(module: str) -> str:
+    return module.removeprefix("onnx_clp").removeprefix(".").split(".")[0]
+
+
+def own_imports(module: str) -> Iterator[str]:
+    """The modules of this package that one of them imports, at its top, lazily or for its types."""
+    for found in MODULES[module]:
+        if found.module == "onnx_clp" or found.module.startswith("onnx_clp."):
+            yield found.module.removeprefix("onnx_clp").removeprefix(".")
+
+
+def test_the_order_names_everything_at_the_top_once() -> None:
+    assert sorted(ORDER) == sorted({package_of(name) for name in MODULES})
+    assert len(ORDER) <= 30
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_a_module_imports_its_own_package_and_those_before(module: str) -> None:
+    here = ORDER.index(package_of(module))
+    above = [name for name in own_imports(module) if ORDER.index(package_of(name)) > here]
+    assert above == []
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    graph = {name: {one for one in own_imports(name) if one != name} for name in MODULES}
+    assert len(list(TopologicalSorter(graph).static_order())) == len(MODULES)
+    with pytest.raises(CycleError):
+        list(TopologicalSorter({**graph, "version": {"batch.command"}}).static_order())
+
+
+@pytest.mark.parametrize("first", ["report.html", "cli.main", "validation.child"])
+def test_an_arrow_upward_would_be_seen(first: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(MODULES, first, [*MODULES[first], Import("onnx_clp.batch.command", lazy=True, typing=True)])
+    with pytest.raises(AssertionError):
+        test_a_module_imports_its_own_package_and_those_before(first)
 
 
 def users(library: str) -> set[str]:

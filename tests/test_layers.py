@@ -9,7 +9,8 @@ import pytest
 from onnx import NodeProto, TensorProto
 
 from onnx_clp.graph.index import GraphIndex
-from onnx_clp.layers.find import LinearLayer, find_layer, is_blocked
+from onnx_clp.layers.find import find_layer, is_blocked
+from onnx_clp.layers.layer import LinearLayer
 from onnx_clp.verdicts import Skipped, SkipReason
 from tests.forms.build import initializer, model, overridable, rand
 from tests.test_graph import indexed

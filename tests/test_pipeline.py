@@ -124,7 +124,8 @@ def test_the_mode_of_the_input_is_kept(source: Path, tmp_path: Path) -> None:
 
 def test_the_same_bytes_whatever_the_hash_seed(source: Path, tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from onnx_clp import CleanConfig; from onnx_clp.run.pipeline import run\n"
+        "import sys; from pathlib import Path\n"
+        "from onnx_clp import CleanConfig; from onnx_clp.run.pipeline import run\n"
         "run(Path(sys.argv[1]), Path(sys.argv[2]), CleanConfig(validate=False, external_data='always'))"
     )
     made = []

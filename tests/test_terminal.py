@@ -11,6 +11,7 @@ from onnx_clp.document.run import Rates, Report
 from onnx_clp.report import terminal, wording
 from onnx_clp.report.terminal import render
 from onnx_clp.report.wording import number
+from onnx_clp.text import one_line
 from onnx_clp.verdicts import LayerStatus
 from tests import reports
 
@@ -225,8 +226,8 @@ def test_sizes_are_decimal(count: int, text: str) -> None:
     [("a\\x1b b", "a\\x1b b"), ("a\x1b\nb", "a\\x1b\\nb"), ("x" * 500, "x" * 399 + "…"), ("", "")],
 )
 def test_one_line_escapes_once(text: str, expected: str) -> None:
-    assert wording.one_line(text) == expected
-    assert wording.one_line(expected) == expected
+    assert one_line(text) == expected
+    assert one_line(expected) == expected
 
 
 def test_whether_cleaning_up_left_every_value_as_it_was_is_told() -> None:

@@ -10,11 +10,11 @@ import pytest
 
 from onnx_clp.document.run import Drift, EvaluationReport, Finding, Rates, ValidationReport
 from onnx_clp.errors import NotValidated, UsageError, ValidationFailed
+from onnx_clp.text import quoted
 from onnx_clp.validation import Candidate, Outcome, Request, compare
 from onnx_clp.validation.compare import Agreement, agreements
 from onnx_clp.validation.request import answer_from_json, error_to_json, outcome_to_json
 from onnx_clp.validation.session import FailureKind, failure, flatten
-from onnx_clp.validation.wording import one_line
 
 NAN, INF = math.nan, math.inf
 
@@ -152,10 +152,10 @@ def test_errors_survive_the_wire(kind: type[ValidationFailed]) -> None:
 
 
 def test_words_of_others_stay_on_one_bounded_line() -> None:
-    assert one_line("a\nb\t c\x1b[31m\u202e") == "a b c\\x1b[31m\\u202e"
-    assert one_line("x" * 1000, 10) == "x" * 9 + "…"
+    assert quoted("a\nb\t c\x1b[31m\u202e") == "a b c\\x1b[31m\\u202e"
+    assert quoted("x" * 1000, 10) == "x" * 9 + "…"
     said = "[ONNXRuntimeError] : 1 : FAIL : /onnxruntime_src/core/model.cc:256 void A::B(int, C(*)(x)) Bad thing"
-    assert one_line(said) == "Bad thing"
+    assert quoted(said) == "Bad thing"
 
 
 @pytest.mark.parametrize(

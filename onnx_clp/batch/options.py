@@ -13,7 +13,6 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from onnx_clp import __version__
 from onnx_clp.batch.executors import Kind
 from onnx_clp.batch.fingerprint import digest
 from onnx_clp.batch.places import is_url
@@ -21,6 +20,7 @@ from onnx_clp.cli.arguments import parse
 from onnx_clp.cli.options import Parser, add_model_options
 from onnx_clp.errors import ClpError, UsageError
 from onnx_clp.text import shown_path
+from onnx_clp.version import __version__
 
 _FILES = ("eval", "calibrate", "images")
 

@@ -10,8 +10,8 @@ from urllib.parse import quote
 from onnx_clp.batch.record import WORST_FIRST, Record
 from onnx_clp.batch.summary import OUTCOMES, Tally
 from onnx_clp.document.run import Verdict
-from onnx_clp.report.wording import one_line, plural
-from onnx_clp.text import shown
+from onnx_clp.report.wording import plural
+from onnx_clp.text import one_line, shown
 
 NAME = "index.html"
 

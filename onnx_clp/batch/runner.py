@@ -14,8 +14,7 @@ from onnx_clp.batch.places import Place
 from onnx_clp.batch.record import Job, Record
 from onnx_clp.errors import INTERNAL_ERROR, UsageError
 from onnx_clp.process import signals
-from onnx_clp.report.wording import one_line
-from onnx_clp.text import shown_path
+from onnx_clp.text import one_line, shown_path
 
 _LOOK_SECONDS = 1.0
 

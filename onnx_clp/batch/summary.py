@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from onnx_clp.batch.record import Record, worst
 from onnx_clp.batch.work import SETTLED
 from onnx_clp.document.run import Verdict
-from onnx_clp.report.wording import one_line, plural
-from onnx_clp.text import shown
+from onnx_clp.report.wording import plural
+from onnx_clp.text import one_line, shown
 
 MOST_LISTED = 20
 OUTCOMES = {

@@ -22,8 +22,7 @@ from onnx_clp.batch.fingerprint import Fingerprint, data_file, data_names, diges
 from onnx_clp.batch.places import LocalPlace, Place, RemotePlace, filesystem, is_url, place
 from onnx_clp.batch.record import WORST_FIRST, Job, Record
 from onnx_clp.errors import GATE_TRIPPED, INTERNAL_ERROR, ClpError, LoadError, NotValidated, UsageError
-from onnx_clp.report.wording import one_line
-from onnx_clp.text import shown, shown_path
+from onnx_clp.text import one_line, shown, shown_path
 
 SETTLED = frozenset((0, GATE_TRIPPED))
 KEPT = SETTLED | {3, 4}

@@ -15,6 +15,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
@@ -22,7 +23,7 @@ from onnx_clp.cli.arguments import Arguments, parse
 from onnx_clp.cli.options import main_parser
 from onnx_clp.errors import GATE_TRIPPED, INTERNAL_ERROR, ClpError, Interrupted, SaveError, UsageError
 from onnx_clp.process import signals
-from onnx_clp.report.wording import one_line
+from onnx_clp.text import one_line
 
 if TYPE_CHECKING:
     from onnx_clp.document.run import Report
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["console", "main", "main_parser"]
 
 PROGRAM = "onnx-clp"
+_BATCH = "onnx_clp.batch.command"
 _WIDEST_MESSAGE = 2000
 _LARGEST_BASELINE = 1 << 28
 _log = logging.getLogger("onnx_clp")
@@ -112,10 +114,9 @@ def _means_batch(argv: Sequence[str]) -> bool:
 
 
 def _batch(argv: Sequence[str]) -> int:
-    from onnx_clp.batch.command import Sinks, run
-
+    batch = import_module(_BATCH)  # it imports this package, for the parser
     with _logging(0):
-        return run(argv, Sinks(lambda text: _print(_defused(text)), _say, _is_terminal(sys.stderr)))
+        return int(batch.run(argv, batch.Sinks(lambda text: _print(_defused(text)), _say, _is_terminal(sys.stderr))))
 
 
 def _run(arguments: Arguments) -> int:

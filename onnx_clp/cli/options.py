@@ -8,10 +8,10 @@ import textwrap
 from pathlib import Path
 from typing import NoReturn
 
-from onnx_clp import __version__
 from onnx_clp.cli import words
 from onnx_clp.config import GIB, UNIT_RANGE
 from onnx_clp.errors import EXIT_CODES, UsageError
+from onnx_clp.version import __version__
 
 _NUMBERS = re.compile(r"-\.?\d[\d.eE+-]*(,[\d.eE+-]*)?$")
 

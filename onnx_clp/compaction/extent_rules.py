@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from onnx import NodeProto
 
 from onnx_clp.compaction import extent_windows
-from onnx_clp.compaction.extent_windows import Sizes as Sizes
-from onnx_clp.operators.nodes import attribute, input_name
+from onnx_clp.compaction.extents import Extents, Sizes
+from onnx_clp.operators.nodes import attribute, has_reference, input_name, is_op
 
-if TYPE_CHECKING:
-    from onnx_clp.compaction.extents import Extents
-
-Rule = Callable[["Extents", NodeProto], "Sizes | None"]
+Rule = Callable[[Extents, NodeProto], Sizes | None]
 
 
 def _same(extents: Extents, node: NodeProto) -> Sizes | None:
@@ -268,3 +265,16 @@ RULES: Final[dict[str, Rule]] = {
     "Resize": _resize,
     "Upsample": _resize,
 }
+
+
+def visit(extents: Extents, node: NodeProto) -> None:
+    """Work out the sizes of a node's first output, and fill in what the file leaves open."""
+    if has_reference(node) or not len(node.output) or not len(node.input):
+        return
+    rule = RULES.get(node.op_type) if is_op(node, node.op_type) else None
+    if is_op(node, "DynamicQuantizeLinear"):
+        for name in node.output[1:]:
+            extents.settle(name, ())
+    made = None if rule is None else rule(extents, node)
+    if made is not None:
+        extents.settle(node.output[0], made)

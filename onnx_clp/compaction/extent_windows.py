@@ -5,16 +5,10 @@ Sizes are tuples of int, None for one that is not known; a value whose number of
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from onnx import NodeProto
 
+from onnx_clp.compaction.extents import Extents, Sizes
 from onnx_clp.operators.nodes import attribute, input_name, text_attribute
-
-if TYPE_CHECKING:
-    from onnx_clp.compaction.extents import Extents
-
-Sizes = tuple[int | None, ...]
 
 
 def _window(node: NodeProto, sizes: Sizes, kernel: list[int]) -> Sizes:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from onnx import GraphProto, NodeProto
+from onnx import GraphProto
 
-from onnx_clp.compaction.extent_rules import RULES, Sizes
 from onnx_clp.graph.index import GraphIndex
-from onnx_clp.operators.nodes import has_reference, is_op
+
+Sizes = tuple[int | None, ...]
 
 
 class Extents:
-    """Sizes of the values of one scope; `visit` must be called for its nodes in order."""
+    """Sizes of the values of one scope; `extent_rules.visit` must be called for its nodes in order."""
 
     def __init__(self, scope: GraphIndex) -> None:
         self.scope = scope
@@ -38,17 +38,6 @@ class Extents:
         if sizes is None:
             return None
         return sizes[-place] if place <= len(sizes) else 1
-
-    def visit(self, node: NodeProto) -> None:
-        """Work out the sizes of a node's first output, and fill in what the file leaves open."""
-        if has_reference(node) or not len(node.output) or not len(node.input):
-            return
-        rule = RULES.get(node.op_type) if is_op(node, node.op_type) else None
-        if is_op(node, "DynamicQuantizeLinear"):
-            self._known.update(dict.fromkeys(node.output[1:], ()))
-        made = None if rule is None else rule(self, node)
-        if made is not None:
-            self.settle(node.output[0], made)
 
     def settle(self, name: str, made: Sizes) -> None:
         """Note the sizes of a value where the file leaves them open."""

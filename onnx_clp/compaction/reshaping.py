@@ -14,7 +14,8 @@ from onnx import NodeProto
 from onnx_clp.compaction import cuts
 from onnx_clp.compaction.atoms import Ids, View
 from onnx_clp.compaction.cuts import UnfitError
-from onnx_clp.compaction.extent_rules import Sizes, target
+from onnx_clp.compaction.extent_rules import target
+from onnx_clp.compaction.extents import Sizes
 from onnx_clp.compaction.removal import Removal
 from onnx_clp.compaction.survey import Size, Survey
 from onnx_clp.graph.edit import GraphEdit

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto
 
-from onnx_clp.compaction import cuts
+from onnx_clp.compaction import cuts, extent_rules
 from onnx_clp.compaction.atoms import UNKNOWN, Atoms, Float64, Ids, Mask, View
 from onnx_clp.compaction.cuts import UnfitError
 from onnx_clp.compaction.extents import Extents
@@ -88,7 +88,7 @@ class Survey:
         for node in self.scope.nodes:
             if self.scope.is_constant(identity(node)):
                 continue
-            self.extents.visit(node)
+            extent_rules.visit(self.extents, node)
             key = ("" if node.domain == "ai.onnx" else node.domain, node.op_type)
             if any(name in self.views for name in node.input):
                 self._look(node, rules.get(key))

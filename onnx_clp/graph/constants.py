@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import SparseTensorProto, TensorProto
 
 from onnx_clp.file.store import TensorStore, numpy_dtype
+from onnx_clp.graph.scope import Scope
 from onnx_clp.operators import compute
 from onnx_clp.operators.nodes import is_op
-
-if TYPE_CHECKING:
-    from onnx_clp.graph.index import GraphIndex
 
 Array = NDArray[Any]
 Memo = dict[tuple[int, str], "Array | None"]
@@ -23,10 +21,10 @@ _CACHE_BELOW: Final = 1 << 20
 _COPY_BELOW: Final = 1 << 14
 
 
-def value_of(scope: GraphIndex, wanted: str) -> Array | None:
+def value_of(scope: Scope, wanted: str) -> Array | None:
     """The value of a constant that `scope` defines; None where it cannot be evaluated, or takes too much memory."""
     memo: Memo = {}
-    stack: list[tuple[GraphIndex, str]] = [(scope, wanted)]
+    stack: list[tuple[Scope, str]] = [(scope, wanted)]
     held = 0
     while stack and held <= _EVALUATION_BYTES:
         home, name = stack[-1]
@@ -42,7 +40,7 @@ def value_of(scope: GraphIndex, wanted: str) -> Array | None:
     return memo.get((id(scope), wanted))
 
 
-def _inputs_of(scope: GraphIndex, name: str) -> list[tuple[GraphIndex, str]]:
+def _inputs_of(scope: Scope, name: str) -> list[tuple[Scope, str]]:
     node = scope.producers.get(name)
     if name in scope.known_values or node is None or is_op(node, "Constant"):
         return []
@@ -50,7 +48,7 @@ def _inputs_of(scope: GraphIndex, name: str) -> list[tuple[GraphIndex, str]]:
     return [(home, n) for n in used if (home := scope.home(n)) is not None]
 
 
-def _value(scope: GraphIndex, name: str, memo: Memo) -> Array | None:
+def _value(scope: Scope, name: str, memo: Memo) -> Array | None:
     if name in scope.known_values:
         return scope.known_values[name]
     value = _compute(scope, name, memo)
@@ -64,7 +62,7 @@ def _value(scope: GraphIndex, name: str, memo: Memo) -> Array | None:
     return value
 
 
-def _compute(scope: GraphIndex, name: str, memo: Memo) -> Array | None:
+def _compute(scope: Scope, name: str, memo: Memo) -> Array | None:
     held: object = scope.initializers.get(name) or scope.sparse.get(name)
     node = scope.producers.get(name)
     if held is None and node is not None and is_op(node, "Constant"):

@@ -149,6 +149,10 @@ class GraphIndex:
             self._positions = {id(node): at for at, node in enumerate(self.nodes)}
         return self._positions
 
+    def outer_rank(self, name: str) -> int | None:
+        """The rank of a value of the scope around this one."""
+        return None if self.parent is None else self.parent.ranks.of(name)
+
     # Values
 
     def is_constant(self, name: str) -> bool:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 from onnx import GraphProto, NodeProto, ValueInfoProto
 
+from onnx_clp.graph.scope import Scope
 from onnx_clp.operators.nodes import attribute, input_name, is_op
-
-if TYPE_CHECKING:
-    from onnx_clp.graph.index import GraphIndex
 
 # Operators whose output has the shape of their first input.
 _SHAPE_KEEPING: Final = frozenset(
@@ -82,7 +80,7 @@ def recorded_sizes(value: ValueInfoProto) -> tuple[int, ...]:
 class Ranks:
     """Ranks of one scope's values, and sizes along an axis, worked out when asked and remembered."""
 
-    def __init__(self, scope: GraphIndex) -> None:
+    def __init__(self, scope: Scope) -> None:
         self._scope = scope
         self._known: dict[str, int | None] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
@@ -110,7 +108,7 @@ class Ranks:
             sizes = self._shapes.get(name, ())
             if axis < len(sizes) and sizes[axis] > 0:
                 return sizes[axis]
-            node = self._scope.producer(name)
+            node = self._scope.producers.get(name)
             if node is None:
                 return None
             if is_op(node, "BatchNormalization", "Conv") and axis == 1:
@@ -145,7 +143,7 @@ class Ranks:
         """Work a rank out, or name the values it depends on first."""
         if name in self._known:
             return []
-        node = self._scope.producer(name)
+        node = self._scope.producers.get(name)
         if node is None:
             self._known[name] = self._stored(name)
             return []
@@ -161,8 +159,7 @@ class Ranks:
         tensor = self._scope.initializers.get(name)
         if tensor is not None:
             return len(tensor.dims)
-        outer = self._scope.parent
-        return None if outer is None else outer.ranks.of(name)
+        return self._scope.outer_rank(name)
 
     def _apply(self, node: NodeProto, ranks: list[int]) -> int | None:
         if is_op(node, "Flatten", "Gemm"):

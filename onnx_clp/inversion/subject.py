@@ -18,8 +18,7 @@ from onnx_clp.file.store import TensorStore
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.graph.model import ModelIndex
 from onnx_clp.operators.nodes import attribute, input_name, is_op
-from onnx_clp.text import shown
-from onnx_clp.validation.wording import one_line
+from onnx_clp.text import quoted, shown
 
 Float64 = NDArray[np.float64]
 
@@ -71,7 +70,7 @@ def read_subject(path: Path, shapes: Mapping[str, tuple[int, ...]], output: str 
     """
     model = onnx.load(path)
     freeze_inputs(model.graph)
-    name = one_line(path)
+    name = quoted(path)
     held = {t.name for t in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in held]
     if len(inputs) != 1 or inputs[0].type.tensor_type.elem_type != TensorProto.FLOAT:

@@ -10,7 +10,7 @@ import numpy as np
 
 from onnx_clp.errors import UsageError
 from onnx_clp.inversion.request import Images
-from onnx_clp.validation.wording import one_line
+from onnx_clp.text import quoted
 
 _NAMES: Final = ("images", "x", "x_clean")
 
@@ -24,13 +24,13 @@ def read_images(path: Path, shape: tuple[int, int, int], most: int, low: float =
     Raises:
         UsageError: there is no such array, or it does not fit the model.
     """
-    name = one_line(path)
+    name = quoted(path)
     try:
         with np.load(path, allow_pickle=False) as data:
             key = next((key for key in _NAMES if key in data), None)
             array = None if key is None else data[key]
     except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise UsageError(f"{name}: cannot be read as images ({one_line(error)})") from error
+        raise UsageError(f"{name}: cannot be read as images ({quoted(error)})") from error
     if array is None:
         raise UsageError(f"{name}: holds no array named {', '.join(_NAMES[:-1])} or {_NAMES[-1]}")
     if array.ndim == 4 and array.shape[1:] == (*shape[1:], shape[0]) and array.shape[1:] != shape:

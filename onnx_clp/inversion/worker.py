@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 from onnx_clp.errors import ClpError, NotValidated, UnsupportedModelError, UsageError
 from onnx_clp.inversion.request import SearchRequest, found_to_json
+from onnx_clp.text import quoted
 from onnx_clp.validation.request import error_to_json, memory_sentence
-from onnx_clp.validation.wording import one_line
 from onnx_clp.validation.worker import limit_memory, serve
 
 FAILED = "not searched"
@@ -25,7 +25,7 @@ def main(parent: int, cap: int) -> None:
 def answer(text: str, cap: int, tell: Callable[[str], None]) -> str:
     """The JSON answer to the JSON request `text`; every documented error becomes an answer too."""
     request = SearchRequest.from_json(text)
-    shown = one_line(request.original)
+    shown = quoted(request.original)
     try:
         return _search(request, cap, tell)
     except UsageError as error:

@@ -20,7 +20,7 @@ from onnx import NodeProto
 
 from onnx_clp.graph.index import GraphIndex, Use
 from onnx_clp.graph.model import ModelIndex
-from onnx_clp.layers.find import LinearLayer
+from onnx_clp.layers.layer import LinearLayer
 from onnx_clp.layers.weights import float_type
 from onnx_clp.operators.nodes import attribute, input_name, is_op, operator, text_attribute
 from onnx_clp.verdicts import LayerStatus

@@ -24,7 +24,7 @@ from onnx import NodeProto
 
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.graph.model import ModelIndex
-from onnx_clp.layers.find import LinearLayer
+from onnx_clp.layers.layer import LinearLayer
 from onnx_clp.layers.rewrite import LayerRewrite, Layers
 from onnx_clp.numerics.outliers import LEAST_CHANNELS, Outliers, find_outliers
 from onnx_clp.operators.nodes import MICROSOFT, input_name, is_op

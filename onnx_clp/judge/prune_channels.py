@@ -28,7 +28,7 @@ from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.model import ModelIndex
 from onnx_clp.judge.downstream_gain import Gains
 from onnx_clp.judge.eligibility import why_ineligible
-from onnx_clp.layers.find import LinearLayer
+from onnx_clp.layers.layer import LinearLayer
 from onnx_clp.layers.rewrite import LayerRewrite
 from onnx_clp.numerics.lipschitz import exact_norm, sigma, upper_bound
 from onnx_clp.numerics.outliers import Outliers, find_outliers, too_few, why_too_few

@@ -7,90 +7,20 @@ unknown type, ...) gives a `Skipped` with the reason, any other node None.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
-from numpy.typing import NDArray
 from onnx import NodeProto
 
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.layers.biases import AddedBias, Bias, GemmBias, InputBias
+from onnx_clp.layers.layer import Finder, LinearLayer, pads_nothing, read_geometry
 from onnx_clp.layers.weights import FloatWeight, Weight
 from onnx_clp.numerics.affine import KernelLayout
-from onnx_clp.numerics.lipschitz import Geometry
 from onnx_clp.operators.nodes import MICROSOFT, attribute, has_reference, identity, is_op, operator, text_attribute
 from onnx_clp.verdicts import Skipped, SkipReason
 
-Array = NDArray[Any]
-
 _CONVOLUTIONS: Final = ("Conv", "ConvTranspose")
 BLOCKED_DOMAIN: Final = "com.microsoft.nchwc"
-
-
-@dataclass(slots=True, eq=False)
-class LinearLayer:
-    """One linear node seen as y = W·x + b.
-
-    Attributes:
-        name: the node's name, or its identity where it has none; taken before any edit.
-        operator: the ONNX operator.
-        layout: which weight axes are channels.
-        geometry: kernel, strides and dilations; None for Gemm and MatMul.
-        channels, inputs: channel counts over all groups.
-        rank: dimensions of the output, None where unknown.
-        axis_from_end: where the output channels stand, counted from the last axis (1).
-        data_axis_from_end: the same for the input that data comes in by; `data_slot` is its slot.
-        no_padding: every output position sees input only, never zero padding.
-        inside: nodes on the data's way that belong to the layer (its bias Add, an integer layer's scaling).
-        aside: nodes off that way that do (the product of an integer layer's scales).
-        fused: an activation is part of the node, so nothing folds into it.
-        gain: constant factor on the product, Gemm's alpha.
-    """
-
-    node: NodeProto
-    scope: GraphIndex
-    name: str
-    operator: str
-    layout: KernelLayout
-    weight: Weight
-    bias: Bias
-    channels: int
-    inputs: int
-    geometry: Geometry | None
-    rank: int | None
-    axis_from_end: int
-    data_axis_from_end: int
-    data_slot: int = 0
-    no_padding: bool = True
-    fused: bool = False
-    gain: float = 1.0
-    inside: list[NodeProto] = field(default_factory=list)
-    aside: list[NodeProto] = field(default_factory=list)
-
-    @property
-    def own_nodes(self) -> list[NodeProto]:
-        """The nodes that are part of the layer beside its linear node."""
-        return [*self.inside, *self.aside]
-
-    @property
-    def is_convolution(self) -> bool:
-        """Whether it is a Conv, ConvTranspose or a quantised form of them."""
-        return self.geometry is not None
-
-    @property
-    def output(self) -> str:
-        """The value the layer gives, its bias added."""
-        last = self.inside[-1] if self.inside else self.node
-        return last.output[0]
-
-    @property
-    def weight_shape(self) -> tuple[int, ...]:
-        """The weight's dimensions as stored."""
-        return self.weight.shape
-
-
-Finder = Callable[[GraphIndex, NodeProto], "LinearLayer | Skipped"]
 
 
 def find_layer(scope: GraphIndex, node: NodeProto) -> LinearLayer | Skipped | None:
@@ -147,23 +77,6 @@ def dequantized_further_up(scope: GraphIndex, maker: NodeProto | None) -> bool:
             return True
         stack.extend(scope.producer(name) for name in node.input)
     return False
-
-
-def read_geometry(node: NodeProto, kernel: tuple[int, ...]) -> Geometry:
-    """Strides and dilations of a convolution node (default 1 everywhere)."""
-    ones = [1] * len(kernel)
-    return Geometry(
-        kernel,
-        tuple(int(s) for s in attribute(node, "strides") or ones),
-        tuple(int(d) for d in attribute(node, "dilations") or ones),
-        node.op_type == "ConvTranspose",
-    )
-
-
-def pads_nothing(node: NodeProto) -> bool:
-    """Whether no zero is added around the input (ONNX Conv: pads, auto_pad)."""
-    automatic = text_attribute(node, "auto_pad", "NOTSET")
-    return automatic in ("NOTSET", "VALID", "") and not any(attribute(node, "pads") or [])
 
 
 def _find_convolution(scope: GraphIndex, node: NodeProto) -> LinearLayer | Skipped:

@@ -12,7 +12,7 @@ from onnx import NodeProto
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.layers.biases import AddedBias, Bias
-from onnx_clp.layers.find import Finder, LinearLayer, read_geometry
+from onnx_clp.layers.layer import Finder, LinearLayer, read_geometry
 from onnx_clp.layers.quantized import Quantized, put, read_constant, refusal, single_factor
 from onnx_clp.layers.weights import Scaling, float_type
 from onnx_clp.numerics.affine import KernelLayout

@@ -17,7 +17,8 @@ from onnx_clp.file.store import numpy_dtype
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.layers.biases import AddedBias, GemmBias
-from onnx_clp.layers.find import LinearLayer, find_layer
+from onnx_clp.layers.find import find_layer
+from onnx_clp.layers.layer import LinearLayer
 from onnx_clp.layers.weights import Scaling
 from onnx_clp.numerics.affine import ChannelAffine, carry_shift, channel_factor, kernels
 from onnx_clp.operators.nodes import identity

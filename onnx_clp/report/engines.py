@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from onnx_clp.document.run import ProviderRun, Report
-from onnx_clp.report.wording import one_line, percent
-from onnx_clp.text import shown
+from onnx_clp.report.wording import percent
+from onnx_clp.text import one_line, shown
 
 _RATES = ("acc", "asr", "ra")
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from onnx_clp.document.run import Judgement, LayerReport, Report, Verdict
 from onnx_clp.errors import UsageError
 from onnx_clp.report import engines, inverting, ruling, sizing, sweeping, wording
-from onnx_clp.text import shown
+from onnx_clp.text import one_line, shown
 from onnx_clp.verdicts import LayerStatus
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ def _template() -> Template:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     filters: dict[str, Callable[..., object]] = {
         "shown": shown,
-        "one_line": wording.one_line,
+        "one_line": one_line,
         "percent": wording.percent,
         "plural": wording.plural,
         "size": wording.size,

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from onnx_clp.document.run import ChannelChanges, ClassInversion, Picture, RepairReport, Report
-from onnx_clp.report.wording import one_line, percent, plural
-from onnx_clp.text import shown
+from onnx_clp.report.wording import percent, plural
+from onnx_clp.text import one_line, shown
 
 _SOURCES: Final = {
     "statistics": "made from the model to match its normalisations",

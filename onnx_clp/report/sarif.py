@@ -15,8 +15,8 @@ from urllib.parse import quote
 
 from onnx_clp.document.run import Judgement, LayerReport, PrunedChannel, Report
 from onnx_clp.report.ruling import distance, limit, passed
-from onnx_clp.report.wording import headline, one_line, plural
-from onnx_clp.text import shown
+from onnx_clp.report.wording import headline, plural
+from onnx_clp.text import one_line, shown
 from onnx_clp.verdicts import INCONCLUSIVE
 
 SCHEMA_URI = "https://json.schemastore.org/sarif-2.1.0.json"

@@ -3,42 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from onnx_clp.document.run import Change, Footprint
+from onnx_clp.document.run import Change
 from onnx_clp.report.wording import size
 from onnx_clp.text import shown
-
-if TYPE_CHECKING:
-    from onnx import ModelProto
-
-    from onnx_clp.modelfile.reader import ModelFile
-    from onnx_clp.modelfile.staging import Staged
-    from onnx_clp.validation import Outcome
 
 Row = tuple[str, str, str, str]
 """What, before, after, and how much that changed."""
 
 UNKNOWN = "not known"
-
-
-def compare(file: ModelFile, written: ModelProto | None, staged: Staged | None, outcome: Outcome | None) -> Change:
-    """The document's part; `written` is None when the result is the input as it came."""
-    from onnx_clp.modelfile.census import take
-
-    work = None if outcome is None else outcome.workload
-    first, last = take(file.model), take(file.model if written is None else written)
-    size_after = None if staged is None else staged.size
-    if work is None:
-        before = Footprint(first.nodes, first.parameters, file.size, None, None)
-        return Change(before, Footprint(last.nodes, last.parameters, size_after, None, None), {}, 0, None)
-    return Change(
-        before=Footprint(first.nodes, first.parameters, file.size, work.macs_before, work.seconds_before),
-        after=Footprint(last.nodes, last.parameters, size_after, work.macs_after, work.seconds_after),
-        shapes=work.shapes,
-        turns=work.turns,
-        latency_ratio=work.ratio,
-    )
 
 
 def rows(change: Change) -> Iterator[Row]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from onnx_clp.document.run import Drift, Report, Sweep, SweepPoint
-from onnx_clp.report.wording import number, one_line, percent, plural
+from onnx_clp.report.wording import number, percent, plural
+from onnx_clp.text import one_line
 
 KNEE = "where the count bends: the u farthest below the straight line from the first count to the last"
 _RATES = ("acc", "asr", "ra")

@@ -14,12 +14,11 @@ from onnx_clp.report.wording import (
     headline,
     next_step,
     number,
-    one_line,
     percent,
     plural,
     size,
 )
-from onnx_clp.text import shown
+from onnx_clp.text import one_line, shown
 from onnx_clp.verdicts import LayerStatus
 
 Span = tuple[str, str]

@@ -16,18 +16,6 @@ HIGH_ASR = 0.20
 """An attack success rate that still counts as a working backdoor (a share)."""
 
 
-SENTENCE_LIMIT = 400
-
-
-def one_line(text: str, limit: int = SENTENCE_LIMIT) -> str:
-    """A sentence on one printable line of at most `limit` characters.
-
-    Unlike `shown` it leaves backslashes alone, so that the escapes of a name quoted in it stay as they are.
-    """
-    line = "\\".join(shown(part, 12 * limit) for part in text[: limit + 1].split("\\"))
-    return line if len(line) <= limit else line[: limit - 1] + "…"
-
-
 def headline(report: Report) -> str:
     """One sentence: what stood out, of how much."""
     summary = report.summary

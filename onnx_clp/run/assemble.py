@@ -13,7 +13,6 @@ from typing import Any, Final
 import numpy as np
 from onnx import ModelProto
 
-from onnx_clp import __version__
 from onnx_clp.config import CleanConfig
 from onnx_clp.document.run import (
     AffineLeft,
@@ -44,6 +43,7 @@ from onnx_clp.modelfile.reader import ModelFile, every_tensor
 from onnx_clp.operators.nodes import identity, operator
 from onnx_clp.run.analysis import Analysis, Place
 from onnx_clp.verdicts import LayerStatus
+from onnx_clp.version import __version__
 
 _LIBRARIES: Final = ("onnx", "numpy", "scipy", "onnx-graphsurgeon", "onnxruntime-gpu", "onnxruntime")
 

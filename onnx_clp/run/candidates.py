@@ -11,7 +11,7 @@ from onnx_clp.cap.bound_directions import Site
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.model import ModelIndex
 from onnx_clp.judge.eligibility import is_head
-from onnx_clp.layers.find import LinearLayer
+from onnx_clp.layers.layer import LinearLayer
 from onnx_clp.layers.weights import FloatWeight
 from onnx_clp.numerics.directions import Direction
 from onnx_clp.run.analysis import Place

@@ -78,8 +78,8 @@ class Job:
 
         with self.clock.stage("analyse"):
             try:
-                probe = probe(self.file, self.source, self.config)
-                return analyse(self.file, self.config, self.clock.tick, probe=probe, search=self.searching.step)
+                measure = probe(self.file, self.source, self.config)
+                return analyse(self.file, self.config, self.clock.tick, probe=measure, search=self.searching.step)
             except UnsupportedModelError as error:
                 named = str(error) if self.source is None else reader.about(self.source, str(error))
                 raise UnsupportedModelError(named) from error
@@ -152,8 +152,8 @@ class Job:
 
     def _report(self, analysis: Analysis, staged: Staged | None, outcome: Outcome | None, sweep: Sweep) -> Report:
         from onnx_clp.document.run import ValidationReport
-        from onnx_clp.report import sizing
         from onnx_clp.run.assemble import assemble
+        from onnx_clp.run.footprint import compare
 
         unasked = ValidationReport("not asked for", self.config.provider, "", "", None, None, None, ())
         return assemble(
@@ -167,7 +167,7 @@ class Job:
             findings=() if outcome is None else outcome.findings,
             seconds=self.clock.seconds,
             sweep=sweep.report(outcome),
-            change=sizing.compare(self.file, analysis.written, staged, outcome),
+            change=compare(self.file, analysis.written, staged, outcome),
             inversion=self.searching.report(),
         )
 

@@ -16,6 +16,7 @@ from onnx.helper import tensor_dtype_to_np_dtype
 
 from onnx_clp.document.readings import Moments, Readings
 from onnx_clp.errors import NotValidated
+from onnx_clp.text import quoted
 from onnx_clp.validation.anatomy import InputSpec, read_anatomy
 from onnx_clp.validation.compare import class_scores
 from onnx_clp.validation.inputs import shown
@@ -25,7 +26,6 @@ from onnx_clp.validation.provider import Engine
 from onnx_clp.validation.refusal import refusal
 from onnx_clp.validation.request import Calibration
 from onnx_clp.validation.session import Array, FailureKind, Feeds, RunError, Runner, failure, open_runner
-from onnx_clp.validation.wording import one_line
 
 BATCH = 16
 _FACTORS = ("scale", "offset")
@@ -106,7 +106,7 @@ def calibrate(request: Calibration, engine: Engine, memory: int) -> Readings:
     except RunError as refused:
         if refused.kind is FailureKind.MEMORY:
             raise MemoryError(str(refused)) from refused
-        raise NotValidated(f"{one_line(request.original)}: {refusal(refused, engine.version)}") from refused
+        raise NotValidated(f"{quoted(request.original)}: {refusal(refused, engine.version)}") from refused
 
 
 def _inputs(request: Calibration) -> tuple[InputSpec, ...]:
@@ -115,7 +115,7 @@ def _inputs(request: Calibration) -> tuple[InputSpec, ...]:
     except MemoryError:
         raise
     except Exception as error:
-        raise NotValidated(f"{one_line(request.original)}: not validated because {failure(error)}") from error
+        raise NotValidated(f"{quoted(request.original)}: not validated because {failure(error)}") from error
 
 
 def _measure(runner: Runner, material: Material, values: Mapping[str, int]) -> Readings:
@@ -202,7 +202,7 @@ class _Sources:
             known = [name for name in wanted if name in there]
             if not known:
                 names = " or ".join(dict.fromkeys(wanted)) if alone else ", ".join(s.name for s in self._specs)
-                self._archive.refuse(wanted[0], f"is missing; this model needs {one_line(names, 200)}")
+                self._archive.refuse(wanted[0], f"is missing; this model needs {quoted(names, 200)}")
             self.names[spec.name] = known[0]
         return [*dict.fromkeys(self.names.values()), *(f for f in _FACTORS if f in there)]
 
@@ -213,7 +213,7 @@ def _type(archive: Archive, spec: InputSpec) -> np.dtype[Any]:
     except KeyError:
         dtype = np.dtype(object)
     if dtype.kind in "OUST":
-        archive.refuse("", f"cannot be fed to the model's input {one_line(spec.name, 40)}, which takes no numbers")
+        archive.refuse("", f"cannot be fed to the model's input {quoted(spec.name, 40)}, which takes no numbers")
     return dtype
 
 
@@ -235,6 +235,6 @@ def _fitted(archive: Archive, name: str, array: Array, spec: InputSpec, dtype: n
         archive.refuse(
             name,
             f"has inputs of shape {shown(array.shape[1:])}, "
-            f"the model's input {one_line(spec.name, 40)} takes {shown(shape)}",
+            f"the model's input {quoted(spec.name, 40)} takes {shown(shape)}",
         )
     return array

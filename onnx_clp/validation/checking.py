@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 
 from onnx_clp.errors import ValidationFailed
+from onnx_clp.text import quoted
 from onnx_clp.validation.mapping import map_weights
-from onnx_clp.validation.wording import one_line
 from onnx_clp.verdicts import Finding
 
 
@@ -31,7 +31,7 @@ def check_written(original: Path, written: Path) -> tuple[Finding, ...]:
         before = complaint(original, full)
         if not before:
             raise ValidationFailed(
-                f"{one_line(original)}: the rewritten model fails onnx's {name}, which the input "
+                f"{quoted(original)}: the rewritten model fails onnx's {name}, which the input "
                 f"passes ({error}); please report this, with the model if you can"
             )
         findings.append(Finding("checker", "model", f"the input as it came fails onnx's {name}: {before}"))
@@ -67,5 +67,5 @@ def complaint(path: Path, full: bool) -> str:
     except MemoryError:
         raise
     except Exception as error:
-        return one_line(error) or type(error).__name__
+        return quoted(error) or type(error).__name__
     return ""

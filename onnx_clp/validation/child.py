@@ -23,6 +23,7 @@ from onnx_clp.document.readings import Readings
 from onnx_clp.errors import NotValidated
 from onnx_clp.process import interpreter
 from onnx_clp.process.interpreter import drain, end, environment, signal_name
+from onnx_clp.text import quoted
 from onnx_clp.validation.request import (
     INSTEAD,
     NOT_DONE,
@@ -33,7 +34,6 @@ from onnx_clp.validation.request import (
     memory_sentence,
     readings_from_json,
 )
-from onnx_clp.validation.wording import one_line
 
 _Answer = TypeVar("_Answer")
 
@@ -142,7 +142,7 @@ def _require_text(request: Asked) -> None:
             str(path).encode()
         except UnicodeEncodeError:
             raise NotValidated(
-                f"{one_line(path)}: not validated because ONNX Runtime opens no file whose name is not UTF-8; "
+                f"{quoted(path)}: not validated because ONNX Runtime opens no file whose name is not UTF-8; "
                 "rename it, or go without a proof with --no-validate"
             ) from None
 
@@ -175,7 +175,7 @@ def _start(arguments: list[str]) -> subprocess.Popen[bytes]:
             start_new_session=True,
         )
     except OSError as error:
-        raise NotValidated(f"the validation process could not be started: {one_line(error)}") from error
+        raise NotValidated(f"the validation process could not be started: {quoted(error)}") from error
 
 
 def _converse(process: subprocess.Popen[bytes], request: Asked, cap: int, errand: Errand) -> tuple[int, bytes, bytes]:
@@ -229,12 +229,12 @@ def _ending(code: int, complaints: bytes) -> str:
     if code < 0:
         return f"ONNX Runtime crashed on this model ({signal_name(-code)})"
     lines = [line for line in complaints.decode(errors="replace").splitlines() if line.strip()]
-    said = f": {one_line(lines[-1])}" if lines else ""
+    said = f": {quoted(lines[-1])}" if lines else ""
     return f"the validation process ended with exit code {code} and no answer{said}"
 
 
 def _shown(request: Asked) -> str:
-    return one_line(request.original)
+    return quoted(request.original)
 
 
 def _feed(pipe: IO[bytes], data: bytes) -> None:

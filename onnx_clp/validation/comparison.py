@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from onnx_clp.document.validation import ProviderComparison, ProviderRun, Rates
+from onnx_clp.text import quoted
 from onnx_clp.validation import compare, evaluate
 from onnx_clp.validation.measuring import Measured, Terms
 from onnx_clp.validation.plan import AS_DEPLOYED
 from onnx_clp.validation.provider import CPU, Engine, cpu_engine
 from onnx_clp.validation.session import Outputs, RunError, Runner, open_runner
-from onnx_clp.validation.wording import one_line
 
 _MOST_ROUNDS = 15
 _SECONDS = 5.0
@@ -69,7 +69,7 @@ def _open(seat: _Seat, terms: Terms, original: Measured) -> None:
     except RunError as refused:
         if refused.kind is refused.kind.MEMORY:
             raise MemoryError(str(refused)) from refused
-        seat.runner, seat.failure = None, one_line(refused)
+        seat.runner, seat.failure = None, quoted(refused)
 
 
 def _time(seats: list[_Seat], original: Measured) -> None:

@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from onnx_clp.validation.wording import one_line
+from onnx_clp.text import quoted
 
 NOT_KNOWN = "not known"
 _LIBRARIES = {"cuda": ("nvcuda.dll", "libcuda.so.1"), "nvml": ("nvml.dll", "libnvidia-ml.so.1")}
@@ -63,7 +63,7 @@ def driver_version() -> str:
 
 
 def _text(value: bytes) -> str:
-    return one_line(value.decode(errors="replace"))
+    return quoted(value.decode(errors="replace"))
 
 
 def _library(kind: str) -> Any:

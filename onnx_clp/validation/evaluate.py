@@ -16,12 +16,12 @@ from onnx.helper import tensor_dtype_to_np_dtype
 
 from onnx_clp.document.validation import Rates
 from onnx_clp.errors import UsageError
+from onnx_clp.text import quoted
 from onnx_clp.validation.anatomy import Anatomy, InputSpec
 from onnx_clp.validation.compare import class_scores
 from onnx_clp.validation.evaldata import EvalData
 from onnx_clp.validation.inputs import shown
 from onnx_clp.validation.session import Array, FailureKind, Outputs, RunError, Runner
-from onnx_clp.validation.wording import one_line
 
 BATCH = 64
 _NO_CLASS = -1
@@ -45,14 +45,14 @@ def prepare(data: EvalData, anatomy: Anatomy, output: str | None) -> Exam:
         UsageError: the model does not take one batch of such images.
     """
     if len(anatomy.inputs) != 1:
-        names = ", ".join(one_line(s.name, 40) for s in anatomy.inputs) or "none"
-        raise UsageError(f"--eval {one_line(data.path)}: needs a model with one input, this one has: {names}")
+        names = ", ".join(quoted(s.name, 40) for s in anatomy.inputs) or "none"
+        raise UsageError(f"--eval {quoted(data.path)}: needs a model with one input, this one has: {names}")
     spec = anatomy.inputs[0]
     if spec.elem_type == 0:
-        raise UsageError(f"--eval {one_line(data.path)}: the model's input is not a tensor")
+        raise UsageError(f"--eval {quoted(data.path)}: the model's input is not a tensor")
     dtype = np.dtype(tensor_dtype_to_np_dtype(spec.elem_type))
     if dtype.kind in "iu" and data.x_clean.dtype.kind == "f":
-        raise UsageError(f"--eval {one_line(data.path)}: x_clean holds fractions, the model takes {dtype}")
+        raise UsageError(f"--eval {quoted(data.path)}: x_clean holds fractions, the model takes {dtype}")
     return Exam(data, spec.name, dtype, _batch_sizes(data, spec), output)
 
 
@@ -65,8 +65,8 @@ def _batch_sizes(data: EvalData, spec: InputSpec) -> tuple[int, ...]:
     )
     if not fits:
         raise UsageError(
-            f"--eval {one_line(data.path)}: x_clean has images of shape {shown(image)}, "
-            f"the model's input {one_line(spec.name, 40)} takes {shown(shape)}"
+            f"--eval {quoted(data.path)}: x_clean has images of shape {shown(image)}, "
+            f"the model's input {quoted(spec.name, 40)} takes {shown(shape)}"
         )
     first = shape[0]
     return (first,) if isinstance(first, int) and first > 0 else (BATCH, 1)
@@ -112,10 +112,10 @@ def _scores(outputs: Outputs, exam: Exam, size: int) -> Array:
         if scores is not None and len(scores) == size:
             _check_labels(exam.data, scores.shape[1])
             return scores
-    chosen = "no output" if exam.output is None else f"--output {one_line(exam.output, 60)}: it"
-    found = ", ".join(f"{one_line(n, 40)} {a.dtype}[{shown(a.shape)}]" for n, a in outputs.items())
+    chosen = "no output" if exam.output is None else f"--output {quoted(exam.output, 60)}: it"
+    found = ", ".join(f"{quoted(n, 40)} {a.dtype}[{shown(a.shape)}]" for n, a in outputs.items())
     raise UsageError(
-        f"--eval {one_line(exam.data.path)}: {chosen} holds float scores of shape (images, classes); "
+        f"--eval {quoted(exam.data.path)}: {chosen} holds float scores of shape (images, classes); "
         f"the model gives {found} for {size} images"
         if exam.output is None
         else f"{chosen} does not hold float scores of shape (images, classes); the model gives {found}"
@@ -130,7 +130,7 @@ def _check_labels(data: EvalData, classes: int) -> None:
     ):
         if labels.max() >= classes:
             raise UsageError(
-                f"--eval {one_line(data.path)}: {name} holds the class {labels.max()}, "
+                f"--eval {quoted(data.path)}: {name} holds the class {labels.max()}, "
                 f"the model has {classes} (0 to {classes - 1})"
             )
 

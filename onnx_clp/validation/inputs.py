@@ -11,9 +11,9 @@ from onnx import TensorProto
 from onnx.helper import tensor_dtype_to_np_dtype
 
 from onnx_clp.errors import NotValidated, UsageError
+from onnx_clp.text import quoted
 from onnx_clp.validation.anatomy import Dim, InputSpec
 from onnx_clp.validation.session import Array
-from onnx_clp.validation.wording import one_line
 
 Shapes = dict[str, tuple[int, ...]]
 Ints = Literal["small", "binary", "zeros", "ones"]
@@ -81,11 +81,11 @@ def _check_given(specs: Sequence[InputSpec], given: Mapping[str, tuple[int, ...]
     for name, shape in given.items():
         spec = by_name.get(name)
         if spec is None:
-            names = ", ".join(one_line(n, 60) for n in by_name) or "none"
-            raise UsageError(f"--shape {one_line(name, 60)}: the model has no such input; it has {names}")
+            names = ", ".join(quoted(n, 60) for n in by_name) or "none"
+            raise UsageError(f"--shape {quoted(name, 60)}: the model has no such input; it has {names}")
         declared = spec.shape
         if declared is not None and not _fits(shape, declared):
-            raise UsageError(f"--shape {one_line(name, 60)}: {shown(shape)} does not fit the model's {shown(declared)}")
+            raise UsageError(f"--shape {quoted(name, 60)}: {shown(shape)} does not fit the model's {shown(declared)}")
 
 
 def _fits(shape: tuple[int, ...], declared: tuple[Dim, ...]) -> bool:
@@ -143,14 +143,14 @@ def draw(
 def _values(rng: np.random.Generator, spec: InputSpec, shape: tuple[int, ...], index: int, ints: Ints) -> Array:
     if math.prod(shape) >= _LARGEST:
         raise NotValidated(
-            f"not validated because input {one_line(spec.name, 60)} of shape {shown(shape)} is too large "
+            f"not validated because input {quoted(spec.name, 60)} of shape {shown(shape)} is too large "
             "to make; say another with --shape"
         )
     try:
         dtype = tensor_dtype_to_np_dtype(spec.elem_type)
     except KeyError:
         raise NotValidated(
-            f"not validated because input {one_line(spec.name, 60)} is of a type that no inputs are made "
+            f"not validated because input {quoted(spec.name, 60)} is of a type that no inputs are made "
             "for; go without a proof with --no-validate"
         ) from None
     return _of_type(rng, np.dtype(dtype), shape, index, ints)
@@ -178,4 +178,4 @@ def _integers(rng: np.random.Generator, shape: tuple[int, ...], ints: Ints) -> A
 
 def shown(shape: Sequence[Dim]) -> str:
     """A shape as the command line takes it, open dimensions as their symbol or "?"."""
-    return ",".join(one_line("?" if d is None else d, 40) for d in shape) or "a scalar"
+    return ",".join(quoted("?" if d is None else d, 40) for d in shape) or "a scalar"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from onnx_clp.errors import NotValidated, UsageError, ValidationFailed
+from onnx_clp.text import quoted
 from onnx_clp.validation import compare, inputs, macs
 from onnx_clp.validation.anatomy import Anatomy, read_anatomy
 from onnx_clp.validation.plan import Plan
@@ -28,7 +29,6 @@ from onnx_clp.validation.session import (
     failure,
     open_runner,
 )
-from onnx_clp.validation.wording import one_line
 
 if TYPE_CHECKING:
     from onnx_clp.validation import evaluate
@@ -76,7 +76,7 @@ class Terms:
 
         A failure for lack of memory leaves as MemoryError.
         """
-        shown = one_line(self.request.original)
+        shown = quoted(self.request.original)
         try:
             yield
         except RunError as refused:
@@ -114,8 +114,8 @@ def settle_terms(request: Request, engine: Engine, memory: int) -> Terms:
     """
     anatomy = _anatomy(request)
     if request.output_name is not None and request.output_name not in anatomy.outputs:
-        names = ", ".join(one_line(n, 60) for n in anatomy.outputs)
-        raise UsageError(f"--output {one_line(request.output_name, 60)}: the model has no such output, only {names}")
+        names = ", ".join(quoted(n, 60) for n in anatomy.outputs)
+        raise UsageError(f"--output {quoted(request.output_name, 60)}: the model has no such output, only {names}")
     exam = None
     if request.eval_data is not None:
         from onnx_clp.validation import evaldata, evaluate
@@ -137,7 +137,7 @@ def _anatomy(request: Request) -> Anatomy:
     except MemoryError:
         raise
     except Exception as error:
-        raise NotValidated(f"{one_line(request.original)}: not validated because {failure(error)}") from error
+        raise NotValidated(f"{quoted(request.original)}: not validated because {failure(error)}") from error
 
 
 def measure_original(terms: Terms) -> tuple[Terms, Measured]:

@@ -12,8 +12,8 @@ from typing import Any, NoReturn
 import numpy as np
 
 from onnx_clp.errors import UsageError
+from onnx_clp.text import quoted
 from onnx_clp.validation.session import Array
-from onnx_clp.validation.wording import one_line
 
 _SUFFIX = ".npy"
 
@@ -27,9 +27,9 @@ class Archive:
 
     def refuse(self, name: str, problem: str) -> NoReturn:
         """Raise UsageError: the array `name` ("" for the whole file) has a problem."""
-        shown = one_line(self.path)
+        shown = quoted(self.path)
         raise UsageError(
-            f"{self.option} {shown}: {one_line(name, 60)} {problem}" if name else f"{self.option} {shown}: {problem}"
+            f"{self.option} {shown}: {quoted(name, 60)} {problem}" if name else f"{self.option} {shown}: {problem}"
         )
 
     def read(self, choose: Callable[[Sequence[str]], Sequence[str]], limit: int) -> dict[str, Array]:
@@ -48,9 +48,9 @@ class Archive:
             with np.load(self.path, allow_pickle=False) as file:
                 return {name: file[name] for name in wanted}
         except (ValueError, OSError, EOFError, KeyError, NotImplementedError, RuntimeError) as error:
-            self.refuse("", f"cannot be read as an .npz archive of plain arrays ({one_line(error, 150)})")
+            self.refuse("", f"cannot be read as an .npz archive of plain arrays ({quoted(error, 150)})")
         except (zipfile.BadZipFile, zlib.error, SyntaxError, TypeError, OverflowError) as error:
-            self.refuse("", f"is no intact .npz archive ({one_line(error, 150)})")
+            self.refuse("", f"is no intact .npz archive ({quoted(error, 150)})")
 
     def _check_sizes(self, archive: zipfile.ZipFile, wanted: frozenset[str], limit: int) -> None:
         """Refuse what would unpack beyond `limit`, or whose header promises more than the archive holds."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from onnx_clp.document.validation import EngineFacts
 from onnx_clp.errors import UsageError
+from onnx_clp.text import quoted
 from onnx_clp.validation.measuring import Measured, Terms
-from onnx_clp.validation.wording import one_line
 
 
 def really_ran(terms: Terms, original: Measured) -> EngineFacts:
@@ -20,7 +20,7 @@ def really_ran(terms: Terms, original: Measured) -> EngineFacts:
         took = " and ".join(_short(name) for name in original.placed)
         overruled = f"{_short(leader)} took none of the model's nodes, {took} ran them"
         if terms.request.provider != "auto":
-            shown = one_line(terms.request.original)
+            shown = quoted(terms.request.original)
             raise UsageError(f"{shown}: --provider {terms.request.provider}: {overruled}; name another, or auto")
     gpu = engine.gpu if engine.on_gpu else None
     return EngineFacts(

@@ -11,6 +11,7 @@ import numpy as np
 
 from onnx_clp.document.validation import Drift, EngineFacts, EvaluationReport, Rates, ValidationReport
 from onnx_clp.errors import NotValidated, ValidationFailed
+from onnx_clp.text import quoted
 from onnx_clp.validation import compare
 from onnx_clp.validation.checking import check_written
 from onnx_clp.validation.measuring import (
@@ -29,7 +30,6 @@ from onnx_clp.validation.request import Candidate, Outcome, Request
 from onnx_clp.validation.second_reader import read_again
 from onnx_clp.validation.session import REFERENCE, Array, RunError
 from onnx_clp.validation.weighing import weigh
-from onnx_clp.validation.wording import one_line
 from onnx_clp.verdicts import Finding
 
 _ROUNDINGS = 3.0
@@ -145,7 +145,7 @@ def _beyond_rounding(
             f"the {step.noun}'s error of {agreement.error:.2g} is above the tolerance, and within what rounding its "
             f"inputs alone does to this model ({floor:.2g}): its outputs on made-up inputs are all but zero"
         )
-        findings.append(Finding("rounding", one_line(agreement.output, 60), sentence))
+        findings.append(Finding("rounding", quoted(agreement.output, 60), sentence))
     return beyond
 
 
@@ -161,7 +161,7 @@ def _summed(step: _Step, judged: list[compare.Agreement]) -> tuple[float | None,
 
 
 def _mismatch(step: _Step, agreement: compare.Agreement, terms: Terms) -> str:
-    name = one_line(agreement.output, 60)
+    name = quoted(agreement.output, 60)
     if agreement.changed or agreement.error is None:
         return f"{step.doing} changed output {name}: {agreement.changed}; please report this"
     size = "infinite" if math.isinf(agreement.error) else f"{agreement.error:.3g}"
@@ -200,7 +200,7 @@ def _prove_cleaned(path: Path, terms: Terms, original: Measured, before: Measure
     with terms.about():
         for name, share in shares.items():
             if share > 1 - compare.DISCRETE_FLOOR:
-                raise ValidationFailed(f"{step.doing} changed {share:.1%} of output {one_line(name, 60)}; {step.cure}")
+                raise ValidationFailed(f"{step.doing} changed {share:.1%} of output {quoted(name, 60)}; {step.cure}")
     return max((error or 0.0, *shares.values()))
 
 
@@ -213,11 +213,11 @@ def _compare_form(name: str, before: Array, after: Array, terms: Terms) -> None:
     changed = compare.change(before, after)
     free = terms.anatomy.data_dependent and before.dtype == after.dtype and before.ndim == after.ndim
     if changed and not free:
-        raise ValidationFailed(f"pruning changed output {one_line(name, 60)}: {changed}; please report this")
+        raise ValidationFailed(f"pruning changed output {quoted(name, 60)}: {changed}; please report this")
     worse = compare.turned_non_finite(before, after)
     if worse:
         raise ValidationFailed(
-            f"pruning made {worse} values of output {one_line(name, 60)} NaN or infinite that were finite; "
+            f"pruning made {worse} values of output {quoted(name, 60)} NaN or infinite that were finite; "
             "prune less with a larger -u, or leave layers out with --exclude"
         )
 
@@ -236,10 +236,10 @@ def _doubts(original: Measured) -> Iterator[Finding]:
         values = [o[name] for o in original.draws if name in o]
         if compare.is_float(array.dtype) and array.size and not any(_any_finite(v) for v in values):
             sentence = "every value is NaN or infinite on the inputs drawn, so its agreement says little"
-            yield Finding("non-finite output", one_line(name, 60), sentence)
+            yield Finding("non-finite output", quoted(name, 60), sentence)
     for name in sorted(original.unsteady):
         sentence = "the input model gives other values each time it runs, so this output is not compared"
-        yield Finding("nondeterministic", one_line(name, 60), sentence)
+        yield Finding("nondeterministic", quoted(name, 60), sentence)
 
 
 def _any_finite(array: Array) -> bool:

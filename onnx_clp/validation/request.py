@@ -19,7 +19,7 @@ from onnx_clp.document.validation import (
     ValidationReport,
 )
 from onnx_clp.errors import ClpError, NotValidated, UsageError, ValidationFailed
-from onnx_clp.validation.wording import one_line
+from onnx_clp.text import quoted
 from onnx_clp.verdicts import Finding
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ class Named(Protocol):
 def memory_sentence(request: Named, cap: int, failed: str = NOT_DONE, instead: str = INSTEAD) -> str:
     """The one line for a model that needs more memory than it may have."""
     return (
-        f"{one_line(request.original)}: {failed} because it needs more than {cap / (1 << 30):.2g} GiB of "
+        f"{quoted(request.original)}: {failed} because it needs more than {cap / (1 << 30):.2g} GiB of "
         f"memory; allow more with --memory, or {instead}"
     )
 

@@ -7,8 +7,8 @@ from importlib import metadata
 from types import ModuleType
 
 from onnx_clp.errors import NotValidated
+from onnx_clp.text import quoted
 from onnx_clp.validation.device import NOT_KNOWN
-from onnx_clp.validation.wording import one_line
 from onnx_clp.verdicts import Finding
 
 WHEELS = (
@@ -35,7 +35,7 @@ def load_runtime() -> ModuleType:
         listed = ", ".join(f"{name} {version}" for name, version in found.items()) or "none"
         way = cure(found) if len(found) > 1 else "reinstall exactly one of onnxruntime-gpu and onnxruntime"
         raise NotValidated(
-            f"ONNX Runtime cannot be used ({one_line(error)}; installed: {listed}); {way}, "
+            f"ONNX Runtime cannot be used ({quoted(error)}; installed: {listed}); {way}, "
             "or go without a proof with --no-validate"
         ) from error
     return ort  # type: ignore[no-any-return]
@@ -73,4 +73,4 @@ def build(ort: ModuleType) -> str:
     """The distribution that the module says it came from, its version, and the CUDA it was built for."""
     name = getattr(ort, "package_name", "") or "ONNX Runtime"
     cuda = getattr(ort, "cuda_version", "") or (NOT_KNOWN if "gpu" in name else "")
-    return one_line(f"{name} {ort.__version__}" + (f" for CUDA {cuda}" if cuda else ""))
+    return quoted(f"{name} {ort.__version__}" + (f" for CUDA {cuda}" if cuda else ""))

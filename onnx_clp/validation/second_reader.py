@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from onnx_clp.errors import ValidationFailed
+from onnx_clp.text import quoted
 from onnx_clp.validation.anatomy import read_skeleton
-from onnx_clp.validation.wording import one_line
 
 _SHOWN = 60
 
@@ -31,7 +31,7 @@ def read_again(original: Path, written: Path) -> bool:
         after = _import(written)
     except Exception as error:
         raise ValidationFailed(
-            f"onnx_graphsurgeon reads the input and not the rewritten model: {one_line(error)}; please report this"
+            f"onnx_graphsurgeon reads the input and not the rewritten model: {quoted(error)}; please report this"
         ) from error
     fault = _difference(before, after)
     if fault:
@@ -53,7 +53,7 @@ def _difference(before: Any, after: Any) -> str:
     if not set(_faces(after.inputs)) <= set(_faces(before.inputs)):
         return "it has an input that the input model has not"
     loose = _loose(after) - _loose(before)
-    return f"{one_line(min(loose), _SHOWN)} is used and made by nothing" if loose else ""
+    return f"{quoted(min(loose), _SHOWN)} is used and made by nothing" if loose else ""
 
 
 def _faces(values: list[Any]) -> list[str]:

@@ -15,12 +15,12 @@ from typing import Any, Protocol
 import numpy as np
 from onnx import TensorProto, TypeProto
 
+from onnx_clp.text import quoted
 from onnx_clp.validation.binding import Binding, bindable
 from onnx_clp.validation.mapping import Mapped, map_weights
 from onnx_clp.validation.plan import Plan, options
 from onnx_clp.validation.provider import Engine
 from onnx_clp.validation.runtime import load_runtime
-from onnx_clp.validation.wording import one_line
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Feeds = Mapping[str, Array]
@@ -44,7 +44,7 @@ class RunError(Exception):
     """A model could not be loaded or run; its text is one line, `details` up to five times as long."""
 
     def __init__(self, kind: FailureKind, details: str) -> None:
-        super().__init__(one_line(details))
+        super().__init__(quoted(details))
         self.kind = kind
         self.details = details
 
@@ -195,9 +195,9 @@ def failure(error: Exception) -> RunError:
     """`error` of a runtime, sorted by what it means."""
     text = str(error)
     if isinstance(error, MemoryError) or _MEMORY_WORDS.search(text):
-        return RunError(FailureKind.MEMORY, one_line(text, 1500))
+        return RunError(FailureKind.MEMORY, quoted(text, 1500))
     kind = FailureKind.KERNEL if _KERNEL_WORDS.search(text) else FailureKind.REFUSED
-    return RunError(kind, one_line(text, 1500) or type(error).__name__)
+    return RunError(kind, quoted(text, 1500) or type(error).__name__)
 
 
 def flatten(names: Sequence[str], values: Sequence[Any]) -> Outputs:

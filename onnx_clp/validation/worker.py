@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from onnx_clp.errors import ClpError, NotValidated, UsageError, ValidationFailed
 from onnx_clp.process.interpreter import die_with
+from onnx_clp.text import quoted
 from onnx_clp.validation.request import (
     Calibration,
     Request,
@@ -19,7 +20,6 @@ from onnx_clp.validation.request import (
     outcome_to_json,
     readings_to_json,
 )
-from onnx_clp.validation.wording import one_line
 
 if TYPE_CHECKING:
     from onnx_clp.validation.provider import Engine
@@ -67,7 +67,7 @@ def answer(text: str, cap: int) -> str:
     except MemoryError:
         return error_to_json(NotValidated(memory_sentence(request, cap)))
     except RecursionError:
-        shown = one_line(request.original)
+        shown = quoted(request.original)
         return error_to_json(NotValidated(f"{shown}: not validated because its graphs are nested too deep"))
 
 

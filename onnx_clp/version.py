@@ -1,0 +1,3 @@
+"""The version of the package: what may change when is in CHANGELOG.md."""
+
+__version__ = "0.1.0"
