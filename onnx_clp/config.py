@@ -31,6 +31,27 @@ _LEAST_SPAN = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunLimits:
+    """Where and how far a child process may run a model.
+
+    Attributes:
+        provider: where to run; "auto" takes CUDA when it really works, else the CPU.
+        seed: of whatever is drawn.
+        shapes: full input shapes by input name; they win over what the model says of open dimensions.
+        timeout: seconds of wall-clock time for the whole child process.
+        memory: cap in bytes on the child's memory; None derives one from `model_bytes`.
+        model_bytes: size of the model with its external data; None takes the size of the model's file alone.
+    """
+
+    provider: Provider = "auto"
+    seed: int = 0
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    timeout: float = 600.0
+    memory: int | None = None
+    model_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CleanConfig:
     """Options of one run.
 
@@ -165,6 +186,17 @@ class CleanConfig:
         for wanted, what, option in asked:
             if wanted and not self.validate:
                 raise UsageError(f"{what} ONNX Runtime: drop --no-validate or {option}")
+
+    def limits(self, model_bytes: int) -> RunLimits:
+        """Where and how far a model of that many bytes, external data included, may be run."""
+        return RunLimits(
+            provider=self.provider,
+            seed=self.seed,
+            shapes=self.shapes,
+            timeout=self.timeout,
+            memory=self.memory,
+            model_bytes=model_bytes,
+        )
 
     @property
     def searches(self) -> bool:

@@ -20,13 +20,14 @@ from onnx.reference import ReferenceEvaluator
 
 import onnx_clp
 from onnx_clp.cli import main
-from onnx_clp.config import CleanConfig
+from onnx_clp.config import CleanConfig, RunLimits
 from onnx_clp.document.readings import Moments, Readings
 from onnx_clp.errors import NotValidated, UsageError
+from onnx_clp.process.codec import decode, encode
 from onnx_clp.validation import calibrating, child
 from onnx_clp.validation.anatomy import InputSpec
 from onnx_clp.validation.provider import choose
-from onnx_clp.validation.request import Calibration, readings_from_json, readings_to_json
+from onnx_clp.validation.request import Calibration
 from onnx_clp.validation.session import FailureKind, Feeds, Outputs, RunError, Signature
 from tests.test_imports import loaded
 
@@ -141,7 +142,9 @@ def test_fixed_and_open_batches_measure_the_same(batch: str, tmp_path: Path) -> 
     model = network(batch=batch, outputs=f"float[{batch},4] y")
     path = tmp_path / "m.onnx"
     onnx.save(model, path)
-    request = Calibration(original=path, model=path, data=archive(tmp_path, x=X[:35]), values={"y": 1}, provider="cpu")
+    request = Calibration(
+        original=path, model=path, data=archive(tmp_path, x=X[:35]), values={"y": 1}, limits=RunLimits(provider="cpu")
+    )
     readings = calibrating.calibrate(request, choose("cpu"), 1 << 30)
     wanted = values_of(network(), "r", X[:35]).mean(axis=(2, 3)) @ WEIGHTS["F"]
     assert readings.inputs == 35
@@ -326,26 +329,31 @@ def test_a_batch_that_is_too_much_is_cut_to_single_inputs(kind: FailureKind, tmp
 
 def test_requests_and_answers_survive_the_wire(tmp_path: Path) -> None:
     request = Calibration(
-        original=tmp_path / "a", model=tmp_path / "b", data=tmp_path / "c", values={"v": 3}, memory=5, timeout=2.0
+        original=tmp_path / "a",
+        model=tmp_path / "b",
+        data=tmp_path / "c",
+        values={"v": 3},
+        limits=RunLimits(memory=5, timeout=2.0),
     )
-    assert Calibration.from_json(request.to_json()) == request
-    assert Calibration.from_json('{"original": "x"}') is None
+    assert decode(Calibration, encode(request)) == request
     readings = Readings(3, {"v": Moments((1.0, float("inf")), (0.5, 2.0))}, (1, 0, 2))
-    assert readings_from_json(readings_to_json(readings)) == readings
+    assert decode(Readings, encode(readings)) == readings
 
 
 def test_too_little_memory_and_a_broken_model_are_one_line(tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     path.write_bytes(b"not a model")
-    request = Calibration(original=path, model=path, data=archive(tmp_path), values={"c": 3}, provider="cpu")
+    request = Calibration(
+        original=path, model=path, data=archive(tmp_path), values={"c": 3}, limits=RunLimits(provider="cpu")
+    )
     with pytest.raises(NotValidated, match=r"m\.onnx: not validated because") as broken:
         child.calibrate(request)
     assert "\n" not in str(broken.value)
     onnx.save(network(), path)
     with pytest.raises(NotValidated, match=r"m\.onnx: not validated because .*memory"):
-        child.calibrate(replace(request, memory=1 << 20))
+        child.calibrate(replace(request, limits=RunLimits(provider="cpu", memory=1 << 20)))
     with pytest.raises(NotValidated, match=r"longer than 0\.01 s"):
-        child.calibrate(replace(request, timeout=0.01))
+        child.calibrate(replace(request, limits=RunLimits(provider="cpu", timeout=0.01)))
 
 
 # --- data that cannot be used -------------------------------------------------------------------------

@@ -20,6 +20,7 @@ import onnx
 import pytest
 from numpy.typing import DTypeLike
 
+from onnx_clp.config import RunLimits
 from onnx_clp.validation import Request, validate
 from onnx_clp.validation.compare import tolerance_for
 from onnx_clp.validation.device import find_gpu
@@ -181,7 +182,8 @@ def provider(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 def test_a_fold_is_proven_on_the_gpu(provider: str, tmp_path: Path, dtype: DTypeLike) -> None:
     original = save(network(folded=False, dtype=dtype, opset=22), tmp_path / "original.onnx")
     folded = save(network(folded=True, dtype=dtype, opset=22), tmp_path / "folded.onnx")
-    report = validate(Request(original=original, folded=folded, final=None, provider=provider)).validation  # type: ignore[arg-type]
+    limits = RunLimits(provider=provider)  # type: ignore[arg-type]
+    report = validate(Request(original=original, folded=folded, final=None, limits=limits)).validation
     name = {"cuda": CUDA, "tensorrt": TENSORRT}[provider]
     if np.dtype(dtype) != ml_dtypes.bfloat16:  # a kernel for it may be missing, and the report then says so
         assert report.provider_used == name
@@ -199,7 +201,7 @@ def test_a_wrong_fold_is_caught_on_the_gpu(provider: str, tmp_path: Path) -> Non
     original = save(network(folded=False), tmp_path / "original.onnx")
     wrong = save(network(folded=True, tweak=1.01), tmp_path / "wrong.onnx")
     with pytest.raises(ValidationFailed, match="folding changed output y"):
-        validate(Request(original=original, folded=wrong, final=None, provider=provider))  # type: ignore[arg-type]
+        validate(Request(original=original, folded=wrong, final=None, limits=RunLimits(provider=provider)))  # type: ignore[arg-type]
 
 
 @pytest.mark.gpu

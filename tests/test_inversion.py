@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from onnx_clp.cli.main import main
-from onnx_clp.config import CleanConfig
+from onnx_clp.config import CleanConfig, RunLimits
 from onnx_clp.document.run import Picture as Shown
 from onnx_clp.document.search import Picture, SearchImages
 from onnx_clp.errors import UsageError
@@ -32,14 +32,13 @@ from onnx_clp.inversion.request import (
     RepairedSite,
     SearchRequest,
     SearchSite,
-    found_from_json,
-    found_to_json,
 )
 from onnx_clp.inversion.search import Pictures, search
 from onnx_clp.inversion.subject import read_subject, statistics_of
 from onnx_clp.inversion.supplied import read_images
 from onnx_clp.inversion.synthesis import Synthesiser, roughness_gradient, shifted
 from onnx_clp.inversion.trigger import outcome
+from onnx_clp.process.codec import decode, encode
 from onnx_clp.report.inverting import sheet
 from onnx_clp.validation.provider import Engine, choose
 from tests import planted
@@ -220,7 +219,9 @@ def test_bytes_become_shares_and_channels_may_stand_last(tmp_path: Path) -> None
 
 
 def request(tmp_path: Path, *, infected: bool, **more: object) -> SearchRequest:
-    base = SearchRequest(original=stored(tmp_path, infected=infected), images=supplied(tmp_path), provider="cpu")
+    base = SearchRequest(
+        original=stored(tmp_path, infected=infected), images=supplied(tmp_path), limits=RunLimits(provider="cpu")
+    )
     return replace(base, **more)  # type: ignore[arg-type]
 
 
@@ -242,15 +243,18 @@ def test_the_planted_class_is_named_and_its_twin_is_left_alone(tmp_path: Path, e
 
 def test_requests_and_answers_survive_the_wire(tmp_path: Path) -> None:
     asked = SearchRequest(
-        original=tmp_path / "m", sites=(SearchSite("a", 3, 4, 1),), shapes={"x": (1, 2)}, images=tmp_path / "i"
+        original=tmp_path / "m",
+        sites=(SearchSite("a", 3, 4, 1),),
+        limits=RunLimits(shapes={"x": (1, 2)}),
+        images=tmp_path / "i",
     )
-    assert SearchRequest.from_json(asked.to_json()) == asked
+    assert decode(SearchRequest, encode(asked)) == asked
     picture = Picture.of(np.zeros((1, 2, 3)), 0, 1)
     found = Found(4, "CPU", SearchImages("data", 1, 0, None, None, (picture,)), (), None, "s", None, "n")
-    assert found_from_json(found_to_json(found)) == found
+    assert decode(Found, encode(found)) == found
     site = RepairedSite("a", (((0.1, 0.2), (1.0, -3e-300), 0.3),), (0.5,), (2.0,))
     repaired = replace(found, repair=Repair((site,), 0.9, 1.0, 0.1, 0.95))
-    assert found_from_json(found_to_json(repaired)) == repaired
+    assert decode(Found, encode(repaired)) == repaired
     assert picture.array().shape == (2, 3, 1)
 
 

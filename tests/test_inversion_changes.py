@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper, parser
 
 from onnx_clp.cli.main import main
+from onnx_clp.config import RunLimits
 from onnx_clp.document.run import ChannelChanges, Inversion, Picture, Report, SearchImages
 from onnx_clp.inversion.changes import FAINT, changes, relative
 from onnx_clp.inversion.request import (
@@ -24,11 +25,10 @@ from onnx_clp.inversion.request import (
     SearchRequest,
     SearchSite,
     SiteChanges,
-    found_from_json,
-    found_to_json,
 )
 from onnx_clp.inversion.search import search
 from onnx_clp.inversion.subject import Subject
+from onnx_clp.process.codec import decode, encode
 from onnx_clp.report import html, inverting
 from onnx_clp.validation.provider import Engine, choose
 from tests import planted, reports
@@ -134,7 +134,9 @@ def test_one_value_after_the_other_is_told(engine: Engine) -> None:
 def request(folder: Path, *, infected: bool, sites: tuple[SearchSite, ...] = SITES) -> SearchRequest:
     onnx.save(planted.classifier(planted=infected), folder / "m.onnx")
     np.savez(folder / "images.npz", images=planted.pictures(60))
-    return SearchRequest(original=folder / "m.onnx", images=folder / "images.npz", provider="cpu", sites=sites)
+    return SearchRequest(
+        original=folder / "m.onnx", images=folder / "images.npz", limits=RunLimits(provider="cpu"), sites=sites
+    )
 
 
 def test_the_planted_channel_moves_most_and_over_the_wire_it_is_the_same(tmp_path: Path, engine: Engine) -> None:
@@ -146,7 +148,7 @@ def test_the_planted_channel_moves_most_and_over_the_wire_it_is_the_same(tmp_pat
     assert int(np.argmax(flat.change)) in range(4)  # what the head reads of channel 0
     assert max(flat.change[:4]) > 3 * max(flat.change[4:])
     assert np.isfinite(active.change + flat.change).all()
-    assert found_from_json(found_to_json(found)) == found
+    assert decode(Found, encode(found)) == found
 
 
 def test_the_clean_twin_is_measured_for_its_nearest_class_and_shown_no_table(tmp_path: Path, engine: Engine) -> None:
@@ -175,7 +177,7 @@ def test_without_sites_or_triggers_nothing_is_measured(tmp_path: Path, engine: E
     plain = Found(4, "CPU", images, (), None, "s", None, "n")
     assert (plain.nearest, plain.changes) == (None, ())
     full = replace(plain, nearest=3, changes=(SiteChanges("a", (0.1, 3e-300)), SiteChanges("b", ())))
-    assert found_from_json(found_to_json(full)) == full
+    assert decode(Found, encode(full)) == full
 
 
 @pytest.mark.parametrize("word", ["--invert", "--synthesize"])

@@ -16,16 +16,17 @@ from onnx import ModelProto, helper, numpy_helper
 from onnx_clp.batch.options import parse_batch
 from onnx_clp.cli.arguments import parse
 from onnx_clp.cli.main import main
-from onnx_clp.config import CleanConfig
+from onnx_clp.config import CleanConfig, RunLimits
 from onnx_clp.document.run import Inversion
 from onnx_clp.document.search import SearchImages
 from onnx_clp.errors import UsageError
 from onnx_clp.inversion.pixels import Range
-from onnx_clp.inversion.request import Found, SearchRequest, found_from_json, found_to_json
+from onnx_clp.inversion.request import Found, SearchRequest
 from onnx_clp.inversion.search import search
 from onnx_clp.inversion.subject import read_subject
 from onnx_clp.inversion.supplied import read_images
 from onnx_clp.inversion.synthesis import Synthesiser
+from onnx_clp.process.codec import decode, encode
 from onnx_clp.report import inverting
 from onnx_clp.validation.provider import Engine, choose
 from tests import planted, reports
@@ -172,14 +173,16 @@ def test_images_are_made_in_the_range_as_they_are_in_0_to_1(
 def reference(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Found:
     """What is found in 0..1, on images made from the model."""
     path = stored(tmp_path_factory.mktemp("unit"), planted.classifier(planted=True))
-    return search(SearchRequest(original=path, provider="cpu"), engine, ignore)
+    return search(SearchRequest(original=path, limits=RunLimits(provider="cpu")), engine, ignore)
 
 
 @pytest.mark.parametrize(("low", "high"), RANGES)
 def test_the_same_class_is_named_in_any_range(
     tmp_path: Path, engine: Engine, reference: Found, low: float, high: float
 ) -> None:
-    request = SearchRequest(original=stored(tmp_path, taking(low, high)), provider="cpu", low=low, high=high)
+    request = SearchRequest(
+        original=stored(tmp_path, taking(low, high)), limits=RunLimits(provider="cpu"), low=low, high=high
+    )
     found = search(request, engine, ignore)
     assert found.likely == reference.likely == planted.TARGET
     assert found.images.pixels == (low, high)
@@ -190,7 +193,9 @@ def test_the_same_class_is_named_in_any_range(
 
 
 def test_without_the_range_the_class_is_missed(tmp_path: Path, engine: Engine) -> None:
-    found = search(SearchRequest(original=stored(tmp_path, taking(0, 255)), provider="cpu"), engine, ignore)
+    found = search(
+        SearchRequest(original=stored(tmp_path, taking(0, 255)), limits=RunLimits(provider="cpu")), engine, ignore
+    )
     assert found.likely is None
 
 
@@ -198,13 +203,15 @@ def test_the_clean_twin_is_left_alone_in_a_wide_range_too(tmp_path: Path, engine
     images = supplied(tmp_path, planted.pictures() * np.float32(255))
     for infected, likely in ((True, planted.TARGET), (False, None)):
         path = stored(tmp_path, taking(0, 255, infected=infected))
-        request = SearchRequest(original=path, provider="cpu", images=images, high=255.0)
+        request = SearchRequest(original=path, limits=RunLimits(provider="cpu"), images=images, high=255.0)
         assert search(request, engine, ignore).likely == likely
 
 
 def test_bytes_are_searched_on_as_the_model_takes_them(tmp_path: Path, engine: Engine) -> None:
     levels = np.rint(planted.pictures() * 255).astype(np.uint8)
-    request = SearchRequest(original=stored(tmp_path, taking(-1, 1)), provider="cpu", images=supplied(tmp_path, levels))
+    request = SearchRequest(
+        original=stored(tmp_path, taking(-1, 1)), limits=RunLimits(provider="cpu"), images=supplied(tmp_path, levels)
+    )
     found = search(replace(request, low=-1.0), engine, ignore)
     assert (found.likely, found.images.pixels) == (planted.TARGET, (-1.0, 1.0))
     assert search(replace(request, invert=False), engine, ignore).images.pixels == (0.0, 1.0)
@@ -213,7 +220,7 @@ def test_bytes_are_searched_on_as_the_model_takes_them(tmp_path: Path, engine: E
 def test_the_range_survives_the_wire() -> None:
     images = SearchImages("data", 1, 0, None, None, (), (-1.0, 2.5))
     found = Found(4, "CPU", images, (), None, "s", None, "n")
-    assert found_from_json(found_to_json(found)) == found
+    assert decode(Found, encode(found)) == found
 
 
 # --- the report ---------------------------------------------------------------------------------------

@@ -14,10 +14,13 @@ from pathlib import Path
 
 import pytest
 
+from onnx_clp.config import RunLimits
 from onnx_clp.errors import Interrupted, NotValidated, UsageError, ValidationFailed
-from onnx_clp.process import interpreter
-from onnx_clp.validation import Request, child, validate, worker
+from onnx_clp.process import child, interpreter, serve
+from onnx_clp.process.codec import encode
+from onnx_clp.validation import Request, validate, worker
 from onnx_clp.validation.provider import CPU
+from onnx_clp.validation.request import VALIDATION
 from tests.validation_models import network, save, text_model
 
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits and /proc are Linux's")
@@ -42,20 +45,21 @@ def children() -> list[str]:
                 line = (entry / "cmdline").read_bytes().decode(errors="replace")
             except OSError:
                 continue
-            if f"PPid:\t{os.getpid()}\n" in status and "validation.worker" in line:
+            if f"PPid:\t{os.getpid()}\n" in status and "validation.request:VALIDATION" in line:
                 found.append(line)
     return found
 
 
 def request(original: Path, **options: object) -> Request:
-    return Request(original=original, folded=None, final=None, **{"provider": "cpu", **options})  # type: ignore[arg-type]
+    limits = RunLimits(**{"provider": "cpu", **options})  # type: ignore[arg-type]
+    return Request(original=original, folded=None, final=None, limits=limits)
 
 
 def test_outcome_comes_back_whole(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     original = save(network(folded=False), tmp_path / "original.onnx")
     folded = save(network(folded=True), tmp_path / "folded.onnx")
     final = save(network(folded=True, tweak=0.0), tmp_path / "final.onnx")
-    outcome = validate(Request(original=original, folded=folded, final=final, provider="cpu"))
+    outcome = validate(Request(original=original, folded=folded, final=final, limits=RunLimits(provider="cpu")))
     assert outcome.validation.provider_used == CPU
     assert outcome.validation.fold_error is not None
     assert outcome.validation.fold_error < 1e-5
@@ -68,7 +72,7 @@ def test_outcome_comes_back_whole(tmp_path: Path, capfd: pytest.CaptureFixture[s
 def test_errors_come_back_as_themselves(tmp_path: Path, error: type[Exception], options: dict[str, str]) -> None:
     original = save(network(folded=False), tmp_path / "original.onnx")
     wrong = save(network(folded=True, tweak=2.0), tmp_path / "wrong.onnx")
-    asked = Request(original=original, folded=wrong, final=None, provider="cpu", **options)  # type: ignore[arg-type]
+    asked = Request(original=original, folded=wrong, final=None, limits=RunLimits(provider="cpu"), **options)  # type: ignore[arg-type]
     with pytest.raises(error):
         validate(asked)
 
@@ -159,7 +163,7 @@ def test_killed_parent_leaves_no_child(tmp_path: Path) -> None:
     original = text_model(LOOP, tmp_path)
     script = (
         "import sys, onnx_clp.validation as v; from pathlib import Path; "
-        "v.validate(v.Request(original=Path(sys.argv[1]), folded=None, final=None, provider='cpu'))"
+        "v.validate(v.Request(original=Path(sys.argv[1]), folded=None, final=None))"
     )
     parent = subprocess.Popen([sys.executable, "-c", script, original], stderr=subprocess.DEVNULL)
     orphan = _wait_for(lambda: _child_of(parent.pid))
@@ -189,9 +193,9 @@ def _wait_for(question: Callable[[], int]) -> int:
 
 
 def test_command_keeps_the_current_folder_off_the_path() -> None:
-    line = child.command(1, 2)
+    line = child.command(1, 2, "a:B")
     assert line[:2] == [sys.executable, "-P"]
-    assert line[-2:] == ["1", "2"]
+    assert line[-3:] == ["1", "2", "a:B"]
 
 
 def test_relative_path_entries_do_not_follow_the_child(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,17 +227,27 @@ def test_worker_turns_lack_of_memory_into_an_answer(tmp_path: Path, monkeypatch:
     def exhausted(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(worker, "_work", exhausted)
-    answer = json.loads(worker.answer(request(tmp_path / "m.onnx").to_json(), 3 << 30))
+    monkeypatch.setattr(worker, "validate", exhausted)
+    answer = json.loads(serve.answer(VALIDATION, encode(request(tmp_path / "m.onnx")), 3 << 30))
     assert answer["error"] == "NotValidated"
     assert "m.onnx: not validated because it needs more than 3 GiB of memory" in answer["text"]
+
+
+def test_worker_turns_what_a_library_raises_into_an_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise EOFError("Compressed\x1b file ended")
+
+    monkeypatch.setattr(worker, "validate", broken)
+    answer = json.loads(serve.answer(VALIDATION, encode(request(tmp_path / "m.onnx")), 3 << 30))
+    assert answer["error"] == "NotValidated"
+    assert "m.onnx: not validated because of an unexpected EOFError (Compressed\\x1b file ended)" in answer["text"]
 
 
 def test_prints_of_libraries_do_not_reach_the_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     noise = "import os; os.write(1, b'EP Error'); print('banner')"
     hook = "import onnx_clp.validation.proof as p; real = p.prove; "
     wrapped = f"{hook}p.prove = lambda *a: (exec({noise!r}), real(*a))[1]"
-    real = child.command(os.getpid(), 8 << 30)
+    real = child.command(os.getpid(), 8 << 30, VALIDATION.home)
     real[real.index("-c") + 1] = child._BOOTSTRAP.replace("main(int", f"{wrapped}; main(int")
     monkeypatch.setattr(child, "command", lambda *_: real)
     original = save(network(folded=False), tmp_path / "original.onnx")

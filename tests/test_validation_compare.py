@@ -8,12 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from onnx_clp.config import RunLimits
 from onnx_clp.document.run import Drift, EvaluationReport, Finding, Rates, ValidationReport
-from onnx_clp.errors import NotValidated, UsageError, ValidationFailed
+from onnx_clp.errors import ClpError, NotValidated, UsageError, ValidationFailed
+from onnx_clp.process import child, serve
+from onnx_clp.process.codec import decode, encode
 from onnx_clp.text import quoted
-from onnx_clp.validation import Candidate, Outcome, Request, compare
+from onnx_clp.validation import Candidate, Outcome, Request, compare, worker
 from onnx_clp.validation.compare import Agreement, agreements
-from onnx_clp.validation.request import answer_from_json, error_to_json, outcome_to_json
+from onnx_clp.validation.request import VALIDATION
 from onnx_clp.validation.session import FailureKind, failure, flatten
 
 NAN, INF = math.nan, math.inf
@@ -118,19 +121,14 @@ def test_request_survives_the_wire() -> None:
         original=Path("/a"),
         folded=None,
         final=Path("/c"),
-        provider="cuda",
+        limits=RunLimits(provider="cuda", seed=3, shapes={"x\n": (1, 2)}, timeout=1.5, memory=7, model_bytes=9),
         tolerance=0.5,
-        seed=3,
-        shapes={"x\n": (1, 2)},
         eval_data=Path("/e"),
         output_name="y",
-        timeout=1.5,
-        memory=7,
-        model_bytes=9,
         candidates=(Path("/d"),),
     )
-    assert Request.from_json(asked.to_json()) == asked
-    assert Request.from_json(Request(original=Path("/a"), folded=None, final=None).to_json()).shapes == {}
+    assert decode(Request, encode(asked)) == asked
+    assert decode(Request, encode(Request(original=Path("/a"), folded=None, final=None))).limits.shapes == {}
 
 
 def test_outcome_survives_the_wire() -> None:
@@ -140,15 +138,20 @@ def test_outcome_survives_the_wire() -> None:
     outcome = Outcome(
         validation, evaluation, (Finding("k", "w", "s"),), (Candidate("p", drift, Rates(1.0, 0.0, 0.0), ""),)
     )
-    assert answer_from_json(outcome_to_json(outcome)) == outcome
+    assert decode(Outcome, encode(outcome)) == outcome
     bare = Outcome(validation, None, (), ())
-    assert answer_from_json(outcome_to_json(bare)) == bare
+    assert decode(Outcome, encode(bare)) == bare
 
 
 @pytest.mark.parametrize("kind", [ValidationFailed, NotValidated, UsageError])
-def test_errors_survive_the_wire(kind: type[ValidationFailed]) -> None:
+def test_errors_survive_the_wire(kind: type[ClpError], monkeypatch: pytest.MonkeyPatch) -> None:
+    def work(*_: object) -> None:
+        raise kind("the words")
+
+    monkeypatch.setattr(worker, "validate", work)
+    told = serve.answer(VALIDATION, encode(Request(original=Path("/a"), folded=None, final=None)), 1 << 30)
     with pytest.raises(kind, match=r"^the words$"):
-        answer_from_json(error_to_json(kind("the words")))
+        child._understood(VALIDATION, f"tick a 1 2\n{told}\n")
 
 
 def test_words_of_others_stay_on_one_bounded_line() -> None:

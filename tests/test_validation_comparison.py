@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from onnx_clp.config import Provider, RunLimits
 from onnx_clp.document.run import EngineFacts, ProviderRun, ValidationReport
 from onnx_clp.errors import UsageError
+from onnx_clp.process.codec import decode, encode
 from onnx_clp.report import engines, html, terminal
 from onnx_clp.validation import Request, comparison, validate
 from onnx_clp.validation.compare import TOLERANCES, tolerance_for
@@ -19,7 +21,7 @@ from onnx_clp.validation.placement import note_of, really_ran
 from onnx_clp.validation.plan import AS_DEPLOYED, Plan
 from onnx_clp.validation.proof import prove
 from onnx_clp.validation.provider import CPU, CUDA, TENSORRT, Engine, cpu_engine
-from onnx_clp.validation.request import Outcome, answer_from_json, outcome_to_json
+from onnx_clp.validation.request import Outcome
 from onnx_clp.validation.session import FailureKind, OrtRunner, RunError, Runner
 from tests import reports
 from tests.validation_models import MEMORY, network, save
@@ -55,7 +57,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, scale: float = 1.0, failure: Failu
 
 def table(request: Request, rival: Engine) -> Outcome:
     outcome = prove(request, cpu_engine(), MEMORY, rival)
-    assert answer_from_json(outcome_to_json(outcome)) == outcome
+    assert decode(Outcome, encode(outcome)) == outcome
     return outcome
 
 
@@ -121,7 +123,7 @@ def test_nothing_is_compared_unasked(request_: Request) -> None:
 
 
 def test_the_child_compares_when_asked(request_: Request) -> None:
-    found = validate(replace(request_, provider="cpu", compare_providers=True)).validation
+    found = validate(replace(request_, limits=RunLimits(provider="cpu"), compare_providers=True)).validation
     assert found.comparison is not None
     assert [r.model for r in found.comparison.runs][:2] == ["input", "cleaned"]
     assert bool(found.comparison.note) == (len(found.comparison.runs) == 2)
@@ -146,9 +148,9 @@ def test_nodes_on_the_gpu_are_counted(request_: Request) -> None:
 
 
 @pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
-def test_a_named_provider_that_takes_no_node_is_an_error(request_: Request, provider: str) -> None:
+def test_a_named_provider_that_takes_no_node_is_an_error(request_: Request, provider: Provider) -> None:
     with pytest.raises(UsageError, match=rf"--provider {provider}: CUDA took none of the model's nodes, CPU ran them"):
-        placed(replace(request_, provider=provider), {CPU: 6})  # type: ignore[arg-type]
+        placed(replace(request_, limits=RunLimits(provider=provider)), {CPU: 6})
 
 
 def test_auto_says_that_the_cpu_ran_everything(monkeypatch: pytest.MonkeyPatch, request_: Request) -> None:

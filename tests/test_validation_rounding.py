@@ -11,6 +11,7 @@ import pytest
 from onnx import ModelProto, numpy_helper
 
 import onnx_clp
+from onnx_clp.config import RunLimits
 from onnx_clp.errors import ValidationFailed
 from onnx_clp.validation import Request, validate
 
@@ -49,7 +50,11 @@ def folded(model: ModelProto, factor: float = 1.0) -> ModelProto:
 def proven(tmp_path: Path, before: ModelProto, after: ModelProto) -> set[str]:
     onnx.save(before, tmp_path / "in.onnx")
     onnx.save(after, tmp_path / "out.onnx")
-    outcome = validate(Request(original=tmp_path / "in.onnx", folded=tmp_path / "out.onnx", final=None, provider="cpu"))
+    outcome = validate(
+        Request(
+            original=tmp_path / "in.onnx", folded=tmp_path / "out.onnx", final=None, limits=RunLimits(provider="cpu")
+        )
+    )
     return {finding.kind for finding in outcome.findings}
 
 
@@ -71,7 +76,7 @@ def test_a_tolerance_that_was_asked_for_stands(tmp_path: Path) -> None:
         "original": tmp_path / "in.onnx",
         "folded": tmp_path / "out.onnx",
         "final": None,
-        "provider": "cpu",
+        "limits": RunLimits(provider="cpu"),
     }
     with pytest.raises(ValidationFailed, match="1e-12"):
         validate(Request(**wanted, tolerance=1e-12))

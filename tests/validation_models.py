@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import ml_dtypes
@@ -10,6 +11,7 @@ import onnx
 from numpy.typing import DTypeLike
 from onnx import helper, numpy_helper, parser
 
+from onnx_clp.config import RunLimits
 from onnx_clp.validation.proof import prove
 from onnx_clp.validation.provider import choose
 from onnx_clp.validation.request import Outcome, Request
@@ -81,5 +83,8 @@ def network(
 
 def run(original: Path, folded: Path | None = None, final: Path | None = None, **options: object) -> Outcome:
     """Prove in this process, on the CPU, without the caps a child has."""
-    request = Request(original=original, folded=folded, final=final, **{"provider": "cpu", **options})  # type: ignore[arg-type]
+    names = {field.name for field in fields(RunLimits)}
+    limits = RunLimits(**{"provider": "cpu", **{k: v for k, v in options.items() if k in names}})  # type: ignore[arg-type]
+    more = {k: v for k, v in options.items() if k not in names}
+    request = Request(original=original, folded=folded, final=final, limits=limits, **more)  # type: ignore[arg-type]
     return prove(request, choose("cpu"), MEMORY)

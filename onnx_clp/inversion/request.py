@@ -1,21 +1,19 @@
-"""What a search is asked, what it found, and both as JSON: the wire between parent and child."""
+"""What a search is asked, and what it found."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_clp.config import Provider
-from onnx_clp.document.search import ClassInversion, FormFound, Picture, SearchImages
+from onnx_clp.config import RunLimits
+from onnx_clp.document.search import ClassInversion, SearchImages
 from onnx_clp.numerics.directions import Direction
+from onnx_clp.process.errand import Errand
 
 Images = NDArray[np.float32]
 """(n, channels, height, width), in the model's own pixel values."""
@@ -45,7 +43,8 @@ class SearchRequest:
         count: how many images.
         budget: the largest share of images whose class the repair may change.
         low, high: the range of pixel values; images supplied may widen it.
-        provider, seed, shapes, output_name, timeout, memory, model_bytes: as for validation.
+        output_name: the output that holds the class scores; None takes the first that fits.
+        limits: where and how far to run.
     """
 
     original: Path
@@ -58,37 +57,18 @@ class SearchRequest:
     budget: float = 0.1
     low: float = 0.0
     high: float = 1.0
-    provider: Provider = "auto"
-    seed: int = 0
-    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     output_name: str | None = None
-    timeout: float = 600.0
-    memory: int | None = None
-    model_bytes: int | None = None
+    limits: RunLimits = field(default_factory=RunLimits)
 
     @property
     def written(self) -> Path | None:
         """The model that is searched, where it is not the original."""
         return self.folded
 
-    def to_json(self) -> str:
-        """The request as JSON text with absolute paths; `from_json` gives an equal one back."""
-        plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        for name in ("original", "folded", "images"):
-            plain[name] = None if plain[name] is None else str(plain[name].absolute())
-        plain["sites"] = [dataclasses.asdict(site) for site in self.sites]
-        plain["shapes"] = {name: list(shape) for name, shape in self.shapes.items()}
-        return json.dumps(plain)
-
-    @staticmethod
-    def from_json(text: str) -> SearchRequest:
-        """The inverse of `to_json`."""
-        raw = json.loads(text)
-        for name in ("original", "folded", "images"):
-            raw[name] = None if raw[name] is None else Path(raw[name])
-        raw["shapes"] = {name: tuple(shape) for name, shape in raw["shapes"].items()}
-        raw["sites"] = tuple(SearchSite(**site) for site in raw["sites"])
-        return SearchRequest(**raw)
+    @property
+    def on_cpu(self) -> bool:
+        """Whether nothing of it can run on a GPU."""
+        return self.limits.provider == "cpu"
 
 
 Cap = tuple[tuple[float, ...], tuple[float, ...], float]
@@ -161,40 +141,12 @@ class Found:
     changes: tuple[SiteChanges, ...] = ()
 
 
-def found_to_json(found: Found) -> str:
-    """The answer as JSON text."""
-    return json.dumps(dataclasses.asdict(found))
-
-
-def found_from_json(text: str) -> Found:
-    """The inverse of `found_to_json`.
-
-    Raises:
-        ValueError, KeyError, TypeError: the text is no such answer.
-    """
-    raw = json.loads(text)
-    raw["images"] = _images(raw["images"])
-    raw["results"] = tuple(_result(r) for r in raw["results"])
-    raw["repair"] = None if raw["repair"] is None else _repair(raw["repair"])
-    raw["changes"] = tuple(SiteChanges(one["value"], tuple(one["change"])) for one in raw["changes"])
-    return Found(**raw)
-
-
-def _images(raw: dict[str, Any]) -> SearchImages:
-    sheet = tuple(Picture(**picture) for picture in raw["sheet"])
-    low, high = raw["pixels"]
-    return SearchImages(**{**raw, "sheet": sheet, "pixels": (low, high)})
-
-
-def _result(raw: dict[str, Any]) -> ClassInversion:
-    forms = tuple(FormFound(**{**form, "picture": Picture(**form["picture"])}) for form in raw["forms"])
-    return ClassInversion(**{**raw, "forms": forms})
-
-
-def _repair(raw: dict[str, Any]) -> Repair:
-    return Repair(**{**raw, "sites": tuple(_site(site) for site in raw["sites"])})
-
-
-def _site(raw: dict[str, Any]) -> RepairedSite:
-    caps = tuple((tuple(u), tuple(v), offset) for u, v, offset in raw["caps"])
-    return RepairedSite(raw["value"], caps, tuple(raw["beyond"]), tuple(raw["shift"]))
+SEARCH: Final = Errand(
+    home=f"{__name__}:SEARCH",
+    worker="onnx_clp.inversion.worker:work",
+    asked=SearchRequest,
+    answered=Found,
+    failed="not searched",
+    instead="go without --invert and --synthesize",
+    names=True,
+)

@@ -56,10 +56,10 @@ def search(request: SearchRequest, engine: Engine, tick: Tick) -> Found:
         UnsupportedModelError: an operator has no gradient, or the runtime refuses the graph.
         NotValidated: there is not enough memory.
     """
-    original = read_subject(request.original, request.shapes, request.output_name)
+    original = read_subject(request.original, request.limits.shapes, request.output_name)
     folded = original
     if request.folded is not None:
-        folded = read_subject(request.folded, request.shapes, request.output_name)
+        folded = read_subject(request.folded, request.limits.shapes, request.output_name)
     attack = Attack(folded, engine)
     pictures = _images(request, original, attack, engine, tick)
     hunt = _Hunt(request, folded, engine, tick, attack, pictures)
@@ -128,7 +128,7 @@ class _Hunt:
         if place is None:
             return None, "nothing stands out, so the model stays as it is"
         request, target = self._request, found[place].target
-        bench = Bench(self._subject, self._engine, request.sites, self._pictures.images, target, request.seed)
+        bench = Bench(self._subject, self._engine, request.sites, self._pictures.images, target, request.limits.seed)
         done, why = repair(bench, [_furthest(found, z, place)], request.budget, self._tick)
         if done is None:
             return None, why
@@ -141,7 +141,7 @@ class _Hunt:
         return others(self._pictures.images, self._given, target)
 
     def _forms(self, attack: Attack, target: int) -> Forms:
-        return find_forms(attack, self._others(target), target, self._pictures.pixels, self._request.seed)
+        return find_forms(attack, self._others(target), target, self._pictures.pixels, self._request.limits.seed)
 
     def _capped(self, done: Repair) -> Subject:
         by_value = {site.value: site for site in self._request.sites}
@@ -149,7 +149,7 @@ class _Hunt:
 
     def _nearest(self, classes: list[int]) -> list[int]:
         """Of many classes those that a short search brings nearest, and as many more, evenly spread, for comparison."""
-        reached, pixels, seed = [], self._pictures.pixels, self._request.seed
+        reached, pixels, seed = [], self._pictures.pixels, self._request.limits.seed
         for at, target in enumerate(classes):
             found = invert(self._attack, self._others(target), target, pixels, seed, _CHEAP_STEPS, JUDGING_BUDGET)
             reached.append(found.margin)
@@ -173,7 +173,7 @@ def _images(request: SearchRequest, original: Subject, attack: Attack, engine: E
         sheet = _sheet(images, *pixels.ends)
         return Pictures(images, SearchImages("data", len(images), 0, None, None, sheet, pixels.ends), pixels)
     maker = Synthesiser(original, engine)
-    made = maker.make(request.count, maker.classes(), low, high, request.seed, tick)
+    made = maker.make(request.count, maker.classes(), low, high, request.limits.seed, tick)
     fit = float((attack.logits(made.images).argmax(axis=1) == made.classes).mean())
     source = "statistics" if made.statistics else "classes"
     sheet = _sheet(made.images, low, high)

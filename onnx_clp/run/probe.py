@@ -48,10 +48,7 @@ def probe(
                     model=staged,
                     data=data,
                     values=values,
-                    provider=config.provider,
-                    timeout=config.timeout,
-                    memory=config.memory,
-                    model_bytes=file.size,
+                    limits=config.limits(file.size),
                 )
             )
 

@@ -123,7 +123,7 @@ def settle_terms(request: Request, engine: Engine, memory: int) -> Terms:
         data = evaldata.load(request.eval_data, memory // 2)
         exam = evaluate.prepare(data, anatomy, request.output_name)
     tolerance = _tolerance(request, anatomy, engine.providers[0])
-    shapes = next(inputs.trial_shapes(anatomy.inputs, request.shapes), {})
+    shapes = next(inputs.trial_shapes(anatomy.inputs, request.limits.shapes), {})
     return Terms(request, engine, anatomy, exam, tolerance, shapes, macs.count(request.original, shapes))
 
 
@@ -179,8 +179,8 @@ def _run_original(terms: Terms) -> Measured:
 
 def _settle_inputs(terms: Terms, runner: Runner) -> tuple[list[Feeds], Outputs]:
     """Inputs that the model runs on, and its outputs for the first of them."""
-    specs, seed, refused = terms.anatomy.inputs, terms.request.seed, None
-    for shapes in inputs.trial_shapes(specs, terms.request.shapes):
+    specs, seed, refused = terms.anatomy.inputs, terms.request.limits.seed, None
+    for shapes in inputs.trial_shapes(specs, terms.request.limits.shapes):
         for kind in inputs.integer_fillings(specs):
             feed = inputs.draw(specs, shapes, seed, 0, kind)
             try:
@@ -238,7 +238,7 @@ def measure_rewritten(path: Path, terms: Terms, original: Measured, doing: str) 
 
 def run_nudged(terms: Terms, path: Path, measured: Measured) -> list[Outputs]:
     """The outputs of the model at `path` on its feeds with every float entry moved by one unit of its rounding."""
-    generator = np.random.default_rng(terms.request.seed)
+    generator = np.random.default_rng(terms.request.limits.seed)
     with terms.about():
         runner = terms.open(path)
         return [runner.run(_nudged(feed, generator)) for feed in measured.feeds]

@@ -19,9 +19,9 @@ def really_ran(terms: Terms, original: Measured) -> EngineFacts:
     if engine.on_gpu and original.placed and not original.placed.get(leader):
         took = " and ".join(_short(name) for name in original.placed)
         overruled = f"{_short(leader)} took none of the model's nodes, {took} ran them"
-        if terms.request.provider != "auto":
+        if terms.request.limits.provider != "auto":
             shown = quoted(terms.request.original)
-            raise UsageError(f"{shown}: --provider {terms.request.provider}: {overruled}; name another, or auto")
+            raise UsageError(f"{shown}: --provider {terms.request.limits.provider}: {overruled}; name another, or auto")
     gpu = engine.gpu if engine.on_gpu else None
     return EngineFacts(
         runtime=engine.runtime,

@@ -259,7 +259,7 @@ def _report(
     fell_back = engine.fallback or (engine.on_gpu and bool(ran.overruled))
     return ValidationReport(
         outcome="validated on a fallback" if fell_back else "validated",
-        provider_asked=terms.request.provider,
+        provider_asked=terms.request.limits.provider,
         provider_used=CPU if engine.on_gpu and ran.overruled else original.provider,
         note=kernel_note if terms.reference else note_of(terms, ran),
         tolerance=terms.tolerance if terms.request.folded or terms.request.compacted or terms.request.cleaned else None,

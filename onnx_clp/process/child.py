@@ -1,0 +1,190 @@
+"""The parent's side: start a fresh interpreter, cap it, collect its answer, and never leave it behind.
+
+The child is started with exec (a forked child would inherit locks and CUDA state), in a session of its own,
+reads the request from stdin and answers on stdout in lines, the last of which is one JSON document. Whatever ends
+it (a signal, a time or memory cap, its own exit) becomes `NotValidated` here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+from onnx_clp import errors
+from onnx_clp.config import GIB
+from onnx_clp.errors import NotValidated
+from onnx_clp.process import interpreter
+from onnx_clp.process.codec import encode, restored
+from onnx_clp.process.errand import Asked, Errand
+from onnx_clp.process.interpreter import drain, end, environment, signal_name
+from onnx_clp.text import quoted
+
+_Answer = TypeVar("_Answer")
+
+_BASE_MEMORY = 4 * GIB
+_GPU_HOST_MEMORY = 4 * GIB
+_MODEL_COPIES = 6
+_MAX_ANSWER = 64 << 20
+_MAX_STDERR = 16 << 10
+_POLL_SECONDS = 0.1
+# Several sessions of one model follow each other: memory that one lets go is the next one's, and need not go back to
+# the system and be zeroed again. Names are glibc's (mallopt(3)); other C libraries do not read them.
+_KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(GIB), "MALLOC_TRIM_THRESHOLD_": str(4 * GIB)}
+
+# The package's folder goes last: nothing that lies beside it can stand in for a library.
+_BOOTSTRAP = (
+    "import sys; sys.path.append(sys.argv[1]); from onnx_clp.process.serve import main; "
+    "main(int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Talk:
+    """One child at work: the errand, the request, its memory cap, and who hears what it has written so far."""
+
+    errand: Errand[Any, Any]
+    request: Asked
+    cap: int
+    hear: Callable[[bytearray], None]
+
+
+def ask(errand: Errand[Any, _Answer], request: Asked, hear: Callable[[bytearray], None] = lambda _: None) -> _Answer:
+    """Send `request` to a child of its own, which is never left behind, and give its answer.
+
+    `hear` gets what the child has written so far, several times a second.
+
+    Raises:
+        NotValidated: time or memory ran out, or the child crashed.
+        ClpError: what the child reports.
+    """
+    _require_text(errand, request)
+    talk = _Talk(errand, request, memory_cap(request), hear)
+    process = _start(command(os.getpid(), talk.cap, errand.home))
+    try:
+        code, answer, complaints = _converse(process, talk)
+    finally:
+        end(process)
+    if code == 0:
+        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
+            return _understood(errand, answer.decode())
+    raise NotValidated(errand.sentence(request, _ending(code, complaints)))
+
+
+def _understood(errand: Errand[Any, _Answer], text: str) -> _Answer:
+    """The last line's answer, or the documented error it reports, raised."""
+    raw = json.loads(text.strip().rsplit("\n", 1)[-1])
+    if "error" in raw:
+        kind = getattr(errors, raw["error"])
+        raise kind(str(raw["text"]))
+    return restored(errand.answered, raw["answer"])
+
+
+def _require_text(errand: Errand[Any, Any], request: Asked) -> None:
+    """ONNX Runtime takes the names of files as UTF-8 alone."""
+    for path in (request.original, request.written or request.original):
+        try:
+            str(path).encode()
+        except UnicodeEncodeError:
+            cause = f"ONNX Runtime opens no file whose name is not UTF-8; rename it, or {errand.instead}"
+            raise NotValidated(f"{quoted(path)}: {errand.failed} because {cause}") from None
+
+
+def memory_cap(request: Asked) -> int:
+    """The child's memory cap in bytes: as asked, else 4 GiB and six times the model."""
+    limits = request.limits
+    if limits.memory is not None:
+        return limits.memory
+    size = request.original.stat().st_size if limits.model_bytes is None else limits.model_bytes
+    return _BASE_MEMORY + _MODEL_COPIES * size
+
+
+def command(parent: int, cap: int, home: str) -> list[str]:
+    """The child's command line: this interpreter, without the current folder on its path."""
+    if not sys.executable:
+        raise NotValidated("the validation needs a Python interpreter to start, and this one has no path")
+    return interpreter.command(_BOOTSTRAP, str(parent), str(cap), home)
+
+
+def _start(arguments: list[str]) -> subprocess.Popen[bytes]:
+    pipe = subprocess.PIPE
+    try:
+        return subprocess.Popen(
+            arguments,
+            stdin=pipe,
+            stdout=pipe,
+            stderr=pipe,
+            cwd=interpreter.HOME,
+            env={**environment(), **_KEEP_MEMORY},
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise NotValidated(f"the validation process could not be started: {quoted(error)}") from error
+
+
+def _converse(process: subprocess.Popen[bytes], talk: _Talk) -> tuple[int, bytes, bytes]:
+    """The child's exit code, its answer and what it said on stderr."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    answer, complaints = bytearray(), bytearray()
+    reader = threading.Thread(target=drain, args=(process.stdout, answer, _MAX_ANSWER), daemon=True)
+    threads = [
+        reader,
+        threading.Thread(target=drain, args=(process.stderr, complaints, _MAX_STDERR), daemon=True),
+        threading.Thread(target=_feed, args=(process.stdin, encode(talk.request).encode()), daemon=True),
+    ]
+    for thread in threads:
+        thread.start()
+    _wait(process, reader, talk, answer)
+    for thread in threads:
+        thread.join(timeout=5)
+    return process.returncode, bytes(answer), bytes(complaints)
+
+
+def _wait(process: subprocess.Popen[bytes], reader: threading.Thread, talk: _Talk, answer: bytearray) -> None:
+    errand, limits = talk.errand, talk.request.limits
+    deadline = time.monotonic() + limits.timeout
+    # ONNX Runtime on a GPU keeps gigabytes of libraries and pinned buffers in host memory.
+    resident_cap = talk.cap if limits.memory or talk.request.on_cpu else talk.cap + _GPU_HOST_MEMORY
+    while reader.is_alive() or process.poll() is None:
+        talk.hear(answer)
+        if time.monotonic() >= deadline:
+            cause = f"it took longer than {limits.timeout:g} s; allow more with --timeout, or {errand.instead}"
+            raise NotValidated(errand.sentence(talk.request, cause))
+        if _resident(process.pid) > resident_cap:
+            raise NotValidated(errand.memory_sentence(talk.request, resident_cap))
+        reader.join(_POLL_SECONDS)
+        if not reader.is_alive():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_POLL_SECONDS)
+
+
+def _ending(code: int, complaints: bytes) -> str:
+    if code < 0:
+        return f"ONNX Runtime crashed on this model ({signal_name(-code)})"
+    lines = [line for line in complaints.decode(errors="replace").splitlines() if line.strip()]
+    said = f": {quoted(lines[-1])}" if lines else ""
+    return f"the validation process ended with exit code {code} and no answer{said}"
+
+
+def _feed(pipe: IO[bytes], data: bytes) -> None:
+    with contextlib.suppress(OSError), pipe:
+        pipe.write(data)
+
+
+def _resident(pid: int) -> int:
+    """Resident bytes of `pid`; 0 where the system does not say (not Linux, or the process is gone)."""
+    try:
+        pages = Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]
+    except (OSError, IndexError):
+        return 0
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
