@@ -21,6 +21,7 @@ LayerChoice = Literal["conv", "all"]
 Provider = Literal["auto", "cuda", "tensorrt", "cpu"]
 ExternalData = Literal["auto", "always", "never"]
 Cleanup = Literal["none", "own", "all"]
+Fill = Literal["mean", "zero"]
 
 GIB = 1 << 30
 MOST_THRESHOLDS = 100
@@ -67,19 +68,24 @@ class CleanConfig:
         include: shell patterns of layer names; when given, only these layers are judged, whatever they are.
         exclude: shell patterns of layer names never to judge; wins over `include`.
         prune: False folds only.
-        bound_activations: cap every normalised channel at beta + this·|gamma| of its BatchNormalization;
-            None puts no caps in. With `repair` only where the search did not undo what it found.
+        fill: what a channel gives once it is switched off: "mean", what it is on average, or "zero", as in the paper.
+        budget: the largest predicted loss that pruning and caps may cause together, and the largest share of a
+            search's images whose class its repair may change (0..1). None: 0.01, twice that where something in the
+            file is suspicious. 1 allows everything.
+        bound_activations: cap every normalised channel at beta + this·|gamma| of its BatchNormalization, or higher
+            where the budget asks for that; 0 caps as low as the budget allows; None puts no caps in. With `repair`
+            only where the search did not undo what it found.
         calibrate: an .npz file with a few dozen unlabelled inputs, to measure the mean and std of convolutions no
             BatchNormalization tells of (needs `bound_activations` and `validate`).
         compact: take channels that are zero (or constant, where a bias can take that) out of the file, with what goes
             with them.
         compact_multiple: a layer that loses channels to `compact` keeps a multiple of this many, or all (>= 1).
         synthesize: make images from the model alone and show them in the report.
-        images: an .npz file with unlabelled images to search with instead (array images, x or x_clean).
-        pixel_range: the smallest and the largest pixel value that the model takes (finite, within ±1e6, ascending).
+        images: an .npz file with unlabelled images to measure and to search with (array images, x or x_clean).
+        pixel_range: the smallest and the largest pixel value that the model takes (finite, within ±1e6, ascending);
+            (0, 1) leaves it open.
         invert: look for a perturbation and a patch towards every class, and say which class stands out.
         repair: where one does, cap the directions in channel space along which what was found moves the network.
-        budget: the largest share of the images whose class the repair may change (0..1).
         freeze_inputs: treat initializers that are also graph inputs as constants and drop those inputs.
         provider: where validation runs; "auto" takes the best that works, a named one must work.
         validate: False skips everything that needs ONNX Runtime.
@@ -108,6 +114,8 @@ class CleanConfig:
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     prune: bool = True
+    fill: Fill = "mean"
+    budget: float | None = None
     bound_activations: float | None = None
     calibrate: Path | None = None
     compact: bool = False
@@ -117,7 +125,6 @@ class CleanConfig:
     pixel_range: tuple[float, float] = UNIT_RANGE
     invert: bool = False
     repair: bool = False
-    budget: float = 0.1
     freeze_inputs: bool = False
     provider: Provider = "auto"
     validate: bool = True
@@ -151,11 +158,11 @@ class CleanConfig:
 
     def _check_numbers(self) -> None:
         _check_above_zero("u", self.u)
-        if self.bound_activations is not None:
+        if self.bound_activations:
             _check_above_zero("bound_activations", self.bound_activations)
         if self.tolerance is not None and not (math.isfinite(self.tolerance) and self.tolerance >= 0):
             raise UsageError(f"tolerance must be a finite number of at least 0, not {self.tolerance}")
-        if not (math.isfinite(self.budget) and 0 <= self.budget <= 1):
+        if self.budget is not None and not (math.isfinite(self.budget) and 0 <= self.budget <= 1):
             raise UsageError(f"budget must lie in 0..1, not {self.budget}")
         if not 1 <= self.compact_multiple <= MOST_MULTIPLE:
             raise UsageError(f"compact_multiple must lie in 1..{MOST_MULTIPLE}, not {self.compact_multiple}")
@@ -176,11 +183,10 @@ class CleanConfig:
             (self.calibrate is not None, "a calibration needs", "--calibrate"),
             (self.latency, "measuring times needs", "--measure-latency"),
             (self.searches, "a search for triggers needs", "--synthesize, --invert and --rule inverted"),
+            (self.bound_activations == 0, "finding how low caps may be needs", "--bound-activations auto"),
         )
-        if self.images is not None and not self.searches:
-            raise UsageError("images are for a search: add --invert or drop --images")
-        if self.pixel_range != UNIT_RANGE and not self.searches:
-            raise UsageError("a range of pixels is for a search: add --invert or drop --pixel-range")
+        if self.bound_activations == 0 and self.budget == 1:
+            raise UsageError("caps as low as the budget allows need one below 1: give --bound-activations a number")
         if self.calibrate is not None and self.bound_activations is None:
             raise UsageError("a calibration is for caps: add --bound-activations C or drop --calibrate")
         for wanted, what, option in asked:

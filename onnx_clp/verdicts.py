@@ -31,6 +31,7 @@ class SkipReason(enum.StrEnum):
     NO_STATISTIC = "no_statistic"
     NO_EFFECT = "no_effect"
     UNDONE = "trigger_undone"
+    BUDGET = "budget"
 
 
 class LayerStatus(enum.StrEnum):

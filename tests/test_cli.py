@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-import onnx_clp
+import onnx_clp.run
 from onnx_clp import errors
 from onnx_clp.cli.arguments import Arguments, parse
 from onnx_clp.cli.main import main
@@ -64,7 +64,7 @@ def pipeline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakePipeline:
     fake = FakePipeline()
     module = SimpleNamespace(run=fake.run)
     monkeypatch.setitem(sys.modules, "onnx_clp.run.pipeline", module)
-    monkeypatch.setattr(onnx_clp, "pipeline", module, raising=False)
+    monkeypatch.setattr(onnx_clp.run, "pipeline", module, raising=False)
     monkeypatch.chdir(tmp_path)
     for name in ("NO_COLOR", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
@@ -490,7 +490,7 @@ def test_color_on_a_terminal(
 PROGRAM = """
 import sys, time, types
 from pathlib import Path
-import onnx_clp
+import onnx_clp.run
 from tests import reports
 def run(source, destination, config, **rest):
     if str(source) == "slow":

@@ -35,7 +35,7 @@ from onnx_clp.inversion.request import (
 )
 from onnx_clp.inversion.search import Pictures, search
 from onnx_clp.inversion.subject import read_subject, statistics_of
-from onnx_clp.inversion.supplied import read_images
+from onnx_clp.gauge.supplied import read_images
 from onnx_clp.inversion.synthesis import Synthesiser, roughness_gradient, shifted
 from onnx_clp.inversion.trigger import outcome
 from onnx_clp.process.codec import decode, encode

@@ -30,8 +30,10 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "O
 SERVER = """
 import os, sys
 import rich, scipy.linalg
-from onnx_clp import analysis, cli, onnxfile, pipeline, staging
-from onnx_clp.report import assemble, files, terminal
+from onnx_clp.cli import main as cli
+from onnx_clp.modelfile import reader, staging
+from onnx_clp.report import files, terminal
+from onnx_clp.run import analysis, assemble, pipeline
 for line in sys.stdin:
     child = os.fork()
     if child:
@@ -188,7 +190,7 @@ def test_nothing_but_one_line_is_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("error", "said"), [("Interrupted(15)", False), ("ValueError(15)", True)])
 def test_an_interruption_where_python_can_raise_nothing_prints_no_traceback(error: str, said: bool) -> None:
     lines = (
-        "from onnx_clp import signals",
+        "from onnx_clp.process import signals",
         "from onnx_clp.errors import Interrupted",
         "signals.catch(), signals.catch()",
         f"class Late: __del__ = lambda self: (_ for _ in ()).throw({error})",

@@ -24,7 +24,7 @@ from onnx_clp.inversion.pixels import Range
 from onnx_clp.inversion.request import Found, SearchRequest
 from onnx_clp.inversion.search import search
 from onnx_clp.inversion.subject import read_subject
-from onnx_clp.inversion.supplied import read_images
+from onnx_clp.gauge.supplied import read_images
 from onnx_clp.inversion.synthesis import Synthesiser
 from onnx_clp.process.codec import decode, encode
 from onnx_clp.report import inverting

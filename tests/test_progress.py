@@ -14,7 +14,7 @@ pty = pytest.importorskip("pty")
 ROOT = Path(__file__).parent.parent
 PROGRAM = """
 import sys, time, types
-import onnx_clp
+import onnx_clp.run
 from onnx_clp.process.progress import Progress
 from onnx_clp.report import bar
 from tests import reports

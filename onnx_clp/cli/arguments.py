@@ -16,6 +16,8 @@ from onnx_clp.errors import UsageError
 Color = Literal["auto", "always", "never"]
 FailOn = Literal["never", "pruned", "unjudged"]
 
+PAPER = {"rule": "paper", "u": 3.0, "fill": "zero", "budget": 1.0}
+PAPER_WORDS = "--rule paper -u 3 --fill zero --budget 1"
 REPORT_SUFFIXES = (".json", ".html")
 SARIF_SUFFIXES = (".sarif", ".json")
 
@@ -113,9 +115,11 @@ def _config(given: argparse.Namespace) -> CleanConfig:
     shapes = dict(given.shape)
     if len(shapes) < len(given.shape):
         raise UsageError("--shape names the same input twice: give each input once")
+    _spell_paper_out(given)
     return CleanConfig(
         u=given.u,
         rule=given.rule,
+        fill=given.fill,
         bound=given.bound,
         layers=given.layers,
         include=tuple(given.include),
@@ -147,6 +151,17 @@ def _config(given: argparse.Namespace) -> CleanConfig:
         cleanup=given.cleanup,
         latency=given.measure_latency,
     )
+
+
+def _spell_paper_out(given: argparse.Namespace) -> None:
+    """Give --paper the options it stands for; what contradicts it is refused."""
+    if not given.paper:
+        return
+    parser = main_parser()
+    for name, value in PAPER.items():
+        if getattr(given, name) not in (parser.get_default(name), value):
+            raise UsageError(f"--paper stands for {PAPER_WORDS}: drop it, or the option that says otherwise")
+        setattr(given, name, value)
 
 
 def _check_outputs(arguments: Arguments, destination: Path | None) -> None:

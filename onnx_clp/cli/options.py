@@ -111,6 +111,24 @@ def _add_changing(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("what is changed")
     group.add_argument("--no-prune", action="store_true", help="fold only")
     group.add_argument(
+        "--fill",
+        choices=("mean", "zero"),
+        default="mean",
+        help="what a channel gives once it is off: what it is on average (mean, default), or 0 as in the paper (zero)",
+    )
+    group.add_argument(
+        "--budget",
+        type=float,
+        metavar="SHARE",
+        help="the largest share of ordinary images that pruning, caps and --rule inverted may cost, as predicted "
+        "(default 0.01, three times that where the file is suspicious; 1 allows everything)",
+    )
+    group.add_argument(
+        "--paper",
+        action="store_true",
+        help="the paper's method to the letter: --rule paper -u 3 --fill zero --budget 1",
+    )
+    group.add_argument(
         "--compact",
         action="store_true",
         help="take channels that are zero out of the file, and what reads them: the same answers from a smaller model",
@@ -136,10 +154,10 @@ def _add_changing(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--bound-activations",
-        type=float,
+        type=words.caps,
         metavar="C",
-        help="also cap every normalised channel at beta + C·|gamma| of its BatchNormalization (try 2.5); "
-        "with --rule inverted only where that undid no trigger",
+        help="also cap every normalised channel at beta + C·|gamma| of its BatchNormalization, or higher where the "
+        "budget asks for that; auto: as low as it allows; with --rule inverted only where that undid no trigger",
     )
     group.add_argument(
         "--calibrate",
@@ -163,21 +181,16 @@ def _add_search(parser: argparse.ArgumentParser) -> None:
         "--images",
         type=Path,
         metavar="DATA.npz",
-        help="search on these unlabelled images (array images, x or x_clean) instead of made-up ones",
+        help="measure and search on these unlabelled images (array images, x or x_clean) instead of photographs and "
+        "made-up ones",
     )
     group.add_argument(
         "--pixel-range",
         type=words.pixel_range,
         default=UNIT_RANGE,
         metavar="LOW,HIGH",
-        help="the range of pixel values that the model takes, such as 0,255 or -1,1 (default 0,1)",
-    )
-    group.add_argument(
-        "--budget",
-        type=float,
-        default=0.1,
-        metavar="SHARE",
-        help="how many of the images --rule inverted may give another class (default 0.1)",
+        help="the range of pixel values that the model takes, such as 0,255 or -1,1 (default: found out; 0,1 in "
+        "searches)",
     )
 
 

@@ -46,6 +46,19 @@ def pixel_range(text: str) -> tuple[float, float]:
     return low, high
 
 
+def caps(text: str) -> float:
+    """A number of standard deviations above 0, or "auto", which is 0: as low as the budget allows."""
+    if text == "auto":
+        return 0.0
+    try:
+        found = float(text)
+    except ValueError:
+        found = 0.0
+    if not found > 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither auto nor a number above 0")
+    return found
+
+
 def size(text: str) -> int:
     """512, 1.5G or 64MiB as bytes; units are powers of 1,024."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)(?:([KMGT])(?:I?B)?|B)?", text.strip().upper(), re.ASCII)

@@ -15,6 +15,11 @@ from onnx_clp.document.changes import Cleanup as Cleanup
 from onnx_clp.document.changes import CompactedLayer as CompactedLayer
 from onnx_clp.document.changes import Compaction as Compaction
 from onnx_clp.document.changes import Footprint as Footprint
+from onnx_clp.document.gauge import Gauge as Gauge
+from onnx_clp.document.gauge import Loss as Loss
+from onnx_clp.document.gauge import Ordinary as Ordinary
+from onnx_clp.document.gauge import OutputChange as OutputChange
+from onnx_clp.document.gauge import Prediction as Prediction
 from onnx_clp.document.search import ChannelChanges as ChannelChanges
 from onnx_clp.document.search import ClassInversion as ClassInversion
 from onnx_clp.document.search import FormFound as FormFound
@@ -24,7 +29,6 @@ from onnx_clp.document.search import RepairedLayer as RepairedLayer
 from onnx_clp.document.search import RepairReport as RepairReport
 from onnx_clp.document.search import SearchImages as SearchImages
 from onnx_clp.document.search import ValueLeft as ValueLeft
-from onnx_clp.document.validation import Drift as Drift
 from onnx_clp.document.validation import EngineFacts as EngineFacts
 from onnx_clp.document.validation import EvaluationReport as EvaluationReport
 from onnx_clp.document.validation import ProviderComparison as ProviderComparison
@@ -34,7 +38,7 @@ from onnx_clp.document.validation import ValidationReport as ValidationReport
 from onnx_clp.verdicts import Finding as Finding
 from onnx_clp.verdicts import LayerStatus as LayerStatus
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 class Verdict(enum.StrEnum):
@@ -68,9 +72,10 @@ class ModelFacts:
 
 @dataclass(frozen=True, slots=True)
 class PrunedChannel:
-    """A channel switched off: `z` is its distance by the rule (the paper's: stds from the mean), `rank` 1 the top.
+    """A channel that stands out: `z` is its distance by the rule (the paper's: stds from the mean), `rank` 1 the top.
 
-    A negative z lies below the lower limit, which only the rule "two-sided" has.
+    A negative z lies below the lower limit, which only the rule "two-sided" has. `fill` is what the channel gives once
+    it is switched off; None where it was not. `kept`: it stays, as switching it off would cost more than the budget.
     """
 
     channel: int
@@ -78,6 +83,8 @@ class PrunedChannel:
     upper_bound: float
     z: float
     rank: int
+    fill: float | None = None
+    kept: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +95,7 @@ class Judgement:
     true bound of its l2 gain. `mean` and `std` are those of the scores; `centre` and `spread` are what `rule` measures
     from and in: mean and std, or the median and 1.4826 times the median absolute deviation. Scores above `threshold`
     stand out, and those below `lower` where that is not None. `max_z` is the largest z, by its size for those below.
+    `pruned` are the channels that stand out, those included that stay.
     """
 
     normalisation: str | None
@@ -122,8 +130,13 @@ class LayerReport:
 
     @property
     def pruned(self) -> tuple[int, ...]:
-        """Channels pruned under any of the layer's normalisations, ascending."""
+        """Channels that stand out under any of the layer's normalisations, ascending."""
         return tuple(sorted({p.channel for j in self.judgements for p in j.pruned}))
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """Those of them that stay because the budget does not allow for them, ascending."""
+        return tuple(sorted({p.channel for j in self.judgements for p in j.pruned if p.kept}))
 
     @property
     def max_z(self) -> float:
@@ -173,7 +186,9 @@ class Caps:
 
 @dataclass(frozen=True, slots=True)
 class SweepPoint:
-    """What the threshold `u` prunes: channels, and layers they lie in; drift and rates of the model it would give.
+    """What the threshold `u` prunes without a budget: channels, and in how many layers; what the model would be like.
+
+    `prediction` is what it is predicted to cost, `rates` what was measured of it.
 
     `failure` says why that model could not be measured; it is empty otherwise.
     """
@@ -181,7 +196,7 @@ class SweepPoint:
     u: float
     channels: int
     layers: int
-    drift: tuple[Drift, ...]
+    prediction: Prediction | None
     rates: Rates | None
     failure: str
 
@@ -212,6 +227,7 @@ class Summary:
     channels_not_judged: int
     affines_folded: int
     affines_left: int
+    channels_kept: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +254,7 @@ class Report:
     cleanup: Cleanup | None = None
     change: Change | None = None
     inversion: Inversion | None = None
+    gauge: Gauge | None = None
     schema: int = field(default=SCHEMA)
 
     def to_dict(self) -> dict[str, Any]:

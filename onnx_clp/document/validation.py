@@ -11,16 +11,6 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Drift:
-    """How far pruning moved one output on the seeded inputs; it is reported, not judged."""
-
-    output: str
-    top1_agreement: float | None
-    relative_l2: float
-    max_abs: float
-
-
-@dataclass(frozen=True, slots=True)
 class EngineFacts:
     """What validation ran on: ONNX Runtime's build, the device and its driver as the driver names them.
 
@@ -84,7 +74,6 @@ class ValidationReport:
     tolerance: float | None
     fold_error: float | None
     discrete_agreement: float | None
-    drift: tuple[Drift, ...]
     engine: EngineFacts | None = None
     comparison: ProviderComparison | None = None
     compaction_error: float | None = None

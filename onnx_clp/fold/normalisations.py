@@ -45,14 +45,28 @@ class Normalisation:
         node = self.steps[0][0]
         return node.name or identity(node)
 
-    def silence(self, edit: GraphEdit, channels: Mask) -> None:
-        """Make the marked channels exactly 0 behind the last step: factors and offsets become 0 there."""
+    @property
+    def value(self) -> str:
+        """The value behind the last step."""
+        return self.steps[-1][0].output[0]
+
+    @property
+    def can_fill(self) -> bool:
+        """Whether the last step adds something, so that a silent channel can give another value than 0."""
+        return is_op(self.steps[-1][0], "BatchNormalization", "Add", "Sub")
+
+    def silence(self, edit: GraphEdit, channels: Mask, fill: Float64) -> None:
+        """Make the marked channels constant behind the last step: factors and offsets become 0, the last one `fill`.
+
+        `fill` has one entry a channel; where the last step adds nothing the channels give 0.
+        """
         for node, view in self.steps:
+            last = fill if node is self.steps[-1][0] else np.zeros(len(fill))
             if is_op(node, "BatchNormalization"):
-                for slot in (1, 2):
-                    _zero_vector(edit, self.scope, node, slot, channels)
+                _put_vector(edit, self.scope, node, 1, channels, np.zeros(len(fill)))
+                _put_vector(edit, self.scope, node, 2, channels, last)
             else:
-                _zero_operand(edit, self.scope, node, view, channels)
+                _put_operand(edit, self.scope, node, view, channels, last)
 
 
 @dataclass(slots=True, eq=False)
@@ -149,13 +163,18 @@ def of_layer(sight: Sight) -> list[tuple[Normalisation, int, int, int]]:
     return [place for place in sight.normalisations if place[0].normalises]
 
 
-def _zero_vector(edit: GraphEdit, scope: GraphIndex, node: NodeProto, slot: int, channels: Mask) -> None:
+def _put_vector(
+    edit: GraphEdit, scope: GraphIndex, node: NodeProto, slot: int, channels: Mask, wanted: Float64
+) -> None:
     value = scope.constant(input_name(node, slot))
     assert value is not None
-    put(edit, scope, node, slot, value, lambda v: np.where(channels, 0, v))
+    put(edit, scope, node, slot, value, lambda v: np.where(channels, wanted, v.astype(np.float64)))
 
 
-def _zero_operand(edit: GraphEdit, scope: GraphIndex, node: NodeProto, view: ChannelView, channels: Mask) -> None:
+def _put_operand(
+    edit: GraphEdit, scope: GraphIndex, node: NodeProto, view: ChannelView, channels: Mask, wanted: Float64
+) -> None:
+    """Make a step's constant 0 where it multiplies, and what gives `wanted` where it adds."""
     slot = data_slot(scope, node)
     assert slot is not None
     value = scope.constant(node.input[1 - slot])
@@ -166,10 +185,12 @@ def _zero_operand(edit: GraphEdit, scope: GraphIndex, node: NodeProto, view: Cha
         shape = (*[1] * (value.ndim - len(shape)), *shape)
     invert = is_op(node, "Div")
     mask = channels.reshape(shape)
+    sign = -1.0 if is_op(node, "Sub") and slot == 0 else 1.0
+    target = (sign * wanted if is_op(node, "Add", "Sub") else np.zeros(len(wanted))).reshape(shape)
 
     def silent(old: Array) -> Array:
         wide = np.broadcast_to(old.reshape(-1) if legacy else old, shape).astype(np.float64)
-        return np.where(mask, 0.0, 1.0 / wide if invert else wide)
+        return np.where(mask, target, 1.0 / wide if invert else wide)
 
     put(edit, scope, node, 1 - slot, value, silent)
     if invert:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from onnx_clp.inversion.request import SEARCH, Found, SearchRequest
-from onnx_clp.process.child import ask
+from onnx_clp.process.child import ask, ticks
 
 Tick = Callable[[str, int, int], None]
 
@@ -18,12 +18,4 @@ def search(request: SearchRequest, tick: Tick) -> Found:
         UnsupportedModelError: an operator of it has no gradient rule.
         NotValidated: time or memory ran out, or the child crashed.
     """
-    return ask(SEARCH, request, lambda written: _pass_on(written, tick))
-
-
-def _pass_on(written: bytearray, tick: Tick) -> None:
-    """Tell of the last whole tick among what was written."""
-    end = written.rfind(b"\n")
-    words = bytes(written[written.rfind(b"\n", 0, max(end, 0)) + 1 : max(end, 0)]).split()
-    if len(words) == 4 and words[0] == b"tick":
-        tick(words[1].decode(), int(words[2]), int(words[3]))
+    return ask(SEARCH, request, ticks(tick))

@@ -10,6 +10,7 @@ import numpy as np
 
 from onnx_clp.document.search import ClassInversion, FormFound, Picture, SearchImages
 from onnx_clp.errors import UsageError
+from onnx_clp.gauge.supplied import read_images
 from onnx_clp.inversion import finding
 from onnx_clp.inversion.attack import Attack
 from onnx_clp.inversion.capped import capped
@@ -19,7 +20,6 @@ from onnx_clp.inversion.pixels import Range
 from onnx_clp.inversion.repair import Bench, repair
 from onnx_clp.inversion.request import Found, Images, Repair, SearchRequest, SiteChanges
 from onnx_clp.inversion.subject import Subject, read_subject
-from onnx_clp.inversion.supplied import read_images
 from onnx_clp.inversion.synthesis import Synthesiser
 from onnx_clp.inversion.trigger import JUDGING_BUDGET, invert, lead, others
 from onnx_clp.validation.provider import Engine

@@ -6,14 +6,14 @@ or beyond the limit of another rule (`numerics.outliers`); the rule `gain` multi
 channel is read (`downstream_gain`).
 
 `s` is the scale of the normalisation after the layer, folded or not; with several, each judges on its own. A
-pruned channel's weight and bias become 0; where a normalisation stayed in the graph its factor and offset
-become 0 too, and the weight only if every branch agrees.
+pruned channel's weight becomes 0 and its bias what it is on average (its fill); where a normalisation stayed in the
+graph its factor becomes 0 and its offset the fill, and the weight only if every branch agrees.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Final
@@ -60,6 +60,27 @@ class Branch:
         out = np.zeros(channels, dtype=bool)
         out[self.first : self.first + len(mask)] = mask
         return out
+
+    @property
+    def value(self) -> str:
+        """The value whose channels these are; "" where it is the layer's own output."""
+        return "" if self.normalisation is None else self.normalisation.value
+
+    @property
+    def start(self) -> int:
+        """The first of these channels among those of the value."""
+        return self.first if self.normalisation is None else self.offset
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cut:
+    """What becomes of one branch: which of its channels are switched off, and what each gives from then on.
+
+    Both have one entry a channel of the branch.
+    """
+
+    off: Mask
+    fill: Float64
 
 
 _LARGEST_SPECTRUM: Final = 1 << 26
@@ -192,31 +213,30 @@ def _product(one: Float64, other: Float64) -> Float64:
         return np.asarray(one * other)
 
 
-def prune(edit: GraphEdit, verdict: LayerVerdict, sight: Sight) -> None:
-    """Switch the outlying channels of a judged layer off."""
-    if verdict.status is not LayerStatus.JUDGED:
-        return
+def prune(edit: GraphEdit, verdict: LayerVerdict, sight: Sight, cuts: Sequence[Cut]) -> None:
+    """Switch channels of a judged layer off, as `cuts` say branch by branch."""
     rewrite = verdict.rewrite
     channels = rewrite.layer.channels
-    agreed = np.ones(channels, dtype=bool)
-    covered = np.zeros(channels, dtype=bool)
-    for branch in verdict.branches:
-        marked = branch.over_layer(channels, branch.outliers.outlying)
-        here = branch.over_layer(channels, np.ones(len(branch.scores), dtype=bool))
+    agreed, covered = np.ones(channels, dtype=bool), np.zeros(channels, dtype=bool)
+    fill = np.zeros(channels)
+    for branch, cut in zip(verdict.branches, cuts, strict=True):
+        marked = branch.over_layer(channels, cut.off)
+        here = branch.over_layer(channels, np.ones(len(cut.off), dtype=bool))
         agreed &= marked | ~here
         covered |= here
-        if branch.normalisation is not None and marked.any():
-            _silence(edit, branch)
+        if branch.normalisation is None:
+            fill[branch.first : branch.first + len(cut.fill)] = cut.fill
+        elif marked.any():
+            _silence(edit, branch, branch.normalisation, cut)
     if any(b.normalisation is not None for b in verdict.branches) and sight.raw:
         return
     zeroed = agreed & covered
     if zeroed.any():
-        rewrite.zero(zeroed)
+        rewrite.silence(zeroed, fill)
 
 
-def _silence(edit: GraphEdit, branch: Branch) -> None:
-    run = branch.normalisation
-    assert run is not None
-    mask = np.zeros(len(run.affine.scale), dtype=bool)
-    mask[branch.offset : branch.offset + len(branch.scores)] = branch.outliers.outlying
-    run.silence(edit, mask)
+def _silence(edit: GraphEdit, branch: Branch, run: Normalisation, cut: Cut) -> None:
+    mask, fill = np.zeros(len(run.affine.scale), dtype=bool), np.zeros(len(run.affine.scale))
+    here = slice(branch.offset, branch.offset + len(cut.off))
+    mask[here], fill[here] = cut.off, cut.fill
+    run.silence(edit, mask, fill)

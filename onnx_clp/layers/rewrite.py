@@ -156,11 +156,11 @@ class LayerRewrite:
 
     # The end
 
-    def zero(self, channels: NDArray[np.bool_]) -> None:
-        """Set weight and bias of the marked channels to zero."""
+    def silence(self, channels: NDArray[np.bool_], fill: Float64) -> None:
+        """Set the weight of the marked channels to zero and their bias to `fill` (one entry a channel)."""
         self.zeroed = self.zeroed | channels
         if self.bias is not None:
-            silent = np.where(channels, 0.0, self.bias)
+            silent = np.where(channels, fill, self.bias)
             self._bias_changed = self._bias_changed or bool((silent != self.bias).any())
             self._bias = silent
 

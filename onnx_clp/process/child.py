@@ -79,6 +79,18 @@ def ask(errand: Errand[Any, _Answer], request: Asked, hear: Callable[[bytearray]
     raise NotValidated(errand.sentence(request, _ending(code, complaints)))
 
 
+def ticks(tick: Callable[[str, int, int], None]) -> Callable[[bytearray], None]:
+    """What hears a child's lines `tick stage done total` and passes the last whole one on."""
+
+    def hear(written: bytearray) -> None:
+        end = written.rfind(b"\n")
+        words = bytes(written[written.rfind(b"\n", 0, max(end, 0)) + 1 : max(end, 0)]).split()
+        if len(words) == 4 and words[0] == b"tick":
+            tick(words[1].decode(), int(words[2]), int(words[3]))
+
+    return hear
+
+
 def _understood(errand: Errand[Any, _Answer], text: str) -> _Answer:
     """The last line's answer, or the documented error it reports, raised."""
     raw = json.loads(text.strip().rsplit("\n", 1)[-1])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from onnx_clp.document.run import Drift, Report, Sweep, SweepPoint
-from onnx_clp.report.wording import number, percent, plural
+from onnx_clp.document.run import Report, Sweep, SweepPoint
+from onnx_clp.report.wording import percent, plural
 from onnx_clp.text import one_line
 
 KNEE = "where the count bends: the u farthest below the straight line from the first count to the last"
@@ -17,7 +17,7 @@ def table(report: Report) -> Iterator[str]:
     sweep = report.sweep
     if sweep is None:
         return
-    measured = any(point.drift for point in sweep.points)
+    measured = any(point.prediction for point in sweep.points)
     rated = any(point.rates for point in sweep.points)
     yield _headline(measured, rated)
     for point in sweep.points:
@@ -29,17 +29,15 @@ def table(report: Report) -> Iterator[str]:
 
 def _headline(measured: bool, rated: bool) -> str:
     text = f"{'u':>7} {'pruned':>7} {'layers':>6}"
-    text += f" {'drift l2':>8}" if measured else ""
-    text += f" {'top-1':>7}" if measured and not rated else ""
+    text += f" {'loss':>7} {'up to':>7}" if measured else ""
     return text + "".join(f" {name.upper():>7}" for name in _RATES if rated)
 
 
 def _row(point: SweepPoint, report: Report, measured: bool, rated: bool) -> str:
     text = f"{point.u:>7g} {point.channels:>7,} {point.layers:>6,}"
     if measured:
-        worst = worst_drift(point)
-        text += f" {number(worst.relative_l2 if worst else None):>8}"
-        text += "" if rated else f" {percent(worst.top1_agreement if worst else None):>7}"
+        loss = point.prediction.loss if point.prediction else None
+        text += f" {percent(loss.share if loss else None):>7} {percent(loss.high if loss else None):>7}"
     if rated:
         text += "".join(f" {percent(getattr(point.rates, name, None)):>7}" for name in _RATES)
     return text + "".join(f" {mark}" for mark in marks(point, report))
@@ -49,11 +47,6 @@ def marks(point: SweepPoint, report: Report) -> list[str]:
     """What is said of a threshold: that it is the knee, that it is the one the run was for."""
     knee = report.sweep is not None and point.u == report.sweep.knee
     return ["knee"] * knee + ["-u"] * (point.u == report.options.get("u"))
-
-
-def worst_drift(point: SweepPoint) -> Drift | None:
-    """The drift of the output that moved most; None where nothing ran."""
-    return max(point.drift, key=lambda drift: drift.relative_l2, default=None)
 
 
 def _remark(sweep: Sweep) -> str:

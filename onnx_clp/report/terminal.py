@@ -6,8 +6,18 @@ import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from onnx_clp.document.run import Caps, Change, EvaluationReport, FileFacts, Judgement, LayerReport, Report, Verdict
-from onnx_clp.report import compacting, engines, inverting, ruling, sizing, sweeping
+from onnx_clp.document.run import (
+    Caps,
+    Change,
+    EvaluationReport,
+    FileFacts,
+    Judgement,
+    LayerReport,
+    PrunedChannel,
+    Report,
+    Verdict,
+)
+from onnx_clp.report import compacting, engines, gauging, inverting, ruling, sizing, sweeping
 from onnx_clp.report.wording import (
     cleaned_up,
     cleaning_proof,
@@ -126,10 +136,14 @@ def _channels(judgement: Judgement, style: _Style) -> Iterator[Line]:
         yield [
             ("red", f"    channel {channel.channel:<6}"),
             ("", f" score {number(channel.score):<9} z {channel.z:<7.2f}"),
-            ("dim", f" upper bound {number(channel.upper_bound)}"),
+            ("dim", f" upper bound {number(channel.upper_bound)}{_stays(channel)}"),
         ]
     if len(listed) < len(pruned):
         yield [("dim", f"    ... and {len(pruned) - len(listed):,} more (-v lists them)")]
+
+
+def _stays(channel: PrunedChannel) -> str:
+    return "  kept" if channel.kept else ""
 
 
 def _summary(report: Report, style: _Style) -> Iterator[Line]:
@@ -175,9 +189,13 @@ def _capped(caps: Caps) -> str:
 
 def _counts(report: Report) -> str:
     summary = report.summary
-    done = "stand out" if report.options.get("prune") is False else "pruned"
+    off = summary.channels_pruned - summary.channels_kept
+    done = f"{summary.channels_pruned:,} stand out"
+    if report.options.get("prune") is not False:
+        kept = f" / {summary.channels_kept:,} kept" if summary.channels_kept else ""
+        done = f"{off:,} pruned{kept}"
     return (
-        f"{summary.channels_pruned:,} {done} / {summary.channels_judged:,} judged / "
+        f"{done} / {summary.channels_judged:,} judged / "
         f"{summary.channels_too_small:,} too small to judge / {summary.channels_not_judged:,} not judged"
     )
 
@@ -217,10 +235,8 @@ def _validation(report: Report, style: _Style) -> Iterator[Line]:
         yield from _row("", cleaning_proof(proof), style)
     if proof.discrete_agreement is not None:
         yield from _row("", f"{percent(proof.discrete_agreement)} of discrete outputs equal", style)
-    for place, drift in enumerate(proof.drift):
-        top1 = "" if drift.top1_agreement is None else f"top-1 agreement {percent(drift.top1_agreement)}, "
-        text = f"{top1}relative l2 {number(drift.relative_l2)}, max abs {number(drift.max_abs)}"
-        yield from _row("" if place else "drift", f"{shown(drift.output, 24)}: {text}", style)
+    for place, text in enumerate(gauging.rows(report)):
+        yield from _row("" if place else "loss", text, style)
 
 
 def _evaluation(evaluation: EvaluationReport, style: _Style) -> Iterator[Line]:

@@ -36,7 +36,10 @@ def headline(report: Report) -> str:
 def _done(report: Report) -> str:
     if report.options.get("prune") is False:
         return f"; left as they are ({_why_not_pruned(report)})"
-    return "; switched off" if report.output is not None else "; no model was written"
+    kept = report.summary.channels_kept
+    off = report.summary.channels_pruned - kept
+    done = "switched off" if not kept else f"{off:,} switched off, {kept:,} kept"
+    return f"; {done}" if report.output is not None else "; no model was written"
 
 
 def _why_not_pruned(report: Report) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -30,6 +29,7 @@ from onnx_clp.judge.prune_channels import LayerVerdict, Raw
 from onnx_clp.layers.find import is_blocked
 from onnx_clp.layers.rewrite import Layers, find_layers
 from onnx_clp.modelfile.reader import ModelFile
+from onnx_clp.run.dose import Cuts, Dose, Dosing, Measure
 from onnx_clp.verdicts import Finding, Skipped, SkipReason
 
 if TYPE_CHECKING:
@@ -62,7 +62,8 @@ class Analysis:
         caps: values that were to be capped, who told their limits, and why one was not.
         readings: what was measured on the user's inputs; None where nothing was.
         compaction: what became of each layer with channels that do nothing; None when it was not asked for.
-        findings: what stands in the graph that pruning cannot touch.
+        findings: what is in the graph that pruning cannot touch.
+        dose: how far the run went.
         nodes_before: nodes of the input in all scopes.
         orphans: constants deleted because folding or pruning took their last use.
         tally: what cleaning up took out, before folding and at the end.
@@ -77,6 +78,7 @@ class Analysis:
     nodes_before: int
     caps: list[Cap]
     findings: tuple[Finding, ...]
+    dose: Dose
     readings: Readings | None = None
     compacted: ModelProto | None = None
     compaction: list[Compacted] | None = None
@@ -117,6 +119,8 @@ _UNDONE = Skipped(
     SkipReason.UNDONE, "the search undid the trigger it found, and caps on channels would cost accuracy on top of that"
 )
 
+_TOO_DEAR = Skipped(SkipReason.BUDGET, "caps at any height would cost more than the budget allows")
+
 Search = Callable[[GraphEdit, "ModelProto | None", list[Place]], bool]
 """Gets the model after folding, None where that changed nothing, and what was found in it. True: it undid a trigger."""
 
@@ -128,6 +132,7 @@ def analyse(
     known: Sequence[Raw | None] = (),
     probe: Probe | None = None,
     search: Search | None = None,
+    gauge: Measure | None = None,
 ) -> Analysis:
     """Fold every affine that folds exactly, judge every layer and prune the channels that stand out.
 
@@ -135,6 +140,7 @@ def analyse(
     `known` are the raw scores of an earlier analysis of the same file, in the order of its verdicts: they are not
     computed again. `probe` measures what no normalisation tells of, before caps go in. `search` looks for triggers
     in the folded model and may change what its layers do; where it undid one, no caps on channels go in as well.
+    `gauge` measures how far pruning and caps may go; without it they go as far as asked.
 
     Raises:
         UnsupportedModelError: the model's weights lie in a layout only one machine's runtime reads.
@@ -148,7 +154,7 @@ def analyse(
     _refuse_blocked(index)
     before, findings = index.node_count() + first.nodes, triggers.look(index)
     edit = GraphEdit(index, keep_orphans=config.cleanup == "none")
-    statistics = _record(index) if config.bound_activations else []
+    statistics = _record(index)
     places = _fold_all(edit, index)
     folded = _snapshot(model) if edit.changed or frozen or first else None
     edit.changed = False
@@ -156,12 +162,15 @@ def analyse(
     _judge(index, places, config, tick, known or [None] * sum(len(place.layers.by_node) for place in places))
     measured = _calibrate(index, places, statistics, config.bound_activations, probe)
     undone = search is not None and search(edit, folded, places)
-    if config.prune:
-        _prune(edit, places)
-    caps = _bound(edit, [*statistics, *measured.statistics], config.bound_activations, undone)
+    verdicts = [verdict for place in places for verdict in place.verdicts]
+    known_of = [*statistics, *measured.statistics]
+    evidence = next((finding.sentence for finding in findings if finding.kind == head_check.STANDS_OUT), "")
+    dose = Dosing(index, config, known_of).decide(verdicts, gauge, evidence)
+    _prune(edit, places, dose.cuts)
+    caps = _bound(edit, known_of, dose.caps, undone) if dose.caps is not None or config.bound_activations else []
     final = model if edit.changed else None
     caps, findings = [*caps, *measured.left], findings + measured.findings
-    found = Analysis(index, folded, final, places, frozen, before, caps, findings, measured.readings)
+    found = Analysis(index, folded, final, places, frozen, before, caps, findings, dose, measured.readings)
     found.tally = first
     if config.compact:
         _compact(edit, found, config.compact_multiple)
@@ -243,7 +252,7 @@ def _calibrate(
 def _bound(edit: GraphEdit, statistics: list[Statistic], times: float | None, undone: bool) -> list[Cap]:
     caps: list[Cap] = []
     for statistic in statistics:
-        found = _UNDONE if undone else bound_activations.examine(statistic, times or math.inf)
+        found = _UNDONE if undone else _TOO_DEAR if times is None else bound_activations.examine(statistic, times)
         skipped = found if isinstance(found, Skipped) else None
         if not isinstance(found, Skipped):
             ceilings.put(edit, found)
@@ -252,10 +261,13 @@ def _bound(edit: GraphEdit, statistics: list[Statistic], times: float | None, un
     return caps
 
 
-def _prune(edit: GraphEdit, places: list[Place]) -> None:
+def _prune(edit: GraphEdit, places: list[Place], cuts: Cuts) -> None:
+    numbered = iter(range(sum(len(place.verdicts) for place in places)))
     for place in places:
         for verdict in place.verdicts:
-            prune_channels.prune(edit, verdict, place.sights[id(verdict.rewrite.layer.node)])
+            at = next(numbered)
+            if at in cuts:
+                prune_channels.prune(edit, verdict, place.sights[id(verdict.rewrite.layer.node)], cuts[at])
         for verdict in place.verdicts:
             if verdict.rewrite.zeroed.any():
                 verdict.rewrite.commit(edit)

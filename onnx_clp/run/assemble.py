@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +27,7 @@ from onnx_clp.document.run import (
     EvaluationReport,
     FileFacts,
     Finding,
+    Gauge,
     Inversion,
     Judgement,
     LayerReport,
@@ -38,7 +39,7 @@ from onnx_clp.document.run import (
     ValidationReport,
     Verdict,
 )
-from onnx_clp.judge.prune_channels import Branch, LayerVerdict
+from onnx_clp.judge.prune_channels import Branch, Cut, LayerVerdict
 from onnx_clp.modelfile.reader import ModelFile, every_tensor
 from onnx_clp.operators.nodes import identity, operator
 from onnx_clp.run.analysis import Analysis, Place
@@ -87,6 +88,7 @@ def assemble(
         cleanup=_cleanup(analysis, config.cleanup),
         change=change,
         inversion=inversion,
+        gauge=_gauge(analysis),
     )
 
 
@@ -125,9 +127,9 @@ def _model_facts(model: ModelProto, analysis: Analysis) -> ModelFacts:
 
 
 def _layer_reports(analysis: Analysis) -> list[LayerReport]:
-    reports = []
+    reports, numbered = [], iter(range(len(analysis.verdicts)))
     for place in analysis.places:
-        reports += [_layer_report(place, verdict) for verdict in place.verdicts]
+        reports += [_layer_report(place, verdict, _cuts(analysis, next(numbered))) for verdict in place.verdicts]
         for node, skipped in place.layers.refused:
             reports.append(
                 LayerReport(
@@ -146,7 +148,13 @@ def _layer_reports(analysis: Analysis) -> list[LayerReport]:
     return reports
 
 
-def _layer_report(place: Place, verdict: LayerVerdict) -> LayerReport:
+def _cuts(analysis: Analysis, at: int) -> Sequence[Cut | None]:
+    """One cut a branch of the verdict at that place; None where nothing of it is switched off."""
+    branches = analysis.verdicts[at].branches
+    return analysis.dose.cuts.get(at, (None,) * len(branches))
+
+
+def _layer_report(place: Place, verdict: LayerVerdict, cuts: Sequence[Cut | None]) -> LayerReport:
     rewrite = verdict.rewrite
     layer = rewrite.layer
     return LayerReport(
@@ -159,7 +167,7 @@ def _layer_report(place: Place, verdict: LayerVerdict) -> LayerReport:
         reason=verdict.reason,
         folded=tuple(rewrite.folded),
         not_folded="" if rewrite.folded else _not_folded(place, verdict),
-        judgements=tuple(_judgement(branch, verdict.status) for branch in verdict.branches),
+        judgements=tuple(_judgement(b, verdict.status, cut) for b, cut in zip(verdict.branches, cuts, strict=True)),
     )
 
 
@@ -172,7 +180,7 @@ def _not_folded(place: Place, verdict: LayerVerdict) -> str:
     return ""
 
 
-def _judgement(branch: Branch, status: LayerStatus) -> Judgement:
+def _judgement(branch: Branch, status: LayerStatus, cut: Cut | None) -> Judgement:
     found = branch.outliers
     order = np.argsort(-branch.scores, kind="stable")
     ranks = np.empty(len(order), dtype=int)
@@ -193,6 +201,8 @@ def _judgement(branch: Branch, status: LayerStatus) -> Judgement:
                 upper_bound=float(branch.bounds[c]),
                 z=float(found.z[c]),
                 rank=int(ranks[c]),
+                fill=float(cut.fill[c]) if cut is not None and cut.off[c] else None,
+                kept=not (cut is not None and cut.off[c]),
             )
             for c in marked
         ),
@@ -218,9 +228,30 @@ def _affines_left(analysis: Analysis) -> list[AffineLeft]:
     ]
 
 
-def _caps(analysis: Analysis, times: float | None) -> Caps | None:
-    if times is None:
+def _gauge(analysis: Analysis) -> Gauge | None:
+    """What the edits are predicted to cost; None where nothing was edited or thought of."""
+    dose = analysis.dose
+    if dose.dosed is None:
+        idle = not dose.cuts and dose.caps is None and not dose.unreached
+        return None if idle else Gauge(None, dose.budget, dose.evidence, None, unreached=dose.unreached)
+    found = dose.dosed
+    return Gauge(
+        ordinary=found.ordinary,
+        budget=dose.budget,
+        evidence=dose.evidence,
+        prediction=found.prediction,
+        whole=found.whole,
+        caps_asked=found.asked_caps,
+        unreached=dose.unreached,
+    )
+
+
+def _caps(analysis: Analysis, asked: float | None) -> Caps | None:
+    times = analysis.dose.caps
+    if times is None and not asked:
         return None
+    times = asked if times is None else times
+    assert times is not None
     left = tuple(CapLeft(cap.name, cap.skipped.sentence) for cap in analysis.caps if cap.skipped is not None)
     values = tuple(CappedValue(cap.name, cap.source) for cap in analysis.caps if cap.skipped is None)
     return Caps(times, len(values), left, values)
@@ -274,6 +305,7 @@ def _summary(layers: tuple[LayerReport, ...], left: tuple[AffineLeft, ...]) -> S
         channels_not_judged=total - judged_channels - small,
         affines_folded=len({(layer.place, name) for layer in layers for name in layer.folded}),
         affines_left=len(left),
+        channels_kept=sum(len(layer.kept) for layer in judged),
     )
 
 

@@ -74,12 +74,19 @@ class Job:
     def _analyse(self) -> Analysis:
         from onnx_clp.modelfile import reader
         from onnx_clp.run.analysis import analyse
+        from onnx_clp.run.gauge import gauge
         from onnx_clp.run.probe import probe
 
         with self.clock.stage("analyse"):
             try:
-                measure = probe(self.file, self.source, self.config)
-                return analyse(self.file, self.config, self.clock.tick, probe=measure, search=self.searching.step)
+                return analyse(
+                    self.file,
+                    self.config,
+                    self.clock.tick,
+                    probe=probe(self.file, self.source, self.config),
+                    search=self.searching.step,
+                    gauge=gauge(self.file, self.source, self.config, self.clock),
+                )
             except UnsupportedModelError as error:
                 named = str(error) if self.source is None else reader.about(self.source, str(error))
                 raise UnsupportedModelError(named) from error
@@ -150,7 +157,7 @@ class Job:
         from onnx_clp.run.assemble import assemble
         from onnx_clp.run.footprint import compare
 
-        unasked = ValidationReport("not asked for", self.config.provider, "", "", None, None, None, ())
+        unasked = ValidationReport("not asked for", self.config.provider, "", "", None, None, None)
         return assemble(
             analysis,
             self.file,

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from onnx_clp.run.candidates import Candidate
 
 _NAME = "searched.onnx"
+_BUDGET = 0.1
 
 
 class Searching:
@@ -85,7 +86,7 @@ class Searching:
                     invert=self._inverts,
                     repair=config.repair,
                     images=config.images,
-                    budget=config.budget,
+                    budget=_BUDGET if config.budget is None else config.budget,
                     low=low,
                     high=high,
                     output_name=config.output_name,

@@ -38,8 +38,7 @@ class Level:
 
 @dataclass(frozen=True, slots=True)
 class _Measured:
-    drift: tuple[run.Drift, ...]
-    rates: run.Rates | None
+    rates: run.Rates | None = None
     failure: str = ""
 
 
@@ -49,7 +48,6 @@ class Sweep:
     def __init__(self, analysis: Analysis, config: CleanConfig) -> None:
         self.levels = tuple(_level(analysis, u) for u in config.sweep)
         self._analysis, self._config = analysis, config
-        self._chosen = _level(analysis, config.u).marks
         self._paths: dict[Marks, Path] = {}
 
     @property
@@ -58,12 +56,10 @@ class Sweep:
         return tuple(self._paths.values())
 
     def stage(self, file: ModelFile, cleanup: ExitStack) -> None:
-        """Write every distinct model but the run's own to a temporary folder that `cleanup` removes."""
-        wanted = {level.marks: level for level in self.levels}
-        if self._analysis.final is not None:
-            wanted.pop(self._chosen, None)
-        if not wanted:
+        """Write every distinct model to a temporary folder that `cleanup` removes, where there is data for it."""
+        if self._config.eval_data is None or not self.levels:
             return
+        wanted = {level.marks: level for level in self.levels}
         from onnx_clp.modelfile.staging import scratch, staging
 
         stage = cleanup.enter_context(staging(cleanup.enter_context(scratch()) / _NAME))
@@ -77,15 +73,17 @@ class Sweep:
         known = [verdict.raw for verdict in self._analysis.verdicts]
         readings = self._analysis.readings
         probe = None if readings is None else lambda *_: readings
-        return analyse(file, replace(self._config, u=u, sweep=()), _unheard, known, probe)
+        return analyse(file, replace(self._config, u=u, sweep=(), budget=1.0), _unheard, known, probe)
 
     def report(self, outcome: Outcome | None) -> run.Sweep | None:
         """The document's part; without an `outcome` it counts only."""
         if not self.levels:
             return None
         measured = self._measured(outcome)
-        nothing = _Measured((), None)
-        points = tuple(_point(level, measured.get(level.marks, nothing)) for level in self.levels)
+        foretold = self._predictions()
+        points = tuple(
+            _point(level, foretold.get(level.u), measured.get(level.marks, _Measured())) for level in self.levels
+        )
         counts = [level.channels for level in self.levels]
         return run.Sweep(
             points=points,
@@ -96,12 +94,12 @@ class Sweep:
     def _measured(self, outcome: Outcome | None) -> dict[Marks, _Measured]:
         if outcome is None:
             return {}
-        found = {Path(c.path): _Measured(c.drift, c.rates, c.failure) for c in outcome.candidates}
-        measured = {marks: found[path.absolute()] for marks, path in self._paths.items()}
-        if self._analysis.final is not None:
-            after = outcome.evaluation.after if outcome.evaluation else None
-            measured[self._chosen] = _Measured(outcome.validation.drift, after)
-        return measured
+        found = {Path(c.path): _Measured(c.rates, c.failure) for c in outcome.candidates}
+        return {marks: found[path.absolute()] for marks, path in self._paths.items()}
+
+    def _predictions(self) -> dict[float, run.Prediction]:
+        dosed = self._analysis.dose.dosed
+        return {} if dosed is None else dict(zip(self._config.sweep, dosed.sweep, strict=True))
 
 
 def _unheard(_stage: str, _done: int, _total: int) -> None:
@@ -118,8 +116,8 @@ def _level(analysis: Analysis, u: float) -> Level:
     return Level(u, frozenset(marks), len(channels), len({at for at, _ in channels}))
 
 
-def _point(level: Level, found: _Measured) -> run.SweepPoint:
-    return run.SweepPoint(level.u, level.channels, level.layers, found.drift, found.rates, found.failure)
+def _point(level: Level, prediction: run.Prediction | None, found: _Measured) -> run.SweepPoint:
+    return run.SweepPoint(level.u, level.channels, level.layers, prediction, found.rates, found.failure)
 
 
 def knee(us: Sequence[float], counts: Sequence[int]) -> float | None:

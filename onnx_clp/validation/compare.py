@@ -1,4 +1,4 @@
-"""How far two models' outputs on the same inputs lie apart: the fold's agreement, and pruning's drift."""
+"""How far two models' outputs on the same inputs lie apart: the agreement that a fold must keep."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from onnx_clp.document.validation import Drift
 from onnx_clp.validation.provider import CUDA, TENSORRT
 from onnx_clp.validation.session import Array, Outputs
 
@@ -107,31 +106,6 @@ def identical(reference: Array, other: Array | None) -> bool:
     if is_float(reference.dtype):
         return np.array_equal(wide(reference), wide(other), equal_nan=True)
     return np.array_equal(reference, other)
-
-
-def drift(name: str, reference: Sequence[Array], other: Sequence[Array]) -> Drift:
-    """How far the float output `name` moved, over all draws; NaN where its shape depends on the values.
-
-    Entries that are not finite on both sides are left out of the two distances.
-    """
-    if any(change(r, o) for r, o in zip(reference, other, strict=True)):
-        return Drift(name, None, math.nan, math.nan)
-    with np.errstate(all="ignore"):
-        r = np.concatenate([wide(a).ravel() for a in reference])
-        o = np.concatenate([wide(a).ravel() for a in other])
-        both = np.isfinite(r) & np.isfinite(o)
-        delta, base = np.abs(o[both] - r[both]), float(np.linalg.norm(r[both]))
-        moved = float(np.linalg.norm(delta))
-    relative = moved / base if base else (0.0 if moved == 0 else math.inf)
-    return Drift(name, _top1_agreement(reference, other), relative, float(np.max(delta, initial=0.0)))
-
-
-def _top1_agreement(reference: Sequence[Array], other: Sequence[Array]) -> float | None:
-    rows = [(class_scores(r), class_scores(o)) for r, o in zip(reference, other, strict=True)]
-    tops = [(r.argmax(1), o.argmax(1)) for r, o in rows if r is not None and o is not None]
-    if not tops or not sum(len(r) for r, _ in tops):
-        return None
-    return sum(int((r == o).sum()) for r, o in tops) / sum(len(r) for r, _ in tops)
 
 
 def class_scores(output: Array) -> Array | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from onnx_clp.document.validation import Drift, EngineFacts, EvaluationReport, Rates, ValidationReport
+from onnx_clp.document.validation import EngineFacts, EvaluationReport, Rates, ValidationReport
 from onnx_clp.errors import NotValidated, ValidationFailed
 from onnx_clp.text import quoted
 from onnx_clp.validation import compare
@@ -54,18 +54,17 @@ def prove(request: Request, engine: Engine, memory: int, rival: Engine | None = 
     if request.folded is not None:
         folded = measure_rewritten(request.folded, terms, original, "folding")
         error, discrete = _prove_same(_Step("folding", "fold", request.original), terms, original, folded, findings)
-    drifts: tuple[Drift, ...] = ()
     final = folded
     if request.final is not None:
         final = measure_rewritten(request.final, terms, original, "pruning")
-        drifts = _prove_final(terms, folded, final)
+        _prove_final(terms, folded, final)
     compaction: float | None = None
     if request.compacted is not None:
         final, compaction = _prove_compaction(request.compacted, terms, original, final, findings)
     cleaning = None if request.cleaned is None else _prove_cleaned(request.cleaned, terms, original, final, findings)
     if request.written is not None:
         read_again(request.original, request.written)
-    report = _report(terms, original, engine_facts, error, discrete, drifts)
+    report = _report(terms, original, engine_facts, error, discrete)
     if rival is not None:
         from onnx_clp.validation.comparison import compare_providers
 
@@ -74,7 +73,7 @@ def prove(request: Request, engine: Engine, memory: int, rival: Engine | None = 
         validation=replace(report, compaction_error=compaction, cleanup_error=cleaning),
         evaluation=_evaluation(terms, original, final),
         findings=(*findings, *_doubts(original)),
-        candidates=tuple(_candidate(path, terms, original, folded) for path in request.candidates),
+        candidates=tuple(_candidate(path, terms, original) for path in request.candidates),
         workload=weigh(terms, original),
     )
 
@@ -171,8 +170,8 @@ def _mismatch(step: _Step, agreement: compare.Agreement, terms: Terms) -> str:
     )
 
 
-def _prove_final(terms: Terms, folded: Measured, final: Measured) -> tuple[Drift, ...]:
-    """Drift of every float output; a changed shape or type and new non-finite values are failures."""
+def _prove_final(terms: Terms, folded: Measured, final: Measured) -> None:
+    """Refuse a changed shape or type, and values that are not finite where they were before."""
     steady = [name for name in folded.draws[0] if terms.anatomy.data_dependent or name in final.draws[0]]
     with terms.about():
         if len(steady) < len(folded.draws[0]):
@@ -180,7 +179,6 @@ def _prove_final(terms: Terms, folded: Measured, final: Measured) -> tuple[Drift
         for before, after in zip(folded.draws, final.draws, strict=True):
             for name in before.keys() & after.keys():
                 _compare_form(name, before[name], after[name], terms)
-    return _drifts(folded, final)
 
 
 def _prove_cleaned(path: Path, terms: Terms, original: Measured, before: Measured, findings: list[Finding]) -> float:
@@ -222,14 +220,6 @@ def _compare_form(name: str, before: Array, after: Array, terms: Terms) -> None:
         )
 
 
-def _drifts(before: Measured, after: Measured) -> tuple[Drift, ...]:
-    names = [name for name, array in before.draws[0].items() if compare.is_float(array.dtype)]
-    common = [name for name in names if all(name in outputs for outputs in (*before.draws, *after.draws))]
-    return tuple(
-        compare.drift(name, [o[name] for o in before.draws], [o[name] for o in after.draws]) for name in common
-    )
-
-
 def _doubts(original: Measured) -> Iterator[Finding]:
     """What weakens the proof: outputs with nothing finite in them, and outputs that chance moves."""
     for name, array in original.draws[0].items():
@@ -252,7 +242,6 @@ def _report(
     ran: EngineFacts,
     error: float | None,
     discrete: float | None,
-    drifts: tuple[Drift, ...],
 ) -> ValidationReport:
     engine = terms.engine
     kernel_note = f"on {REFERENCE}: ONNX Runtime {engine.version} has no kernel for an operator of this model"
@@ -265,7 +254,6 @@ def _report(
         tolerance=terms.tolerance if terms.request.folded or terms.request.compacted or terms.request.cleaned else None,
         fold_error=error,
         discrete_agreement=discrete,
-        drift=drifts,
         engine=ran,
     )
 
@@ -285,14 +273,14 @@ def _evaluation(terms: Terms, original: Measured, final: Measured) -> Evaluation
     )
 
 
-def _candidate(path: Path, terms: Terms, original: Measured, folded: Measured) -> Candidate:
+def _candidate(path: Path, terms: Terms, original: Measured) -> Candidate:
     try:
         measured = measure(path, terms, original)
     except RunError as refused:
-        return Candidate(str(path), (), None, str(refused))
+        return Candidate(str(path), None, str(refused))
     rates: Rates | None = None
     if terms.exam is not None and measured.predictions is not None:
         from onnx_clp.validation import evaluate
 
         rates = evaluate.rates(terms.exam.data, measured.predictions)
-    return Candidate(str(path), _drifts(folded, measured), rates)
+    return Candidate(str(path), rates)

@@ -9,7 +9,7 @@ from typing import Final
 
 from onnx_clp.config import RunLimits
 from onnx_clp.document.readings import Readings
-from onnx_clp.document.validation import Drift, EvaluationReport, Rates, ValidationReport
+from onnx_clp.document.validation import EvaluationReport, Rates, ValidationReport
 from onnx_clp.process.errand import Errand
 from onnx_clp.verdicts import Finding
 
@@ -95,13 +95,12 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A further variant: how far it moved from the folded model, and its rates when there was data.
+    """A further variant and its rates on the user's data.
 
     `failure` says why it could not be measured; it is empty otherwise.
     """
 
     path: str
-    drift: tuple[Drift, ...]
     rates: Rates | None
     failure: str = ""
 

@@ -70,8 +70,8 @@ class Runner(Protocol):
     inputs: Signature
     outputs: Signature
 
-    def run(self, feeds: Feeds) -> Outputs:
-        """Every output by name, lists and maps flattened to arrays. Raises RunError."""
+    def run(self, feeds: Feeds, wanted: Sequence[str] | None = None) -> Outputs:
+        """Every output by name, or those `wanted`, lists and maps flattened to arrays. Raises RunError."""
 
 
 def open_runner(path: Path, engine: Engine, plan: Plan | None = None, *, reference: bool = False) -> Runner:
@@ -130,9 +130,11 @@ class OrtRunner:
         if bound and bindable([kind for _, kind in (*self.inputs, *self.outputs)]):
             self._binding = Binding(ort, self._session, engine.memory)
 
-    def run(self, feeds: Feeds) -> Outputs:
-        """Every output by name; types NumPy does not know travel as ml_dtypes arrays."""
+    def run(self, feeds: Feeds, wanted: Sequence[str] | None = None) -> Outputs:
+        """The outputs by name; types NumPy does not know travel as ml_dtypes arrays."""
         try:
+            if wanted is not None:
+                return flatten(wanted, list(self._session.run(list(wanted), dict(feeds))))
             values = self._run(feeds)
         except Exception as error:
             raise failure(error) from error
@@ -178,17 +180,18 @@ class ReferenceRunner:
         pairs = zip(self._evaluator.output_names, self._evaluator.output_types, strict=True)
         self.outputs: Signature = tuple((name, _type_name(kind)) for name, kind in pairs)
 
-    def run(self, feeds: Feeds) -> Outputs:
-        """Every output by name."""
+    def run(self, feeds: Feeds, wanted: Sequence[str] | None = None) -> Outputs:
+        """The outputs by name."""
+        names = [name for name, _ in self.outputs] if wanted is None else list(wanted)
         try:
             with np.errstate(all="ignore"), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                values = list(self._evaluator.run(None, dict(feeds)))
+                values = list(self._evaluator.run(names, dict(feeds)))
         except MemoryError:
             raise
         except Exception as error:
             raise failure(error) from error
-        return flatten([name for name, _ in self.outputs], values)
+        return flatten(names, values)
 
 
 def failure(error: Exception) -> RunError:

@@ -1,0 +1,119 @@
+"""A copy of a model in which what an edit would do is chosen at run time, so that one session tries every dose.
+
+    switching channels off     y  >  Where(off, fill, y)                 off, fill: inputs (channels, 1, …)
+    capping activations        y  >  Min(y, Max(mean + caps·std, 0))     caps: an input, one number for all
+
+The copy is for measuring alone; nothing of it is written. It computes what the edit proper would: a channel whose
+kernel is zero and whose bias is `fill` gives `fill` everywhere.
+
+Conditions: the value stands in the main graph, is a float tensor of known rank with channels on axis 1 or last, and the
+model's opset has Where (9 and later).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+
+from onnx_clp.gauge.request import Dial, Switch
+from onnx_clp.graph.fresh import NameScope
+
+Float64 = NDArray[np.float64]
+
+LEAST_OPSET: Final = 9
+FLOATS: Final = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
+QUANTISED: Final = (TensorProto.UINT8, TensorProto.INT8)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Capped:
+    """A value that may be capped at mean + C·std, each of shape (channels,) on axis 1 of `rank`."""
+
+    value: str
+    mean: Float64
+    std: Float64
+    rank: int
+    data_type: int
+
+
+class Panel:
+    """Puts dials into one model, in place."""
+
+    def __init__(self, model: ModelProto, taken: Iterable[str]) -> None:
+        self._model, self._names = model, NameScope(taken)
+        self._makers = {name: at for at, node in enumerate(model.graph.node) for name in node.output if name}
+        self._followers: dict[int, list[NodeProto]] = {}
+        self.caps_input = ""
+
+    def add_switch(self, switch: Switch) -> Dial:
+        """Let channels of a value be switched off; the dial to feed."""
+        off, fill = (self._names.fresh(f"{switch.value}_{what}") for what in ("off", "fill"))
+        self._add_input(off, TensorProto.BOOL, switch.shape)
+        self._add_input(fill, switch.data_type, switch.shape)
+        before = self._cut(switch.value)
+        self._follow(switch.value, helper.make_node("Where", [off, fill, before], [switch.value]))
+        return Dial(switch, off, fill, before)
+
+    def add_caps(self, places: Sequence[Capped]) -> None:
+        """Let all values be capped by one number, fed as `caps_input`."""
+        self.caps_input = self._names.fresh("caps")
+        self._add_input(self.caps_input, TensorProto.FLOAT, ())
+        for place in places:
+            for node in self._cap(place):
+                self._follow(place.value, node)
+
+    def add_output(self, name: str) -> None:
+        """Give a value out; the runtime works its type out."""
+        if all(value.name != name for value in self._model.graph.output):
+            self._model.graph.output.append(ValueInfoProto(name=name))
+
+    def finish(self) -> None:
+        """Put the new nodes behind the makers of their values, and drop what is recorded of sizes."""
+        graph = self._model.graph
+        nodes = list(graph.node)
+        del graph.node[:]
+        for at, node in enumerate(nodes):
+            graph.node.append(node)
+            graph.node.extend(self._followers.get(at, ()))
+        del graph.value_info[:]
+
+    def _add_input(self, name: str, data_type: int, shape: tuple[int, ...]) -> None:
+        self._model.graph.input.append(helper.make_tensor_value_info(name, data_type, shape))
+
+    def _cut(self, value: str) -> str:
+        """A new name for what makes the value, or for what follows its maker last."""
+        at = self._makers[value]
+        last = next((n for n in reversed(self._followers.get(at, [])) if value in n.output), None)
+        maker = self._model.graph.node[at] if last is None else last
+        between = self._names.fresh(f"{value}_before")
+        maker.output[list(maker.output).index(value)] = between
+        return between
+
+    def _follow(self, value: str, node: NodeProto) -> None:
+        self._followers.setdefault(self._makers[value], []).append(node)
+
+    def _cap(self, place: Capped) -> Iterator[NodeProto]:
+        shape = (len(place.mean), *[1] * (place.rank - 2))
+        mean, std = (self._constant(place, part, shape) for part in (place.mean, place.std))
+        wide, high, zero, limit = (self._names.fresh(f"{place.value}_{w}") for w in ("times", "high", "zero", "limit"))
+        yield helper.make_node("Mul", [std, self.caps_input], [wide])
+        yield helper.make_node("Add", [mean, wide], [high])
+        yield helper.make_node("Sub", [mean, mean], [zero])
+        yield helper.make_node("Max", [high, zero], [limit])
+        if place.data_type != TensorProto.FLOAT:
+            cast = self._names.fresh(f"{place.value}_limit")
+            yield helper.make_node("Cast", [limit], [cast], to=place.data_type)
+            limit = cast
+        before = self._cut(place.value)
+        yield helper.make_node("Min", [before, limit], [place.value])
+
+    def _constant(self, place: Capped, values: Float64, shape: tuple[int, ...]) -> str:
+        name = self._names.fresh(f"{place.value}_statistic")
+        array = values.astype(np.float32).reshape(shape)
+        self._model.graph.initializer.append(numpy_helper.from_array(array, name))
+        return name

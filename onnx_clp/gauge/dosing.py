@@ -1,0 +1,126 @@
+"""How much of an edit the budget allows: channels in order of what they show per what they cost, caps as low as may be.
+
+A channel that lies far out and hardly varies on ordinary inputs is what a trigger drives and nothing else needs: it
+goes first. One number, how many channels go, is then found by halving; the caps are the lowest of a fixed list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_clp.document.gauge import Prediction
+from onnx_clp.gauge.request import Dial
+
+Array = NDArray[Any]
+Float64 = NDArray[np.float64]
+
+LADDER: Final = (2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 8.0)
+"""Times the std at which caps are tried."""
+
+_LEAST_SPREAD: Final = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """One channel that may go: of which dial, its place among the dial's outlying ones, how far out it lies."""
+
+    dial: int
+    place: int
+    z: float
+
+
+@dataclass(frozen=True, slots=True)
+class Dose:
+    """Which channels are off, and how many stds the caps are above the mean (None: no caps)."""
+
+    off: tuple[Channel, ...]
+    caps: float | None = None
+
+
+Measure = Callable[[Dose], Prediction]
+
+
+def ordered(dials: Sequence[Dial], spreads: Sequence[Float64]) -> list[Channel]:
+    """All outlying channels, the one with most z per variance first.
+
+    `spreads` are by dial the variances of its outlying channels on ordinary inputs, over the layer's mean.
+    """
+    keyed = []
+    for number, (dial, spread) in enumerate(zip(dials, spreads, strict=True)):
+        for place, z in enumerate(dial.switch.z):
+            keyed.append((-abs(z) / max(float(spread[place]), _LEAST_SPREAD), Channel(number, place, z)))
+    return [channel for _, channel in sorted(keyed, key=lambda pair: pair[0])]
+
+
+def longest(
+    channels: Sequence[Channel], caps: float | None, budget: float, measure: Measure
+) -> tuple[Dose, Prediction]:
+    """The longest beginning of `channels` whose loss surely stays within `budget`, with its prediction.
+
+    Found by halving, so for losses that grow with the number of channels; in any case the prediction is that of the
+    dose given. Where even no channel exceeds the budget (caps do), no channel goes.
+    """
+    whole = Dose(tuple(channels), caps)
+    found = measure(whole)
+    if found.loss.high <= budget or not channels:
+        return whole, found
+    low, high = 0, len(channels)
+    best, known = Dose((), caps), None
+    while high - low > 1:
+        middle = (low + high) // 2
+        tried = Dose(tuple(channels[:middle]), caps)
+        found = measure(tried)
+        if found.loss.high <= budget:
+            low, best, known = middle, tried, found
+        else:
+            high = middle
+    return best, known or measure(best)
+
+
+def lowest(least: float, budget: float, measure: Measure) -> tuple[float | None, Prediction]:
+    """The lowest caps of the ladder, from `least` up, whose loss surely stays within `budget`; None where none does."""
+    steps = [least, *(step for step in LADDER if step > least)] if least > 0 else list(LADDER)
+    low, high = -1, len(steps)
+    known: dict[int, Prediction] = {}
+    while high - low > 1:
+        middle = (low + high) // 2
+        known[middle] = measure(Dose((), steps[middle]))
+        if known[middle].loss.high <= budget:
+            high = middle
+        else:
+            low = middle
+    if high == len(steps):
+        return None, measure(Dose(()))
+    return steps[high], known[high]
+
+
+def feeds(
+    dials: Sequence[Dial], fills: Sequence[Float64], dose: Dose, dtypes: Mapping[str, np.dtype[Any]]
+) -> dict[str, Array]:
+    """What the inputs of the dials take for a dose."""
+    given: dict[str, Array] = {}
+    chosen: dict[int, list[int]] = {}
+    for channel in dose.off:
+        chosen.setdefault(channel.dial, []).append(channel.place)
+    for number, (dial, fill) in enumerate(zip(dials, fills, strict=True)):
+        switch = dial.switch
+        off, values = np.zeros(switch.channels, bool), np.zeros(switch.channels)
+        outlying = np.array(switch.outlying)
+        off[outlying[chosen.get(number, [])]] = True
+        values[outlying] = fill
+        given[dial.off] = off.reshape(switch.shape)
+        given[dial.fill] = _stored(values, switch.quantum, dtypes[dial.fill]).reshape(switch.shape)
+    return given
+
+
+def _stored(values: Float64, quantum: tuple[float, float] | None, dtype: np.dtype[Any]) -> Array:
+    """Numbers in the type of the value they go into."""
+    if quantum is None:
+        return values.astype(dtype)
+    limits = np.iinfo(dtype)
+    return np.clip(np.rint(values / quantum[0] + quantum[1]), limits.min, limits.max).astype(dtype)

@@ -1,0 +1,161 @@
+"""Ordinary inputs for a model: the user's images, else photographs, else signals, and the bench that they run on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from onnx_clp.document.gauge import Ordinary
+from onnx_clp.errors import NotValidated
+from onnx_clp.gauge import pixels, signals
+from onnx_clp.gauge.bench import TOGETHER, Bench, Feed, Images
+from onnx_clp.gauge.crops import Float32, crops
+from onnx_clp.gauge.entrance import normalises, range_at
+from onnx_clp.gauge.intake import Intake, Pixels, intake_of
+from onnx_clp.gauge.photographs import load
+from onnx_clp.gauge.pixels import Choice
+from onnx_clp.gauge.request import Landmark
+from onnx_clp.gauge.supplied import read_images
+from onnx_clp.validation import inputs
+from onnx_clp.validation.anatomy import InputSpec
+from onnx_clp.validation.inputs import Ints, Shapes
+from onnx_clp.validation.session import FailureKind, RunError, Runner
+
+Array = NDArray[Any]
+
+_COUNTS: Final = ((160, 48), (96, 72), (0, 144))
+"""From this many pixels a side on, so many images: a number that depends on nothing else, for the same run again."""
+_SIGNALS: Final = 32
+_LOOKS: Final = 6
+_MOST_SUPPLIED: Final = 500
+_LIKELY_SIDE: Final = 224
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """Shapes and integer filling under which a model runs, and the input that takes images if one does."""
+
+    specs: tuple[InputSpec, ...]
+    shapes: Shapes
+    ints: Ints
+    intake: Intake | None
+    seed: int
+
+    @property
+    def together(self) -> int:
+        """How many images a run may take."""
+        spec = next((s for s in self.specs if self.intake is not None and s.name == self.intake.name), None)
+        leaves_open = spec is not None and (not spec.shape or not isinstance(spec.shape[0], int))
+        return TOGETHER if leaves_open and len(self.specs) == 1 else 1
+
+    def feeds(self, images: Float32) -> list[Feed]:
+        """Images in the model's pixel values, one feed each, other inputs drawn alike for all."""
+        assert self.intake is not None
+        batch = self.shapes[self.intake.name][0]
+        rest = {name: value for name, value in self.drawn(0).items() if name != self.intake.name}
+        laid = self.intake.laid_out(images)
+        return [{self.intake.name: np.repeat(laid[at : at + 1], batch, axis=0), **rest} for at in range(len(laid))]
+
+    def drawn(self, index: int) -> dict[str, Array]:
+        """One made-up feed."""
+        return inputs.draw(self.specs, self.shapes, self.seed, index, self.ints)
+
+
+def form_of(
+    specs: Sequence[InputSpec], given: Mapping[str, tuple[int, ...]], seed: int, runner: Runner, more: Feed
+) -> Form:
+    """Shapes that the model runs on, its images' likeliest first.
+
+    Raises:
+        RunError: it runs on none.
+        NotValidated: no inputs can be made.
+    """
+    refused: RunError | None = None
+    for shapes in _trials(specs, given):
+        for ints in inputs.integer_fillings(specs):
+            form = Form(tuple(specs), shapes, ints, intake_of(specs, shapes), seed)
+            try:
+                runner.run({**form.drawn(0), **more})
+            except RunError as error:
+                if error.kind is not FailureKind.REFUSED:
+                    raise
+                refused = refused or error
+                continue
+            return form
+    raise refused or NotValidated("no inputs could be made for it; say shapes with --shape")
+
+
+def _trials(specs: Sequence[InputSpec], given: Mapping[str, tuple[int, ...]]) -> Sequence[Shapes]:
+    """Shapes to try: images of 224 pixels a side first, where their size is open."""
+    tried = list(inputs.trial_shapes(specs, given))
+    likely = [s for s in tried if (one := intake_of(specs, s)) and one.height == one.width == _LIKELY_SIDE]
+    return [*likely, *(shapes for shapes in tried if shapes not in likely)]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Source:
+    """Where ordinary inputs come from.
+
+    Attributes:
+        model: the model that runs, without its weights.
+        landmark: what tells pixel values apart.
+        images: the user's own, if any.
+        pixels: the range of pixel values that the user names.
+        output: the output that counts, if one was named.
+    """
+
+    model: ModelProto
+    landmark: Landmark | None
+    images: Any
+    pixels: tuple[float, float] | None
+
+
+def ordinary_inputs(source: Source, form: Form, bench: Bench, neutral: Feed) -> tuple[Images, Ordinary]:
+    """The images to measure on, and what to say of them.
+
+    Raises:
+        UsageError: the user's images do not fit.
+        RunError: the model does not run.
+    """
+    intake = form.intake
+    if intake is None:
+        made: list[Feed] = [{**form.drawn(at), **signals.of(form.specs, form.shapes, at)} for at in range(_SIGNALS)]
+        return made, Ordinary("noise", len(made))
+    choice = _choice(source, form, bench, neutral)
+    if source.images is not None:
+        low, high = choice.ends
+        shape = (intake.channels, intake.height, intake.width)
+        images = form.feeds(read_images(source.images, shape, _MOST_SUPPLIED, low, high))
+        return images, Ordinary("data", len(images))
+    shown = _shown(form, _count(intake))
+    return form.feeds(choice.of(shown)), Ordinary("photographs", len(shown), choice.name, choice.told)
+
+
+def _count(intake: Intake) -> int:
+    side = min(intake.height, intake.width)
+    return next(count for least, count in _COUNTS if side >= least)
+
+
+def _shown(form: Form, count: int) -> Float32:
+    assert form.intake is not None
+    return crops(load(), count, form.intake.height, form.intake.width, form.seed)
+
+
+def _choice(source: Source, form: Form, bench: Bench, neutral: Feed) -> Choice:
+    assert form.intake is not None
+    done = pixels.settled(form.intake, source.pixels, range_at(source.model, form.intake.name))
+    if done is not None:
+        return done
+    few = _shown(form, _LOOKS)
+
+    def look(values: Pixels) -> list[Array]:
+        assert source.landmark is not None
+        name = source.landmark.value
+        return bench.answers(form.feeds(values.of(few)), neutral, (name,))[name]
+
+    return pixels.found(source.landmark, look, normalises=normalises(source.model, form.intake.name))

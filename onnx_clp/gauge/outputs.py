@@ -1,0 +1,123 @@
+"""How far the outputs of two models lie apart on the same images, each output in its own terms.
+
+Class scores, one set an image or one a place of a sequence that sums to 1:
+
+    divergence = mean KL(p ‖ q)            p, q: the class probabilities before and after, summed over places
+    changed    = share of images whose class (or whose classes of any place) another one takes
+    cost       = mean p(top of p) − p(top of q)
+
+`cost` is the accuracy that the change costs if the probabilities before are to be believed: a class that another one
+takes counts by how much surer the model was of it. Everything else that is a float, such as boxes, masks, embeddings:
+
+    relative   = ‖after − before‖ / ‖before − its mean over the images‖
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_clp.document.gauge import OutputChange
+from onnx_clp.validation.compare import is_float, wide
+
+Array = NDArray[Any]
+Float64 = NDArray[np.float64]
+Answers = Mapping[str, Sequence[Array]]
+"""By output, one array an image, without its batch axis where that has one entry."""
+
+_LEAST: Final = 1e-12
+_SUMS_TO_ONE: Final = 2e-2
+_SAME_LENGTH: Final = 1e-2
+
+
+def changes(before: Answers, after: Answers) -> tuple[OutputChange, ...]:
+    """One change an output of both."""
+    with np.errstate(all="ignore"):
+        return tuple(_change(name, before[name], after[name]) for name in before if name in after)
+
+
+def _change(name: str, before: Sequence[Array], after: Sequence[Array]) -> OutputChange:
+    fitting = [(b, a) for b, a in zip(before, after, strict=True) if b.shape == a.shape]
+    lost = 1 - len(fitting) / max(len(before), 1)
+    if not fitting:
+        return OutputChange(name, "values", changed=1.0)
+    if not is_float(before[0].dtype):
+        moved = float(np.mean([not np.array_equal(b, a) for b, a in fitting]))
+        return OutputChange(name, "discrete", changed=lost + (1 - lost) * moved)
+    if lost or len({b.shape for b, _ in fitting}) > 1:
+        return OutputChange(name, "values", changed=lost, relative=_mean_relative(fitting))
+    stacked = np.stack([wide(b) for b, _ in fitting]), np.stack([wide(a) for _, a in fitting])
+    scores = _scores(stacked[0])
+    if scores is None:
+        return OutputChange(name, "values", relative=_relative(*stacked))
+    return _class_change(name, scores, scores.of(stacked[0]), scores.of(stacked[1]))
+
+
+@dataclass(frozen=True, slots=True)
+class _Scores:
+    """Class scores of shape (images, places, classes): probabilities already, or logits."""
+
+    places: int
+    classes: int
+    normalised: bool
+
+    def of(self, values: Float64) -> Float64:
+        """Probabilities (images, places, classes), at least 1e-12."""
+        flat = values.reshape(len(values), self.places, self.classes)
+        if not self.normalised:
+            flat = np.exp(flat - flat.max(axis=2, keepdims=True))
+        flat = np.maximum(np.nan_to_num(flat), _LEAST)
+        return np.asarray(flat / flat.sum(axis=2, keepdims=True))
+
+
+def _scores(values: Float64) -> _Scores | None:
+    """Whether an output is class scores; None for boxes, masks, embeddings and the like."""
+    sizes = [size for size in values.shape[1:] if size != 1]
+    if not sizes or len(sizes) > 2 or not np.isfinite(values).all():
+        return None
+    flat = values.reshape(len(values), -1, sizes[-1])
+    normalised = bool((flat >= -_LEAST).all() and np.abs(flat.sum(axis=2) - 1).max() < _SUMS_TO_ONE)
+    if normalised and sizes[-1] > 1 and (len(sizes) == 1 or values.shape[-1] == sizes[-1]):
+        return _Scores(flat.shape[1], sizes[-1], True)
+    if len(sizes) == 2 or sizes[0] == 1 or _is_embedding(flat[:, 0]):
+        return None
+    return _Scores(1, sizes[0], False)
+
+
+def _is_embedding(rows: Float64) -> bool:
+    """Whether all rows have the same length, as normalised embeddings have."""
+    lengths = np.linalg.norm(rows, axis=1)
+    return len(rows) > 1 and bool(np.ptp(lengths) <= _SAME_LENGTH * lengths.mean())
+
+
+def _class_change(name: str, scores: _Scores, p: Float64, q: Float64) -> OutputChange:
+    first, then = p.argmax(axis=2), q.argmax(axis=2)
+    sure = np.take_along_axis(p, first[..., None], 2) - np.take_along_axis(p, then[..., None], 2)
+    return OutputChange(
+        name,
+        "classes",
+        changed=float((first != then).any(axis=1).mean()),
+        divergence=float((p * np.log(p / q)).sum(axis=(1, 2)).mean()),
+        cost=float(np.minimum(sure.sum(axis=(1, 2)), 1.0).mean()),
+        classes=scores.classes,
+    )
+
+
+def _relative(before: Float64, after: Float64) -> float:
+    """‖after − before‖ over the variation of `before` from image to image; infinite where values are lost."""
+    if not np.isfinite(after[np.isfinite(before)]).all():
+        return float("inf")
+    finite = np.isfinite(before)
+    b, a = np.where(finite, before, 0), np.where(finite, after, 0)
+    own = np.linalg.norm(b - b.mean(axis=0, keepdims=True)) or np.linalg.norm(b) or 1.0
+    return float(np.linalg.norm(a - b) / own)
+
+
+def _mean_relative(pairs: Sequence[tuple[Array, Array]]) -> float:
+    """The same for outputs whose size differs from image to image: over the values themselves."""
+    parts = [np.linalg.norm(wide(a) - wide(b)) / (np.linalg.norm(wide(b)) or 1.0) for b, a in pairs]
+    return float(np.mean(parts))

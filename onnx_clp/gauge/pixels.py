@@ -1,0 +1,121 @@
+"""Which pixel values a model takes: as the user says, as the file says, or as its own statistics tell.
+
+In this order: the user's range; 8-bit inputs; the range of a QuantizeLinear that reads the input; where the
+distribution of an early value is known (by a BatchNormalization), the values under which photographs give that
+distribution; else all values of the scale under which the first convolution gives numbers of ordinary size, in turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import TensorProto
+
+from onnx_clp.gauge.crops import Float32
+from onnx_clp.gauge.intake import BYTES, LARGE, SIGNED_BYTES, SMALL, UNIT, Intake, Pixels, given
+from onnx_clp.gauge.request import Landmark
+
+Array = NDArray[Any]
+Float64 = NDArray[np.float64]
+Look = Callable[[Pixels], list[Array]]
+"""The landmark's value under these pixel values, by image."""
+
+_ORDINARY_STD: Final = 0.3
+_FITS: Final = 1.0
+_NEARLY: Final = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Pixel values, one after the other in turn, and what told them (as in `document.gauge.Ordinary`)."""
+
+    pixels: tuple[Pixels, ...]
+    told: str
+
+    @property
+    def name(self) -> str:
+        """As shown to a user."""
+        return ", ".join(one.name for one in self.pixels)
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The smallest and the largest value of the likeliest."""
+        return self.pixels[0].ends
+
+    def of(self, images: Float32) -> Float32:
+        """Images (n, 3, height, width) in 0..1, in these values."""
+        parts = [one.of(images[at :: len(self.pixels)]) for at, one in enumerate(self.pixels)]
+        out = np.empty_like(images)
+        for at, part in enumerate(parts):
+            out[at :: len(parts)] = part
+        return out
+
+
+def settled(intake: Intake, asked: tuple[float, float] | None, quantised: tuple[float, float] | None) -> Choice | None:
+    """The choice that needs no run of the model; None where only that can tell.
+
+    Args:
+        intake: the input.
+        asked: the user's range.
+        quantised: the smallest and the largest value that a quantiser at the input can hold.
+    """
+    if asked is not None:
+        return Choice((given(*asked),), "option")
+    if intake.data_type == TensorProto.UINT8:
+        return Choice((BYTES,), "file")
+    if intake.data_type == TensorProto.INT8:
+        return Choice((SIGNED_BYTES,), "file")
+    if quantised is not None:
+        return Choice((min((*SMALL, *LARGE), key=lambda one: _apart(one.ends, quantised)),), "file")
+    return None
+
+
+def _apart(one: tuple[float, float], other: tuple[float, float]) -> float:
+    return abs(one[0] - other[0]) + abs(one[1] - other[1])
+
+
+def found(landmark: Landmark | None, look: Look, *, normalises: bool) -> Choice:
+    """The choice that running the model tells; `normalises` says that its first operators do, so values come plain."""
+    plain = Choice((UNIT,) if normalises else SMALL, "guess")
+    if landmark is None:
+        return plain
+    if not landmark.mean:
+        small, large = (_strangeness(look(pixels)) for pixels in (UNIT, BYTES))
+        scale = ((UNIT,) if normalises else SMALL) if small <= large else ((BYTES,) if normalises else LARGE)
+        return Choice(scale, "scale") if np.isfinite([small, large]).any() else plain
+    known = np.array(landmark.mean), np.array(landmark.std)
+    apart = {pixels: mismatch(look(pixels), *known) for pixels in (*SMALL, *LARGE)}
+    least = min(apart.values())
+    # A network of unusual images fits none of them well; then the plainest that fits nearly as well is the likeliest.
+    room = least if least < _FITS else _NEARLY * least
+    return Choice((next(pixels for pixels in apart if apart[pixels] <= room),), "statistics")
+
+
+def mismatch(values: Sequence[Array], mean: Float64, std: Float64) -> float:
+    """How far values (channels on axis 0 of each image) are from their known distribution, by channel on average.
+
+    (difference of means)²/variance + ½ log²(ratio of variances); infinite where they are not finite.
+    """
+    seen_mean, seen_std = _moments(values)
+    usable = (std > 0) & (seen_std > 0)
+    if not usable.any():
+        return float("inf")
+    gap = (seen_mean - mean)[usable] ** 2 / std[usable] ** 2
+    found = gap + 0.5 * np.log((seen_std[usable] / std[usable]) ** 2) ** 2
+    return float(np.mean(found)) if np.isfinite(found).all() else float("inf")
+
+
+def _moments(values: Sequence[Array]) -> tuple[Float64, Float64]:
+    """Mean and std by channel over images and places."""
+    flat = np.concatenate([v.reshape(len(v), -1) for v in values], axis=1).astype(np.float64)
+    return flat.mean(axis=1), flat.std(axis=1)
+
+
+def _strangeness(values: Sequence[Array]) -> float:
+    """How many times the median std of the channels is larger or smaller than usual, as a logarithm."""
+    spread = float(np.median(_moments(values)[1]))
+    return abs(np.log(spread / _ORDINARY_STD)) if spread > 0 and np.isfinite(spread) else float("inf")

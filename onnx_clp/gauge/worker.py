@@ -1,0 +1,146 @@
+"""The child's side of the gauge: photographs at the model's size, in its pixel values, through the model with dials."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx.helper import tensor_dtype_to_np_dtype
+
+from onnx_clp.document.gauge import Prediction
+from onnx_clp.errors import NotValidated
+from onnx_clp.gauge import dosing, outputs
+from onnx_clp.gauge.bench import TOGETHER, Bench
+from onnx_clp.gauge.dosing import Dose
+from onnx_clp.gauge.loss import predicted
+from onnx_clp.gauge.ordinary import Source, form_of, ordinary_inputs
+from onnx_clp.gauge.request import CAPS_OFF, Dial, DialSetting, Dosed, DoseRequest
+from onnx_clp.process.serve import Send, limit_memory
+from onnx_clp.validation.anatomy import anatomy_of, read_skeleton
+from onnx_clp.validation.calibrating import Sums
+from onnx_clp.validation.plan import AS_DEPLOYED
+from onnx_clp.validation.provider import Engine
+from onnx_clp.validation.session import FailureKind, RunError, open_runner
+
+Array = NDArray[Any]
+Float64 = NDArray[np.float64]
+
+_MOST_DOSES: Final = 16
+_LEAST: Final = 1e-30
+
+
+def dose(request: DoseRequest, cap: int, send: Send) -> Dosed:
+    """Find the dose that the budget allows, within `cap` bytes of memory.
+
+    Raises:
+        NotValidated: the model does not run.
+        UsageError: the provider, a shape or the images do not fit.
+    """
+    from onnx_clp.validation.provider import choose
+
+    engine = choose(request.limits.provider)
+    if not engine.on_gpu:
+        limit_memory(cap)
+    try:
+        return _Trial(request, engine, send).dosed()
+    except RunError as error:
+        if error.kind is FailureKind.MEMORY:
+            raise MemoryError(str(error)) from error
+        raise NotValidated(f"the model does not run with its channels on dials: {error}") from error
+
+
+class _Trial:
+    """One request at work: the model with dials, the images, and what they gave with every dial off."""
+
+    def __init__(self, request: DoseRequest, engine: Engine, send: Send) -> None:
+        self._request, self._send = request, send
+        self._dtypes = {d.fill: np.dtype(tensor_dtype_to_np_dtype(d.switch.data_type)) for d in request.controls.dials}
+        self._fills: list[Float64] = [np.zeros(len(d.switch.outlying)) for d in request.controls.dials]
+        self._known: dict[Dose, Prediction] = {}
+        neutral = self._feeds(Dose(()))
+        model = read_skeleton(request.model)
+        runner = open_runner(request.model, engine, AS_DEPLOYED)
+        specs = [spec for spec in anatomy_of(model).inputs if spec.name not in neutral]
+        form = form_of(specs, request.limits.shapes, request.limits.seed, runner, neutral)
+        self._bench = Bench(runner, request.controls.outputs, form.together)
+        source = Source(model, request.controls.landmark, request.images, request.pixels)
+        self._images, self._made = ordinary_inputs(source, form, self._bench, neutral)
+        self._before = self._bench.answers(self._images, neutral)
+
+    def dosed(self) -> Dosed:
+        """Fills first, then caps, then as many channels as the budget leaves room for."""
+        dials, wish = self._request.controls.dials, self._request.wish
+        self._fills, spreads = self._statistics()
+        every = dosing.ordered(dials, spreads)
+        channels = [one for one in every if one.z > wish.u]
+        caps, asked = None, None
+        if wish.caps is not None and self._request.controls.caps_input:
+            caps, _ = dosing.lowest(wish.caps, wish.budget, self.measure)
+            asked = self.measure(Dose((), wish.caps)) if 0 < wish.caps != caps else None
+        chosen, prediction = dosing.longest(channels, caps, wish.budget, self.measure)
+        whole = Dose(tuple(channels), None)
+        return Dosed(
+            ordinary=self._made,
+            settings=self._settings(chosen),
+            caps=caps,
+            prediction=prediction,
+            whole=None if len(chosen.off) == len(channels) else self.measure(whole),
+            asked_caps=asked,
+            sweep=tuple(self._at(every, u) for u in wish.sweep),
+        )
+
+    def measure(self, chosen: Dose) -> Prediction:
+        """What a dose does to the images."""
+        if chosen not in self._known:
+            moved = outputs.changes(self._before, self._answers(chosen))
+            self._known[chosen] = Prediction(predicted(moved), moved)
+            self._send(f"tick gauge {len(self._known)} {_MOST_DOSES}")
+        return self._known[chosen]
+
+    def _at(self, channels: Sequence[dosing.Channel], u: float) -> Prediction:
+        return self.measure(Dose(tuple(one for one in channels if one.z > u)))
+
+    def _answers(self, chosen: Dose) -> dict[str, list[Array]]:
+        return self._bench.answers(self._images, self._feeds(chosen))
+
+    def _feeds(self, chosen: Dose) -> dict[str, Array]:
+        given = dosing.feeds(self._request.controls.dials, self._fills, chosen, self._dtypes)
+        if self._request.controls.caps_input:
+            given[self._request.controls.caps_input] = np.array(
+                CAPS_OFF if chosen.caps is None else chosen.caps, np.float32
+            )
+        return given
+
+    def _statistics(self) -> tuple[list[Float64], list[Float64]]:
+        """By dial what its outlying channels give once off, and their variances: as known, else as measured."""
+        fills, spreads = [], []
+        for dial in self._request.controls.dials:
+            fill, spread = dial.switch.fills, dial.switch.spreads
+            if fill is None or spread is None:
+                mean, variance = self._moments(dial)
+                chosen = np.array(dial.switch.outlying)
+                fill = tuple(mean[chosen]) if fill is None else fill
+                spread = tuple(variance[chosen] / max(float(variance.mean()), _LEAST)) if spread is None else spread
+            fills.append(np.array(fill))
+            spreads.append(np.array(spread))
+        return fills, spreads
+
+    def _moments(self, dial: Dial) -> tuple[Float64, Float64]:
+        """Mean and variance of every channel before the dial, over images and places."""
+        sums, neutral = Sums(), self._feeds(Dose(()))
+        for start in range(0, len(self._images), TOGETHER):
+            seen = self._bench.answers(self._images[start : start + TOGETHER], neutral, (dial.before,))
+            for values in seen[dial.before]:
+                sums.add(values, dial.switch.axis_from_end)
+        found, (step, zero) = sums.moments(), dial.switch.quantum or (1.0, 0.0)
+        mean, std = np.nan_to_num(np.array(found.mean)), np.nan_to_num(np.array(found.std))
+        return (mean - zero) * step, (std * step) ** 2
+
+    def _settings(self, chosen: Dose) -> tuple[DialSetting, ...]:
+        found = []
+        for number, (dial, fill) in enumerate(zip(self._request.controls.dials, self._fills, strict=True)):
+            off = sorted(dial.switch.outlying[one.place] for one in chosen.off if one.dial == number)
+            found.append(DialSetting(dial.switch.value, tuple(float(f) for f in fill), tuple(off)))
+        return tuple(found)

@@ -1,0 +1,295 @@
+"""How far a run goes: which outlying channels are switched off, what they give from then on, and how low the caps are.
+
+Without the gauge (`--no-validate`) every outlying channel goes, and the caps are as low as asked. With it a copy of the
+model with dials is measured on ordinary images, and no more is done than the budget allows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from onnx_clp.cap.bound_activations import Statistic, examine
+from onnx_clp.cap.ceilings import Ceiling
+from onnx_clp.config import CleanConfig
+from onnx_clp.gauge.dials import FLOATS, LEAST_OPSET, QUANTISED, Capped, Panel
+from onnx_clp.gauge.request import Controls, Dosed, Landmark, Switch, Wish
+from onnx_clp.graph.index import GraphIndex
+from onnx_clp.graph.model import ModelIndex
+from onnx_clp.judge.expected import Expectations, Expected
+from onnx_clp.judge.prune_channels import Branch, Cut, LayerVerdict
+from onnx_clp.operators.nodes import input_name
+from onnx_clp.verdicts import LayerStatus
+
+Float64 = NDArray[np.float64]
+
+Measure = Callable[[ModelProto, Controls, Wish], Dosed]
+"""Measures doses of a model with dials."""
+
+BUDGET: Final = 0.01
+SUSPICIOUS_BUDGET: Final = 0.03
+
+Cuts = dict[int, tuple[Cut, ...]]
+"""By the place of a verdict among all: one cut a branch, of layers that lose a channel."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outlying:
+    """The channels of one branch of one verdict that stand out, at the run's threshold or a lower one of its sweep.
+
+    `mask` marks them among the branch's; `expected` is None where nothing tells what they give.
+    """
+
+    at: int
+    number: int
+    verdict: LayerVerdict
+    branch: Branch
+    mask: NDArray[np.bool_]
+    expected: Expected | None
+
+    @property
+    def scope(self) -> GraphIndex:
+        """The scope of its layer."""
+        return self.verdict.rewrite.layer.scope
+
+    @property
+    def value(self) -> str:
+        """The value whose channels these are."""
+        return self.branch.value or self.verdict.rewrite.layer.output
+
+    @property
+    def channels(self) -> int:
+        """How many channels the value has."""
+        run = self.branch.normalisation
+        return self.verdict.rewrite.layer.channels if run is None else len(run.affine.scale)
+
+    @property
+    def axis_from_end(self) -> int:
+        """Where the value's channels are."""
+        run = self.branch.normalisation
+        return self.verdict.rewrite.layer.axis_from_end if run is None else run.view.axis_from_end
+
+    @property
+    def places(self) -> NDArray[np.int_]:
+        """The channels among those of the value."""
+        return np.flatnonzero(self.mask) + self.branch.start
+
+    @property
+    def chosen(self) -> NDArray[np.int_]:
+        """Those of them that stand out at the run's threshold."""
+        return np.flatnonzero(self.branch.outliers.outlying) + self.branch.start
+
+    @property
+    def fills(self) -> bool:
+        """Whether a silent channel can give another value than 0."""
+        run = self.branch.normalisation
+        return run is None or run.can_fill
+
+
+def outlying(verdicts: Sequence[LayerVerdict], expectations: Expectations, least: float) -> list[Outlying]:
+    """Every branch with a channel that stands out at the threshold `least`, in the order of the verdicts."""
+    found = []
+    for at, verdict in enumerate(verdicts):
+        if verdict.status is not LayerStatus.JUDGED:
+            continue
+        for number, (branch, mask) in enumerate(zip(verdict.branches, verdict.outlying(least), strict=False)):
+            wide = mask | branch.outliers.outlying
+            if wide.any():
+                one = Outlying(at, number, verdict, branch, wide, None)
+                found.append(replace(one, expected=expectations.of(one.scope, one.value, one.channels)))
+    return found
+
+
+def whole(places: Iterable[Outlying], *, fill: bool) -> Cuts:
+    """Every outlying channel off; each gives its mean where that is known and `fill` is asked for, else 0."""
+    chosen = {}
+    for one in places:
+        known = one.expected.mean[one.chosen] if fill and one.expected is not None and one.fills else 0.0
+        chosen[one.at, one.number] = _cut(one, one.chosen, np.broadcast_to(known, one.chosen.shape))
+    return _by_verdict(places, chosen)
+
+
+def _cut(one: Outlying, places: NDArray[np.int_], fills: Float64) -> Cut:
+    size = len(one.branch.scores)
+    off, fill = np.zeros(size, dtype=bool), np.zeros(size)
+    off[places - one.branch.start] = True
+    fill[places - one.branch.start] = fills
+    return Cut(off, fill)
+
+
+def _by_verdict(places: Iterable[Outlying], chosen: dict[tuple[int, int], Cut]) -> Cuts:
+    cuts: Cuts = {}
+    for one in places:
+        if one.at not in cuts:
+            sizes = [len(branch.scores) for branch in one.verdict.branches]
+            cuts[one.at] = tuple(
+                chosen.get((one.at, number), Cut(np.zeros(size, dtype=bool), np.zeros(size)))
+                for number, size in enumerate(sizes)
+            )
+    return {at: cuts_of for at, cuts_of in cuts.items() if any(cut.off.any() for cut in cuts_of)}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Dose:
+    """How far the run goes.
+
+    Attributes:
+        cuts: the channels that are switched off.
+        caps: times the std at which activations are capped; None for no caps.
+        dosed: what was measured to decide that; None where nothing was.
+        unreached: channels that stand out and stay because no dial reaches them.
+        budget, evidence: how much may be spent, and what made that more than usual ("" for nothing).
+    """
+
+    cuts: Cuts
+    caps: float | None
+    dosed: Dosed | None = None
+    unreached: int = 0
+    budget: float = 1.0
+    evidence: str = ""
+
+
+def undosed(places: Sequence[Outlying], config: CleanConfig) -> Dose:
+    """Everything that stands out, and caps as asked for, with nothing measured."""
+    cuts = whole(places, fill=config.fill == "mean") if config.prune else {}
+    return Dose(cuts, config.bound_activations or None)
+
+
+class Dosing:
+    """Builds a model with dials and turns what was measured into a dose."""
+
+    def __init__(self, index: ModelIndex, config: CleanConfig, statistics: Sequence[Statistic]) -> None:
+        self._index, self._config = index, config
+        self._statistics = [s for s in statistics if s.scope is index.main]
+        self._expectations = Expectations(statistics)
+
+    def decide(self, verdicts: Sequence[LayerVerdict], measure: Measure | None, evidence: str = "") -> Dose:
+        """How far the run goes.
+
+        Args:
+            verdicts: of all layers.
+            measure: runs doses; None where nothing may run.
+            evidence: what makes a backdoor likely, so that more may be spent and caps are tried; "" for nothing.
+        """
+        config = self._config
+        least = min(config.u, *config.sweep, config.u)
+        places = outlying(verdicts, self._expectations, least) if config.prune else []
+        if measure is None or config.budget == 1:
+            return undosed(places, config)
+        caps = config.bound_activations
+        if caps is None and evidence and config.prune:
+            caps = 0.0
+        budget = config.budget if config.budget is not None else SUSPICIOUS_BUDGET if evidence else BUDGET
+        dose = self._measured(verdicts, places, caps, budget, measure)
+        return replace(dose, budget=budget, evidence=evidence)
+
+    def _measured(
+        self,
+        verdicts: Sequence[LayerVerdict],
+        places: Sequence[Outlying],
+        caps: float | None,
+        budget: float,
+        measure: Measure,
+    ) -> Dose:
+        switches = {(one.at, one.number): switch for one in places if (switch := self._switch(one)) is not None}
+        capped = self._capped() if caps is not None else []
+        if not switches and not capped:
+            return Dose({}, None, unreached=sum(len(one.chosen) for one in places))
+        model, controls = self._model(verdicts, list(switches.values()), capped)
+        wish = Wish(budget, self._config.u, caps, self._config.sweep)
+        return self._dose(places, list(switches), measure(model, controls, wish))
+
+    def _model(
+        self, verdicts: Sequence[LayerVerdict], switches: Sequence[Switch], capped: Sequence[Capped]
+    ) -> tuple[ModelProto, Controls]:
+        model, landmark = ModelProto(), self._landmark(verdicts)
+        model.CopyFrom(self._index.model)
+        outputs = tuple(value.name for value in model.graph.output)
+        panel = Panel(model, self._index.names())
+        dials = [panel.add_switch(switch) for switch in switches]
+        if capped:
+            panel.add_caps(capped)
+        for dial in dials:
+            if dial.switch.fills is None or dial.switch.spreads is None:
+                panel.add_output(dial.before)
+        if landmark is not None:
+            panel.add_output(landmark.value)
+        panel.finish()
+        named = self._config.output_name
+        return model, Controls(tuple(dials), panel.caps_input, landmark, outputs if named is None else (named,))
+
+    def _switch(self, one: Outlying) -> Switch | None:
+        """The channels as a switch; None where no dial can be put."""
+        scope, layer = one.scope, one.verdict.rewrite.layer
+        if scope is not self._index.main or scope.opset < LEAST_OPSET or scope.producer(one.value) is None:
+            return None
+        data_type = scope.element_type(one.value) or (layer.weight.data_type if one.branch.value == "" else None)
+        quantum = quantum_of(scope, one.value)
+        if data_type not in (FLOATS if quantum is None else QUANTISED):
+            return None
+        known, places = one.expected, one.places
+        fills = None if known is None else tuple(known.mean[places].tolist())
+        if self._config.fill == "zero" or not one.fills:
+            fills = (0.0,) * len(places)
+        return Switch(
+            value=one.value,
+            channels=one.channels,
+            axis_from_end=one.axis_from_end,
+            data_type=int(data_type or 0),
+            outlying=tuple(places.tolist()),
+            z=tuple(np.abs(one.branch.outliers.z[one.mask]).tolist()),
+            fills=fills,
+            spreads=None if known is None else tuple(known.spread[places].tolist()),
+            quantum=quantum,
+        )
+
+    def _capped(self) -> list[Capped]:
+        """Values of the main graph that caps go on, each where the cap proper would be."""
+        found = []
+        for statistic in self._statistics:
+            place = examine(statistic, 1.0)
+            if isinstance(place, Ceiling) and place.scope.opset >= LEAST_OPSET and place.data_type in FLOATS:
+                name = place.maker.output[0]
+                found.append(Capped(name, statistic.mean, statistic.std, place.rank, place.data_type))
+        return found
+
+    def _landmark(self, verdicts: Sequence[LayerVerdict]) -> Landmark | None:
+        """The first value whose BatchNormalization tells of it; without one, the output of the first convolution."""
+        main = self._index.main
+        for known in self._statistics:
+            if main.producer(known.output) is not None and main.ranks.of(known.output) in (4, None):
+                return Landmark(known.output, tuple(known.mean.tolist()), tuple(known.std.tolist()))
+        for verdict in verdicts:
+            layer = verdict.rewrite.layer
+            if layer.scope is main and layer.is_convolution:
+                plain = layer.rank == 4 and layer.axis_from_end == 3 and quantum_of(main, layer.output) is None
+                return Landmark(layer.output, (), ()) if plain else None
+        return None
+
+    def _dose(self, places: Sequence[Outlying], keys: Sequence[tuple[int, int]], dosed: Dosed) -> Dose:
+        settings = dict(zip(keys, dosed.settings, strict=True))
+        chosen = {}
+        for one in places:
+            setting = settings.get((one.at, one.number))
+            if setting is not None and setting.off:
+                at = [one.places.tolist().index(channel) for channel in setting.off]
+                fills = np.array(setting.fills)[at]
+                chosen[one.at, one.number] = _cut(one, np.array(setting.off), fills)
+        unreached = sum(len(one.chosen) for one in places if (one.at, one.number) not in settings)
+        return Dose(_by_verdict(places, chosen), dosed.caps, dosed, unreached)
+
+
+def quantum_of(scope: GraphIndex, value: str) -> tuple[float, float] | None:
+    """Scale and zero point of a value that a quantised operator rounds; None for other values."""
+    maker = scope.producer(value)
+    if maker is None or not maker.op_type.startswith("QLinear"):
+        return None
+    step, zero = (scope.constant(input_name(maker, slot)) for slot in (6, 7))
+    if step is None or zero is None or step.size != 1 or zero.size != 1:
+        return None
+    return float(step.reshape(-1)[0]), float(zero.reshape(-1)[0])
