@@ -121,7 +121,7 @@ def _add_changing(parser: argparse.ArgumentParser) -> None:
         type=float,
         metavar="SHARE",
         help="the largest share of ordinary images that pruning, caps and --rule inverted may cost, as predicted "
-        "(default 0.01, three times that where the file is suspicious; 1 allows everything)",
+        "(default 0.01, twice that where the file is suspicious; 1 allows everything)",
     )
     group.add_argument(
         "--paper",

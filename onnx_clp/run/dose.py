@@ -32,7 +32,7 @@ Measure = Callable[[ModelProto, Controls, Wish], Dosed]
 """Measures doses of a model with dials."""
 
 BUDGET: Final = 0.01
-SUSPICIOUS_BUDGET: Final = 0.03
+SUSPICIOUS_BUDGET: Final = 0.02
 
 Cuts = dict[int, tuple[Cut, ...]]
 """By the place of a verdict among all: one cut a branch, of layers that lose a channel."""
