@@ -94,7 +94,8 @@ def examine(statistic: Statistic, times: float) -> Ceiling | Skipped:
         found = clip_limits(scope, place)
         if found is not None and found[1] <= limits.min(initial=np.inf):
             return Skipped(SkipReason.NO_EFFECT, f"the Clip behind it cuts at {found[1]:g} already, which is no higher")
-    ceiling = Ceiling(scope, place or maker, limits, rank, data_type, place is not None)
+    value = statistic.output if place is None else place.output[0]
+    ceiling = Ceiling(scope, value, place or maker, limits, rank, data_type, place is not None)
     if scope.opset < 8 and not ceiling.shared and expansion(ceiling) is None:
         return Skipped(
             SkipReason.UNSUPPORTED_OPERATOR, "Min does not broadcast below opset 8, and the size of its output is open"

@@ -8,7 +8,7 @@
 Channels stand on axis 1. What used F uses F', which keeps F's name; several directions of one value follow each other.
 The arithmetic is in F's own type. Nothing else changes, so where r is 0 the value is F to the bit.
 
-Conditions: the value is the first output of a node of the main graph, in floating point, of known rank; rank 2 needs
+Conditions: a node of the main graph makes the value, in floating point, of known rank; rank 2 needs
 opset 7, from which on Gemm broadcasts its bias.
 """
 
@@ -35,10 +35,10 @@ _LINEAR: Final = ("Conv", "Gemm", "MatMul")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Site:
-    """A value that takes caps: made by `maker`, `channels` on axis 1 of `rank`, elements of `data_type`."""
+    """A value that takes caps: `channels` on axis 1 of `rank`, elements of `data_type`."""
 
     scope: GraphIndex
-    maker: NodeProto
+    value: str
     channels: int
     rank: int
     data_type: int
@@ -49,9 +49,9 @@ def examine(scope: GraphIndex, value: str, channels: int) -> Site | Skipped:
     if scope.parent is not None or scope.place:
         return Skipped(SkipReason.BRANCH, "it stands in a branch, a loop or a function")
     maker = scope.producer(value)
-    if maker is None or maker.output[0] != value:
-        return Skipped(SkipReason.NOT_AFFINE, "no node has it as its first output")
-    rank, data_type = _rank(scope, maker), _data_type(scope, maker)
+    if maker is None:
+        return Skipped(SkipReason.NOT_AFFINE, "no node makes it")
+    rank, data_type = _rank(scope, maker, value), _data_type(scope, maker, value)
     if rank is None or rank < 2:
         return Skipped(SkipReason.NOT_PER_CHANNEL, "the number of its dimensions is not known")
     if data_type not in FLOAT_TYPES:
@@ -59,21 +59,21 @@ def examine(scope: GraphIndex, value: str, channels: int) -> Site | Skipped:
     if rank == 2 and scope.opset < 7:
         return Skipped(SkipReason.UNSUPPORTED_OPERATOR, "Gemm does not broadcast its bias below opset 7")
     assert data_type is not None
-    return Site(scope, maker, channels, rank, data_type)
+    return Site(scope, value, channels, rank, data_type)
 
 
-def _rank(scope: GraphIndex, maker: NodeProto) -> int | None:
+def _rank(scope: GraphIndex, maker: NodeProto, value: str) -> int | None:
     if is_op(maker, "Gemm"):
         return 2
-    rank = scope.ranks.of(maker.output[0])
+    rank = scope.ranks.of(value)
     if rank is None and is_op(maker, "Conv", "ConvTranspose"):
         weight = scope.constant(input_name(maker, 1))
         return None if weight is None else weight.ndim
     return rank
 
 
-def _data_type(scope: GraphIndex, maker: NodeProto) -> int | None:
-    found = scope.element_type(maker.output[0])
+def _data_type(scope: GraphIndex, maker: NodeProto, value: str) -> int | None:
+    found = scope.element_type(value)
     return found or (scope.element_type(input_name(maker, 1)) if is_op(maker, *_LINEAR, "ConvTranspose") else None)
 
 
@@ -90,12 +90,11 @@ def refusal(site: Site, direction: Direction) -> Skipped | None:
 def put(edit: GraphEdit, site: Site, directions: Sequence[Direction]) -> None:
     """Put caps on the directions behind the site, the first directly behind its maker; `refusal` has agreed."""
     if directions:
-        value = site.maker.output[0]
 
         def make(between: str, result: str) -> list[NodeProto]:
             return list(_chain(edit, site, directions, between, result))
 
-        edit.add_chain(site.scope, site.maker, f"{value}_uncut", make)
+        edit.add_chain(site.scope, site.value, f"{site.value}_uncut", make)
 
 
 def _chain(

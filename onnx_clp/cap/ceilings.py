@@ -34,12 +34,13 @@ _MOST_EXPANDED: Final = 1 << 22
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ceiling:
-    """A value to cap: `maker` gives it; `limits` of shape (channels,), at least 0, go by axis 1 of `rank`.
+    """A value to cap: `maker` makes it; `limits` of shape (channels,), at least 0, go by axis 1 of `rank`.
 
     `behind` says that `maker` is an activation the cap commutes with.
     """
 
     scope: GraphIndex
+    value: str
     maker: NodeProto
     limits: Float64
     rank: int
@@ -80,7 +81,7 @@ def expansion(ceiling: Ceiling) -> tuple[int, ...] | None:
     proto = ceiling.scope.proto
     if not isinstance(proto, GraphProto):
         return None
-    wanted = {ceiling.maker.output[0], *(ceiling.maker.input[:1] if ceiling.behind else ())}
+    wanted = {ceiling.value, *(ceiling.maker.input[:1] if ceiling.behind else ())}
     for value in (*proto.value_info, *proto.output):
         dims = [d.dim_value for d in value.type.tensor_type.shape.dim]
         fits = len(dims) == ceiling.rank and dims[1] == len(ceiling.limits)
@@ -94,18 +95,18 @@ def put(edit: GraphEdit, ceiling: Ceiling) -> None:
     if ceiling.shared:
         _put_shared(edit, ceiling)
         return
-    scope, maker = ceiling.scope, ceiling.maker
+    scope, value = ceiling.scope, ceiling.value
     values = ceiling.stored.reshape(-1, *[1] * (ceiling.rank - 2))
     shape = expansion(ceiling) if scope.opset < 8 else None
     if shape is not None:
         values = np.broadcast_to(values, shape)
     make = partial(edit.store.make, values=values, data_type=ceiling.data_type)
-    edit.add_after(scope, maker, "Min", f"{maker.output[0]}_ceiling", make)
+    edit.add_after(scope, value, "Min", f"{value}_ceiling", make)
 
 
 def _put_shared(edit: GraphEdit, ceiling: Ceiling) -> None:
     scope, maker, limit = ceiling.scope, ceiling.maker, ceiling.stored[0]
-    base = f"{maker.output[0]}_ceiling"
+    base = f"{ceiling.value}_ceiling"
     make = partial(edit.store.make, values=np.asarray(limit), data_type=ceiling.data_type)
     relu = ceiling.behind and is_op(maker, "Relu")
     if relu or (ceiling.behind and is_op(maker, "Clip")):
@@ -121,9 +122,9 @@ def _put_shared(edit: GraphEdit, ceiling: Ceiling) -> None:
             edit.put_constant(scope, maker, 2, base, make)
             return
         zero = partial(edit.store.make, values=np.zeros((), ceiling.stored.dtype), data_type=ceiling.data_type)
-        floor = edit.add_constant(scope, f"{maker.output[0]}_floor", zero)
+        floor = edit.add_constant(scope, f"{ceiling.value}_floor", zero)
         edit.turn_into(scope, maker, "Clip", [source, floor, edit.add_constant(scope, base, make)])
     elif scope.opset < 11:
-        set_attribute(edit.add_after(scope, maker, "Clip", base, None), "max", float(limit))
+        set_attribute(edit.add_after(scope, ceiling.value, "Clip", base, None), "max", float(limit))
     else:
-        edit.add_after(scope, maker, "Clip", base, make, slot=2)
+        edit.add_after(scope, ceiling.value, "Clip", base, make, slot=2)

@@ -20,7 +20,7 @@ from onnx_clp.cleanup import dead_nodes, duplicate_initializers, no_ops
 from onnx_clp.file.store import TensorStore
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.model import ModelIndex
-from onnx_clp.operators.nodes import subgraphs
+from onnx_clp.operators.nodes import is_op, subgraphs
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,33 @@ def simplify(model: ModelProto, store: TensorStore) -> Tally:
     while found := _simplify_once(model, store):
         total += found
     return total
+
+
+def drop_dead_readers(model: ModelProto, store: TensorStore) -> Tally:
+    """Take out dead nodes that read what a normalisation reads, and what reads them, in place.
+
+    They change nothing, and the value before a normalisation may vanish only where nothing else reads it.
+    """
+    index = ModelIndex(model, store)
+    dead = dead_nodes.find(index, _kept(index))
+    if not dead:
+        return Tally()
+    gone = {id(node) for _, node in dead}
+    wanted = {
+        (scope, name)
+        for scope in index.scopes
+        for node in scope.nodes
+        if id(node) not in gone and is_op(node, "BatchNormalization", "Mul", "Add", "Sub", "Div")
+        for name in node.input
+    }
+    edit, before = GraphEdit(index, keep_orphans=True), index.node_count()
+    for scope, node in dead:
+        if any((scope, name) in wanted for name in node.input):
+            edit.remove(scope, node)
+            wanted.update((scope, name) for name in node.output)
+    edit.finish()
+    count = before - ModelIndex(model, store).node_count()
+    return Tally(dead_nodes=count, nodes=count)
 
 
 def clean(model: ModelProto, store: TensorStore) -> Tally:

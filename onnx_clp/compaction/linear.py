@@ -22,7 +22,7 @@ from onnx_clp.compaction.removal import Demand, Grouping, Removal
 from onnx_clp.compaction.survey import Source, Survey, label, unknown
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.numerics.affine import KernelLayout
-from onnx_clp.operators import compute
+from onnx_clp.operators.grids import along_axis
 from onnx_clp.operators.nodes import attribute, input_name, is_op, set_attribute, text_attribute
 
 Array = NDArray[Any]
@@ -281,4 +281,4 @@ def _dequantized_steps(survey: Survey, maker: NodeProto) -> Array:
         return steps
     axis, block = int(attribute(maker, "axis", 1)), int(attribute(maker, "block_size", 0))
     size = steps.shape[axis] if scale.size > 1 else 1
-    return steps - compute.along_axis(zero.astype(np.float32), steps.ndim, axis, size, block)
+    return steps - along_axis(zero.astype(np.float32), steps.ndim, axis, size, block)

@@ -8,12 +8,14 @@ operator ends it.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Final
 
+import numpy as np
 from onnx import NodeProto
 
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.layers.rewrite import LayerRewrite
-from onnx_clp.operators.nodes import attribute, has_reference, input_name, is_op, operator
+from onnx_clp.operators.nodes import attribute, has_reference, input_name, is_dequantizer, is_op, is_quantizer, operator
 from onnx_clp.verdicts import Skipped, SkipReason
 
 
@@ -109,7 +111,7 @@ def _move(scope: GraphIndex, node: NodeProto, view: ChannelView) -> ChannelView 
         return _transposed(node, view)
     if is_op(node, "Squeeze", "Unsqueeze"):
         return _resqueezed(scope, node, view)
-    if is_op(node, "QuantizeLinear", "DequantizeLinear"):
+    if is_quantizer(node) or is_dequantizer(node):
         sentence = "the value before it is quantised, which rounds"
         return view.blocked(Skipped(SkipReason.QUANTIZED, sentence))
     return None
@@ -244,3 +246,95 @@ def _cut(segments: tuple[Segment, ...], start: int, count: int) -> tuple[Segment
             out.append(Segment(segment.rewrite, segment.start + low - at, high - low))
         at += segment.count
     return tuple(out)
+
+
+# Operators that treat every channel alike and by itself, and may change sizes along other axes.
+_POOLS: Final = ("MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
+
+
+def carry_by_channel(scope: GraphIndex, node: NodeProto, views: dict[str, ChannelView]) -> bool:
+    """Carry a view through an operator that mixes places but no channels: pooling, resizing, padding, flattening.
+
+    An affine behind it scales what the channel gives, so it counts for the score and can silence the channel, but it
+    cannot be folded through; False where the node is no such operator.
+    """
+    view = None if has_reference(node) else views.get(input_name(node, 0))
+    moved = None if view is None else _by_channel(scope, node, view)
+    if moved is None:
+        return False
+    sentence = f"{operator(node)} is between it and the layer"
+    views[node.output[0]] = moved.blocked(Skipped(SkipReason.NOT_AFFINE, sentence))
+    return True
+
+
+def _by_channel(scope: GraphIndex, node: NodeProto, view: ChannelView) -> ChannelView | None:
+    axis = None if view.rank is None else view.rank - view.axis_from_end
+    if is_op(node, *_POOLS):
+        return view if axis == 1 else None
+    if is_op(node, "Resize", "Upsample", "Pad"):
+        return view if axis is not None and _leaves_axis(scope, node, view, axis) else None
+    if is_op(node, "ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum", "ReduceL1", "ReduceL2"):
+        return None if axis is None else _reduced(scope, node, view, axis)
+    if is_op(node, "Flatten", "Reshape"):
+        return None if axis is None else _flattened(scope, node, view, axis)
+    return None
+
+
+def _leaves_axis(scope: GraphIndex, node: NodeProto, view: ChannelView, axis: int) -> bool:
+    """Whether a node changes neither the number nor the values along an axis."""
+    if is_op(node, "Pad"):
+        given = attribute(node, "pads") or attribute(node, "paddings")
+        found = scope.constant(input_name(node, 1)) if given is None and len(node.input) > 1 else given
+        if found is None or input_name(node, 3):
+            return False
+        pads = [int(p) for p in np.asarray(found).reshape(-1)]
+        return len(pads) == 2 * (view.rank or 0) and pads[axis] == 0 == pads[axis + len(pads) // 2]
+    if is_op(node, "Upsample"):
+        given = attribute(node, "scales")
+        scales = scope.constant(input_name(node, 1)) if given is None and len(node.input) > 1 else given
+    elif is_op(node, "Resize"):
+        if input_name(node, 3) or attribute(node, "axes") is not None:
+            return _keeps_size(scope, node, view, axis)
+        slot = 1 if scope.opset < 11 else 2
+        scales = scope.constant(input_name(node, slot)) if input_name(node, slot) else None
+    else:
+        return False
+    numbers = [] if scales is None else [float(v) for v in np.asarray(scales).reshape(-1)]
+    return len(numbers) == view.rank and numbers[axis] == 1
+
+
+def _keeps_size(scope: GraphIndex, node: NodeProto, view: ChannelView, axis: int) -> bool:
+    """Whether a Resize to given sizes leaves the channels as they are."""
+    axes = attribute(node, "axes")
+    if axes is not None:
+        return axis not in {int(a) % (view.rank or 1) for a in axes}
+    sizes = scope.constant(input_name(node, 3))
+    return sizes is not None and view.channels is not None and int(sizes.reshape(-1)[axis]) == view.channels
+
+
+def _reduced(scope: GraphIndex, node: NodeProto, view: ChannelView, axis: int) -> ChannelView | None:
+    listed = attribute(node, "axes")
+    given = scope.constant(input_name(node, 1)) if listed is None and input_name(node, 1) else None
+    axes = listed if listed is not None else None if given is None else given.reshape(-1)
+    rank = view.rank or 0
+    if axes is None or axis in (gone := {int(a) % rank for a in axes}):
+        return None
+    if int(attribute(node, "keepdims", 1)):
+        return view
+    at = axis - sum(a < axis for a in gone)
+    return replace(view, rank=rank - len(gone), axis_from_end=rank - len(gone) - at)
+
+
+def _flattened(scope: GraphIndex, node: NodeProto, view: ChannelView, axis: int) -> ChannelView | None:
+    """Flatten and Reshape where every axis behind the channels has one entry, or keeps its own."""
+    source, rank = node.input[0], view.rank or 0
+    single = all(scope.ranks.size(source, at) == 1 for at in range(axis + 1, rank))
+    if is_op(node, "Flatten"):
+        kept = single and axis == 1 == int(attribute(node, "axis", 1))
+        return replace(view, rank=2, axis_from_end=1) if kept else None
+    given = attribute(node, "shape") or scope.constant(input_name(node, 1))
+    if given is None or not single or axis != 1 or view.channels is None:
+        return None
+    target = [int(d) for d in np.asarray(given).reshape(-1)]
+    fits = len(target) > 1 and target[1] in (view.channels, 0) and all(d == 1 for d in target[2:])
+    return replace(view, rank=len(target), axis_from_end=len(target) - 1) if fits else None

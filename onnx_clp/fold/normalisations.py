@@ -15,7 +15,7 @@ from onnx import NodeProto
 
 from onnx_clp.file.store import Array
 from onnx_clp.fold.affine_forms import Affine, Frame, data_slot, recognise
-from onnx_clp.fold.channel_views import ChannelView, carry, layer_view
+from onnx_clp.fold.channel_views import ChannelView, carry, carry_by_channel, layer_view
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.layers.rewrite import Layers
@@ -107,8 +107,18 @@ class _Tracer:
                 self._views[rewrite.layer.output] = layer_view(rewrite)
         elif id(node) in self._inside or self._scope.is_constant(identity(node)):
             return
-        elif not self._affine(node) and not carry(self._scope, node, self._views):
+        elif not (self._affine(node) or self._carried(node)):
             self._mark_raw(node)
+
+    def _carried(self, node: NodeProto) -> bool:
+        """Carry views on; a run of affines goes on with them, as what is constant before is constant behind."""
+        scope = self._scope
+        if not (carry(scope, node, self._views) or carry_by_channel(scope, node, self._views)):
+            return False
+        run = None if is_op(node, "Concat", "Split") else self._runs.get(node.input[0])
+        if run is not None and scope.only_use(node.input[0]) is not None:
+            self._runs[node.output[0]] = run
+        return True
 
     def _affine(self, node: NodeProto) -> bool:
         slot = data_slot(self._scope, node)

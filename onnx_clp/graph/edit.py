@@ -105,36 +105,36 @@ class GraphEdit:
         return node
 
     def add_after(
-        self, scope: GraphIndex, maker: NodeProto, op_type: str, base: str, make: MakeTensor | None, slot: int = 1
+        self, scope: GraphIndex, value: str, op_type: str, base: str, make: MakeTensor | None, slot: int = 1
     ) -> NodeProto:
-        """Put an operator right after a node, a new constant (if `make`) at its input `slot`; the operator.
+        """Put an operator right after a value, a new constant (if `make`) at its input `slot`; the operator.
 
-        It takes over the node's output name. Slots before the constant's are left out.
+        It takes over the value's name. Slots before the constant's are left out.
         """
-        result = maker.output[0]
         constant = [] if make is None else [""] * (slot - 1) + [self.add_constant(scope, base, make)]
-        between = self.names.fresh(f"{result}_before_{op_type.lower()}")
-        maker.output[0] = between
-        node = helper.make_node(op_type, [between, *constant], [result])
-        scope.producers[between], scope.producers[result] = maker, node
+        maker, between = self._rename(scope, value, f"{value}_before_{op_type.lower()}")
+        node = helper.make_node(op_type, [between, *constant], [value])
+        scope.producers[value] = node
         self._followers.setdefault(scope, {}).setdefault(id(maker), []).append(node)
         scope.link_node(node)
         self.changed = True
         return node
 
-    def add_chain(
-        self, scope: GraphIndex, maker: NodeProto, base: str, make: Callable[[str, str], list[NodeProto]]
-    ) -> None:
-        """Put nodes right after a node; the last takes over the node's first output name.
-
-        `make` gets the name, made from `base`, that this output has from now on and the name the last node is to
-        give; it returns the nodes in order, their constants already in the graph.
-        """
-        result = maker.output[0]
-        between = self.names.fresh(base)
-        maker.output[0] = between
+    def _rename(self, scope: GraphIndex, value: str, base: str) -> tuple[NodeProto, str]:
+        """Give what a node makes another name, its readers left as they are; the node, and the fresh name."""
+        maker, between = scope.producers[value], self.names.fresh(base)
+        maker.output[list(maker.output).index(value)] = between
         scope.producers[between] = maker
-        nodes = make(between, result)
+        return maker, between
+
+    def add_chain(self, scope: GraphIndex, value: str, base: str, make: Callable[[str, str], list[NodeProto]]) -> None:
+        """Put nodes right after a value; the last takes over its name.
+
+        `make` gets the name, made from `base`, that the value has from now on and the name the last node is to give;
+        it returns the nodes in order, their constants already in the graph.
+        """
+        maker, between = self._rename(scope, value, base)
+        nodes = make(between, value)
         for node in nodes:
             scope.producers.update((name, node) for name in node.output)
         for node in nodes:

@@ -111,6 +111,8 @@ class Ranks:
             node = self._scope.producers.get(name)
             if node is None:
                 return None
+            if is_op(node, "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool") and axis >= 2:
+                return 1
             if is_op(node, "BatchNormalization", "Conv") and axis == 1:
                 made = self._scope.constant(node.input[1])
                 return None if made is None else int(made.shape[0])

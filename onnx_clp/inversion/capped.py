@@ -34,8 +34,7 @@ def capped(subject: Subject, caps: Caps) -> Subject:
     index = ModelIndex(model, TensorStore())
     edit = GraphEdit(index)
     for asked, directions in caps.items():
-        maker = index.main.producers[asked.value]
-        site = Site(index.main, maker, asked.channels, asked.rank, asked.data_type)
+        site = Site(index.main, asked.value, asked.channels, asked.rank, asked.data_type)
         bound_directions.put(edit, site, [d for d in directions if bound_directions.refusal(site, d) is None])
     edit.finish()
     return replace(subject, model=model)

@@ -8,122 +8,21 @@ other channels). Decided by evaluating the few nodes after the layer at 0, never
 
 from __future__ import annotations
 
-import heapq
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-from onnx import NodeProto
-
-from onnx_clp.graph.index import GraphIndex, Use
+from onnx_clp.graph.index import GraphIndex
 from onnx_clp.graph.model import ModelIndex
+from onnx_clp.judge.silence import BINARY, LINEAR, MOVING, NONLINEAR, Ineligible, Silence
 from onnx_clp.layers.layer import LinearLayer
-from onnx_clp.layers.weights import float_type
-from onnx_clp.operators.nodes import attribute, input_name, is_op, operator, text_attribute
+from onnx_clp.operators.nodes import is_op, operator
 from onnx_clp.verdicts import LayerStatus
 
-Array = NDArray[Any]
-Function = Callable[[NodeProto, Array], Array]
-
-
-def _sigmoid(x: Array) -> Array:
-    return np.asarray(1 / (1 + np.exp(-x)))
-
-
-def _hard_sigmoid(node: NodeProto, x: Array) -> Array:
-    return np.clip(float(attribute(node, "alpha", 0.2)) * x + float(attribute(node, "beta", 0.5)), 0, 1)
-
-
-def _leaky(slope: float, x: Array) -> Array:
-    return np.where(x < 0, slope * x, x)
-
-
-# Elementwise operators with one data input, as functions of a constant input.
-_NONLINEAR: Final[dict[str, Function]] = {
-    "Relu": lambda _, x: np.maximum(x, 0),
-    "LeakyRelu": lambda n, x: _leaky(float(attribute(n, "alpha", 0.01)), x),
-    "PRelu": lambda _, x: _leaky(0.25, x),
-    "ThresholdedRelu": lambda n, x: np.where(x > float(attribute(n, "alpha", 1.0)), x, 0),
-    "Elu": lambda n, x: np.where(x < 0, float(attribute(n, "alpha", 1.0)) * np.expm1(x), x),
-    "Selu": lambda _, x: np.where(x < 0, 1.758 * np.expm1(x), 1.0507 * x),
-    "Celu": lambda _, x: np.where(x < 0, np.expm1(x), x),
-    "Sigmoid": lambda _, x: _sigmoid(x),
-    "HardSigmoid": _hard_sigmoid,
-    "Tanh": lambda _, x: np.tanh(x),
-    "Softsign": lambda _, x: x / (1 + np.abs(x)),
-    "Softplus": lambda _, x: np.log1p(np.exp(x)),
-    "HardSwish": lambda _, x: x * np.clip(x / 6 + 0.5, 0, 1),
-    "Gelu": lambda _, x: x * _sigmoid(1.702 * x),
-    "Mish": lambda _, x: x * np.tanh(np.log1p(np.exp(x))),
-    "Swish": lambda _, x: x * _sigmoid(x),
-    "Erf": lambda _, x: np.tanh(1.2 * x),
-    "Exp": lambda _, x: np.exp(x),
-    "Abs": lambda _, x: np.abs(x),
-    "Sqrt": lambda _, x: np.sqrt(x),
-    "Sin": lambda _, x: np.sin(x),
-    "Cos": lambda _, x: np.cos(x),
-    "Cosh": lambda _, x: np.cosh(x),
-    "Sinh": lambda _, x: np.sinh(x),
-    "Tan": lambda _, x: np.tan(x),
-    "Atan": lambda _, x: np.arctan(x),
-    "Acos": lambda _, x: np.arccos(x),
-    "Log": lambda _, x: np.log(x),
-    "Reciprocal": lambda _, x: 1 / x,
-    "Round": lambda _, x: np.round(x),
-    "Floor": lambda _, x: np.floor(x),
-    "Ceil": lambda _, x: np.ceil(x),
-    "Sign": lambda _, x: np.sign(x),
-}
-_LINEAR: Final = frozenset(("Neg", "Identity", "Cast", "Dropout", "QuantizeLinear", "DequantizeLinear"))
-_BINARY: Final[dict[str, Callable[[Array, Array], Array]]] = {
-    "Add": np.add,
-    "Sub": np.subtract,
-    "Mul": np.multiply,
-    "Div": np.divide,
-    "Pow": np.power,
-    "Max": np.maximum,
-    "Min": np.minimum,
-}
-# Operators that move or pool values: a constant stays what it is.
-_MOVING: Final = frozenset(
-    [
-        "Transpose",
-        "Reshape",
-        "Flatten",
-        "Squeeze",
-        "Unsqueeze",
-        "MaxPool",
-        "AveragePool",
-        "GlobalAveragePool",
-        "GlobalMaxPool",
-        "LpPool",
-        "GlobalLpPool",
-        "ReduceMean",
-        "ReduceMax",
-        "ReduceMin",
-        "Concat",
-        "Split",
-        "Slice",
-        "Gather",
-        "Resize",
-        "Upsample",
-        "DepthToSpace",
-        "SpaceToDepth",
-        "Expand",
-        "Tile",
-        "Pad",
-        "CastLike",
-    ]
-)
 # Through these a channel still answers for itself, which is what makes the layer before them a head.
 _PER_CHANNEL: Final = (
-    frozenset(_NONLINEAR)
-    | _LINEAR
-    | frozenset(_BINARY)
-    | _MOVING
+    frozenset(NONLINEAR)
+    | LINEAR
+    | frozenset(BINARY)
+    | MOVING
     | frozenset(
         [
             "Softmax",
@@ -141,15 +40,11 @@ _PER_CHANNEL: Final = (
         ]
     )
 )
-_SMALL: Final = 1 << 16
-
-
-@dataclass(frozen=True, slots=True)
-class Ineligible:
-    """Why a layer's channels may not be pruned."""
-
-    status: LayerStatus
-    sentence: str
+# A factor on what comes in is a factor on what goes out.
+_HOMOGENEOUS: Final = (
+    *("Relu", "LeakyRelu", "PRelu", "Abs", "Identity", "Dropout", "Transpose", "Reshape", "Flatten", "Squeeze"),
+    *("Unsqueeze", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "Upsample", "Resize", "Split"),
+)
 
 
 def why_ineligible(index: ModelIndex, layer: LinearLayer, offset: float = 0.0) -> Ineligible | None:
@@ -159,9 +54,9 @@ def why_ineligible(index: ModelIndex, layer: LinearLayer, offset: float = 0.0) -
     """
     if is_head(index, layer.scope, layer.output):
         return Ineligible(LayerStatus.HEAD, "its channels reach a graph output one by one: they are the answer")
-    trouble = _Silence(layer.scope, layer.output).trouble()
+    trouble = size_taken_out(layer.scope, layer.output) or Silence(layer.scope, layer.output).trouble()
     if trouble is None and offset:
-        shifted = _Silence(layer.scope, layer.output, offset).trouble()
+        shifted = Silence(layer.scope, layer.output, offset).trouble()
         trouble = shifted if shifted is not None and shifted.status is LayerStatus.GATE else None
     return trouble
 
@@ -185,104 +80,24 @@ def is_head(index: ModelIndex, scope: GraphIndex, name: str) -> bool:
     return False
 
 
-class _Silence:
-    """Evaluates what follows a value as if the value were 0 (or another constant)."""
+def size_taken_out(scope: GraphIndex, name: str) -> Ineligible | None:
+    """Why a value's size says nothing: whatever reads it normalises each channel by what that very channel gives.
 
-    def __init__(self, scope: GraphIndex, name: str, value: float = 0.0) -> None:
-        self._scope = scope
-        self._position = scope.positions()
-        self._values: dict[str, Array] = {name: np.asarray(value)}
-        self._queue: list[tuple[int, int]] = []
-        self._queued: set[int] = set()
-        self._nodes: dict[int, NodeProto] = {}
-        self._trouble: Ineligible | None = None
-        self._push(name)
-
-    def trouble(self) -> Ineligible | None:
-        """What goes wrong, if anything."""
-        with np.errstate(all="ignore"):
-            while self._queue and self._trouble is None:
-                _, key = heapq.heappop(self._queue)
-                self._visit(self._nodes[key])
-        return self._trouble
-
-    def _push(self, name: str) -> None:
-        for use in self._scope.uses(name):
-            if use.node is None or use.scope is not self._scope:
-                self._end(name, use)
-            elif id(use.node) not in self._queued:
-                self._queued.add(id(use.node))
-                self._nodes[id(use.node)] = use.node
-                heapq.heappush(self._queue, (self._position[id(use.node)], id(use.node)))
-
-    def _end(self, name: str, use: Use | NodeProto) -> None:
-        """The value reaches something that is no elementwise operator: it must be 0 there."""
-        if np.any(self._values[name] != 0):
-            node = use if isinstance(use, NodeProto) else use.node
-            where = "a graph output" if node is None else operator(node)
-            self._fail(f"a silent channel would not reach {where} as 0")
-
-    def _fail(self, sentence: str, status: LayerStatus = LayerStatus.NOT_ZERO_KEEPING) -> None:
-        self._trouble = self._trouble or Ineligible(status, sentence)
-
-    def _give(self, node: NodeProto, value: Array) -> None:
-        for name in node.output:
-            if name:
-                self._values[name] = value
-                self._push(name)
-
-    def _visit(self, node: NodeProto) -> None:
-        known = next(n for n in node.input if n in self._values)
-        value = self._values[known]
-        if is_op(node, *_LINEAR, *_MOVING):
-            self._give(node, -value if node.op_type == "Neg" else value)
-        elif is_op(node, "Clip"):
-            self._turn(node, self._clipped(node, value))
-        elif is_op(node, *_NONLINEAR) and node.input[0] == known and self._is_exact(node):
-            self._turn(node, _NONLINEAR[node.op_type](node, value))
-        elif is_op(node, *_BINARY) and len(node.input) == 2:
-            self._combine(node, known)
-        else:
-            self._end(known, node)
-
-    def _is_exact(self, node: NodeProto) -> bool:
-        return node.op_type != "Gelu" or text_attribute(node, "approximate", "none") in ("none", "tanh")
-
-    def _turn(self, node: NodeProto, value: Array) -> None:
-        """A nonlinearity: a channel that is 0 behind it is off; any other value goes on."""
-        if np.any(value != 0):
-            self._give(node, value)
-
-    def _clipped(self, node: NodeProto, value: Array) -> Array:
-        low, high = self._limit(node, 1, "min", -math.inf), self._limit(node, 2, "max", math.inf)
-        return np.minimum(np.maximum(value, low), high)
-
-    def _limit(self, node: NodeProto, slot: int, name: str, default: float) -> float:
-        if input_name(node, slot):
-            found = self._operand(node.input[slot])
-            return default if found is None or found.size != 1 else float(found.reshape(-1)[0])
-        return float(attribute(node, name, default))
-
-    def _operand(self, name: str) -> Array | None:
-        if name in self._values:
-            return self._values[name]
-        found = self._scope.constant(name)
-        if found is None or found.size >= _SMALL or (float_type(found.dtype) is None and found.dtype.kind not in "iu"):
-            return None
-        return found.astype(np.float64)
-
-    def _combine(self, node: NodeProto, known: str) -> None:
-        operands = [self._operand(name) for name in node.input]
-        if operands[0] is not None and operands[1] is not None:
-            try:
-                value = _BINARY[node.op_type](operands[0], operands[1])
-            except ValueError:
-                return self._end(known, node)
-            clips = node.op_type in ("Max", "Min", "Pow") or (known == node.input[0] == node.input[1])
-            return self._turn(node, value) if clips else self._give(node, value)
-        silent = not np.any(self._values[known] != 0)
-        if silent and not (node.op_type == "Div" and node.input[1] == known):
-            return None  # 0 joins a sum, a product or a maximum: nothing of the channel goes on
-        if node.op_type == "Mul":
-            return self._fail("its output scales other channels", LayerStatus.GATE)
-        return self._end(known, node)
+    Found through operators that pass a factor on; None where anything reads the value as it is.
+    """
+    stack, seen, found = [name], {name}, ""
+    while stack:
+        for use in scope.uses(stack.pop()):
+            node = use.node
+            if node is None or use.scope is not scope:
+                return None
+            if is_op(node, "InstanceNormalization") and use.slot == 0:
+                found = operator(node)
+            elif is_op(node, *_HOMOGENEOUS) and use.slot == 0:
+                given = set(node.output if node.op_type == "Split" else node.output[:1]) - {""}
+                stack += sorted(given - seen)
+                seen |= given
+            else:
+                return None
+    sentence = f"{found} behind it takes the size of its weights out again, so it says nothing"
+    return Ineligible(LayerStatus.UNJUDGEABLE, sentence) if found else None

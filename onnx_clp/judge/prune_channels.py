@@ -23,15 +23,17 @@ from numpy.typing import NDArray
 
 from onnx_clp.cap.bound_directions import is_part
 from onnx_clp.config import CleanConfig
+from onnx_clp.fold.channel_views import carry, layer_view
 from onnx_clp.fold.normalisations import Normalisation, Sight, of_layer
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.model import ModelIndex
 from onnx_clp.judge.downstream_gain import Gains
-from onnx_clp.judge.eligibility import why_ineligible
+from onnx_clp.judge.eligibility import size_taken_out, why_ineligible
 from onnx_clp.layers.layer import LinearLayer
 from onnx_clp.layers.rewrite import LayerRewrite
 from onnx_clp.numerics.lipschitz import exact_norm, sigma, upper_bound
 from onnx_clp.numerics.outliers import Outliers, find_outliers, too_few, why_too_few
+from onnx_clp.operators.nodes import is_op
 from onnx_clp.verdicts import LayerStatus
 
 Float64 = NDArray[np.float64]
@@ -156,7 +158,8 @@ def _standing(index: ModelIndex, rewrite: LayerRewrite, sight: Sight, config: Cl
     if not layer.is_convolution and config.layers == "conv":
         return LayerStatus.NOT_CONVOLUTION, "only convolutions are judged (--layers all judges it too)"
     if rewrite.normalised or of_layer(sight):
-        return LayerStatus.JUDGED, ""
+        meaningless = None if of_layer(sight) else size_taken_out(layer.scope, layer.output)
+        return (LayerStatus.JUDGED, "") if meaningless is None else (meaningless.status, meaningless.sentence)
     trouble = why_ineligible(index, layer, rewrite.offset)
     return (LayerStatus.JUDGED, "") if trouble is None else (trouble.status, trouble.sentence)
 
@@ -186,7 +189,7 @@ def _branches(
 ) -> tuple[tuple[Branch, ...], str]:
     """The layer through each of its normalisations, and what is missing from the weights of its scores."""
     branches, remarks = [], []
-    for run, offset, first, scores, bounds in _seen(sight, raw):
+    for run, offset, first, scores, bounds in _seen(rewrite, sight, raw):
         if gains is not None:
             value = rewrite.layer.output if run is None else run.steps[-1][0].output[0]
             gain, remark = gains.of(value, offset, len(scores))
@@ -198,14 +201,38 @@ def _branches(
     return tuple(branches), next(filter(None, remarks), "")
 
 
-def _seen(sight: Sight, raw: Raw) -> Iterator[tuple[Normalisation | None, int, int, Float64, Float64]]:
+def _seen(
+    rewrite: LayerRewrite, sight: Sight, raw: Raw
+) -> Iterator[tuple[Normalisation | None, int, int, Float64, Float64]]:
     """Each normalisation with its first channel, the layer's first, and scores and bounds behind it."""
     places = of_layer(sight)
-    if not places:
-        yield None, 0, 0, *raw
+    for first, count in () if places else _whole_parts(rewrite):
+        here = slice(first, first + count)
+        yield None, 0, first, raw[0][here], raw[1][here]
     for run, offset, first, count in places:
         scale, here = np.abs(run.affine.scale[offset : offset + count]), slice(first, first + count)
         yield run, offset, first, _product(raw[0][here], scale), _product(raw[1][here], scale)
+
+
+def _whole_parts(rewrite: LayerRewrite) -> list[tuple[int, int]]:
+    """First channel and count of the parts whose size says something: all, but parts of a Split that are normalised.
+
+    An IBN block splits a convolution's channels: half of them go into an InstanceNormalization (Pan et al., ECCV 2018).
+    """
+    layer = rewrite.layer
+    use = layer.scope.only_use(layer.output)
+    node = None if use is None or use.scope is not layer.scope else use.node
+    views = {layer.output: layer_view(rewrite)}
+    if node is None or not is_op(node, "Split") or not carry(layer.scope, node, views):
+        return [(0, layer.channels)]
+    parts = []
+    for name in node.output:
+        segment = views[name].segments[0] if name in views else None
+        if segment is None or segment.count is None:
+            return [(0, layer.channels)]
+        if size_taken_out(layer.scope, name) is None:
+            parts.append((segment.start, segment.count))
+    return [(0, layer.channels)] if sum(count for _, count in parts) == layer.channels else parts
 
 
 def _product(one: Float64, other: Float64) -> Float64:

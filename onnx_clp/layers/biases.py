@@ -143,7 +143,7 @@ class AddedBias:
         if self.adder is None:
             base = f"{self.maker.output[0]}_bias"
             make = partial(edit.store.make, values=spread.reshape(shape), data_type=data_type)
-            self.adder, self.slot = edit.add_after(self.scope, self.maker, "Add", base, make), 1
+            self.adder, self.slot = edit.add_after(self.scope, self.maker.output[0], "Add", base, make), 1
             return
         old = self.scope.constant(self.adder.input[self.slot])
         shape = shape if old is None else old.shape

@@ -7,6 +7,7 @@ unknown type, ...) gives a `Skipped` with the reason, any other node None.
 from __future__ import annotations
 
 import math
+import re
 from typing import Final
 
 from onnx import NodeProto
@@ -16,10 +17,22 @@ from onnx_clp.layers.biases import AddedBias, Bias, GemmBias, InputBias
 from onnx_clp.layers.layer import Finder, LinearLayer, pads_nothing, read_geometry
 from onnx_clp.layers.weights import FloatWeight, Weight
 from onnx_clp.numerics.affine import KernelLayout
-from onnx_clp.operators.nodes import MICROSOFT, attribute, has_reference, identity, is_op, operator, text_attribute
+from onnx_clp.operators.nodes import (
+    MICROSOFT,
+    STANDARD_DOMAINS,
+    attribute,
+    has_reference,
+    identity,
+    is_dequantizer,
+    is_op,
+    operator,
+    text_attribute,
+)
 from onnx_clp.verdicts import Skipped, SkipReason
 
-_CONVOLUTIONS: Final = ("Conv", "ConvTranspose")
+_CONVOLUTIONS: Final = ("Conv", "ConvTranspose", "DeformConv")
+# Operators that multiply by a stored matrix or kernel, by their names in ONNX and in the domains of others.
+_LINEAR_NAME: Final = re.compile(r"Conv|Gemm|MatMul|Einsum|FullyConnected|InnerProduct|^Dense$|^Linear$")
 BLOCKED_DOMAIN: Final = "com.microsoft.nchwc"
 
 
@@ -27,7 +40,7 @@ def find_layer(scope: GraphIndex, node: NodeProto) -> LinearLayer | Skipped | No
     """The node as a linear layer, why it cannot be one, or None where it is another operator."""
     finder = _finder(node)
     if finder is None:
-        return None
+        return _unread(scope, node)
     if has_reference(node):
         return Skipped(SkipReason.REFERENCE_ATTRIBUTE, "an attribute takes its value from the function's call")
     return finder(scope, node)
@@ -47,15 +60,30 @@ def _finder(node: NodeProto) -> Finder | None:
     return None
 
 
+def _unread(scope: GraphIndex, node: NodeProto) -> Skipped | None:
+    """Why a node that by its name and its constant operand is a linear layer is not read as one; None for others."""
+    linear = _LINEAR_NAME.search(node.op_type) is not None
+    if not linear or is_blocked(node) or all(not scope.is_constant(name) for name in node.input if name):
+        return None
+    if node.domain == MICROSOFT or node.domain.startswith("com.ms."):
+        sentence = f"{operator(node)} is ONNX Runtime's own and not read; give the file as it was before that"
+    elif node.domain in STANDARD_DOMAINS:
+        sentence = f"{operator(node)} with a constant operand is not read as a linear layer"
+    else:
+        sentence = f"{operator(node)} is of a domain that this tool does not know"
+    return Skipped(SkipReason.UNSUPPORTED_OPERATOR, sentence)
+
+
 def float_or_dequantized(scope: GraphIndex, node: NodeProto, slot: int) -> Weight | Skipped:
     """The weight at an input slot: behind DequantizeLinear, or in floating point."""
     maker = scope.producer(node.input[slot]) if slot < len(node.input) else None
-    if maker is not None and is_op(maker, "DequantizeLinear"):
-        from onnx_clp.layers import quantized
+    if maker is not None and is_dequantizer(maker):
+        from onnx_clp.layers import quantized, simulated
 
         if has_reference(maker):
             return Skipped(SkipReason.REFERENCE_ATTRIBUTE, "its weight's scale is laid out as the call says")
-        return quantized.DequantizedWeight.find(scope, node, slot, maker)
+        rounded = simulated.find_simulated(scope, node, slot, maker)
+        return quantized.DequantizedWeight.find(scope, node, slot, maker) if rounded is None else rounded
     if dequantized_further_up(scope, maker):
         return Skipped(SkipReason.QUANTIZED, "its weight is computed from a dequantised one")
     weight = FloatWeight.find(scope, node, slot)
@@ -73,7 +101,7 @@ def dequantized_further_up(scope: GraphIndex, maker: NodeProto | None) -> bool:
         if node is None or id(node) in seen:
             continue
         seen.add(id(node))
-        if is_op(node, "DequantizeLinear"):
+        if is_dequantizer(node):
             return True
         stack.extend(scope.producer(name) for name in node.input)
     return False
@@ -86,7 +114,7 @@ def _find_convolution(scope: GraphIndex, node: NodeProto) -> LinearLayer | Skipp
     if len(weight.shape) < 3:
         return Skipped(SkipReason.UNSUPPORTED_WEIGHT, f"its weight has {len(weight.shape)} dimensions")
     groups = int(attribute(node, "group", 1))
-    transposed = node.op_type == "ConvTranspose"
+    transposed, deformable = node.op_type == "ConvTranspose", node.op_type == "DeformConv"
     first, second = weight.shape[:2]
     if groups < 1 or first % groups:
         return Skipped(SkipReason.UNSUPPORTED_WEIGHT, f"group {groups} does not divide {first} channels")
@@ -99,27 +127,27 @@ def _find_convolution(scope: GraphIndex, node: NodeProto) -> LinearLayer | Skipp
         operator=operator(node),
         layout=layout,
         weight=weight,
-        bias=_input_bias(scope, node),
+        bias=_input_bias(scope, node, 3 if deformable else 2),
         channels=second * groups if transposed else first,
         inputs=first if transposed else second * groups,
         geometry=read_geometry(node, tuple(weight.shape[2:])),
         rank=rank,
         axis_from_end=rank - 1,
         data_axis_from_end=rank - 1,
-        no_padding=pads_nothing(node) and not transposed,
-        fused=text_attribute(node, "activation", "") != "" or len(node.input) > 3,
+        no_padding=pads_nothing(node) and not transposed and not deformable,
+        fused=text_attribute(node, "activation", "") != "" or (len(node.input) > 3 and not deformable),
     )
 
 
-def _input_bias(scope: GraphIndex, node: NodeProto) -> Bias:
-    maker = scope.producer(node.input[2]) if len(node.input) > 2 else None
-    if maker is not None and is_op(maker, "DequantizeLinear"):
+def _input_bias(scope: GraphIndex, node: NodeProto, slot: int) -> Bias:
+    maker = scope.producer(node.input[slot]) if len(node.input) > slot else None
+    if maker is not None and is_dequantizer(maker):
         from onnx_clp.layers.dequantized import DequantizedBias
 
         scale = scope.constant(maker.input[1])
         if scale is not None:
-            return DequantizedBias(scope, node, 2, maker, scale)
-    return InputBias(scope, node, 2)
+            return DequantizedBias(scope, node, slot, maker, scale)
+    return InputBias(scope, node, slot)
 
 
 def _find_gemm(scope: GraphIndex, node: NodeProto) -> LinearLayer | Skipped:

@@ -18,7 +18,7 @@ from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.layers.weights import Scaling, float_type, overridable_sentence
 from onnx_clp.numerics.affine import KernelLayout, channel_factor
-from onnx_clp.operators import compute
+from onnx_clp.operators.grids import along_axis, integer_limits
 from onnx_clp.operators.nodes import attribute, input_name, set_attribute
 from onnx_clp.verdicts import Skipped, SkipReason
 
@@ -72,7 +72,7 @@ class Quantized:
     def _spread(self, part: Array) -> Float64:
         size = self.values.shape[self.axis] if not self.per_tensor else 1
         wide = part.astype(np.float64)
-        return np.asarray(compute.along_axis(wide, self.values.ndim, self.axis, size, self.block))
+        return np.asarray(along_axis(wide, self.values.ndim, self.axis, size, self.block))
 
     @property
     def zero_points(self) -> Float64:
@@ -94,20 +94,13 @@ class Quantized:
         """Whether the sign of these channels can be turned within the integer type."""
         if not flipped.any():
             return True
-        low, high = _range(self.values.dtype)
+        low, high = integer_limits(self.values.dtype)
         turned = self.changed(flipped, np.zeros_like(flipped), layout)
         return bool(turned.min(initial=0) >= low and turned.max(initial=0) <= high)
 
 
 def _mask(channels: Mask, shape: tuple[int, ...], layout: KernelLayout) -> NDArray[np.bool_]:
     return np.asarray(channel_factor(channels.astype(np.float64), shape, layout, output=True) > 0)
-
-
-def _range(dtype: np.dtype[Any]) -> tuple[int, int]:
-    import ml_dtypes
-
-    limits: Any = ml_dtypes.iinfo(dtype)  # type: ignore[no-untyped-call]
-    return int(limits.min), int(limits.max)
 
 
 def _data_type(value: Array) -> int:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from onnx import NodeProto
 
 from onnx_clp.file.store import numpy_dtype
+from onnx_clp.operators.grids import Grid
 from onnx_clp.operators.nodes import attribute, is_op, text_attribute
 
 Array = NDArray[Any]
@@ -208,31 +209,26 @@ def _clip(node: NodeProto, inputs: Inputs) -> Array:
     return value if high is None else np.minimum(value, np.asarray(high, value.dtype))
 
 
-def along_axis(values: Array, rank: int, axis: int, size: int, block: int) -> Array:
-    """Scale or zero-point of DequantizeLinear, shaped to broadcast over a tensor of `rank` dimensions.
-
-    `values` is a scalar, one per index of `axis` (length `size`), or blocked along it (block > 0).
-    """
-    if values.size == 1 and values.ndim <= 1:
-        return values.reshape(())
-    if values.ndim == 1:
-        return values.reshape([size if i == axis % rank else 1 for i in range(rank)])
-    # More repeats than there are places come to the same, and the file sets the number.
-    return np.take(np.repeat(values, min(block, size), axis=axis), np.arange(size), axis=axis)
+def _grid(node: NodeProto, inputs: Inputs) -> Grid:
+    axis, block = int(attribute(node, "axis", 1)), int(attribute(node, "block_size", 0))
+    return Grid(_need(inputs, 1), inputs[2] if len(inputs) > 2 else None, axis, block)
 
 
 def _dequantize(node: NodeProto, inputs: Inputs) -> Array:
-    value, scale = _need(inputs, 0), _need(inputs, 1)
-    axis, block = int(attribute(node, "axis", 1)), int(attribute(node, "block_size", 0))
-    zero = inputs[2] if len(inputs) > 2 else None
+    value, grid = _need(inputs, 0), _grid(node, inputs)
     _fit(value.shape, np.dtype(np.float64))
-    size = value.shape[axis] if value.ndim and scale.size > 1 else 1
-    steps = value.astype(np.float64)
-    if zero is not None:
-        steps = steps - along_axis(zero.astype(np.float64), value.ndim, axis, size, block)
-    out = steps * along_axis(scale.astype(np.float64), value.ndim, axis, size, block)
     to = int(attribute(node, "output_dtype", 0))
-    return out.astype(numpy_dtype(to) if to else scale.dtype)
+    return grid.dequantized(value).astype(numpy_dtype(to) if to else grid.scale.dtype)
+
+
+def _quantize(node: NodeProto, inputs: Inputs) -> Array:
+    value, grid = _need(inputs, 0), _grid(node, inputs)
+    _fit(value.shape, np.dtype(np.float64))
+    to = int(attribute(node, "output_dtype", 0))
+    dtype = grid.zero.dtype if grid.zero is not None else numpy_dtype(to) if to else np.dtype(np.uint8)
+    if "int" not in dtype.name:
+        raise NotConstantError(f"quantised to {dtype}")
+    return grid.quantized(value, dtype)
 
 
 def _dropout(node: NodeProto, inputs: Inputs) -> Array:
@@ -292,6 +288,7 @@ RULES: Final[dict[str, Rule]] = {
     "Slice": _slice,
     "Clip": _clip,
     "DequantizeLinear": _dequantize,
+    "QuantizeLinear": _quantize,
 }
 
 

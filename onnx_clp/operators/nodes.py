@@ -15,6 +15,16 @@ def is_op(node: NodeProto, *op_types: str) -> bool:
     return node.op_type in op_types and node.domain in STANDARD_DOMAINS
 
 
+def is_quantizer(node: NodeProto) -> bool:
+    """Whether the node is QuantizeLinear, ONNX's own or ONNX Runtime's of the same meaning."""
+    return node.op_type == "QuantizeLinear" and node.domain in (*STANDARD_DOMAINS, MICROSOFT)
+
+
+def is_dequantizer(node: NodeProto) -> bool:
+    """Whether the node is DequantizeLinear, ONNX's own or ONNX Runtime's of the same meaning."""
+    return node.op_type == "DequantizeLinear" and node.domain in (*STANDARD_DOMAINS, MICROSOFT)
+
+
 def operator(node: NodeProto) -> str:
     """The operator as people write it: the domain in front unless it is the standard one."""
     return node.op_type if node.domain in STANDARD_DOMAINS else f"{node.domain}.{node.op_type}"

@@ -121,6 +121,9 @@ _UNDONE = Skipped(
 
 _TOO_DEAR = Skipped(SkipReason.BUDGET, "caps at any height would cost more than the budget allows")
 
+_FIRST = {"none": lambda *_: Tally(), "own": cleaning.drop_dead_readers, "all": cleaning.simplify}
+"""What goes before folding, by the level of cleaning up: a dead reader keeps a normalisation from being folded."""
+
 Search = Callable[[GraphEdit, "ModelProto | None", list[Place]], bool]
 """Gets the model after folding, None where that changed nothing, and what was found in it. True: it undid a trigger."""
 
@@ -149,7 +152,7 @@ def analyse(
     # Before IR 4 initializers are constants already, and have to be listed as inputs.
     frozen = freeze_inputs(model.graph) if config.freeze_inputs and model.ir_version >= 4 else []
     # Dead readers keep a normalisation from being folded, so they go first.
-    first = cleaning.simplify(model, file.store) if config.cleanup == "all" else Tally()
+    first = _FIRST[config.cleanup](model, file.store)
     index = ModelIndex(model, file.store)
     _refuse_blocked(index)
     before, findings = index.node_count() + first.nodes, triggers.look(index)

@@ -254,8 +254,7 @@ class Dosing:
         for statistic in self._statistics:
             place = examine(statistic, 1.0)
             if isinstance(place, Ceiling) and place.scope.opset >= LEAST_OPSET and place.data_type in FLOATS:
-                name = place.maker.output[0]
-                found.append(Capped(name, statistic.mean, statistic.std, place.rank, place.data_type))
+                found.append(Capped(place.value, statistic.mean, statistic.std, place.rank, place.data_type))
         return found
 
     def _landmark(self, verdicts: Sequence[LayerVerdict]) -> Landmark | None:
