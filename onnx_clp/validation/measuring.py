@@ -61,14 +61,17 @@ class Terms:
         What will be written is read whole, as its users read it, and so is the model that a cleaned one is compared
         with; the weights of the others stay in their files, on the CPU.
         """
+        return open_runner(path, self.engine, self.plan(path), reference=self.reference)
+
+    def plan(self, path: Path) -> Plan:
+        """How the session of the model at `path` is set up."""
         request = self.request
         whole = {request.written, request.before_cleaning if request.cleaned else None}
-        plan = Plan(
+        return Plan(
             many_runs=self.exam is not None,
             mapped=not self.engine.on_gpu and path not in whole,
             one_thread=self.macs is not None and self.macs <= _ONE_THREAD_MACS,
         )
-        return open_runner(path, self.engine, plan, reference=self.reference)
 
     @contextmanager
     def about(self) -> Iterator[None]:
@@ -241,10 +244,11 @@ def run_nudged(terms: Terms, path: Path, measured: Measured) -> list[Outputs]:
     generator = np.random.default_rng(terms.request.limits.seed)
     with terms.about():
         runner = terms.open(path)
-        return [runner.run(_nudged(feed, generator)) for feed in measured.feeds]
+        return [runner.run(nudged(feed, generator)) for feed in measured.feeds]
 
 
-def _nudged(feed: Feeds, generator: np.random.Generator) -> Feeds:
+def nudged(feed: Feeds, generator: np.random.Generator) -> Feeds:
+    """A feed with every float entry moved by one unit of its rounding, up or down by chance."""
     return {
         name: np.nextafter(a, np.where(generator.random(a.shape) < 0.5, np.inf, -np.inf).astype(a.dtype))
         if a.dtype.kind == "f"

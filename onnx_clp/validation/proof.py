@@ -12,7 +12,7 @@ import numpy as np
 from onnx_clp.document.validation import EngineFacts, EvaluationReport, Rates, ValidationReport
 from onnx_clp.errors import NotValidated, ValidationFailed
 from onnx_clp.text import quoted
-from onnx_clp.validation import compare
+from onnx_clp.validation import compare, inner
 from onnx_clp.validation.checking import check_written
 from onnx_clp.validation.measuring import (
     Measured,
@@ -53,7 +53,9 @@ def prove(request: Request, engine: Engine, memory: int, rival: Engine | None = 
     error, discrete, folded = None, None, original
     if request.folded is not None:
         folded = measure_rewritten(request.folded, terms, original, "folding")
-        error, discrete = _prove_same(_Step("folding", "fold", request.original), terms, original, folded, findings)
+        error, discrete = _prove_same(
+            _Step("folding", "fold", request.original, after=request.folded), terms, original, folded, findings
+        )
     final = folded
     if request.final is not None:
         final = measure_rewritten(request.final, terms, original, "pruning")
@@ -80,12 +82,16 @@ def prove(request: Request, engine: Engine, memory: int, rival: Engine | None = 
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """One change that must not move the outputs: what did it, its noun, the model before it, and what helps."""
+    """One change that must not move the outputs: what did it, its noun, the model before it, and what helps.
+
+    `after` is the model behind it where its inner values can be compared.
+    """
 
     doing: str
     noun: str
     before: Path
     cure: str = "--tolerance allows more"
+    after: Path | None = None
 
 
 def _prove_compaction(
@@ -145,7 +151,30 @@ def _beyond_rounding(
             f"inputs alone does to this model ({floor:.2g}): its outputs on made-up inputs are all but zero"
         )
         findings.append(Finding("rounding", quoted(agreement.output, 60), sentence))
-    return beyond
+    return (
+        beyond
+        if not step.after or any(a.changed for a in beyond)
+        else _unexplained(step, terms, original, beyond, findings)
+    )
+
+
+def _unexplained(
+    step: _Step, terms: Terms, original: Measured, beyond: list[compare.Agreement], findings: list[Finding]
+) -> list[compare.Agreement]:
+    """Those of `beyond` that stay wrong once the values are compared where the step changed the graph."""
+    if not beyond or step.after is None or terms.reference:
+        return beyond
+    found = inner.differences(step.before, step.after, terms, original.feeds)
+    if not found or not all(one.sound for one in found):
+        return beyond
+    worst = max(one.error for one in found)
+    for agreement in beyond:
+        sentence = (
+            f"the {step.noun}'s error of {agreement.error:.2g} is above the tolerance, but every value that folding "
+            f"changed agrees by channel ({worst:.2g} at most): the rest of the network magnifies their rounding"
+        )
+        findings.append(Finding("rounding", quoted(agreement.output, 60), sentence))
+    return []
 
 
 def _summed(step: _Step, judged: list[compare.Agreement]) -> tuple[float | None, float | None]:

@@ -1,0 +1,131 @@
+"""A fold checked where it was made: at the values inside the graph that folding gave another maker.
+
+A network can magnify rounding, or end in a Sigmoid that answers noise with numbers near 0: then the outputs of a sound
+fold differ by more than any tolerance. Where a fold was made, the value behind the normalisation has the same name in
+both models and is computed in two ways. If all such values agree, channel by channel, the fold is sound, whatever the
+unchanged rest of the graph makes of their rounding; a channel that is wrong shows here undiluted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto, ValueInfoProto
+
+from onnx_clp.validation.anatomy import read_skeleton
+from onnx_clp.validation.compare import is_float, wide
+from onnx_clp.validation.mapping import Mapped, map_weights
+from onnx_clp.validation.measuring import Terms, nudged
+from onnx_clp.validation.session import Array, Feeds, OrtRunner
+
+Float64 = NDArray[np.float64]
+
+ROUNDINGS: Final = 3.0
+"""Times what moving the inputs by one unit of their rounding does, or the tolerance, that a value may differ by."""
+
+_AT_ONCE: Final = 12
+_SMALL_CHANNEL: Final = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How far a value differs between the models, by its worst channel; `allowed` is what rounding explains."""
+
+    value: str
+    error: float
+    allowed: float
+
+    @property
+    def sound(self) -> bool:
+        """Whether rounding explains it."""
+        return self.error <= self.allowed
+
+
+def changed_values(before: ModelProto, after: ModelProto) -> list[str]:
+    """Values of the main graph, in its order, that both models have and compute in different ways."""
+    makers = {name: node for node in before.graph.node for name in node.output if name}
+    found = []
+    for node in after.graph.node:
+        for name in node.output:
+            if name in makers and _differs(makers[name], node):
+                found.append(name)
+    return found
+
+
+def _differs(one: NodeProto, other: NodeProto) -> bool:
+    return one.op_type != other.op_type or list(one.input) != list(other.input)
+
+
+def differences(before: Path, after: Path, terms: Terms, feeds: Sequence[Feeds]) -> list[Difference]:
+    """How far every changed value differs on the feeds; empty where none can be looked at.
+
+    Raises:
+        RunError: a model does not run with more outputs.
+    """
+    names = changed_values(read_skeleton(before), read_skeleton(after))
+    found = []
+    for start in range(0, len(names), _AT_ONCE):
+        part = names[start : start + _AT_ONCE]
+        first, then = (_Probe(path, part, terms) for path in (before, after))
+        if first.runner is not None and then.runner is not None:
+            found += list(_compared(part, first, then, terms, feeds))
+    return found
+
+
+class _Probe:
+    """A model that gives inner values out; its runner is None where its weights cannot be mapped."""
+
+    def __init__(self, path: Path, names: Sequence[str], terms: Terms) -> None:
+        light = map_weights(path)
+        model = ModelProto.FromString(path.read_bytes() if light is None else light.model)
+        there = {value.name for value in model.graph.output}
+        model.graph.output.extend(ValueInfoProto(name=name) for name in names if name not in there)
+        folder = path.parent if light is None else light.folder
+        mapped = Mapped(model.SerializeToString(), folder)
+        self.runner = None if terms.reference else OrtRunner(path, terms.engine, terms.plan(path), mapped)
+
+    def run(self, feed: Feeds, names: Sequence[str]) -> dict[str, Array]:
+        """The inner values."""
+        assert self.runner is not None
+        return dict(self.runner.run(feed, names))
+
+
+def _compared(
+    names: Sequence[str], first: _Probe, then: _Probe, terms: Terms, feeds: Sequence[Feeds]
+) -> Iterator[Difference]:
+    generator = np.random.default_rng(terms.request.limits.seed)
+    worst, noise = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
+    for feed in feeds:
+        wanted, got = first.run(feed, names), then.run(feed, names)
+        moved = first.run(nudged(feed, generator), names)
+        for name in names:
+            worst[name] = max(worst[name], by_channel(wanted[name], got[name]))
+            noise[name] = max(noise[name], by_channel(wanted[name], moved[name]))
+    for name in names:
+        yield Difference(name, worst[name], ROUNDINGS * max(terms.tolerance, noise[name]))
+
+
+def by_channel(wanted: Array, got: Array) -> float:
+    """The largest max|Δ| / max|wanted| of a channel (axis 1, else the last); infinite where shapes or NaNs differ.
+
+    Of a channel that is far smaller than the others the denominator is a thousandth of the largest.
+    """
+    if wanted.shape != got.shape or not is_float(wanted.dtype):
+        return 0.0 if np.array_equal(wanted, got) else float("inf")
+    a, b = wide(wanted), wide(got)
+    if not np.array_equal(np.isfinite(a), np.isfinite(b)):
+        return float("inf")
+    axis = 1 if a.ndim > 2 else a.ndim - 1
+    rows = [
+        np.nan_to_num(np.moveaxis(np.atleast_1d(v), axis, 0).reshape(v.shape[axis] if v.ndim else 1, -1))
+        for v in (a, b)
+    ]
+    size = np.abs(rows[0]).max(axis=1, initial=0.0)
+    floor = _SMALL_CHANNEL * size.max(initial=0.0)
+    delta = np.abs(rows[1] - rows[0]).max(axis=1, initial=0.0)
+    return float((delta / np.maximum(np.maximum(size, floor), np.finfo(np.float64).tiny)).max(initial=0.0))
