@@ -49,7 +49,13 @@ class Differentiated:
 
 
 def differentiate(
-    model: ModelProto, scalar: str, wanted: Sequence[str], outputs: Sequence[str] | None = None
+    model: ModelProto,
+    scalar: str,
+    wanted: Sequence[str],
+    outputs: Sequence[str] | None = None,
+    *,
+    guarded: bool = False,
+    throughout: bool = False,
 ) -> Differentiated:
     """Append the gradient of `scalar` with respect to each of `wanted` to a copy of `model`.
 
@@ -58,6 +64,9 @@ def differentiate(
         scalar: a value of the main graph, of type float; if it has several elements, their sum is differentiated.
         wanted: values of the main graph, inputs or intermediate ones.
         outputs: further values that the new model outputs; by default what the model outputs now.
+        guarded: take the subgradient 0 wherever an operator's own is infinite or no number, as that of Sqrt(x * x) is
+            at 0; without it one such element blinds all that lies before it.
+        throughout: also output every value on the way and its gradient.
 
     Raises:
         UsageError: a value is not there, or `scalar` does not depend on one of `wanted`.
@@ -73,8 +82,12 @@ def differentiate(
     tape = Tape(writer, _active(nodes, scalar, wanted))
     _refuse_strangers(tape, nodes)
     tape.add(scalar, _seed(writer, scalar))
-    _walk(tape, nodes)
+    _walk(tape, nodes, guarded)
     found = {name: _found(tape, name, scalar) for name in wanted}
+    if throughout:
+        collected = ((name, tape.gradient(name)) for name in sorted(tape.active))
+        found |= {name: gradient for name, gradient in collected if gradient is not None}
+        outputs = list(found)
     _set_outputs(writer, scalar, found, outputs)
     return Differentiated(ready, scalar, {name: gradient.name for name, gradient in found.items()})
 
@@ -135,13 +148,13 @@ def _seed(writer: GraphWriter, scalar: str) -> Term:
     return one if writer.values.dims(scalar) == () else one.expand(writer.shape(term))
 
 
-def _walk(tape: Tape, nodes: list[NodeProto]) -> None:
+def _walk(tape: Tape, nodes: list[NodeProto], guarded: bool) -> None:
     for node in reversed(nodes):
         if not _passes(tape, node) or all(tape.gradient(name) is None for name in node.output if name):
             continue
         for slot, gradient in RULES[node.op_type](Step(tape, node)).items():
             if node.input[slot] in tape.active:
-                tape.add(node.input[slot], gradient)
+                tape.add(node.input[slot], gradient.finite() if guarded else gradient)
 
 
 def _found(tape: Tape, name: str, scalar: str) -> Term:

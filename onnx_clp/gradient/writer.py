@@ -185,6 +185,11 @@ class Term:
         """Square root of each element."""
         return self.op("Sqrt")
 
+    def finite(self) -> Term:
+        """The value where it is a finite number, else 0."""
+        largest = float(np.finfo(np.float16 if self.data_type == TensorProto.FLOAT16 else np.float32).max)
+        return (self.abs() <= largest).choose(self, 0.0)
+
     def abs(self) -> Term:
         """Absolute value of each element."""
         return self.op("Abs")

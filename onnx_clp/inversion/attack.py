@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from onnx_clp.gradient.differentiate import differentiate
 from onnx_clp.gradient.loss import LossBuilder
 from onnx_clp.inversion.descent import Float32
-from onnx_clp.inversion.program import Program
+from onnx_clp.inversion.program import Feeds
 from onnx_clp.inversion.request import Images
+from onnx_clp.inversion.slope import Slope
 from onnx_clp.inversion.subject import Subject
 from onnx_clp.validation.provider import Engine
 
@@ -26,25 +24,26 @@ class Attack:
         builder = LossBuilder(subject.model)
         logits = builder.logits(subject.output)
         loss = builder.cross_entropy(logits)
-        found = differentiate(builder.model, loss.name, [subject.input], [logits.name])
         self._subject, self._logits, self._target = subject, logits.name, builder.target
-        self._gradient = found.gradients[subject.input]
-        self._program = Program(found.model, engine)
-        self.provider = self._program.provider
+        self._slope = Slope(builder.model, loss.name, subject.input, [logits.name], engine)
+        self.provider = self._slope.provider
 
     def logits(self, images: Images) -> Float32:
         """Class scores, (n, classes)."""
         parts = [images[start : start + _BATCH] for start in range(0, len(images), _BATCH)]
-        return np.concatenate([self._run([self._logits], part, 0)[0] for part in parts])
+        return np.concatenate([self._slope.values([self._logits], self._feeds(part, 0))[0] for part in parts])
 
     def pull(self, images: Images, target: int) -> tuple[Float32, Images]:
-        """Class scores, and the gradient by the images of the mean cross-entropy to `target`."""
-        logits, gradient = self._run([self._logits, self._gradient], images, target)
+        """Class scores, and the gradient by the images of the mean cross-entropy to `target`.
+
+        Raises:
+            UnsupportedModelError: the gradient is not finite.
+        """
+        gradient, logits = self._slope.gradient(self._feeds(images, target), [self._logits])
         return logits, self._subject.from_layout(gradient)
 
-    def _run(self, outputs: Sequence[str], images: Images, target: int) -> list[Any]:
-        feeds: dict[str, NDArray[Any]] = {
+    def _feeds(self, images: Images, target: int) -> Feeds:
+        return {
             self._subject.input: self._subject.laid_out(images),
             self._target: np.array([target], np.int64),
         }
-        return self._program.run(outputs, feeds)

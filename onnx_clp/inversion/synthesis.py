@@ -18,13 +18,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_clp.gradient.differentiate import differentiate
 from onnx_clp.gradient.loss import LossBuilder
 from onnx_clp.gradient.writer import Term
 from onnx_clp.inversion.descent import Adam
-from onnx_clp.inversion.program import Feeds, Program
+from onnx_clp.inversion.program import Feeds
 from onnx_clp.inversion.pyramid import Pyramid
 from onnx_clp.inversion.request import Images
+from onnx_clp.inversion.slope import Slope
 from onnx_clp.inversion.subject import Statistics, Subject, statistics_of
 from onnx_clp.validation.provider import Engine
 
@@ -60,19 +60,17 @@ class Synthesiser:
         mismatch = _mismatch(builder, kept)
         loss = evidence * _EVIDENCE if mismatch is None else mismatch * _MATCHING + evidence * _EVIDENCE
         outputs = [logits.name] if mismatch is None else [logits.name, mismatch.name]
-        found = differentiate(builder.model, loss.name, [subject.input], outputs)
         self._subject, self._target = subject, builder.target
-        self._gradient = found.gradients[subject.input]
+        self._slope = Slope(builder.model, loss.name, subject.input, outputs, engine)
         self._mismatch = None if mismatch is None else mismatch.name
         self._logits = logits.name
-        self._program = Program(found.model, engine)
         self.statistics = len(kept)
 
     def classes(self) -> int:
         """How many classes the model tells apart."""
         blank = np.zeros((1, *self._subject.shape), np.float32)
         feeds: Feeds = {self._subject.input: self._subject.laid_out(blank), self._target: np.zeros(1, np.int64)}
-        return int(self._program.run([self._logits], feeds)[0].shape[1])
+        return int(self._slope.values([self._logits], feeds)[0].shape[1])
 
     def make(
         self, count: int, classes: int, low: float, high: float, seed: int, tick: Tick, steps: int = STEPS
@@ -86,16 +84,15 @@ class Synthesiser:
         for step in range(steps):
             images = pyramid.images()
             rows, columns = rng.integers(-_SHIFT, _SHIFT + 1, 2)
-            gradient, mismatch = self._slope(shifted(images, rows, columns, low), wanted)
+            gradient, mismatch = self._pull(shifted(images, rows, columns, low), wanted)
             gradient = shifted(gradient, -rows, -columns)
             adam.step(pyramid.gradients(images, gradient + roughness_gradient(images, high - low)))
             tick("synthesize", step + 1, steps)
         return Synthetic(pyramid.images(), wanted, mismatch, self.statistics)
 
-    def _slope(self, images: Images, wanted: NDArray[np.int64]) -> tuple[Images, float | None]:
+    def _pull(self, images: Images, wanted: NDArray[np.int64]) -> tuple[Images, float | None]:
         feeds: Feeds = {self._subject.input: self._subject.laid_out(images), self._target: wanted}
-        names = [self._gradient] if self._mismatch is None else [self._gradient, self._mismatch]
-        gradient, *rest = self._program.run(names, feeds)
+        gradient, *rest = self._slope.gradient(feeds, [] if self._mismatch is None else [self._mismatch])
         return self._subject.from_layout(gradient), float(rest[0]) if rest else None
 
 
