@@ -65,10 +65,10 @@ class TestComparing:
         soft = np.eye(6)[line][:, :, None]  # (samples, length, 1, characters), as with the batch behind the length
         assert comparing.texts(soft, blank=0, hard=False) == [(3, 3, 5)]
         assert comparing.texts(line, blank=3, hard=True) == [(0, 0, 5, 0)]
+        assert comparing.texts(line, blank=0, hard=True, ignored=(5,)) == [(3, 3)]
 
     def test_a_text_is_right_only_as_a_whole(self) -> None:
-        labels = np.array([[3, 5, -1], [3, 5, 4], [-1, -1, -1]])
-        assert comparing.right_texts([(3, 5), (3, 5), ()], labels).tolist() == [True, False, True]
+        assert comparing.right_texts([(3, 5), (3, 5), ()], [(3, 5), (3, 5, 4), ()]).tolist() == [True, False, True]
         assert comparing.same_texts([(3,), (4,)], [(3,), (5,)]) == 0.5
 
     def test_embeddings_agree_where_the_nearest_stays(self) -> None:
@@ -318,6 +318,24 @@ class TestMeasuring:
         assert kept.changes["y"] < 1e-5 < pruned.changes["y"]
         assert pruned.cpu > 0
         assert pruned.peak > 2**20
+
+    def test_spaces_do_not_count_where_a_line_is_read(self) -> None:
+        reader = replace(NETWORK, kind=Kind.RECOGNISER, hard=True, ignored=(7,))
+        before, after = {"y": np.array([[1, 7, 2, 0], [3, 0, 0, 0]])}, {"y": np.array([[1, 2, 7, 0], [4, 0, 0, 0]])}
+        found = measuring.measures(reader, before, after, np.array([[1, 7, 2], [3, -1, -1]]))
+        assert found["agreement"] == found["right_after"] == found["loss"] == 0.5
+        assert found["right_before"] == 1
+
+    def test_a_run_is_not_charged_with_what_the_bench_holds(self, tmp_path: Path) -> None:
+        held = np.ones(60_000_000)
+        command = [sys.executable, "-c", "import sys; print('x', file=sys.stderr); sys.exit(3)"]
+        launch = [sys.executable, "-m", "tools.harm.cost", str(tmp_path / "stderr"), *command]
+        root = Path(__file__).parent.parent
+        done = subprocess.run(launch, capture_output=True, text=True, check=True, cwd=root)
+        cost = json.loads(done.stdout)
+        assert cost["status"] == 3
+        assert 0 < cost["peak"] < held.nbytes / 4
+        assert (tmp_path / "stderr").read_text(encoding="utf-8") == "x\n"
 
     def test_what_is_kept_is_not_measured_again(self, work: Path) -> None:
         measuring.measure_all([NETWORK], ["--no-prune"], work, work / "out")

@@ -118,6 +118,7 @@ _READERS = (
         "a line of text, BGR in -1..1",
         "probabilities of 6,625 characters along the line (CTC)",
         labelled=True,
+        ignored=(6624,),
     ),
     Network(
         "ddddocr",

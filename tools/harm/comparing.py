@@ -63,8 +63,8 @@ def right_classes(scores: Floats, labels: Array) -> Array:
     return np.asarray(scores.argmax(1) == labels)
 
 
-def texts(answers: Array, blank: int, hard: bool) -> list[tuple[int, ...]]:
-    """Character indices of each sample by CTC: the likeliest along the line, repeats and blanks taken out.
+def texts(answers: Array, blank: int, hard: bool, ignored: tuple[int, ...] = ()) -> list[tuple[int, ...]]:
+    """Character indices of each sample by CTC: the likeliest along the line, less repeats, blanks and those ignored.
 
     `answers` is (samples, …, length, characters), or (samples, …, length) of indices if `hard`; others have length 1.
     """
@@ -72,13 +72,12 @@ def texts(answers: Array, blank: int, hard: bool) -> list[tuple[int, ...]]:
     out = []
     for row in likeliest.reshape(len(answers), -1):
         first = np.concatenate([[True], row[1:] != row[:-1]])
-        out.append(tuple(int(index) for index in row[first & (row != blank)]))
+        out.append(tuple(int(index) for index in row[first & (row != blank)] if index not in ignored))
     return out
 
 
-def right_texts(read: list[tuple[int, ...]], labels: Array) -> Array:
-    """Whether each text read is the one in `labels` (samples, longest), filled up with -1."""
-    wanted = [tuple(int(index) for index in row if index >= 0) for row in labels]
+def right_texts(read: list[tuple[int, ...]], wanted: list[tuple[int, ...]]) -> Array:
+    """Whether each text read is the one wanted, (samples,)."""
     return np.array([one == other for one, other in zip(read, wanted, strict=True)])
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shlex
+import subprocess
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,7 +26,6 @@ from tools.harm.samples import Samples
 log = logging.getLogger(__name__)
 
 Answers = Mapping[str, NDArray[Any]]
-_RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +73,14 @@ def measure(network: Network, setting: str, model: Path, real: Samples, before: 
 
 
 def run(arguments: Sequence[str], report: Path) -> Run:
-    """Run the command on one processor thread a library, its standard output discarded."""
+    """Run the command, and read its report if it wrote one."""
     command = [sys.executable, "-m", "onnx_clp", "--no-config", "--report", str(report), "-q", *arguments]
     errors = report.with_suffix(".stderr")
-    with errors.open("wb") as sink, Path(os.devnull).open("wb") as null:
-        actions = [(os.POSIX_SPAWN_DUP2, null.fileno(), 1), (os.POSIX_SPAWN_DUP2, sink.fileno(), 2)]
-        child = os.posix_spawn(command[0], command, dict(os.environ), file_actions=actions)
-        _, status, used = os.wait4(child, 0)
+    launch = [sys.executable, "-m", "tools.harm.cost", str(errors), *command]
+    cost = json.loads(subprocess.run(launch, capture_output=True, text=True, check=True).stdout)
     lines = errors.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     found = json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
-    cost = used.ru_utime + used.ru_stime
-    return Run(os.waitstatus_to_exitcode(status), found, lines[-1] if lines else "", cost, used.ru_maxrss * _RSS_UNIT)
+    return Run(cost["status"], found, lines[-1] if lines else "", cost["cpu"], cost["peak"])
 
 
 def _noted(network: Network, setting: str, count: int, ran: Run) -> Measured:
@@ -99,7 +95,7 @@ def _noted(network: Network, setting: str, count: int, ran: Run) -> Measured:
         pruned=summary.get("channels_pruned", 0),
         capped=caps.get("capped", 0),
         cpu=ran.cpu,
-        peak=max(ran.peak, int(ran.report.get("peak_memory") or 0)),
+        peak=ran.peak,
         tool=ran.report.get("tool", ""),
         predicted=record.predictions(ran.report),
     )
@@ -146,10 +142,11 @@ def _classified(
 def _recognised(
     network: Network, before: NDArray[Any], after: NDArray[Any], labels: NDArray[Any] | None
 ) -> dict[str, float]:
-    x, y = (comparing.texts(answers, network.blank, network.hard) for answers in (before, after))
+    x, y = (comparing.texts(answers, network.blank, network.hard, network.ignored) for answers in (before, after))
     found = {"agreement": comparing.same_texts(x, y)}
     if labels is not None:
-        found |= _right(comparing.right_texts(x, labels), comparing.right_texts(y, labels))
+        wanted = [tuple(index for index in row if index >= 0 and index not in network.ignored) for row in labels]
+        found |= _right(comparing.right_texts(x, wanted), comparing.right_texts(y, wanted))
     return found
 
 
