@@ -217,16 +217,6 @@ _MAPS = (
 )
 _EMBEDDERS = (
     Network(
-        "mobilefacenet",
-        Kind.EMBEDDER,
-        _HUMAN,
-        "package/models/mobilefacenet.json",
-        "faces-112",
-        "a face, RGB in -1..1, NHWC",
-        "192 numbers of unit length",
-        maker="graph-model",
-    ),
-    Network(
         "faceres",
         Kind.EMBEDDER,
         _HUMAN,

@@ -229,7 +229,6 @@ _RECIPES: dict[str, Callable[[Material], Inputs]] = {
     "captchas-416": _captchas,
     "pages-320": _pages,
     "faces-grey-64": _faces(64, _grey),
-    "faces-112": _faces(112, photographs.symmetric),
     "faces-224": _faces(224, _raw, 1.4),
     "heads-128": _windows(128, 2.0),
     "heads-48": _windows(48, 1.25, turned=True),
