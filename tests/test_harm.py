@@ -60,12 +60,11 @@ class TestComparing:
         assert comparing.loss(before, before) == (0, 0)
 
     def test_texts_are_read_without_repeats_and_blanks(self) -> None:
-        line = np.array([[0, 3, 3, 0, 3, 5, 5, 0]])
-        assert comparing.texts(line, blank=0, hard=True) == [(3, 3, 5)]
-        soft = np.eye(6)[line][:, :, None]  # (samples, length, 1, characters), as with the batch behind the length
-        assert comparing.texts(soft, blank=0, hard=False) == [(3, 3, 5)]
-        assert comparing.texts(line, blank=3, hard=True) == [(0, 0, 5, 0)]
-        assert comparing.texts(line, blank=0, hard=True, ignored=(5,)) == [(3, 3)]
+        line = np.eye(6)[np.array([[0, 3, 3, 0, 3, 5, 5, 0]])]
+        assert comparing.texts(line, blank=0) == [(3, 3, 5)]
+        assert comparing.texts(line[:, :, None], blank=0) == [(3, 3, 5)]  # with the batch behind the length
+        assert comparing.texts(line, blank=3) == [(0, 0, 5, 0)]
+        assert comparing.texts(line, blank=0, ignored=(5,)) == [(3, 3)]
 
     def test_a_text_is_right_only_as_a_whole(self) -> None:
         assert comparing.right_texts([(3, 5), (3, 5), ()], [(3, 5), (3, 5, 4), ()]).tolist() == [True, False, True]
@@ -320,8 +319,9 @@ class TestMeasuring:
         assert pruned.peak > 2**20
 
     def test_spaces_do_not_count_where_a_line_is_read(self) -> None:
-        reader = replace(NETWORK, kind=Kind.RECOGNISER, hard=True, ignored=(7,))
-        before, after = {"y": np.array([[1, 7, 2, 0], [3, 0, 0, 0]])}, {"y": np.array([[1, 2, 7, 0], [4, 0, 0, 0]])}
+        reader = replace(NETWORK, kind=Kind.RECOGNISER, ignored=(7,))
+        read = np.eye(8)
+        before, after = {"y": read[[[1, 7, 2, 0], [3, 0, 0, 0]]]}, {"y": read[[[1, 2, 7, 0], [4, 0, 0, 0]]]}
         found = measuring.measures(reader, before, after, np.array([[1, 7, 2], [3, -1, -1]]))
         assert found["agreement"] == found["right_after"] == found["loss"] == 0.5
         assert found["right_before"] == 1

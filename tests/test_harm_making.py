@@ -114,6 +114,13 @@ def test_drawn_text_has_the_shape_and_range_of_its_recipe(recipe: str, shape: tu
     assert -1 <= array.min() < array.max() <= 1
 
 
+def test_words_are_labelled_with_their_characters() -> None:
+    made = inputs.made("words-colour", Material(None, None, 3, Path))
+    assert made.labels is not None
+    assert [int((row >= 0).sum()) for row in made.labels] == [4, 5, 6]
+    assert made.labels[0, :4].tolist() == [int(character, 36) for character in Printer(None, 4).code(4)]
+
+
 def test_half_of_the_lines_are_turned() -> None:
     made = inputs.made("lines-turned", Material(None, None, 4, Path))
     assert made.labels is not None

@@ -127,8 +127,7 @@ _READERS = (
         "ddddocr/common.onnx",
         "words-grey",
         "a word, grey in 0..1",
-        "character indices along the word (CTC)",
-        hard=True,
+        "logits of 8,210 characters along the word (CTC)",
     ),
     Network(
         "captcha-crnn",
@@ -138,6 +137,7 @@ _READERS = (
         "words-colour",
         "a word of capitals and digits, BGR in 0..255",
         "logits of 37 characters along the word (CTC)",
+        labelled=True,
         blank=36,
     ),
 )

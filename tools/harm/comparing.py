@@ -63,14 +63,13 @@ def right_classes(scores: Floats, labels: Array) -> Array:
     return np.asarray(scores.argmax(1) == labels)
 
 
-def texts(answers: Array, blank: int, hard: bool, ignored: tuple[int, ...] = ()) -> list[tuple[int, ...]]:
+def texts(answers: Array, blank: int, ignored: tuple[int, ...] = ()) -> list[tuple[int, ...]]:
     """Character indices of each sample by CTC: the likeliest along the line, less repeats, blanks and those ignored.
 
-    `answers` is (samples, …, length, characters), or (samples, …, length) of indices if `hard`; others have length 1.
+    `answers` is (samples, …, length, characters); all axes between have length 1, and the one behind the length may.
     """
-    likeliest = answers if hard else answers.argmax(-1)
     out = []
-    for row in likeliest.reshape(len(answers), -1):
+    for row in answers.argmax(-1).reshape(len(answers), -1):
         first = np.concatenate([[True], row[1:] != row[:-1]])
         out.append(tuple(int(index) for index in row[first & (row != blank)] if index not in ignored))
     return out

@@ -104,8 +104,11 @@ def _words_grey(material: Material) -> Inputs:
 
 def _words_colour(material: Material) -> Inputs:
     printer = Printer(material.fonts, 4)
-    images = [printer.captcha(printer.code(4 + i % 3), 60, 160) for i in range(min(material.most, 300))]
-    return Inputs((np.stack([photographs.planes(image[..., ::-1].astype(np.float32)) for image in images]),))
+    images, texts = [], []
+    for number in range(min(material.most, 300)):
+        texts.append(printer.code(4 + number % 3))
+        images.append(photographs.planes(printer.captcha(texts[-1], 60, 160)[..., ::-1]))
+    return Inputs((np.stack(images),), _padded([[int(character, 36) for character in text] for text in texts]))
 
 
 def _captchas(material: Material) -> Inputs:

@@ -142,7 +142,7 @@ def _classified(
 def _recognised(
     network: Network, before: NDArray[Any], after: NDArray[Any], labels: NDArray[Any] | None
 ) -> dict[str, float]:
-    x, y = (comparing.texts(answers, network.blank, network.hard, network.ignored) for answers in (before, after))
+    x, y = (comparing.texts(answers, network.blank, network.ignored) for answers in (before, after))
     found = {"agreement": comparing.same_texts(x, y)}
     if labels is not None:
         wanted = [tuple(index for index in row if index >= 0 and index not in network.ignored) for row in labels]

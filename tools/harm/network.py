@@ -48,9 +48,8 @@ class Network:
 
     `form` is what is done to the made file: nothing, `fp16`, `qdq` or `qoperator`; `base` then names the network it
     comes from, whose inputs it shares. `detection` names how boxes are read (`detections`); `blank` is a
-    recogniser's class for nothing, `ignored` are classes that no reading counts (spaces), `hard` says that it gives
-    indices. `output` is the output compared by kind, the
-    first if empty.
+    recogniser's class for nothing, `ignored` are classes that no reading counts (spaces). `output` is the output
+    compared by kind, the first if empty.
     """
 
     name: str
@@ -67,6 +66,5 @@ class Network:
     detection: str = ""
     blank: int = 0
     ignored: tuple[int, ...] = ()
-    hard: bool = False
     form: str = ""
     base: str = ""
