@@ -218,10 +218,18 @@ class TestTables:
 
     def test_a_row_says_what_was_foretold_beside_what_happened(self) -> None:
         _, _, kept, harmed, refused = tables.table([self.refused, self.harmed, self.kept]).splitlines()
-        assert "90.0 > 60.0 | 30.0 ± 4.0 | 65.0 | – | 0.500 | 10.0 (at most 20.0)" in harmed
-        assert "| – | 1.0 ± 1.0 | – | – | – | – |" in kept
+        assert "90.0 > 60.0 | 30.0 ± 4.0 | 65.0 | – | 0.500 | 10.0 (at most 20.0) | –" in harmed
+        assert "| – | 1.0 ± 1.0 | – | – | – | – | – |" in kept
         assert "exit 4: not validated / because" in refused
         assert len({row.count("|") for row in (kept, harmed, refused)}) == 1
+
+    def test_an_earlier_version_is_set_beside(self) -> None:
+        earlier = [self.harmed, replace(self.kept, measures={"agreement": 0.9}), replace(self.refused, setting="-u 5")]
+        *_, kept, harmed, refused = tables.table([self.kept, self.harmed, self.refused], earlier).splitlines()
+        assert "| lost 30.0 |" in harmed
+        assert "| agree 90.0 |" in kept
+        assert "lost" not in refused
+        assert "agree" not in refused
 
     def test_nothing_measured_makes_no_table(self) -> None:
         assert tables.table([]) == tables.summary([]) == ""
@@ -359,12 +367,24 @@ class TestMeasuring:
     def test_the_page_is_filled_by_the_command(self, work: Path) -> None:
         record.write(work / "out", TestTables.harmed)
         page = work / "harm.md"
-        page.write_text("<!-- made: summary -->\n<!-- end -->\n<!-- made: all -->\n<!-- end -->\n", encoding="utf-8")
+        parts = ("summary", "picture", "all")
+        page.write_text("".join(f"<!-- made: {part} -->\n<!-- end -->\n" for part in parts), encoding="utf-8")
         command = [sys.executable, "-m", "tools.harm", "page", "--page", str(page), "--out", str(work / "out")]
         done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parent.parent)
         assert done.returncode == 0, done.stderr
-        assert "0 of 1 networks" in page.read_text(encoding="utf-8")
+        text = page.read_text(encoding="utf-8")
+        assert "0 of 1 networks" in text
+        assert "](out/predicted.png)" in text
         assert (work / "out" / "predicted.png").is_file()
+
+
+def test_the_page_of_the_project_has_every_part(tmp_path: Path) -> None:
+    page = tmp_path / "harm.md"
+    page.write_text((Path(__file__).parent.parent / "docs" / "harm.md").read_text(encoding="utf-8"), encoding="utf-8")
+    tables.fill(page, [TestTables.harmed], picture="harm/predicted.png")
+    text = page.read_text(encoding="utf-8")
+    assert "| b | classifier |" in text
+    assert "](harm/predicted.png)" in text
 
 
 def test_records_are_plain_json(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from onnx_clp.errors import ClpError
 SETTINGS = ("", "-u 5", "--bound-activations 2.5", "-u 5 --bound-activations 2.5")
 """What is measured if nothing is named: the default run, and what README recommends."""
 
+_PICTURE = "predicted.png"
+
 
 def main_parser() -> argparse.ArgumentParser:
     """The command line."""
@@ -39,6 +41,7 @@ def main_parser() -> argparse.ArgumentParser:
         command.add_argument("--only", action="append", metavar="NAME", help="one network, repeatable (default: all)")
     page = commands.add_parser("page", help="rewrite the page's table and the picture from the records")
     page.add_argument("--page", type=Path, default=Path("docs/harm.md"), metavar="FILE")
+    page.add_argument("--earlier", type=Path, metavar="FOLDER", help="records of an earlier version, set beside")
     page.add_argument("--out", type=Path, default=Path("docs/harm"), metavar="FOLDER", help="of records")
     return parser
 
@@ -74,8 +77,9 @@ def _page(given: argparse.Namespace) -> int:
     from tools.harm import picture, record, tables
 
     found = record.read(given.out)
-    tables.fill(given.page, found)
-    picture.draw(found, given.out / "predicted.png")
+    drawn = picture.draw(found, given.out / _PICTURE)
+    earlier = record.read(given.earlier) if given.earlier else []
+    tables.fill(given.page, found, earlier, f"{given.out.name}/{_PICTURE}" if drawn else "")
     return 0
 
 
