@@ -96,6 +96,7 @@ def test_another_form_answers_nearly_the_same_with_other_tensors(shop: Workshop,
     operators = {node.op_type for node in onnx.load(out).graph.node}
     kinds = {tensor.data_type for tensor in onnx.load(out).graph.initializer}
     assert (TensorProto.FLOAT16 in kinds) is (form == "fp16")
+    onnx.checker.check_model(onnx.load(out))
     assert ("QLinearConv" in operators) is (form == "qoperator")
     assert ("DequantizeLinear" in operators) is (form != "fp16")
 

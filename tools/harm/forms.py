@@ -37,11 +37,28 @@ def write(form: str, source: Path, out: Path, feeds: list[Feed]) -> None:
         UsageError: no such form.
     """
     if form == "fp16":
-        onnx.save(convert_float_to_float16(onnx.load(source), keep_io_types=True), out)
+        onnx.save(in_order(convert_float_to_float16(onnx.load(source), keep_io_types=True)), out)
     elif form in _FORMATS:
         _quantise(_FORMATS[form], source, out, feeds)
     else:
         raise UsageError(f"no form of a network is called {form}")
+
+
+def in_order(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with its nodes behind what they read, as ONNX asks for; the converter puts its casts at the end."""
+    graph = model.graph
+    made = {""} | {value.name for value in (*graph.input, *graph.initializer)}
+    waiting, ordered = list(graph.node), []
+    while waiting:
+        ready = [node for node in waiting if made.issuperset(node.input)]
+        if not ready:
+            raise UsageError(f"{graph.name}: its nodes form a cycle")
+        ordered += ready
+        made.update(name for node in ready for name in node.output)
+        waiting = [node for node in waiting if not made.issuperset(node.output)]
+    del graph.node[:]
+    graph.node.extend(ordered)
+    return model
 
 
 def _quantise(layout: QuantFormat, source: Path, out: Path, feeds: list[Feed]) -> None:

@@ -145,7 +145,9 @@ def _faces(side: int, prepared: Callable[[Pixels], Array], margin: float = 1.25)
     return recipe
 
 
-def _windows(side: int, margin: float, turned: bool = False) -> Callable[[Material], Inputs]:
+def _windows(
+    side: int, margin: float, prepared: Callable[[Pixels], Array] = photographs.symmetric
+) -> Callable[[Material], Inputs]:
     """Faces, and as many windows of photographs that hold anything."""
 
     def recipe(material: Material) -> Inputs:
@@ -154,14 +156,18 @@ def _windows(side: int, margin: float, turned: bool = False) -> Callable[[Materi
         for image in _images(material, len(images))[0]:
             y, x = random.integers(0, 112, 2)
             images.append(image[y : y + 112, x : x + 112])
-        shown = [photographs.symmetric(photographs.resized(image, side)) for image in images]
-        return Inputs((np.stack([x.swapaxes(1, 2) if turned else x for x in shown]),))
+        return Inputs((np.stack([prepared(photographs.resized(image, side)) for image in images]),))
 
     return recipe
 
 
 def _grey(image: Pixels) -> Array:
     return np.asarray((photographs.grey(image) / 127.5 - 1)[None, ..., None])
+
+
+def _turned(image: Pixels) -> Array:
+    """As MTCNN takes it: columns before rows."""
+    return photographs.symmetric(image.swapaxes(0, 1))
 
 
 def _raw(image: Pixels) -> Array:
@@ -234,7 +240,9 @@ _RECIPES: dict[str, Callable[[Material], Inputs]] = {
     "faces-grey-64": _faces(64, _grey),
     "faces-224": _faces(224, _raw, 1.4),
     "heads-128": _windows(128, 2.0),
-    "heads-48": _windows(48, 1.25, turned=True),
+    "heads-48": _windows(48, 1.25, _turned),
+    "heads-320": _windows(320, 2.5, photographs.unit),
+    "heads-320-raw": _windows(320, 2.5, photographs.planes),
     "notes": _notes,
     "speech-9s": _speech,
     "music-2s": _music,

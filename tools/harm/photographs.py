@@ -80,10 +80,8 @@ WAYS: dict[str, tuple[int, Callable[[Pixels], Floats]]] = {
     "224": (224, unit),
     "240": (240, unit),
     "260": (260, unit),
-    "320": (320, unit),
     "imagenet": (224, imagenet),
     "caffe": (224, caffe),
     "256-nhwc": (256, unit_last),
-    "centerface": (320, planes),
 }
 """Name of a way -> side in pixels, and what turns an image into the network's input."""
