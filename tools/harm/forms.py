@@ -47,7 +47,7 @@ def write(form: str, source: Path, out: Path, feeds: list[Feed]) -> None:
 def in_order(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model with its nodes behind what they read, as ONNX asks for; the converter puts its casts at the end."""
     graph = model.graph
-    made = {""} | {value.name for value in (*graph.input, *graph.initializer)}
+    made = {"", *(value.name for value in graph.input), *(tensor.name for tensor in graph.initializer)}
     waiting, ordered = list(graph.node), []
     while waiting:
         ready = [node for node in waiting if made.issuperset(node.input)]
