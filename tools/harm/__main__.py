@@ -1,0 +1,87 @@
+"""`python -m tools.harm`: what the tool does to real networks that carry no backdoor."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from onnx_clp.errors import ClpError
+
+SETTINGS = ("", "-u 5", "--bound-activations 2.5", "-u 5 --bound-activations 2.5")
+"""What is measured if nothing is named: the default run, and what README recommends."""
+
+_PICTURE = "predicted.png"
+
+
+def main_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m tools.harm", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    make = commands.add_parser("make", help="fetch the packages, write the networks and their inputs")
+    make.add_argument(
+        "--corpus", type=Path, metavar="FOLDER", help="of exported files, for the networks that lie there"
+    )
+    make.add_argument("--photographs", type=Path, metavar="FILE.npz", help="labelled photographs (jpeg, offset, label)")
+    make.add_argument("--fonts", type=Path, metavar="FOLDER", help="of .ttf and .otf files (default: matplotlib's)")
+    make.add_argument("--most", type=int, default=500, help="inputs a network (default 500)")
+    measure = commands.add_parser("measure", help="run the tool on every network and compare answers")
+    measure.add_argument(
+        "--setting",
+        action="append",
+        metavar="OPTIONS",
+        help="options of one run, repeatable (default: the four of README)",
+    )
+    measure.add_argument("--most", type=int, default=sys.maxsize, help="inputs a network (default: all)")
+    measure.add_argument("--out", type=Path, default=Path("docs/harm"), metavar="FOLDER", help="of records")
+    for command in (make, measure):
+        command.add_argument("--work", type=Path, required=True, metavar="FOLDER", help="for networks and inputs")
+        command.add_argument("--only", action="append", metavar="NAME", help="one network, repeatable (default: all)")
+    page = commands.add_parser("page", help="rewrite the page's table and the picture from the records")
+    page.add_argument("--page", type=Path, default=Path("docs/harm.md"), metavar="FILE")
+    page.add_argument("--earlier", type=Path, metavar="FOLDER", help="records of an earlier version, set beside")
+    page.add_argument("--out", type=Path, default=Path("docs/harm"), metavar="FOLDER", help="of records")
+    return parser
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command; gives the exit code."""
+    given = main_parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    commands = {"make": _make, "measure": _measure, "page": _page}
+    try:
+        return commands[given.command](given)
+    except ClpError as error:
+        print(f"tools.harm: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def _make(given: argparse.Namespace) -> int:
+    from tools.harm import catalogue
+    from tools.harm.making import Workshop
+
+    shop = Workshop(given.work, given.corpus, given.photographs, given.fonts, given.most)
+    return int(bool(shop.make_all(catalogue.chosen(given.only))))
+
+
+def _measure(given: argparse.Namespace) -> int:
+    from tools.harm import catalogue, measuring
+
+    measuring.measure_all(catalogue.chosen(given.only), given.setting or SETTINGS, given.work, given.out, given.most)
+    return 0
+
+
+def _page(given: argparse.Namespace) -> int:
+    from tools.harm import picture, record, tables
+
+    found = record.read(given.out)
+    drawn = picture.draw(found, given.out / _PICTURE)
+    earlier = record.read(given.earlier) if given.earlier else []
+    tables.fill(given.page, found, earlier, f"{given.out.name}/{_PICTURE}" if drawn else "")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

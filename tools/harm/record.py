@@ -1,0 +1,106 @@
+"""What was measured: one JSON file for each network and setting, so that a run that was cut off goes on."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from onnx_clp.errors import LoadError
+
+PREDICTED = ("loss", "loss_upper", "divergence", "relative_change")
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One run of the tool on one network, and what became of its answers on `samples` real inputs.
+
+    `measures` are shares in 0..1, nats or relative changes, by name; `changes` the relative change of each output.
+    `predicted` is what the run's own report foretold, empty where it foretold nothing. `cpu` is in seconds, `peak` the
+    largest resident memory of one of its processes in bytes. `outcome` is "written", or why nothing was.
+    """
+
+    network: str
+    kind: str
+    setting: str
+    samples: int
+    outcome: str
+    verdict: str = ""
+    pruned: int = 0
+    capped: int = 0
+    cpu: float = 0.0
+    peak: int = 0
+    tool: str = ""
+    predicted: Mapping[str, float] = field(default_factory=dict)
+    measures: Mapping[str, float] = field(default_factory=dict)
+    changes: Mapping[str, float] = field(default_factory=dict)
+
+    def get(self, name: str) -> float | None:
+        """A measure, or nothing if it was not taken or is not a number."""
+        value = self.measures.get(name)
+        return None if value is None or not math.isfinite(value) else value
+
+    @property
+    def largest_change(self) -> float | None:
+        """The relative change of the output that changed most; nothing where none could be told."""
+        known = [value for value in self.changes.values() if math.isfinite(value)]
+        return max(known) if known else None
+
+
+def path(folder: Path, network: str, setting: str) -> Path:
+    """Where a measurement is kept."""
+    return folder / network / f"{re.sub(r'[^A-Za-z0-9.]+', '_', setting).strip('_') or 'default'}.json"
+
+
+def write(folder: Path, measured: Measured) -> None:
+    """Keep a measurement."""
+    place = path(folder, measured.network, measured.setting)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    partial = place.with_suffix(".partial")
+    partial.write_text(json.dumps(_rounded(asdict(measured)), indent=1) + "\n", encoding="utf-8")
+    partial.rename(place)
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _rounded(inner) for key, inner in value.items()}
+    if isinstance(value, float):
+        return float(f"{value:.5g}") if math.isfinite(value) else None
+    return value
+
+
+def read_one(place: Path) -> Measured:
+    """A measurement from its file.
+
+    Raises:
+        LoadError: it is not such a file.
+    """
+    try:
+        fields = json.loads(place.read_text(encoding="utf-8"))
+        for name in ("predicted", "measures", "changes"):
+            known = fields.get(name) or {}
+            fields[name] = {key: math.nan if value is None else float(value) for key, value in known.items()}
+        return Measured(**fields)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise LoadError(f"{place} is not a measurement ({error}); remove it and measure again") from error
+
+
+def read(folder: Path) -> list[Measured]:
+    """Every measurement in a folder.
+
+    Raises:
+        LoadError: a file is not one.
+    """
+    return [read_one(place) for place in sorted(folder.glob("*/*.json"))]
+
+
+def predictions(report: Mapping[str, Any]) -> dict[str, float]:
+    """What a report of the tool foretells (its `prediction` object); nothing if it has none."""
+    found = report.get("prediction")
+    if not isinstance(found, Mapping):
+        return {}
+    return {name: float(found[name]) for name in PREDICTED if isinstance(found.get(name), int | float)}
