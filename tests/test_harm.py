@@ -167,10 +167,22 @@ class TestRecord:
         ("report", "foretold"),
         [
             ({}, {}),
-            ({"prediction": None}, {}),
+            ({"gauge": None}, {}),
+            ({"gauge": {"prediction": None}}, {}),
             (
-                {"prediction": {"loss": 0.01, "loss_upper": 0.02, "note": "x", "divergence": None}},
-                {"loss": 0.01, "loss_upper": 0.02},
+                {
+                    "gauge": {
+                        "prediction": {
+                            "loss": {"share": 0.01, "low": 0.002, "high": 0.02},
+                            "outputs": [
+                                {"divergence": 0.05, "relative": None},
+                                {"divergence": None, "relative": 0.01},
+                                {"divergence": None, "relative": 0.03},
+                            ],
+                        }
+                    }
+                },
+                {"loss": 0.01, "loss_upper": 0.02, "divergence": 0.05, "relative_change": 0.03},
             ),
         ],
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from onnx_clp.errors import ClpError
 
-SETTINGS = ("", "-u 5", "--bound-activations 2.5", "-u 5 --bound-activations 2.5")
+SETTINGS = ("", "--bound-activations auto", "--budget 0.02 --bound-activations auto")
 """What is measured if nothing is named: the default run, and what README recommends."""
 
 _PICTURE = "predicted.png"
@@ -32,7 +32,7 @@ def main_parser() -> argparse.ArgumentParser:
         "--setting",
         action="append",
         metavar="OPTIONS",
-        help="options of one run, repeatable (default: the four of README)",
+        help="options of one run, repeatable (default: the default run and README's settings)",
     )
     measure.add_argument("--most", type=int, default=sys.maxsize, help="inputs a network (default: all)")
     measure.add_argument("--out", type=Path, default=Path("docs/harm"), metavar="FOLDER", help="of records")

@@ -12,8 +12,6 @@ from typing import Any
 
 from onnx_clp.errors import LoadError
 
-PREDICTED = ("loss", "loss_upper", "divergence", "relative_change")
-
 
 @dataclass(frozen=True, slots=True)
 class Measured:
@@ -99,8 +97,14 @@ def read(folder: Path) -> list[Measured]:
 
 
 def predictions(report: Mapping[str, Any]) -> dict[str, float]:
-    """What a report of the tool foretells (its `prediction` object); nothing if it has none."""
-    found = report.get("prediction")
-    if not isinstance(found, Mapping):
+    """What a report of the tool foretells (`gauge.prediction`); nothing if it has none."""
+    prediction = (report.get("gauge") or {}).get("prediction")
+    if not isinstance(prediction, Mapping):
         return {}
-    return {name: float(found[name]) for name in PREDICTED if isinstance(found.get(name), int | float)}
+    loss, outputs = prediction["loss"], prediction["outputs"]
+    found = {"loss": loss["share"], "loss_upper": loss["high"]}
+    for name, part in (("divergence", "divergence"), ("relative_change", "relative")):
+        known = [one[part] for one in outputs if one.get(part) is not None]
+        if known:
+            found[name] = max(known)
+    return {name: float(value) for name, value in found.items()}
