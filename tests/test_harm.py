@@ -327,8 +327,8 @@ def work(tmp_path: Path) -> Path:
 
 class TestMeasuring:
     def test_a_run_is_compared_with_the_answers_before(self, work: Path) -> None:
-        measuring.measure_all([NETWORK], ["", "--no-prune"], work, work / "out", most=10)
-        pruned, kept = (record.read_one(record.path(work / "out", "made", one)) for one in ("", "--no-prune"))
+        measuring.measure_all([NETWORK], ["--paper", "--no-prune"], work, work / "out", most=10)
+        pruned, kept = (record.read_one(record.path(work / "out", "made", one)) for one in ("--paper", "--no-prune"))
         assert (pruned.outcome, kept.outcome) == ("written", "written")
         assert (pruned.samples, kept.samples) == (10, 10)
         assert pruned.pruned == 1
