@@ -20,6 +20,7 @@ from onnx_clp.config import CleanConfig, RunLimits
 from onnx_clp.document.run import Picture as Shown
 from onnx_clp.document.search import Picture, SearchImages
 from onnx_clp.errors import UsageError
+from onnx_clp.gauge.supplied import read_images
 from onnx_clp.inversion import finding
 from onnx_clp.inversion.attack import Attack
 from onnx_clp.inversion.descent import Adam
@@ -35,7 +36,6 @@ from onnx_clp.inversion.request import (
 )
 from onnx_clp.inversion.search import Pictures, search
 from onnx_clp.inversion.subject import read_subject, statistics_of
-from onnx_clp.gauge.supplied import read_images
 from onnx_clp.inversion.synthesis import Synthesiser, roughness_gradient, shifted
 from onnx_clp.inversion.trigger import outcome
 from onnx_clp.process.codec import decode, encode

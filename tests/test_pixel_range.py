@@ -20,11 +20,11 @@ from onnx_clp.config import CleanConfig, RunLimits
 from onnx_clp.document.run import Inversion
 from onnx_clp.document.search import SearchImages
 from onnx_clp.errors import UsageError
+from onnx_clp.gauge.supplied import read_images
 from onnx_clp.inversion.pixels import Range
 from onnx_clp.inversion.request import Found, SearchRequest
 from onnx_clp.inversion.search import search
 from onnx_clp.inversion.subject import read_subject
-from onnx_clp.gauge.supplied import read_images
 from onnx_clp.inversion.synthesis import Synthesiser
 from onnx_clp.process.codec import decode, encode
 from onnx_clp.report import inverting
