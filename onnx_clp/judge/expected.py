@@ -29,10 +29,6 @@ class Expected:
     mean: Float64
     spread: Float64
 
-    def part(self, start: int, count: int) -> Expected:
-        """Those of `count` channels from `start`."""
-        return Expected(self.mean[start : start + count], self.spread[start : start + count])
-
 
 class Expectations:
     """What is known of the values of a model from the statistics recorded before folding took them."""
