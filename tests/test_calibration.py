@@ -196,7 +196,7 @@ def test_the_parent_imports_no_runtime(tmp_path: Path) -> None:
     code = (
         "import onnx_clp, pathlib\n"
         f"folder = pathlib.Path(r'{tmp_path}')\n"
-        "config = onnx_clp.CleanConfig(bound_activations=1.0, calibrate=folder / 'data.npz', provider='cpu', budget=1)\n"
+        "config = onnx_clp.CleanConfig(bound_activations=1.0, calibrate=folder / 'data.npz', budget=1)\n"
         "assert onnx_clp.clean(folder / 'm.onnx', config).report.caps.capped == 1"
     )
     archive(tmp_path)

@@ -631,7 +631,7 @@ def test_cleaning_comes_after_channels_are_taken_out_and_is_held_to_that_model(t
     weights[5] *= 40
     proto.graph.initializer[0].CopyFrom(numpy_helper.from_array(weights, "w"))
     onnx.save(proto, tmp_path / "in.onnx")
-    config = CleanConfig(cleanup="all", compact=True, compact_multiple=1, provider="cpu")
+    config = CleanConfig(cleanup="all", compact=True, compact_multiple=1, provider="cpu", budget=1.0)
     report = run(tmp_path / "in.onnx", tmp_path / "out.onnx", config)
     assert report.compaction is not None
     assert report.compaction.removed == 1

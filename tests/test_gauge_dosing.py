@@ -124,19 +124,19 @@ def test_the_lowest_caps_within_the_budget_are_found(fits: float) -> None:
 
 
 def test_caps_are_no_lower_than_asked_for() -> None:
-    bench = caps(lambda c: 0.0)
+    bench = caps(lambda _: 0.0)
     assert dosing.lowest(2.7, 0.01, bench)[0] == 2.7
     assert all(dose.caps is not None and dose.caps >= 2.7 for dose in bench.asked)
     assert dosing.lowest(2.7, 0.01, caps(lambda c: 0.05 / c**3))[0] == 2.7
     assert dosing.lowest(2.7, 0.001, caps(lambda c: 0.05 / c**3))[0] == 4.0
-    assert dosing.lowest(20.0, 0.01, caps(lambda c: 0.0))[0] == 20.0
+    assert dosing.lowest(20.0, 0.01, caps(lambda _: 0.0))[0] == 20.0
 
 
 def test_where_no_caps_fit_there_are_none() -> None:
-    found, prediction = dosing.lowest(0.0, 0.01, caps(lambda c: 0.5))
+    found, prediction = dosing.lowest(0.0, 0.01, caps(lambda _: 0.5))
     assert found is None
     assert prediction.loss.high == 0.0
-    assert dosing.lowest(20.0, 0.01, caps(lambda c: 0.5))[0] is None
+    assert dosing.lowest(20.0, 0.01, caps(lambda _: 0.5))[0] is None
 
 
 @given(st.lists(st.floats(0, 1), min_size=8, max_size=8), st.floats(0, 1))

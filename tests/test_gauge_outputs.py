@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -237,7 +238,7 @@ def classes(divergence: float) -> OutputChange:
 
 def test_the_loss_grows_with_the_divergence_and_stays_a_share() -> None:
     losses = [predicted([classes(d)]) for d in (0.0, 1e-4, 0.01, 0.1, 1.0, 30.0)]
-    for low, high in zip(losses, losses[1:], strict=False):
+    for low, high in pairwise(losses):
         assert low.share < high.share
         assert low.high <= high.high
     assert losses[0] == NOTHING

@@ -21,7 +21,7 @@ from onnx_clp.gauge.dials import FLOATS, LEAST_OPSET, QUANTISED, Capped, Panel
 from onnx_clp.gauge.request import Controls, Dosed, Landmark, Switch, Wish
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.graph.model import ModelIndex
-from onnx_clp.judge.expected import Expectations, Expected
+from onnx_clp.judge.expected import Expectations, Expected, limits_of
 from onnx_clp.judge.prune_channels import Branch, Cut, LayerVerdict
 from onnx_clp.operators.nodes import input_name
 from onnx_clp.verdicts import LayerStatus
@@ -246,6 +246,7 @@ class Dosing:
             fills=fills,
             spreads=None if known is None else tuple(known.spread[places].tolist()),
             quantum=quantum,
+            limits=limits_of(scope, one.value),
         )
 
     def _capped(self) -> list[Capped]:
