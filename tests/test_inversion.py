@@ -296,11 +296,10 @@ def test_a_model_that_is_no_classifier_of_images_is_refused_in_one_line(
     assert "two.onnx: a search for triggers needs a model with one input" in said
 
 
-def test_a_search_needs_the_runtime_and_images_need_a_search(tmp_path: Path) -> None:
+def test_a_search_needs_the_runtime_and_images_need_no_search(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="a search for triggers needs ONNX Runtime"):
         CleanConfig(invert=True, validate=False)
-    with pytest.raises(UsageError, match="images are for a search"):
-        CleanConfig(images=tmp_path)
+    assert CleanConfig(images=tmp_path).images == tmp_path
     with pytest.raises(UsageError, match="budget"):
         CleanConfig(invert=True, budget=2.0)
     chosen = CleanConfig(rule="inverted")
