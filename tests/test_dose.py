@@ -20,6 +20,7 @@ from onnx_clp.cli.arguments import parse
 from onnx_clp.cli.main import main
 from onnx_clp.document.run import Gauge, PrunedChannel, ValidationReport
 from onnx_clp.gauge import child, ordinary, photographs, worker
+from onnx_clp.gauge.crops import crops
 from onnx_clp.gauge.request import Dosed, DoseRequest
 from onnx_clp.numerics.clipped import clipped_moments
 from tests.forms.build import bn, model, rand
@@ -48,7 +49,7 @@ def weights(reads: float = 0.0, channels: int = CHANNELS, inputs: int = 3) -> di
         "w2": head,
         "b1": norm.pop("b"),
         **norm,
-        "g": np.abs(norm["g"]),  # type: ignore[arg-type]
+        "g": np.abs(norm["g"]),
     }
 
 
@@ -85,7 +86,7 @@ def inside(monkeypatch: pytest.MonkeyPatch) -> list[DoseRequest]:
 
 @lru_cache(maxsize=1)
 def loaded() -> list[Array]:
-    return photographs.load()  # type: ignore[return-value]
+    return list(photographs.load())
 
 
 def cleaned(proto: ModelProto, **options: Any) -> CleanResult:
@@ -222,7 +223,7 @@ def test_a_channel_gives_what_its_normalisation_says_of_it() -> None:
 def test_without_one_it_gives_what_it_gave_ordinary_images_behind_its_activation() -> None:
     proto = network(body=PLAIN)
     (channel,) = stood_out(cleaned(proto, pixel_range=(0, 0.5)))
-    images = ordinary.crops(loaded(), 24, SIDE, SIDE, 0) * np.float32(0.5)
+    images = crops(loaded(), 24, SIDE, SIDE, 0) * np.float32(0.5)
     given = weights()
     wide = np.pad(images, ((0, 0), (0, 0), (1, 1), (1, 1)))
     seen = np.lib.stride_tricks.sliding_window_view(wide, (3, 3), axis=(2, 3))
@@ -493,7 +494,7 @@ def test_the_users_images_take_the_photographs_place(tmp_path: Path, inside: lis
         ({"images": np.zeros((2, 3, SIDE, SIDE), np.int64)}, "int64"),
     ],
 )
-def test_images_that_do_not_fit_are_refused(arrays: dict[str, Array], words: str, tmp_path: Path) -> None:
+def test_images_that_do_not_fit_are_refused(arrays: dict[str, Any], words: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=words):
         cleaned(network(1.0), images=pictures(tmp_path, **arrays))
 

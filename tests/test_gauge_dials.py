@@ -125,6 +125,10 @@ def norm(channels: int = 12, **changes: Any) -> dict[str, Any]:
     return given | changes
 
 
+def norm2(seed: int) -> dict[str, Any]:
+    return dict(bn(12, "2", seed=seed))
+
+
 def half() -> ModelProto:
     weights = {"w": weight(12, 3, 3, 3), "w2": rand(4, 12, 1, 1), **norm()}
     stored = {name: np.asarray(value).astype(np.float16) for name, value in weights.items()}
@@ -161,7 +165,7 @@ def split() -> ModelProto:
     )
     values = weight(24, 3, 3, 3)
     values[17] *= 40
-    return network(body, w=values, **norm(), **bn(12, "2", seed=5))
+    return network(body, w=values, **norm(), **norm2(seed=5))
 
 
 def joined() -> ModelProto:
@@ -186,7 +190,7 @@ MODELS: dict[str, tuple[Callable[[], ModelProto], float]] = {
         lambda: network(
             f"c = Conv(x, w) {NORM} o = BatchNormalization(c, g2, b2, m2, v2) t = Add(n, o) y = Conv(t, w2)",
             **norm(),
-            **bn(12, "2", seed=9),
+            **norm2(seed=9),
         ),
         1e-5,
     ),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from onnx import TensorProto
 
 from onnx_clp.gauge import intake
@@ -70,7 +73,7 @@ def test_of_several_inputs_one_that_takes_images_is_the_one() -> None:
 COLOURS = np.stack([np.full((8, 9), value, np.float32) for value in (0.2, 0.4, 0.6)])[None]
 
 
-def laid(channels: int, last: bool, kind: int, images: np.ndarray = COLOURS) -> np.ndarray:  # type: ignore[type-arg]
+def laid(channels: int, last: bool, kind: int, images: NDArray[Any] = COLOURS) -> NDArray[Any]:
     return Intake("x", channels, 8, 9, last, kind).laid_out(images)
 
 

@@ -51,7 +51,7 @@ def test_logits_are_classes(shape: tuple[int, ...]) -> None:
     assert found.changed == pytest.approx((first != then).mean())
     assert found.divergence == pytest.approx((p * np.log(p / q)).sum(axis=1).mean(), rel=1e-6)
     assert found.cost == pytest.approx(sure.mean(), rel=1e-6)
-    assert found.changed > found.cost > 0
+    assert (first != then).mean() > sure.mean() > 0
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, np.float64])
@@ -72,9 +72,11 @@ def test_a_shift_of_all_logits_changes_nothing() -> None:
 def test_a_class_taken_over_counts_by_how_much_surer_the_model_was() -> None:
     before = np.log(np.array([[0.7, 0.3], [0.6, 0.4]]))
     found = change(before, before[:, ::-1])
-    assert (found.changed, found.cost) == (1.0, pytest.approx(0.3))
+    assert found.changed == 1.0
+    assert found.cost == pytest.approx(0.3)
     half = change(before, np.stack([before[0], before[1, ::-1]]))
-    assert (half.changed, half.cost) == (0.5, pytest.approx(0.1))
+    assert half.changed == 0.5
+    assert half.cost == pytest.approx(0.1)
 
 
 def test_a_sequence_of_classes_sums_over_its_places() -> None:
@@ -172,7 +174,8 @@ def test_an_output_of_another_shape_is_lost() -> None:
 def test_outputs_whose_size_differs_from_image_to_image_move_against_themselves() -> None:
     before = [np.full((n, 4), 2.0) for n in (3, 2, 5)]
     found = changes({"y": before}, {"y": [one * 1.25 for one in before]})[0]
-    assert (found.kind, found.changed, found.relative) == ("values", 0.0, pytest.approx(0.25))
+    assert (found.kind, found.changed) == ("values", 0.0)
+    assert found.relative == pytest.approx(0.25)
 
 
 def test_whole_numbers_of_another_shape_changed() -> None:

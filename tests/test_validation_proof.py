@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -47,7 +48,7 @@ def test_tolerance_decides_between_mismatch_and_agreement(original: Path, tmp_pa
 
 @pytest.mark.parametrize("changes", [{"tweak": 0.0}, {"bias": 2.0}, {}])
 def test_pruning_may_move_the_outputs_that_folding_may_not(
-    original: Path, tmp_path: Path, changes: dict[str, float]
+    original: Path, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
     folded = save(network(folded=True), tmp_path / "folded.onnx")
     final = save(network(folded=True, **changes), tmp_path / "final.onnx")
