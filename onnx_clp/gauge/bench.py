@@ -75,5 +75,5 @@ def _apart(values: Array, count: int, rows: int) -> list[Array]:
     if values.ndim and len(values) == rows:
         return list(values[:count])
     if count == 1:
-        return [values]
+        return [values[0] if values.ndim and len(values) == 1 else values]
     raise _Mixed
