@@ -235,7 +235,8 @@ def test_limits_of_no_real_type_are_no_limits(kind: int) -> None:
     weights[5] *= 50
     made = model(line, W=weights, low=np.zeros((), np.float32), **bn(12))()
     held = next(t for t in made.graph.initializer if t.name == "low")
-    held.CopyFrom(helper.make_tensor("low", kind, [], [b"a"] if kind == TensorProto.STRING else [1 + 1j]))
+    values: Any = [b"a"] if kind == TensorProto.STRING else [1 + 1j]
+    held.CopyFrom(helper.make_tensor("low", kind, [], values))
     for caps in (None, 2.5):
         assert onnx_clp.clean(made, replace(PRUNE, u=2.0, bound_activations=caps)).report.summary.channels_pruned
 
