@@ -2,7 +2,7 @@
 
     import onnx_clp
     result = onnx_clp.clean("in.onnx", onnx_clp.CleanConfig(u=3.0))
-    result.report.summary.channels_pruned   # channels switched off
+    result.report.summary.channels_pruned   # channels that stood out
     result.save("out.onnx")
 
 The names below are loaded on first use: importing the package imports neither onnx nor NumPy.

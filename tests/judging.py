@@ -51,7 +51,8 @@ def _mentions(body: str, name: str) -> bool:
 
 
 def cleaned(proto: ModelProto, **options: Any) -> CleanResult:
-    return onnx_clp.clean(proto, CleanConfig(validate=False, **options))
+    """The result without validation, and with channels switched off to exactly 0 unless `fill` says otherwise."""
+    return onnx_clp.clean(proto, CleanConfig(validate=False, **{"fill": "zero", **options}))
 
 
 def layers(result: CleanResult) -> dict[str, LayerReport]:

@@ -227,7 +227,7 @@ def test_float16_keeps_its_type() -> None:
 
 def test_a_pruned_channel_stays_exactly_0_under_its_cap() -> None:
     model = network(f"{CONV_BN} y = Relu(n)")
-    result = capped(model, u=1.0, prune=True)
+    result = capped(model, u=1.0, prune=True, fill="zero")
     (layer,) = result.report.layers
     assert layer.pruned
     assert not outputs(result.model)[:, list(layer.pruned)].any()
@@ -259,10 +259,17 @@ def test_training_mode_and_runs_that_do_not_ask_get_none() -> None:
     assert plain.report.caps is None
 
 
-@pytest.mark.parametrize("times", [0.0, -1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("times", [-1.0, float("nan"), float("inf")])
 def test_an_impossible_c_is_refused(times: float) -> None:
     with pytest.raises(UsageError, match="bound_activations"):
         CleanConfig(bound_activations=times)
+
+
+@pytest.mark.parametrize(("options", "words"), [({"validate": False}, "ONNX Runtime"), ({"budget": 1.0}, "below 1")])
+def test_caps_that_the_budget_is_to_choose_need_one_that_is_measured(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        CleanConfig(bound_activations=0.0, **options)
+    assert CleanConfig(bound_activations=0.0).bound_activations == 0.0
 
 
 KEEPING = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -13,7 +14,8 @@ from onnx_clp.run.pipeline import run
 from tests import corpus
 
 MODELS = sorted((Path(__file__).parent.parent / "models").glob("*.onnx"))
-CONFIG = CleanConfig(u=1.5, compact=True, compact_multiple=1, provider="cpu", timeout=120)
+PAPER = CleanConfig(u=1.5, fill="zero", budget=1.0, provider="cpu", timeout=120)
+CONFIG = replace(PAPER, compact=True, compact_multiple=1)
 REFUSED = {"test_BatchNorm2d_eval.onnx"}
 
 
@@ -25,7 +27,7 @@ def agrees(report: Report) -> bool:
 @pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
 def test_a_published_model_gets_smaller_and_answers_alike(path: Path, tmp_path: Path) -> None:
     report = run(path, tmp_path / "out.onnx", CONFIG)
-    plain = run(path, tmp_path / "plain.onnx", CleanConfig(u=1.5, validate=False))
+    plain = run(path, tmp_path / "plain.onnx", replace(PAPER, validate=False))
     assert report.compaction is not None
     assert agrees(report)
     assert report.compaction.removed > 20
@@ -44,8 +46,8 @@ def test_a_published_model_gets_smaller_and_answers_alike(path: Path, tmp_path: 
 
 @pytest.mark.parametrize("path", MODELS[:2], ids=lambda path: path.stem)
 def test_a_published_model_keeps_even_layers_unless_told_otherwise(path: Path, tmp_path: Path) -> None:
-    report = run(path, tmp_path / "out.onnx", CleanConfig(u=1.5, compact=True, provider="cpu"))
-    fewest = run(path, None, CleanConfig(u=1.5, compact=True, compact_multiple=1, validate=False))
+    report = run(path, tmp_path / "out.onnx", replace(PAPER, compact=True))
+    fewest = run(path, None, replace(CONFIG, validate=False))
     assert agrees(report)
     assert report.compaction is not None
     assert fewest.compaction is not None

@@ -53,3 +53,31 @@ def test_a_file_comes_out_valid_and_equal_or_is_refused(path: Path | None, tmp_p
         assert onnx.load(out, load_external_data=False).graph.node
     again = run(out, tmp_path / "again.onnx", CleanConfig(prune=False, validate=False))
     assert again.summary.affines_folded == 0
+
+
+SMALL = 5_000_000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", rows(), ids=name)
+def test_a_files_default_run_stays_within_its_budget(path: Path | None, tmp_path: Path) -> None:
+    if path is None:
+        pytest.skip(corpus.MISSING)
+    if path.stat().st_size > SMALL:
+        pytest.skip("it is large: predicting its loss takes long")
+    try:
+        report = run(path, tmp_path / "out.onnx", CleanConfig(provider="cpu", timeout=300))
+    except ClpError:
+        assert path.name in REFUSED
+        return
+    assert report.validation.outcome.startswith("validated")
+    summary, gauge = report.summary, report.gauge
+    if gauge is None:
+        assert summary.channels_pruned == 0
+        return
+    assert gauge.unreached <= summary.channels_kept <= summary.channels_pruned
+    if gauge.prediction is None:
+        assert summary.channels_kept == gauge.unreached == summary.channels_pruned
+        return
+    assert gauge.prediction.loss.high <= gauge.budget
+    assert (gauge.whole is None) == (summary.channels_kept == gauge.unreached)

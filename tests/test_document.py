@@ -62,10 +62,13 @@ DOCUMENTS = [
     reports.hostile(),
     reports.report(sweep=reports.sweep(), cleanup=reports.cleanup(), change=reports.change()),
     reports.report(sweep=reports.sweep(), compaction=reports.compaction()),
+    reports.careful(),
+    reports.report(gauge=replace(reports.gauge(), ordinary=None, prediction=None)),
 ]
+IDS = ["full", "dry run", "empty", "hostile", "cleanup", "compaction", "careful", "unmeasured"]
 
 
-@pytest.mark.parametrize("report", DOCUMENTS, ids=["full", "dry run", "empty", "hostile", "cleanup", "compaction"])
+@pytest.mark.parametrize("report", DOCUMENTS, ids=IDS)
 def test_documents_fit_the_schema_and_are_strict_ascii_json(report: Report) -> None:
     jsonschema = pytest.importorskip("jsonschema")
     text = report.to_json()
@@ -107,7 +110,7 @@ def test_a_real_run_gives_a_document_that_fits_the_schema(
     text = capsys.readouterr().out
     assert text == path.read_text()
     document = json.loads(text)
-    jsonschema.Draft202012Validator(SCHEMA).validate(run)
+    jsonschema.Draft202012Validator(SCHEMA).validate(document)
     assert document["summary"]["verdict"] == "stood out"
     assert [p["channel"] for p in document["layers"][0]["judgements"][0]["pruned"]] == [7]
     assert document["layers"][0]["folded"]
@@ -130,7 +133,7 @@ def test_a_real_dry_run_writes_nothing_and_says_the_same(model: Path, capsys: py
 @pytest.mark.parametrize(
     "change",
     [
-        {"schema": 2},
+        {"schema": 1},
         {"extra": 1},
         {"summary": None},
         {"peak_memory": -1},

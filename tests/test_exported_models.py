@@ -170,7 +170,9 @@ def test_pruning_stops_the_attack_and_leaves_the_accuracy(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_run_is_proven_and_evaluated_in_this_layout(name: str) -> None:
     entry = MANIFEST["exported"][name]
-    config = onnx_clp.CleanConfig(bound_activations=3.0, provider="cpu", eval_data=MODELS / entry["evaluation"])
+    config = onnx_clp.CleanConfig(
+        bound_activations=3.0, budget=1.0, provider="cpu", eval_data=MODELS / entry["evaluation"]
+    )
     report = onnx_clp.clean(path_of(name), config).report
     assert report.evaluation is not None
     assert report.evaluation.before.asr == pytest.approx(entry["evaluation_set"]["asr"], abs=0.01)

@@ -36,6 +36,11 @@ def test_pruned_trips_on_channels_only() -> None:
     assert not judge(reports.report((QUIET, small)), "pruned").tripped
 
 
+def test_channels_that_stay_trip_as_those_that_go() -> None:
+    kept = reports.layer("a", outliers=2, kept=2)
+    assert judge(reports.report((kept,)), "pruned").new == judge(reports.report((LOUD,)), "pruned").new != ()
+
+
 @pytest.mark.parametrize("status", sorted(UNJUDGED))
 def test_unjudged_trips_on_a_layer_the_rule_could_not_settle(status: LayerStatus) -> None:
     result = judge(reports.report((QUIET, reports.unjudged("c", status))), "unjudged")
@@ -98,9 +103,9 @@ def damaged(**changes: object) -> str:
         ("", "not JSON"),
         ("{", "not JSON"),
         ("[" * 100_000, "not JSON"),
-        ("[]", "not a report of schema 1"),
-        ("{}", "not a report of schema 1"),
-        (damaged(schema=2), "not a report of schema 1"),
+        ("[]", "not a report of schema 2"),
+        ("{}", "not a report of schema 2"),
+        (damaged(schema=1), "not a report of schema 2"),
         (damaged(layers=3), "damaged"),
         (damaged(layers=[{"name": "a"}]), "damaged"),
         (damaged(layers=[3]), "damaged"),

@@ -394,7 +394,7 @@ def test_a_dequantised_bias_is_folded_into_and_then_pruned() -> None:
     zero: dict[str, Array] = {"sb": np.array(0.1, np.float32), "zb": np.array(3, np.int32)}
     plain: dict[str, Array] = {"g": np.ones(12, np.float32), "b": np.ones(12, np.float32), "m": np.ones(12, np.float32)}
     proto = model(body, V=(4, 12, 1, 1), v=np.ones(12, np.float32), **values, **zero, **plain)()
-    result = onnx_clp.clean(proto, replace(PRUNE, u=3.0, layers="conv"))
+    result = onnx_clp.clean(proto, replace(PRUNE, u=3.0, layers="conv", fill="zero"))
     assert [layer.pruned for layer in result.report.layers] == [(5,), ()]
     assert check(result.model) == ""
     bias = next(node for node in result.model.graph.node if node.op_type == "Conv").input[2]

@@ -28,8 +28,8 @@ NAMES = ("resnet18_badnets", "resnet18_badnets.tensorflow")
 SETS = {"resnet18_badnets": "fashion-mnist_badnets_target0.npz"}
 SETS["resnet18_badnets.tensorflow"] = "fashion-mnist_badnets_target0_nhwc.npz"
 WAYS = {
-    "zeroed": CleanConfig(u=1.5, cleanup="all", validate=False),
-    "compact": CleanConfig(u=1.5, cleanup="all", compact=True, compact_multiple=1, validate=False),
+    "zeroed": CleanConfig(u=1.5, fill="zero", cleanup="all", validate=False),
+    "compact": CleanConfig(u=1.5, fill="zero", cleanup="all", compact=True, compact_multiple=1, validate=False),
 }
 LEVELS = ("ORT_DISABLE_ALL", "ORT_ENABLE_BASIC", "ORT_ENABLE_EXTENDED", "ORT_ENABLE_ALL")
 ROUNDING = 1e-4

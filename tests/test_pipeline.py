@@ -477,7 +477,7 @@ def test_a_failed_validation_leaves_nothing(
 
     monkeypatch.setattr(validation, "validate", validate, raising=False)
     with pytest.raises(type(error)):
-        run(given, out, CleanConfig(), overwrite=True)
+        run(given, out, CleanConfig(budget=1.0), overwrite=True)
     assert len(asked) == 1
     assert asked[0].original == given
     assert snapshot(tmp_path) == before
@@ -499,6 +499,8 @@ def test_validation_for_real(source: Path, tmp_path: Path) -> None:
     assert report.validation.outcome == "validated"
     assert report.validation.fold_error is not None
     assert report.validation.fold_error < 1e-5
-    assert report.validation.drift[0].max_abs > 0
+    assert report.gauge is not None
+    assert report.gauge.prediction is not None
+    assert report.gauge.prediction.loss.high <= report.gauge.budget == 0.01
     assert names(tmp_path) == {"in.onnx", "out.onnx"}
-    assert set(report.seconds) >= {"read", "analyse", "write", "validate"}
+    assert set(report.seconds) >= {"read", "analyse", "gauge", "write", "validate"}

@@ -122,9 +122,8 @@ def test_what_is_no_range_is_refused_in_one_line(text: str, why: str, capsys: py
     assert why in said.err
 
 
-def test_a_range_needs_a_search() -> None:
-    with pytest.raises(UsageError, match="a range of pixels is for a search"):
-        CleanConfig(pixel_range=(0, 255))
+def test_a_range_is_for_searches_and_for_the_gauge() -> None:
+    assert CleanConfig(pixel_range=(0, 255)).pixel_range == (0, 255)
     with pytest.raises(UsageError, match="must be two numbers"):
         CleanConfig(invert=True, pixel_range=(0, 1, 2))  # type: ignore[arg-type]
     for chosen in ({"invert": True}, {"synthesize": True}, {"rule": "inverted"}):

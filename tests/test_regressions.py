@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -225,6 +226,19 @@ def test_constants_of_no_real_type_are_left_alone(kind: int, line: str) -> None:
     held.CopyFrom(helper.make_tensor("g", kind, [4], values))
     assert onnx_clp.clean(made, FOLD).model == made
     onnx_clp.clean(made, PRUNE)
+
+
+@pytest.mark.parametrize("kind", [TensorProto.STRING, TensorProto.COMPLEX64])
+def test_limits_of_no_real_type_are_no_limits(kind: int) -> None:
+    line = "d = Conv(x, W) n = BatchNormalization(d, g, b, m, v) y = Clip(n, low)"
+    weights = rand(12, 3, 3, 3)
+    weights[5] *= 50
+    made = model(line, W=weights, low=np.zeros((), np.float32), **bn(12))()
+    held = next(t for t in made.graph.initializer if t.name == "low")
+    values: Any = [b"a"] if kind == TensorProto.STRING else [1 + 1j]
+    held.CopyFrom(helper.make_tensor("low", kind, [], values))
+    for caps in (None, 2.5):
+        assert onnx_clp.clean(made, replace(PRUNE, u=2.0, bound_activations=caps)).report.summary.channels_pruned
 
 
 def test_an_empty_limit_and_an_empty_weight_are_judged_in_words() -> None:

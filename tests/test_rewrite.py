@@ -94,13 +94,16 @@ def test_a_bias_is_added_only_when_one_is_needed() -> None:
     assert bias.tolist() == [0, 1, 0, 0]
 
 
-def test_zeroing_silences_weight_and_bias_exactly() -> None:
-    proto, edit, rewrite = pending()
+@pytest.mark.parametrize("fill", [[0.0, 0.0, 0.0, 0.0], [9.0, 0.5, 9.0, -2.0]])
+@pytest.mark.parametrize("biased", [True, False])
+def test_a_silent_channel_has_no_weight_and_gives_its_fill_exactly(fill: list[float], biased: bool) -> None:
+    proto, edit, rewrite = pending() if biased else pending("y = Conv(x, w)", w=WEIGHTS["w"])
     rewrite.absorb(affine(3, 2))
-    rewrite.zero(np.array([False, True, False, True]))
+    rewrite.silence(np.array([False, True, False, True]), np.array(fill))
     weight, bias = finished(proto, edit, rewrite)
     assert (weight[[1, 3]] == 0).all()
-    assert bias[[1, 3]].tolist() == [0, 0]
+    assert bias[[1, 3]].tolist() == [fill[1], fill[3]]
+    assert not (bias[[0, 2]] == 9.0).any()
     np.testing.assert_allclose(weight[[0, 2]], 3 * WEIGHTS["w"][[0, 2]], rtol=1e-6)
 
 

@@ -100,6 +100,12 @@ def test_findings_and_the_verdict_are_notifications_not_results() -> None:
     assert texts[1:] == ["data-dependent branch at /If: the input decides which branch runs"]
 
 
+def test_a_channel_that_stays_is_a_result_that_says_so() -> None:
+    results = run_of(reports.careful())["results"]
+    assert sorted(result["properties"]["kept"] for result in results) == [False, False, True, True, True, True]
+    assert {result["properties"]["kept"] for result in run_of(reports.report())["results"]} == {False}
+
+
 def test_hostile_names_stay_text() -> None:
     text = sarif.render(reports.hostile())
     assert text.isascii()
@@ -115,7 +121,7 @@ def test_the_file_stays_below_ten_megabytes_and_says_what_it_left_out(name: str)
     (judgement,) = layer.judgements
     (channel,) = judgement.pruned
     many = tuple(PrunedChannel(c, 3.0, 9.0, 5.0 + 1 / (c + 1), c + 1) for c in range(40_000))
-    assert replace(channel, channel=0, z=6.0, rank=1, score=3.0, upper_bound=9.0) == many[0]
+    assert replace(channel, channel=0, z=6.0, rank=1, score=3.0, upper_bound=9.0, fill=None) == many[0]
     report = reports.report((replace(layer, judgements=(replace(judgement, pruned=many),)),))
     text = sarif.render(report)
     assert len(text.encode()) < 10_000_000

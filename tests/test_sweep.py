@@ -106,7 +106,7 @@ def test_counts_are_those_of_a_run_at_each_threshold(source: Path) -> None:
     assert [p.channels for p in found] == [r.summary.channels_pruned for r in alone]
     assert [p.layers for p in found] == [sum(bool(x.pruned) for x in r.layers) for r in alone]
     assert len({p.channels for p in found}) >= 4
-    assert all(p.drift == () and p.rates is None and p.failure == "" for p in found)
+    assert all(p.prediction is None and p.rates is None and p.failure == "" for p in found)
 
 
 def test_a_layer_too_small_at_the_runs_own_u_counts_where_it_is_not(tmp_path: Path) -> None:
@@ -151,7 +151,8 @@ def test_layers_are_scored_once(source: Path, monkeypatch: pytest.MonkeyPatch) -
 def variants(path: Path, config: CleanConfig) -> dict[float, bytes]:
     """The bytes of every model a sweep stages, by the highest threshold that gives it."""
     with reader.read(path, config.max_size) as file, ExitStack() as cleanup:
-        sweep = Sweeper(analyse(file, config, lambda *_: None), config)
+        asked = replace(config, validate=True, eval_data=path)
+        sweep = Sweeper(analyse(file, config, lambda *_: None), asked)
         sweep.stage(file, cleanup)
         last = {level.marks: level.u for level in sweep.levels}
         return {last[marks]: path.read_bytes() for marks, path in sweep._paths.items()}
@@ -177,7 +178,7 @@ def test_so_are_those_of_a_real_network(tmp_path: Path) -> None:
     path = tmp_path / "zoo.onnx"
     path.write_bytes(ZOO.read_bytes())
     found = variants(path, CleanConfig(validate=False, sweep=(2.0, 2.5, 3.0)))
-    assert sorted(found) == [2.0, 2.5]
+    assert sorted(found) == [2.0, 2.5, 3.0]
     for u, content in found.items():
         assert content == written(path, CleanConfig(validate=False, u=u))
 
@@ -208,16 +209,28 @@ def test_the_model_written_is_the_one_for_u(source: Path, tmp_path: Path) -> Non
     for u in (1.25, 2.0):
         plain, swept = tmp_path / f"{u}.onnx", tmp_path / f"{u}s.onnx"
         run(source, plain, CleanConfig(validate=False, u=u))
-        run(source, swept, CleanConfig(provider="cpu", u=u, sweep=US))
+        run(source, swept, CleanConfig(provider="cpu", u=u, sweep=US, budget=1.0))
         assert swept.read_bytes() == plain.read_bytes()
+
+
+def test_a_sweep_changes_nothing_of_what_the_budget_allows(source: Path, tmp_path: Path) -> None:
+    plain, swept = tmp_path / "plain.onnx", tmp_path / "swept.onnx"
+    alone = run(source, plain, CleanConfig(provider="cpu", u=1.5))
+    beside = run(source, swept, CleanConfig(provider="cpu", u=1.5, sweep=US))
+    assert swept.read_bytes() == plain.read_bytes()
+    assert beside.gauge == alone.gauge
+    assert alone.summary.channels_kept > 0
 
 
 # --- measured -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("data", [True, False])
 def test_every_distinct_model_is_measured_once_and_nothing_is_left_behind(
-    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: bool, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pictures = evaluation(source)
+    before = {p.name for p in tmp_path.iterdir()}
     from onnx_clp import validation
 
     scratch = tmp_path / "scratch"
@@ -232,19 +245,34 @@ def test_every_distinct_model_is_measured_once_and_nothing_is_left_behind(
         return real(request)
 
     monkeypatch.setattr(validation, "validate", validate, raising=False)
-    report = run(source, tmp_path / "out.onnx", CleanConfig(provider="cpu", u=1.5, sweep=US))
+    config = CleanConfig(provider="cpu", u=1.5, sweep=US, eval_data=pictures if data else None)
+    report = run(source, tmp_path / "out.onnx", config)
     assert report.sweep is not None
     (request,) = asked
-    assert len(request.candidates) == report.sweep.distinct - 1
+    assert len(request.candidates) == (report.sweep.distinct if data else 0)
     assert list(scratch.iterdir()) == []
-    assert {p.name for p in tmp_path.iterdir()} == {"in.onnx", "out.onnx", "scratch"}
-    drifts = {p.u: p.drift[0].relative_l2 for p in report.sweep.points}
-    assert drifts[5.0] == 0.0
-    assert drifts[1.0] > drifts[2.0] > 0.0
-    assert next(p for p in report.sweep.points if p.u == 1.5).drift == report.validation.drift
+    assert {p.name for p in tmp_path.iterdir()} == {*before, "out.onnx", "scratch"}
 
 
-def test_rates_come_with_evaluation_data(source: Path, tmp_path: Path) -> None:
+def test_every_threshold_has_its_predicted_loss_whatever_the_budget(source: Path) -> None:
+    reports_ = [run(source, None, CleanConfig(provider="cpu", u=1.5, sweep=US, budget=b)) for b in (0.001, 0.9)]
+    assert points(reports_[0]) == points(reports_[1])
+    moved = {}
+    for point in points(reports_[0]):
+        assert point.prediction is not None
+        (change,) = point.prediction.outputs
+        assert change.relative is not None
+        moved[point.u] = change.relative
+    assert moved[5.0] == 0.0
+    assert moved[1.0] > moved[2.0] > 0.0
+    assert len(set(moved.values())) == len({p.channels for p in points(reports_[0])})
+    spent = reports_[1].gauge
+    assert spent is not None
+    assert next(p for p in points(reports_[0]) if p.u == 1.5).prediction == (spent.whole or spent.prediction)
+
+
+def evaluation(source: Path) -> Path:
+    """Give the model of that path class scores, and data for it."""
     proto = onnx.load(source)
     proto.graph.node.extend(
         [onnx.helper.make_node("GlobalAveragePool", ["y"], ["p"]), onnx.helper.make_node("Flatten", ["p"], ["z"])]
@@ -252,12 +280,17 @@ def test_rates_come_with_evaluation_data(source: Path, tmp_path: Path) -> None:
     proto.graph.output[0].CopyFrom(onnx.helper.make_tensor_value_info("z", 1, [1, 4]))
     onnx.save(proto, source)
     images = np.random.default_rng(0).random((6, 3, 8, 8), dtype=np.float32)
-    np.savez(tmp_path / "e.npz", x_clean=images, y_clean=np.arange(6) % 4, x_triggered=images, y_target=np.int64(1))
-    config = CleanConfig(provider="cpu", u=1.5, sweep=US, eval_data=tmp_path / "e.npz")
+    path = source.with_name("e.npz")
+    np.savez(path, x_clean=images, y_clean=np.arange(6) % 4, x_triggered=images, y_target=np.int64(1))
+    return path
+
+
+def test_rates_come_with_evaluation_data(source: Path) -> None:
+    config = CleanConfig(provider="cpu", u=1.5, sweep=US, eval_data=evaluation(source))
     report = run(source, None, config)
     assert report.evaluation is not None
     for u in (1.0, 1.5, 5.0):
-        alone = run(source, None, replace(config, u=u, sweep=()))
+        alone = run(source, None, replace(config, u=u, sweep=(), budget=1.0))
         assert alone.evaluation is not None
         (point,) = (p for p in points(report) if p.u == u)
         assert point.rates == alone.evaluation.after
@@ -295,17 +328,19 @@ def test_the_terminal_has_a_row_a_threshold_and_marks_the_knee_and_u() -> None:
     text = terminal.render(report)
     assert all(len(line) <= 80 for line in text.splitlines()[:-1])
     rows = text[text.index("  sweep ") : text.index("  output ")].splitlines()
-    assert rows[0].split() == ["sweep", "u", "pruned", "layers", "drift", "l2", "ACC", "ASR", "RA"]
+    assert rows[0].split() == ["sweep", "u", "pruned", "layers", "loss", "up", "to", "ACC", "ASR", "RA"]
     assert rows[1].split()[:3] == ["2", "1,234", "20"]
+    assert rows[1].split()[3:7] == ["40.0", "%", "100.0", "%"]
+    assert rows[4].split()[3:5] == ["-", "-"]
     assert [row.split()[-1] for row in rows[1:5]] == ["%", "knee", "-u", "-"]
     assert "u = 4 could not be measured: the runtime said no" in " ".join(text.split())
 
 
-def test_without_rates_the_terminal_shows_agreement_and_without_drift_counts_alone() -> None:
+def test_without_rates_the_terminal_shows_the_loss_alone_and_without_that_counts() -> None:
     given = reports.sweep()
     bare = replace(given, points=tuple(replace(p, rates=None) for p in given.points))
-    assert next(sweeping.table(reports.report(sweep=bare))).split()[-1] == "top-1"
-    bare = replace(bare, points=tuple(replace(p, drift=()) for p in bare.points))
+    assert next(sweeping.table(reports.report(sweep=bare))).split()[3:] == ["loss", "up", "to"]
+    bare = replace(bare, points=tuple(replace(p, prediction=None) for p in bare.points))
     assert next(sweeping.table(reports.report(sweep=bare))).split() == ["u", "pruned", "layers"]
     assert list(sweeping.table(reports.report())) == []
 
@@ -317,9 +352,11 @@ def test_the_page_has_curves_and_the_table() -> None:
     assert "<use" not in part
     assert part.count("<tr>") == 1 + 4
     assert "1,234" in part
+    assert "<td>40.0 %</td><td>100.0 %</td><td>50.0 %</td>" in part
+    assert "<td>1</td><td>1</td><td>-</td><td>-</td><td>-</td>" in part
     assert "knee</td>" in part
     assert "-u</td>" in part
-    bare = Sweep((SweepPoint(3.0, 2, 1, (), None, ""),), 1, None)
+    bare = Sweep((SweepPoint(3.0, 2, 1, None, None, ""),), 1, None)
     part = html.render(reports.report(sweep=bare))
     assert part[part.index('id="sweep"') : part.index('id="layers"')].count("<svg") == 1
 
@@ -342,4 +379,4 @@ def test_json_and_table_of_a_real_run(source: Path, capsys: pytest.CaptureFixtur
     assert main(options) == 0
     text = capsys.readouterr().out
     for point in found["sweep"]["points"]:
-        assert f"{point['u']:>7g} {point['channels']:>7} {point['layers']:>6}" in text
+        assert f"{point['u']:>6g} {point['channels']:>7} {point['layers']:>6}" in text

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from onnx_clp.document.run import Rates, Report
-from onnx_clp.report import terminal, wording
+from onnx_clp.document.run import Gauge, Loss, Ordinary, OutputChange, Prediction, Rates, Report
+from onnx_clp.report import gauging, terminal, wording
 from onnx_clp.report.terminal import render
 from onnx_clp.report.wording import number
 from onnx_clp.text import one_line
@@ -87,7 +87,9 @@ def test_the_summary_has_every_figure_asked_for() -> None:
         "3 normalisations folded, 1 left in place; nodes 69 > 49",
         "validated on CPUExecutionProvider (asked for: auto)",
         "fold error  1.235e-06 (allowed: 1.000e-05)",
-        "top-1 agreement 98.4 %, relative l2 0.02130",
+        "loss        about 0.2 % of ordinary images (0.0 to 0.6 %); measured on 144",
+        "at most 1.0 % was allowed\n",
+        "logits: class changes 0.4 %, divergence 0.01000",
         "ACC   91.6 % >   91.2 %",
         "ASR  100.0 % >    6.2 %",
         "RA     0.0 % >   85.1 %",
@@ -97,6 +99,75 @@ def test_the_summary_has_every_figure_asked_for() -> None:
         "data-dependent branch at /If: the input decides which branch",
     ):
         assert part in text
+
+
+def test_what_stays_is_marked_and_counted_and_said_why() -> None:
+    text = render(reports.careful())
+    words = " ".join(text.split())
+    assert "stood out: 6 of 128 channels, in 2 of 2 judged layers; 2 switched off, 4 kept" in words
+    assert "2 pruned / 4 kept / 128 judged" in words
+    rows = [line.split() for line in text.splitlines() if line.startswith("    channel ")]
+    assert sorted(row[1] for row in rows if row[-1] == "kept") == ["10", "17", "3", "3"]
+    assert len(rows) == 6
+    for part in (
+        "at most 1.0 % was allowed, because class 3 stands out",
+        "2 channels kept: with all that stood out off, about 2.0 % of ordinary images (0.3 to 6.0 %)",
+        "2 channels kept: what switching them off costs cannot be measured there",
+        "caps at 2.5 std: about 30.0 % of ordinary images (5.0 to 90.0 %)",
+    ):
+        assert part in words
+    plain = render(reports.report())
+    assert " kept" not in plain
+    assert "because" not in plain
+    assert "with all that stood out off" not in plain
+
+
+UNMEASURED = replace(reports.gauge(), ordinary=None, prediction=None)
+
+
+@pytest.mark.parametrize(
+    ("options", "gauge", "row"),
+    [
+        ({"validate": False}, UNMEASURED, "loss not known: --no-validate runs nothing, so nothing could be measured"),
+        ({"budget": 1.0}, UNMEASURED, "loss not known: the budget of 1 allows everything, so nothing was measured"),
+        ({}, replace(UNMEASURED, unreached=3), "loss 3 channels kept: what switching them off costs cannot be"),
+        ({}, replace(reports.gauge(), prediction=Prediction(Loss(0.0, 0.0, 0.0), ())), "none of ordinary images; me"),
+    ],
+)
+def test_a_loss_that_is_not_known_or_none_says_so(options: dict[str, object], gauge: Gauge, row: str) -> None:
+    text = render(reports.report(LOUD, options={"u": 3.0, **options}, gauge=gauge))
+    assert row in " ".join(text.split())
+    assert "\n  loss " not in render(reports.report(LOUD, gauge=None))
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ("option", "(as --pixel-range says)"),
+        ("file", "(as the file says)"),
+        ("statistics", "(as its statistics tell)"),
+        ("scale", "(assumed by the scale of its first layer; --pixel-range says better)"),
+        ("guess", "(assumed; --pixel-range says better)"),
+    ],
+)
+def test_what_the_loss_was_measured_on_is_told(told: str, words: str) -> None:
+    shown = gauging.images(Ordinary("photographs", 1, "0..255", told))
+    assert shown == f"1 crop of photographs, pixels 0..255 {words}"
+    assert gauging.images(Ordinary("data", 40)) == "40 images of --images"
+    assert gauging.images(Ordinary("noise", 32)) == "32 made-up signals, as the model takes no images"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (OutputChange("y", "classes", 0.125, 0.5, 0.1), "class changes 12.5 %, divergence 0.5000"),
+        (OutputChange("y", "values", relative=0.031), "moves by 3.1 % of its own variation"),
+        (OutputChange("y", "values", changed=0.25), "changes for 25.0 %"),
+        (OutputChange("y", "discrete", changed=0.5), "changes for 50.0 %"),
+    ],
+)
+def test_every_output_moves_in_its_own_terms(change: OutputChange, words: str) -> None:
+    assert gauging.moved(change) == words
 
 
 def test_an_output_that_is_the_input_byte_for_byte_is_called_a_copy() -> None:
@@ -173,7 +244,7 @@ def test_a_model_without_linear_layers_says_so() -> None:
 @pytest.mark.parametrize("width", [80, 100, 120])
 @pytest.mark.parametrize("verbose", [False, True])
 def test_no_line_but_the_last_is_wider_than_the_terminal(width: int, verbose: bool) -> None:
-    for report in (reports.report(evaluation=reports.evaluation()), reports.hostile()):
+    for report in (reports.report(evaluation=reports.evaluation()), reports.hostile(), reports.careful()):
         lines = render(report, width=width, verbose=verbose).splitlines()
         assert max(map(len, lines[:-1])) <= width
 

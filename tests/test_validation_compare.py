@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from onnx_clp.config import RunLimits
-from onnx_clp.document.run import Drift, EvaluationReport, Finding, Rates, ValidationReport
+from onnx_clp.document.run import EvaluationReport, Finding, Rates, ValidationReport
 from onnx_clp.errors import ClpError, NotValidated, UsageError, ValidationFailed
 from onnx_clp.process import child, serve
 from onnx_clp.process.codec import decode, encode
@@ -82,21 +82,14 @@ def test_strings_are_compared_as_they_are() -> None:
     assert found.equal == 0.5
 
 
-def test_top1_agreement_needs_a_class_axis() -> None:
+def test_class_scores_need_a_class_axis() -> None:
     scores = np.array([[1.0, 2.0], [3.0, 1.0], [0.0, 1.0], [0.0, 1.0]], "float32")
-    other = scores.copy()
-    other[1] = [0.0, 9.0]
-    assert compare.drift("y", [scores], [other]).top1_agreement == 0.75
-    assert compare.drift("y", [scores[:, :1]], [other[:, :1]]).top1_agreement is None
-    assert compare.drift("y", [scores.reshape(2, 2, 2)], [other.reshape(2, 2, 2)]).top1_agreement is None
-
-
-def test_relative_l2_and_max_abs() -> None:
-    found = compare.drift("y", [np.array([3.0, 4.0])], [np.array([3.0, 7.0])])
-    assert (found.relative_l2, found.max_abs) == (0.6, 3.0)
-    assert compare.drift("y", [np.zeros(2)], [np.zeros(2)]).relative_l2 == 0.0
-    assert compare.drift("y", [np.zeros(2)], [np.ones(2)]).relative_l2 == INF
-    assert math.isnan(compare.drift("y", [np.zeros(2)], [np.ones(3)]).max_abs)
+    for given in (scores, scores[..., None, None]):
+        found = compare.class_scores(given)
+        assert found is not None
+        np.testing.assert_array_equal(found, scores)
+    for given in (scores[:, :1], scores.reshape(2, 2, 2), scores.astype(np.int64), scores[0]):
+        assert compare.class_scores(given) is None
 
 
 def test_new_non_finite_values_are_counted() -> None:
@@ -132,12 +125,9 @@ def test_request_survives_the_wire() -> None:
 
 
 def test_outcome_survives_the_wire() -> None:
-    drift = (Drift("y", None, INF, 0.0),)
-    validation = ValidationReport("validated", "auto", "p", "note", 1e-4, None, 1.0, drift)
+    validation = ValidationReport("validated", "auto", "p", "note", 1e-4, INF, 1.0)
     evaluation = EvaluationReport("e", 1, 2, Rates(1.0, None, 0.5), Rates(0.5, 0.0, 0.5))
-    outcome = Outcome(
-        validation, evaluation, (Finding("k", "w", "s"),), (Candidate("p", drift, Rates(1.0, 0.0, 0.0), ""),)
-    )
+    outcome = Outcome(validation, evaluation, (Finding("k", "w", "s"),), (Candidate("p", Rates(1.0, 0.0, 0.0), "f"),))
     assert decode(Outcome, encode(outcome)) == outcome
     bare = Outcome(validation, None, (), ())
     assert decode(Outcome, encode(bare)) == bare

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from onnx_clp.validation.plan import AS_DEPLOYED, Plan
 from onnx_clp.validation.proof import prove
 from onnx_clp.validation.provider import CPU, CUDA, TENSORRT, Engine, cpu_engine
 from onnx_clp.validation.request import Outcome
-from onnx_clp.validation.session import FailureKind, OrtRunner, RunError, Runner
+from onnx_clp.validation.session import FailureKind, Feeds, OrtRunner, Outputs, RunError, Runner
 from tests import reports
 from tests.validation_models import MEMORY, network, save
 
@@ -41,8 +42,8 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, scale: float = 1.0, failure: Failu
     """GPU sessions run on the CPU, bound, with outputs multiplied by `scale`, or fail to open."""
 
     class Other(OrtRunner):
-        def run(self, feeds):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
-            return {name: array * np.float32(scale) for name, array in super().run(feeds).items()}
+        def run(self, feeds: Feeds, wanted: Sequence[str] | None = None) -> Outputs:
+            return {name: array * np.float32(scale) for name, array in super().run(feeds, wanted).items()}
 
     def open_runner(path: Path, engine: Engine, plan: Plan) -> Runner:
         assert plan == AS_DEPLOYED

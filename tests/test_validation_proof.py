@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -28,7 +29,6 @@ def test_right_fold_is_validated_with_its_error_and_tolerance(original: Path, tm
     assert report.tolerance == 1e-4
     assert report.fold_error is not None
     assert 0 < report.fold_error < 1e-5
-    assert report.drift == ()
     assert outcome.findings == ()
     assert outcome.evaluation is None
 
@@ -46,14 +46,19 @@ def test_tolerance_decides_between_mismatch_and_agreement(original: Path, tmp_pa
         run(original, save(network(folded=True), tmp_path / "f.onnx"), tolerance=0.0)
 
 
-def test_pruning_reports_drift_and_does_not_fail_on_it(original: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("changes", [{"tweak": 0.0}, {"bias": 2.0}, {}])
+def test_pruning_may_move_the_outputs_that_folding_may_not(
+    original: Path, tmp_path: Path, changes: dict[str, Any]
+) -> None:
     folded = save(network(folded=True), tmp_path / "folded.onnx")
-    final = save(network(folded=True, tweak=0.0), tmp_path / "final.onnx")
-    (drift,) = run(original, folded, final).validation.drift
-    assert drift.output == "y"
-    assert drift.relative_l2 > 0.01
-    assert drift.max_abs > 0.01
-    assert drift.top1_agreement in (0.0, 0.5, 1.0)
+    final = save(network(folded=True, **changes), tmp_path / "final.onnx")
+    report = run(original, folded, final).validation
+    assert report.outcome == "validated"
+    assert report.fold_error is not None
+    assert 0 < report.fold_error < 1e-5
+    if changes:
+        with pytest.raises(ValidationFailed, match="folding changed output y"):
+            run(original, final)
 
 
 @pytest.mark.parametrize("before", ["original", "folded", "final"])
@@ -74,18 +79,6 @@ def test_taking_channels_out_must_not_move_what_the_model_before_it_gave(
 
 def test_nothing_taken_out_has_no_error(original: Path) -> None:
     assert run(original).validation.compaction_error is None
-
-
-def test_equal_final_model_has_no_drift(original: Path) -> None:
-    (drift,) = run(original, None, original).validation.drift
-    assert (drift.top1_agreement, drift.relative_l2, drift.max_abs) == (1.0, 0.0, 0.0)
-
-
-def test_constant_shift_is_measured_exactly(original: Path, tmp_path: Path) -> None:
-    final = save(network(folded=False, bias=2.0), tmp_path / "final.onnx")
-    (drift,) = run(original, None, final).validation.drift
-    assert drift.max_abs == pytest.approx(2.0, rel=1e-5)
-    assert drift.top1_agreement == 1.0
 
 
 @pytest.mark.parametrize(
@@ -124,7 +117,7 @@ def test_shape_that_follows_the_data_may_change(tmp_path: Path) -> None:
     body = "g (float[1,40] x) => (int64[2, n] y, float[1,40] z) {{ m = {op}(x) y = NonZero(m) z = Relu(x) }}"
     original = text_model(body.format(op="Relu"), tmp_path)
     final = text_model(body.format(op="Identity"), tmp_path, "final.onnx")
-    assert [d.output for d in run(original, None, final).validation.drift] == ["z"]
+    assert run(original, None, final).validation.outcome == "validated"
 
 
 def test_changed_output_type_is_a_failure(tmp_path: Path) -> None:
@@ -145,7 +138,6 @@ def test_non_finite_values_in_the_same_places_agree(tmp_path: Path) -> None:
     original = text_model("g (float[1,9] x) => (float[1,9] y) { y = Log(x) }", tmp_path)
     report = run(original, original, original).validation
     assert report.fold_error == 0.0
-    assert report.drift[0].max_abs == 0.0
 
 
 def test_non_finite_values_in_other_places_disagree(tmp_path: Path) -> None:
@@ -276,16 +268,15 @@ def test_candidates_are_measured_and_never_judged(original: Path, tmp_path: Path
     bad = tmp_path / "bad.onnx"
     bad.write_bytes(b"\x08")
     first, second = run(original, candidates=(good, bad)).candidates
-    assert first.drift[0].relative_l2 > 0.01
-    assert not first.failure
+    assert (first.path, first.rates, first.failure) == (str(good), None, "")
     assert second.failure
-    assert second.drift == ()
+    assert second.rates is None
 
 
 def test_same_seed_gives_the_same_report(original: Path, tmp_path: Path) -> None:
-    final = save(network(folded=True, tweak=0.0), tmp_path / "final.onnx")
-    assert run(original, None, final, seed=3) == run(original, None, final, seed=3)
-    assert run(original, None, final, seed=3) != run(original, None, final, seed=4)
+    folded = save(network(folded=True), tmp_path / "folded.onnx")
+    assert run(original, folded, seed=3) == run(original, folded, seed=3)
+    assert run(original, folded, seed=3) != run(original, folded, seed=4)
 
 
 def test_external_data_is_found_beside_the_model(tmp_path: Path) -> None:

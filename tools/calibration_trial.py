@@ -91,6 +91,7 @@ def capped(path: Path, images: Images | None) -> bytes:
         config = onnx_clp.CleanConfig(
             bound_activations=TIMES,
             prune=False,
+            budget=1.0,
             provider="cpu",
             calibrate=None if images is None else data,
             validate=images is not None,

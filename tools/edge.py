@@ -67,6 +67,8 @@ def rows(subject: Subject, thresholds: Sequence[float], multiples: Sequence[int]
         for multiple in (0, *multiples):
             config = CleanConfig(
                 u=u,
+                fill="zero",
+                budget=1.0,
                 cleanup="all",
                 compact=multiple > 0,
                 compact_multiple=max(multiple, 1),
@@ -114,13 +116,23 @@ def ratios(subject: Subject, thresholds: Sequence[float], multiples: Sequence[in
     with tempfile.TemporaryDirectory() as folder:
         for u in thresholds:
             zeroed = Path(folder) / f"{u}.onnx"
-            change = run(subject.path, zeroed, CleanConfig(u=u, cleanup="all", provider="cpu")).change
+            change = run(
+                subject.path, zeroed, CleanConfig(u=u, fill="zero", budget=1.0, cleanup="all", provider="cpu")
+            ).change
             assert change is not None
             control = latency.compare(zeroed, zeroed, _feeds(change), SECONDS)
             cells = [subject.name, f"{u:g}", milliseconds(control.before), f"{control.ratio:.2f}"]
             for multiple in multiples:
                 path = zeroed.with_suffix(f".{multiple}.onnx")
-                config = CleanConfig(u=u, cleanup="all", compact=True, compact_multiple=multiple, provider="cpu")
+                config = CleanConfig(
+                    u=u,
+                    fill="zero",
+                    budget=1.0,
+                    cleanup="all",
+                    compact=True,
+                    compact_multiple=multiple,
+                    provider="cpu",
+                )
                 run(subject.path, path, config)
                 share = path.stat().st_size / zeroed.stat().st_size
                 cells.append(f"{latency.compare(zeroed, path, _feeds(change), SECONDS).ratio:.2f} ({share:.1%})")

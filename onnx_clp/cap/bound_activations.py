@@ -24,7 +24,7 @@ from onnx import NodeProto
 from onnx_clp.cap.ceilings import Ceiling, clip_limits, expansion
 from onnx_clp.fold.affine_forms import is_training
 from onnx_clp.graph.index import GraphIndex
-from onnx_clp.layers.weights import FLOAT_TYPES
+from onnx_clp.layers.weights import FLOAT_TYPES, float_type
 from onnx_clp.operators.nodes import attribute, has_reference, identity, input_name, is_op
 from onnx_clp.verdicts import Skipped, SkipReason
 
@@ -69,6 +69,8 @@ def _statistic(scope: GraphIndex, node: NodeProto) -> Statistic | None:
         return None
     gamma, beta = scope.constant(input_name(node, 1)), scope.constant(input_name(node, 2))
     if gamma is None or beta is None or gamma.ndim != 1 or gamma.shape != beta.shape:
+        return None
+    if float_type(gamma.dtype) is None or float_type(beta.dtype) is None:
         return None
     mean, std = beta.astype(np.float64), np.abs(gamma.astype(np.float64))
     if not (np.isfinite(mean).all() and np.isfinite(std).all()):

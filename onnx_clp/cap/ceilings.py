@@ -24,6 +24,7 @@ from onnx import GraphProto, NodeProto, TensorProto
 from onnx_clp.file.store import Array, numpy_dtype
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.index import GraphIndex
+from onnx_clp.layers.weights import float_type
 from onnx_clp.operators.nodes import attribute, input_name, is_op, set_attribute
 
 Float64 = NDArray[np.float64]
@@ -70,7 +71,7 @@ def clip_limits(scope: GraphIndex, node: NodeProto) -> tuple[float, float] | Non
     for slot, default in ((1, -math.inf), (2, math.inf)):
         name = input_name(node, slot)
         found = scope.constant(name) if name else np.float64(default)
-        if found is None or found.size != 1:
+        if found is None or found.size != 1 or float_type(found.dtype) is None:
             return None
         bounds.append(float(found.reshape(-1)[0]))
     return bounds[0], bounds[1]

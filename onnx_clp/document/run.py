@@ -75,7 +75,7 @@ class PrunedChannel:
     """A channel that stands out: `z` is its distance by the rule (the paper's: stds from the mean), `rank` 1 the top.
 
     A negative z lies below the lower limit, which only the rule "two-sided" has. `fill` is what the channel gives once
-    it is switched off; None where it was not. `kept`: it stays, as switching it off would cost more than the budget.
+    it is switched off; None where it was not. `kept`: pruning was asked for and it stays, as the gauge asks for that.
     """
 
     channel: int

@@ -29,9 +29,10 @@ def predicted(changes: Iterable[OutputChange]) -> Loss:
 
 def _of(change: OutputChange) -> Loss:
     if change.kind == "classes" and change.divergence is not None:
-        share = _SCALE * max(change.divergence, 0.0)
+        shares = (0.0, _SCALE * change.divergence)
     else:
-        share = max(change.changed or 0.0, _OF_VALUES * (change.relative or 0.0))
-    if not math.isfinite(share):
+        shares = (change.changed or 0.0, _OF_VALUES * (change.relative or 0.0))
+    if not all(map(math.isfinite, shares)):
         return Loss(1.0, 1.0, 1.0)
+    share = max(shares)
     return Loss(min(share, 1.0), min(share / _BELOW, 1.0), min(share * _ABOVE, 1.0))

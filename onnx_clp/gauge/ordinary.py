@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
@@ -46,20 +46,23 @@ class Form:
     intake: Intake | None
     seed: int
 
-    @property
-    def together(self) -> int:
-        """How many images a run may take."""
-        spec = next((s for s in self.specs if self.intake is not None and s.name == self.intake.name), None)
-        leaves_open = spec is not None and (not spec.shape or not isinstance(spec.shape[0], int))
-        return TOGETHER if leaves_open and len(self.specs) == 1 else 1
+    def bench(self, runner: Runner, outputs: Sequence[str]) -> Bench:
+        """What runs these inputs: several images at once where the model has no other input."""
+        if self.intake is None:
+            return Bench(runner, outputs, 1)
+        name = self.intake.name
+        size = next(spec.shape[0] if spec.shape else None for spec in self.specs if spec.name == name)
+        batch = self.shapes[name][0]
+        leaves_open = batch == 1 and not isinstance(size, int)
+        together = (TOGETHER if leaves_open else batch) if len(self.specs) == 1 else 1
+        return Bench(runner, outputs, together, name, 0 if leaves_open else batch)
 
     def feeds(self, images: Float32) -> list[Feed]:
         """Images in the model's pixel values, one feed each, other inputs drawn alike for all."""
         assert self.intake is not None
-        batch = self.shapes[self.intake.name][0]
         rest = {name: value for name, value in self.drawn(0).items() if name != self.intake.name}
         laid = self.intake.laid_out(images)
-        return [{self.intake.name: np.repeat(laid[at : at + 1], batch, axis=0), **rest} for at in range(len(laid))]
+        return [{self.intake.name: laid[at : at + 1], **rest} for at in range(len(laid))]
 
     def drawn(self, index: int) -> dict[str, Array]:
         """One made-up feed."""
@@ -106,13 +109,14 @@ class Source:
         landmark: what tells pixel values apart.
         images: the user's own, if any.
         pixels: the range of pixel values that the user names.
-        output: the output that counts, if one was named.
+        most: how many of them are taken at most.
     """
 
     model: ModelProto
     landmark: Landmark | None
-    images: Any
+    images: Path | None
     pixels: tuple[float, float] | None
+    most: int
 
 
 def ordinary_inputs(source: Source, form: Form, bench: Bench, neutral: Feed) -> tuple[Images, Ordinary]:
@@ -124,15 +128,17 @@ def ordinary_inputs(source: Source, form: Form, bench: Bench, neutral: Feed) -> 
     """
     intake = form.intake
     if intake is None:
-        made: list[Feed] = [{**form.drawn(at), **signals.of(form.specs, form.shapes, at)} for at in range(_SIGNALS)]
+        made: list[Feed] = [
+            {**form.drawn(at), **signals.of(form.specs, form.shapes, at)} for at in range(min(_SIGNALS, source.most))
+        ]
         return made, Ordinary("noise", len(made))
     choice = _choice(source, form, bench, neutral)
     if source.images is not None:
         low, high = choice.ends
         shape = (intake.channels, intake.height, intake.width)
-        images = form.feeds(read_images(source.images, shape, _MOST_SUPPLIED, low, high))
+        images = form.feeds(read_images(source.images, shape, min(_MOST_SUPPLIED, source.most), low, high))
         return images, Ordinary("data", len(images))
-    shown = _shown(form, _count(intake))
+    shown = _shown(form, min(_count(intake), source.most))
     return form.feeds(choice.of(shown)), Ordinary("photographs", len(shown), choice.name, choice.told)
 
 

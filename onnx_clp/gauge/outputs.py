@@ -52,7 +52,7 @@ def _change(name: str, before: Sequence[Array], after: Sequence[Array]) -> Outpu
         return OutputChange(name, "values", changed=lost, relative=_mean_relative(fitting))
     stacked = np.stack([wide(b) for b, _ in fitting]), np.stack([wide(a) for _, a in fitting])
     scores = _scores(stacked[0])
-    if scores is None:
+    if scores is None or not np.isfinite(stacked[1]).all():
         return OutputChange(name, "values", relative=_relative(*stacked))
     return _class_change(name, scores, scores.of(stacked[0]), scores.of(stacked[1]))
 

@@ -102,11 +102,11 @@ def mismatch(values: Sequence[Array], mean: Float64, std: Float64) -> float:
     """
     seen_mean, seen_std = _moments(values)
     usable = (std > 0) & (seen_std > 0)
-    if not usable.any():
+    if not usable.any() or not np.isfinite([seen_mean, seen_std]).all():
         return float("inf")
     gap = (seen_mean - mean)[usable] ** 2 / std[usable] ** 2
     found = gap + 0.5 * np.log((seen_std[usable] / std[usable]) ** 2) ** 2
-    return float(np.mean(found)) if np.isfinite(found).all() else float("inf")
+    return float(np.mean(found))
 
 
 def _moments(values: Sequence[Array]) -> tuple[Float64, Float64]:

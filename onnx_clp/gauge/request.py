@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -27,6 +28,7 @@ class Switch:
         fills: what each gives once it is off; None where that is to be measured.
         spreads: the variance of each over the mean variance of all; None where that is to be measured.
         quantum: scale and zero point of a quantised value; None for floats.
+        limits: where the activation behind it cuts the value.
     """
 
     value: str
@@ -38,6 +40,7 @@ class Switch:
     fills: tuple[float, ...] | None
     spreads: tuple[float, ...] | None
     quantum: tuple[float, float] | None = None
+    limits: tuple[float, float] = (-math.inf, math.inf)
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from onnx.helper import tensor_dtype_to_np_dtype
 from onnx_clp.document.gauge import Prediction
 from onnx_clp.errors import NotValidated
 from onnx_clp.gauge import dosing, outputs
-from onnx_clp.gauge.bench import TOGETHER, Bench
+from onnx_clp.gauge.bench import TOGETHER
 from onnx_clp.gauge.dosing import Dose
 from onnx_clp.gauge.loss import predicted
 from onnx_clp.gauge.ordinary import Source, form_of, ordinary_inputs
@@ -22,12 +22,15 @@ from onnx_clp.validation.anatomy import anatomy_of, read_skeleton
 from onnx_clp.validation.calibrating import Sums
 from onnx_clp.validation.plan import AS_DEPLOYED
 from onnx_clp.validation.provider import Engine
-from onnx_clp.validation.session import FailureKind, RunError, open_runner
+from onnx_clp.validation.session import FailureKind, RunError, Runner, open_runner
 
 Array = NDArray[Any]
 Float64 = NDArray[np.float64]
 
 _MOST_DOSES: Final = 16
+_EVERY: Final = 1 << 20
+_FEW: Final = 16
+"""Images at most: on ONNX Runtime, and on ONNX's reference evaluator, which is slow."""
 _LEAST: Final = 1e-30
 
 
@@ -44,28 +47,36 @@ def dose(request: DoseRequest, cap: int, send: Send) -> Dosed:
     if not engine.on_gpu:
         limit_memory(cap)
     try:
-        return _Trial(request, engine, send).dosed()
+        return _dosed(request, engine, send)
     except RunError as error:
         if error.kind is FailureKind.MEMORY:
             raise MemoryError(str(error)) from error
         raise NotValidated(f"the model does not run with its channels on dials: {error}") from error
 
 
+def _dosed(request: DoseRequest, engine: Engine, send: Send) -> Dosed:
+    try:
+        return _Trial(request, open_runner(request.model, engine, AS_DEPLOYED), send, _EVERY).dosed()
+    except RunError as lacking:
+        if lacking.kind is not FailureKind.KERNEL:
+            raise
+        return _Trial(request, open_runner(request.model, engine, reference=True), send, _FEW).dosed()
+
+
 class _Trial:
     """One request at work: the model with dials, the images, and what they gave with every dial off."""
 
-    def __init__(self, request: DoseRequest, engine: Engine, send: Send) -> None:
+    def __init__(self, request: DoseRequest, runner: Runner, send: Send, most: int) -> None:
         self._request, self._send = request, send
         self._dtypes = {d.fill: np.dtype(tensor_dtype_to_np_dtype(d.switch.data_type)) for d in request.controls.dials}
         self._fills: list[Float64] = [np.zeros(len(d.switch.outlying)) for d in request.controls.dials]
         self._known: dict[Dose, Prediction] = {}
         neutral = self._feeds(Dose(()))
         model = read_skeleton(request.model)
-        runner = open_runner(request.model, engine, AS_DEPLOYED)
         specs = [spec for spec in anatomy_of(model).inputs if spec.name not in neutral]
         form = form_of(specs, request.limits.shapes, request.limits.seed, runner, neutral)
-        self._bench = Bench(runner, request.controls.outputs, form.together)
-        source = Source(model, request.controls.landmark, request.images, request.pixels)
+        self._bench = form.bench(runner, request.controls.outputs)
+        source = Source(model, request.controls.landmark, request.images, request.pixels, most)
         self._images, self._made = ordinary_inputs(source, form, self._bench, neutral)
         self._before = self._bench.answers(self._images, neutral)
 
@@ -128,15 +139,16 @@ class _Trial:
         return fills, spreads
 
     def _moments(self, dial: Dial) -> tuple[Float64, Float64]:
-        """Mean and variance of every channel before the dial, over images and places."""
+        """Mean and variance of every channel before the dial, cut as the activation behind it does, over images."""
         sums, neutral = Sums(), self._feeds(Dose(()))
+        step, zero = dial.switch.quantum or (1.0, 0.0)
         for start in range(0, len(self._images), TOGETHER):
             seen = self._bench.answers(self._images[start : start + TOGETHER], neutral, (dial.before,))
             for values in seen[dial.before]:
-                sums.add(values, dial.switch.axis_from_end)
-        found, (step, zero) = sums.moments(), dial.switch.quantum or (1.0, 0.0)
-        mean, std = np.nan_to_num(np.array(found.mean)), np.nan_to_num(np.array(found.std))
-        return (mean - zero) * step, (std * step) ** 2
+                plain = (values.astype(np.float64) - zero) * step
+                sums.add(np.clip(plain, *dial.switch.limits), dial.switch.axis_from_end)
+        found = sums.moments()
+        return np.nan_to_num(np.array(found.mean)), np.nan_to_num(np.array(found.std)) ** 2
 
     def _settings(self, chosen: Dose) -> tuple[DialSetting, ...]:
         found = []

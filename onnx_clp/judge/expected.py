@@ -29,10 +29,6 @@ class Expected:
     mean: Float64
     spread: Float64
 
-    def part(self, start: int, count: int) -> Expected:
-        """Those of `count` channels from `start`."""
-        return Expected(self.mean[start : start + count], self.spread[start : start + count])
-
 
 class Expectations:
     """What is known of the values of a model from the statistics recorded before folding took them."""
@@ -45,12 +41,12 @@ class Expectations:
         found = self._known.get((id(scope), value))
         if found is None or found.mean.shape != (channels,):
             return None
-        low, high = _limits(scope, value)
+        low, high = limits_of(scope, value)
         mean, variance = clipped_moments(found.mean, found.std, low, high)
         return Expected(mean, variance / max(float(variance.mean()), math.ulp(0.0)))
 
 
-def _limits(scope: GraphIndex, value: str) -> tuple[float, float]:
+def limits_of(scope: GraphIndex, value: str) -> tuple[float, float]:
     """Where the activation that alone reads the value cuts it; infinite where none does."""
     use = scope.only_use(value)
     node = None if use is None or use.scope is not scope or use.slot != 0 else use.node

@@ -107,7 +107,13 @@ def _what_was_done(report: Report) -> str:
         return "Nothing was switched off: pruning was not asked for."
     if report.output is None:
         return "Nothing was changed: this was an analysis only."
-    which = "it" if report.summary.channels_pruned == 1 else "them"
+    stood, kept = report.summary.channels_pruned, report.summary.channels_kept
+    which = "it" if stood == 1 else "them"
+    if kept == stood:
+        return f"The model that was written still uses {which}: the predicted loss below says why."
+    if kept:
+        gone = f"The model that was written no longer uses {stood - kept:,} of them"
+        return f"{gone}; {kept:,} stayed, and the predicted loss below says why."
     return f"The model that was written no longer uses {which}."
 
 

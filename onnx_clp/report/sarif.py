@@ -115,6 +115,7 @@ def _result(hit: Hit, location: Json) -> Json:
             "z": _finite(channel.z),
             "rank": channel.rank,
             "threshold": _finite(passed(judgement, channel)),
+            "kept": channel.kept,
             "rule": judgement.rule,
         },
     }

@@ -28,13 +28,13 @@ def table(report: Report) -> Iterator[str]:
 
 
 def _headline(measured: bool, rated: bool) -> str:
-    text = f"{'u':>7} {'pruned':>7} {'layers':>6}"
+    text = f"{'u':>6} {'pruned':>7} {'layers':>6}"
     text += f" {'loss':>7} {'up to':>7}" if measured else ""
     return text + "".join(f" {name.upper():>7}" for name in _RATES if rated)
 
 
 def _row(point: SweepPoint, report: Report, measured: bool, rated: bool) -> str:
-    text = f"{point.u:>7g} {point.channels:>7,} {point.layers:>6,}"
+    text = f"{point.u:>6g} {point.channels:>7,} {point.layers:>6,}"
     if measured:
         loss = point.prediction.loss if point.prediction else None
         text += f" {percent(loss.share if loss else None):>7} {percent(loss.high if loss else None):>7}"

@@ -10,6 +10,7 @@ from onnx import ModelProto
 
 from onnx_clp.cap import bound_activations, ceilings
 from onnx_clp.cap.bound_activations import Cap, Statistic
+from onnx_clp.cap.ceilings import Ceiling
 from onnx_clp.cleanup import cleaning
 from onnx_clp.cleanup.cleaning import Tally
 from onnx_clp.config import CleanConfig
@@ -120,6 +121,10 @@ _UNDONE = Skipped(
 )
 
 _TOO_DEAR = Skipped(SkipReason.BUDGET, "caps at any height would cost more than the budget allows")
+_UNMEASURED = Skipped(SkipReason.BUDGET, "what a cap there costs cannot be measured")
+
+Reaches = Callable[[Ceiling], bool]
+"""Whether what a cap costs can be measured there."""
 
 _FIRST = {"none": lambda *_: Tally(), "own": cleaning.drop_dead_readers, "all": cleaning.simplify}
 """What goes before folding, by the level of cleaning up: a dead reader keeps a normalisation from being folded."""
@@ -168,9 +173,12 @@ def analyse(
     verdicts = [verdict for place in places for verdict in place.verdicts]
     known_of = [*statistics, *measured.statistics]
     evidence = next((finding.sentence for finding in findings if finding.kind == head_check.STANDS_OUT), "")
-    dose = Dosing(index, config, known_of).decide(verdicts, gauge, evidence)
+    dosing = Dosing(index, config, known_of)
+    dose = dosing.decide(verdicts, gauge, evidence)
     _prune(edit, places, dose.cuts)
-    caps = _bound(edit, known_of, dose.caps, undone) if dose.caps is not None or config.bound_activations else []
+    reaches = None if gauge is None or config.budget == 1 else dosing.reaches
+    wanted = known_of if dose.caps is not None or config.bound_activations else []
+    caps = _bound(edit, wanted, dose.caps, reaches, undone)
     final = model if edit.changed else None
     caps, findings = [*caps, *measured.left], findings + measured.findings
     found = Analysis(index, folded, final, places, frozen, before, caps, findings, dose, measured.readings)
@@ -252,16 +260,28 @@ def _calibrate(
     return calibrated.calibrate(index, layers, recorded, times, probe)
 
 
-def _bound(edit: GraphEdit, statistics: list[Statistic], times: float | None, undone: bool) -> list[Cap]:
+def _bound(
+    edit: GraphEdit, statistics: list[Statistic], times: float | None, reaches: Reaches | None, undone: bool
+) -> list[Cap]:
     caps: list[Cap] = []
     for statistic in statistics:
-        found = _UNDONE if undone else _TOO_DEAR if times is None else bound_activations.examine(statistic, times)
+        found = _UNDONE if undone else _ceiling(statistic, times, reaches)
         skipped = found if isinstance(found, Skipped) else None
         if not isinstance(found, Skipped):
             ceilings.put(edit, found)
         caps.append(Cap(statistic.output, statistic.source, skipped))
     edit.finish()
     return caps
+
+
+def _ceiling(statistic: Statistic, times: float | None, reaches: Reaches | None) -> Ceiling | Skipped:
+    """Where a cap goes; `times` is None where the budget allows for none, `reaches` where nothing was measured."""
+    found = bound_activations.examine(statistic, 1.0 if times is None else times)
+    if isinstance(found, Skipped):
+        return found
+    if reaches is not None and not reaches(found):
+        return _UNMEASURED
+    return _TOO_DEAR if times is None else found
 
 
 def _prune(edit: GraphEdit, places: list[Place], cuts: Cuts) -> None:

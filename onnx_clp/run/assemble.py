@@ -65,7 +65,7 @@ def assemble(
     inversion: Inversion | None = None,
 ) -> Report:
     """The document of one run."""
-    layers = tuple(_layer_reports(analysis))
+    layers = tuple(_layer_reports(analysis, config.prune))
     left = tuple(_affines_left(analysis))
     return Report(
         tool=f"onnx_clp {__version__}",
@@ -126,10 +126,10 @@ def _model_facts(model: ModelProto, analysis: Analysis) -> ModelFacts:
     )
 
 
-def _layer_reports(analysis: Analysis) -> list[LayerReport]:
+def _layer_reports(analysis: Analysis, prune: bool) -> list[LayerReport]:
     reports, numbered = [], iter(range(len(analysis.verdicts)))
     for place in analysis.places:
-        reports += [_layer_report(place, verdict, _cuts(analysis, next(numbered))) for verdict in place.verdicts]
+        reports += [_layer_report(place, one, _cuts(analysis, next(numbered)), prune) for one in place.verdicts]
         for node, skipped in place.layers.refused:
             reports.append(
                 LayerReport(
@@ -154,7 +154,7 @@ def _cuts(analysis: Analysis, at: int) -> Sequence[Cut | None]:
     return analysis.dose.cuts.get(at, (None,) * len(branches))
 
 
-def _layer_report(place: Place, verdict: LayerVerdict, cuts: Sequence[Cut | None]) -> LayerReport:
+def _layer_report(place: Place, verdict: LayerVerdict, cuts: Sequence[Cut | None], prune: bool) -> LayerReport:
     rewrite = verdict.rewrite
     layer = rewrite.layer
     return LayerReport(
@@ -167,7 +167,9 @@ def _layer_report(place: Place, verdict: LayerVerdict, cuts: Sequence[Cut | None
         reason=verdict.reason,
         folded=tuple(rewrite.folded),
         not_folded="" if rewrite.folded else _not_folded(place, verdict),
-        judgements=tuple(_judgement(b, verdict.status, cut) for b, cut in zip(verdict.branches, cuts, strict=True)),
+        judgements=tuple(
+            _judgement(branch, verdict.status, cut, prune) for branch, cut in zip(verdict.branches, cuts, strict=True)
+        ),
     )
 
 
@@ -180,7 +182,7 @@ def _not_folded(place: Place, verdict: LayerVerdict) -> str:
     return ""
 
 
-def _judgement(branch: Branch, status: LayerStatus, cut: Cut | None) -> Judgement:
+def _judgement(branch: Branch, status: LayerStatus, cut: Cut | None, prune: bool) -> Judgement:
     found = branch.outliers
     order = np.argsort(-branch.scores, kind="stable")
     ranks = np.empty(len(order), dtype=int)
@@ -202,7 +204,7 @@ def _judgement(branch: Branch, status: LayerStatus, cut: Cut | None) -> Judgemen
                 z=float(found.z[c]),
                 rank=int(ranks[c]),
                 fill=float(cut.fill[c]) if cut is not None and cut.off[c] else None,
-                kept=not (cut is not None and cut.off[c]),
+                kept=prune and not (cut is not None and cut.off[c]),
             )
             for c in marked
         ),

@@ -21,10 +21,9 @@ from onnx_clp.gauge.dials import FLOATS, LEAST_OPSET, QUANTISED, Capped, Panel
 from onnx_clp.gauge.request import Controls, Dosed, Landmark, Switch, Wish
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.graph.model import ModelIndex
-from onnx_clp.judge.expected import Expectations, Expected
+from onnx_clp.judge.expected import Expectations, Expected, limits_of
 from onnx_clp.judge.prune_channels import Branch, Cut, LayerVerdict
 from onnx_clp.operators.nodes import input_name
-from onnx_clp.verdicts import LayerStatus
 
 Float64 = NDArray[np.float64]
 
@@ -92,11 +91,12 @@ class Outlying:
 
 
 def outlying(verdicts: Sequence[LayerVerdict], expectations: Expectations, least: float) -> list[Outlying]:
-    """Every branch with a channel that stands out at the threshold `least`, in the order of the verdicts."""
+    """Every branch with a channel that stands out at the threshold `least`, in the order of the verdicts.
+
+    A layer too small to be judged at the run's threshold may be large enough at a lower one.
+    """
     found = []
     for at, verdict in enumerate(verdicts):
-        if verdict.status is not LayerStatus.JUDGED:
-            continue
         for number, (branch, mask) in enumerate(zip(verdict.branches, verdict.outlying(least), strict=False)):
             wide = mask | branch.outliers.outlying
             if wide.any():
@@ -246,14 +246,19 @@ class Dosing:
             fills=fills,
             spreads=None if known is None else tuple(known.spread[places].tolist()),
             quantum=quantum,
+            limits=limits_of(scope, one.value),
         )
+
+    def reaches(self, place: Ceiling) -> bool:
+        """Whether what a cap there costs can be measured."""
+        return place.scope is self._index.main and place.scope.opset >= LEAST_OPSET and place.data_type in FLOATS
 
     def _capped(self) -> list[Capped]:
         """Values of the main graph that caps go on, each where the cap proper would be."""
         found = []
         for statistic in self._statistics:
             place = examine(statistic, 1.0)
-            if isinstance(place, Ceiling) and place.scope.opset >= LEAST_OPSET and place.data_type in FLOATS:
+            if isinstance(place, Ceiling) and self.reaches(place):
                 found.append(Capped(place.value, statistic.mean, statistic.std, place.rank, place.data_type))
         return found
 

@@ -23,10 +23,10 @@ from tools.zoo.datasets import Images
 TWIN = "resnet18_badnets"
 IMAGES = 1000
 RUNS: dict[str, onnx_clp.CleanConfig] = {
-    "-u 3": onnx_clp.CleanConfig(u=3.0, validate=False),
-    "--bound-activations 3": onnx_clp.CleanConfig(bound_activations=3.0, validate=False),
+    "-u 3": onnx_clp.CleanConfig(u=3.0, fill="zero", validate=False),
+    "--bound-activations 3": onnx_clp.CleanConfig(bound_activations=3.0, fill="zero", validate=False),
 }
-"""Option as on the command line -> the same for the library."""
+"""Option as on the command line, together with `--fill zero --budget 1` -> the same for the library."""
 
 
 @dataclass(frozen=True, slots=True)

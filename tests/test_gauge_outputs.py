@@ -1,0 +1,275 @@
+"""How far outputs lie apart, each in its own terms, and what loss that foretells."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
+
+from onnx_clp.document.gauge import Loss, OutputChange
+from onnx_clp.gauge.loss import NOTHING, predicted
+from onnx_clp.gauge.outputs import changes
+
+Array = NDArray[Any]
+
+RNG = np.random.default_rng(0)
+
+
+def change(before: Array, after: Array) -> OutputChange:
+    """Of one output of which the first axis counts the images."""
+    (found,) = changes({"y": list(before)}, {"y": list(after)})
+    assert found.output == "y"
+    return found
+
+
+def softmax(logits: Array) -> Array:
+    raised = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return np.asarray(raised / raised.sum(axis=-1, keepdims=True))
+
+
+LOGITS = RNG.normal(0, 2, (40, 10)).astype(np.float32)
+MOVED = LOGITS + RNG.normal(0, 1, LOGITS.shape).astype(np.float32)
+
+
+# --- class scores -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(40, 10), (40, 10, 1, 1), (40, 1, 10)])
+def test_logits_are_classes(shape: tuple[int, ...]) -> None:
+    found = change(LOGITS.reshape(shape), MOVED.reshape(shape))
+    p, q = softmax(LOGITS.astype(np.float64)), softmax(MOVED.astype(np.float64))
+    first, then = p.argmax(axis=1), q.argmax(axis=1)
+    sure = p[np.arange(40), first] - p[np.arange(40), then]
+    assert (found.kind, found.classes, found.relative) == ("classes", 10, None)
+    assert found.changed == pytest.approx((first != then).mean())
+    assert found.divergence == pytest.approx((p * np.log(p / q)).sum(axis=1).mean(), rel=1e-6)
+    assert found.cost == pytest.approx(sure.mean(), rel=1e-6)
+    assert (first != then).mean() > sure.mean() > 0
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.float64])
+def test_probabilities_are_classes_as_they_are(dtype: type[np.floating]) -> None:
+    given_ = softmax(LOGITS).astype(dtype), softmax(MOVED).astype(dtype)
+    found, wanted = change(*given_), change(LOGITS, MOVED)
+    assert found.kind == "classes"
+    assert found.divergence == pytest.approx(wanted.divergence, rel=0.05)
+    assert found.changed == wanted.changed
+
+
+def test_a_shift_of_all_logits_changes_nothing() -> None:
+    found = change(LOGITS, LOGITS + 3)
+    assert (found.changed, found.cost) == (0.0, 0.0)
+    assert found.divergence == pytest.approx(0, abs=1e-6)
+
+
+def test_a_class_taken_over_counts_by_how_much_surer_the_model_was() -> None:
+    before = np.log(np.array([[0.7, 0.3], [0.6, 0.4]]))
+    found = change(before, before[:, ::-1])
+    assert found.changed == 1.0
+    assert found.cost == pytest.approx(0.3)
+    half = change(before, np.stack([before[0], before[1, ::-1]]))
+    assert half.changed == 0.5
+    assert half.cost == pytest.approx(0.1)
+
+
+def test_a_sequence_of_classes_sums_over_its_places() -> None:
+    places = softmax(RNG.normal(0, 2, (30, 7, 12)))
+    other = places.copy()
+    other[:3, 2] = np.roll(other[:3, 2], 1, axis=-1)
+    found = change(places, other)
+    assert (found.kind, found.classes) == ("classes", 12)
+    assert found.changed == pytest.approx(0.1)
+    single = change(places[:, 2], other[:, 2])
+    assert found.divergence == pytest.approx(single.divergence)
+    assert found.cost == pytest.approx(single.cost)
+
+
+# --- everything else ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(40, 7, 12), (40, 3, 8, 8), (40, 1), (40,), (40, 12, 7)])
+def test_other_floats_move_against_their_own_variation(shape: tuple[int, ...]) -> None:
+    before = RNG.normal(5, 1, shape)
+    after = before + RNG.normal(0, 0.1, shape)
+    found = change(before, after)
+    assert (found.kind, found.changed, found.divergence, found.classes) == ("values", None, None, None)
+    wanted = np.linalg.norm(after - before) / np.linalg.norm(before - before.mean(axis=0))
+    assert found.relative == pytest.approx(wanted)
+    assert 0.05 < wanted < 0.2
+
+
+def test_probabilities_along_another_axis_are_values() -> None:
+    masks = softmax(RNG.normal(size=(20, 9, 4))).transpose(0, 2, 1)
+    assert change(masks, masks).kind == "values"
+
+
+def test_vectors_of_equal_length_are_an_embedding() -> None:
+    unit = LOGITS / np.linalg.norm(LOGITS, axis=1, keepdims=True)
+    found = change(unit, -unit)
+    assert found.kind == "values"
+    assert found.relative == pytest.approx(2, rel=0.2)
+    assert change(LOGITS, MOVED).kind == "classes"
+
+
+def test_outputs_that_never_vary_move_against_their_size() -> None:
+    same = np.full((8, 3, 5, 5), 2.0)
+    assert change(same, same * 1.1).relative == pytest.approx(0.1)
+    zero = np.zeros((8, 3, 5, 5))
+    assert change(zero, zero).relative == 0
+    assert change(zero, zero + 1).relative == pytest.approx(math.sqrt(zero.size))
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint8, np.bool_])
+def test_whole_numbers_change_or_do_not(dtype: type[np.generic]) -> None:
+    before = RNG.integers(0, 2, (8, 5)).astype(dtype)
+    after = before.copy()
+    after[3, 2] = not after[3, 2]
+    found = change(before, after)
+    assert (found.kind, found.changed, found.relative) == ("discrete", 1 / 8, None)
+    assert change(before, before).changed == 0
+
+
+def test_words_change_or_do_not() -> None:
+    before = np.array([["a"], ["b"]], object)
+    assert change(before, np.array([["a"], ["c"]], object)).changed == 0.5
+
+
+# --- what is infinite, and what has another shape -----------------------------------------------------
+
+
+def test_what_was_not_finite_before_does_not_count() -> None:
+    before = LOGITS.copy()
+    before[:, 0] = -np.inf
+    after = before.copy()
+    after[:, 0] = 7.0
+    found = change(before, after)
+    assert (found.kind, found.relative) == ("values", 0.0)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("before", [LOGITS, softmax(LOGITS), LOGITS.reshape(40, 5, 2)], ids=["logits", "p", "values"])
+def test_what_is_no_longer_finite_is_lost(value: float, before: Array) -> None:
+    after = before.copy()
+    after.reshape(-1)[3] = value
+    found = change(before, after)
+    assert found.relative == math.inf
+    assert predicted([found]) == Loss(1.0, 1.0, 1.0)
+
+
+def test_an_output_of_another_shape_is_lost() -> None:
+    before = [np.zeros((n, 4)) for n in (3, 2, 5, 1)]
+    found = changes({"y": before}, {"y": [np.zeros((n, 4)) for n in (3, 9, 5, 1)]})[0]
+    assert (found.kind, found.changed, found.relative) == ("values", 0.25, 0.0)
+    found = changes({"y": before}, {"y": [one[:0] for one in before]})[0]
+    assert (found.kind, found.changed, found.relative) == ("values", 1.0, None)
+
+
+def test_outputs_whose_size_differs_from_image_to_image_move_against_themselves() -> None:
+    before = [np.full((n, 4), 2.0) for n in (3, 2, 5)]
+    found = changes({"y": before}, {"y": [one * 1.25 for one in before]})[0]
+    assert (found.kind, found.changed) == ("values", 0.0)
+    assert found.relative == pytest.approx(0.25)
+
+
+def test_whole_numbers_of_another_shape_changed() -> None:
+    before = [np.zeros(n, np.int64) for n in (3, 3, 3, 3)]
+    after = [np.zeros(3, np.int64), np.ones(3, np.int64), np.zeros(4, np.int64), np.zeros(3, np.int64)]
+    assert changes({"y": before}, {"y": after})[0].changed == pytest.approx(0.5)
+
+
+def test_only_outputs_of_both_count() -> None:
+    found = changes({"y": [LOGITS[0]], "z": [LOGITS[0]]}, {"z": [LOGITS[0]]})
+    assert [one.output for one in found] == ["z"]
+
+
+# --- what must hold of any ----------------------------------------------------------------------------
+
+shapes = st.sampled_from([(6, 5), (6, 3, 4), (6, 1), (6, 2, 3, 3)])
+numbers = st.floats(-50, 50, width=32)
+answers = shapes.flatmap(lambda shape: arrays(np.float32, shape, elements=numbers))
+pairs = shapes.flatmap(lambda s: st.tuples(*[arrays(np.float32, s, elements=numbers) for _ in range(2)]))
+
+
+@given(answers)
+def test_equal_outputs_foretell_no_loss(values: Array) -> None:
+    found = change(values, values)
+    assert not found.changed
+    assert not found.cost
+    assert found.divergence is None or found.divergence == pytest.approx(0, abs=1e-12)
+    assert found.relative in (None, 0.0)
+    assert predicted([found]).high <= 1e-9
+
+
+@given(pairs)
+def test_nothing_is_negative_and_shares_are_shares(pair: tuple[Array, Array]) -> None:
+    found = change(*pair)
+    for share in (found.changed, found.cost):
+        assert share is None or 0 <= share <= 1
+    assert found.divergence is None or found.divergence >= -1e-9
+    assert found.relative is None or found.relative >= 0
+    loss = predicted([found])
+    assert 0 <= loss.low <= loss.share <= loss.high <= 1
+
+
+@given(pairs, st.integers(1, 5))
+def test_the_order_of_the_images_does_not_matter(pair: tuple[Array, Array], by: int) -> None:
+    before, after = pair
+    found, rolled = change(before, after), change(np.roll(before, by, axis=0), np.roll(after, by, axis=0))
+    assert found.kind == rolled.kind
+    for name in ("changed", "divergence", "cost", "relative"):
+        one, other = getattr(found, name), getattr(rolled, name)
+        assert one == other or other == pytest.approx(one, rel=1e-6, abs=1e-9)
+
+
+# --- the loss -----------------------------------------------------------------------------------------
+
+
+def test_no_outputs_foretell_nothing() -> None:
+    assert predicted([]) == NOTHING == Loss(0.0, 0.0, 0.0)
+
+
+def classes(divergence: float) -> OutputChange:
+    return OutputChange("y", "classes", changed=0.0, divergence=divergence, cost=0.0, classes=10)
+
+
+def test_the_loss_grows_with_the_divergence_and_stays_a_share() -> None:
+    losses = [predicted([classes(d)]) for d in (0.0, 1e-4, 0.01, 0.1, 1.0, 30.0)]
+    for low, high in pairwise(losses):
+        assert low.share < high.share
+        assert low.high <= high.high
+    assert losses[0] == NOTHING
+    assert losses[-1].high == losses[-1].share == 1.0
+    assert all(0 < one.low <= one.share for one in losses[1:])
+    assert all(one.low < one.share < one.high for one in losses[1:5])
+    assert all(one.share <= one.high for one in losses)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        OutputChange("y", "values", relative=0.02),
+        OutputChange("y", "discrete", changed=0.01),
+        OutputChange("y", "values", changed=0.01, relative=0.0),
+    ],
+)
+def test_other_outputs_foretell_a_loss_too(change: OutputChange) -> None:
+    assert predicted([change]).share == pytest.approx(0.01)
+    assert predicted([change]).high > 0.01
+
+
+def test_the_output_that_moves_most_counts() -> None:
+    small, large = classes(0.001), OutputChange("z", "values", relative=0.5)
+    assert predicted([small, large]) == predicted([large, small]) == predicted([large])
+
+
+@pytest.mark.parametrize("lost", [math.inf, math.nan])
+def test_what_cannot_be_measured_counts_as_all(lost: float) -> None:
+    assert predicted([OutputChange("y", "values", relative=lost)]) == Loss(1.0, 1.0, 1.0)
+    assert predicted([classes(lost)]) == Loss(1.0, 1.0, 1.0)
