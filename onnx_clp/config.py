@@ -97,6 +97,7 @@ class CleanConfig:
         max_size: largest model accepted, external data included, in bytes.
         memory: cap on the validation process, in bytes; None derives one from the model's size.
         timeout: cap on each validation process, in seconds of wall-clock time.
+        search_seconds: how long a search for triggers may take; it then ends with what it has, and the run goes on.
         latency: also time the input and the result on the CPU, which takes two to three seconds.
         cleanup: what is taken out that cannot change an output: "own" only constants that folding and pruning
             leave unused, "all" whatever is dead, does nothing or is stored twice, "none" nothing.
@@ -136,6 +137,7 @@ class CleanConfig:
     max_size: int = 64 * GIB
     memory: int | None = None
     timeout: float = 600.0
+    search_seconds: float = 300.0
     external_data: ExternalData = "auto"
     sweep: tuple[float, ...] = ()
     compare_providers: bool = False
@@ -170,6 +172,7 @@ class CleanConfig:
             raise UsageError(f"seed must lie in 0..{2**32 - 1}, not {self.seed}")
         if not (math.isfinite(self.timeout) and self.timeout > 0):
             raise UsageError(f"timeout must be a number of seconds above 0, not {self.timeout}")
+        _check_above_zero("search_seconds", self.search_seconds)
         if any(size < 1 for shape in self.shapes.values() for size in shape):
             raise UsageError(f"every size in shapes must be at least 1, not {dict(self.shapes)}")
         if self.max_size <= 0 or (self.memory is not None and self.memory <= 0):

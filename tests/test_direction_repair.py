@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from onnx_clp.cli.main import main
 from onnx_clp.config import CleanConfig
+from onnx_clp.document.gauge import Loss
 from onnx_clp.document.run import Inversion, Picture, RepairedLayer, RepairReport, Report, SearchImages, ValueLeft
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.inversion.capped import Look, capped
 from onnx_clp.inversion.pixels import Range
-from onnx_clp.inversion.repair import QUANTILES, Bench, repair
+from onnx_clp.inversion.repair import QUANTILES, Bench, Gauged, repair
 from onnx_clp.inversion.request import Found, Images, Repair, SearchRequest, SearchSite
 from onnx_clp.inversion.search import search
 from onnx_clp.inversion.subject import Subject, read_subject
@@ -133,11 +134,11 @@ def test_a_real_trigger_is_stopped_and_its_images_keep_their_classes(name: str, 
     bench = Bench(read_subject(path, {}, None), engine, sites(path), images, 0, 0)
     before = bench.gauge({}, [square])
     caps = bench.fit([square], 0.95)
-    flip, agreement = bench.gauge(caps, [square])
-    assert before[0] > 0.9
-    assert before[1] == 1.0
-    assert flip < 0.1
-    assert agreement > 0.85
+    after = bench.gauge(caps, [square])
+    assert before.flip > 0.9
+    assert before.agreement == 1.0
+    assert after.flip < 0.1
+    assert after.agreement > 0.85
     again = bench.fit([square], 0.95)
     assert [(f.direction.v == g.direction.v).all() for s in caps for f, g in zip(caps[s], again[s], strict=True)]
     assert all(f.beyond == pytest.approx(0.05, abs=0.01) for s in caps if s.rank == 4 for f in caps[s])
@@ -165,12 +166,12 @@ def test_a_model_that_computes_in_float16_is_capped_in_float16(tmp_path: Path, e
     square = Square(planted.TARGET, mask, values)
     subject = read_subject(tmp_path / "m.onnx", {}, None)
     bench = Bench(subject, engine, found, planted.pictures(), planted.TARGET, 0)
-    before = bench.gauge({}, [square])[0]
+    before = bench.gauge({}, [square]).flip
     caps = bench.fit([square], 0.99)
-    after, agreement = bench.gauge(caps, [square])
+    after = bench.gauge(caps, [square])
     assert (before, len(caps)) == (1.0, 1)
-    assert after < 0.3
-    assert agreement > 0.9
+    assert after.flip < 0.3
+    assert after.agreement > 0.9
     model = bench.subject(caps).model
     assert {t.data_type for t in model.graph.initializer} == {onnx.TensorProto.FLOAT16}
     onnx.checker.check_model(model, full_check=True)
@@ -244,8 +245,8 @@ class Scripted:
         self.tried.append(quantile)
         return {self.sites[0]: []}
 
-    def gauge(self, caps: dict[Any, Any], _forms: Any) -> tuple[float, float]:
-        return self._gauges[self.tried[-1]] if caps else (0.9, 1.0)
+    def gauge(self, caps: dict[Any, Any], _forms: Any) -> Gauged:
+        return Gauged(*self._gauges[self.tried[-1]]) if caps else Gauged(0.9, 1.0)
 
 
 def repaired(gauges: list[tuple[float, float]]) -> tuple[Repair | None, str, list[float], list[tuple[str, int, int]]]:
@@ -253,7 +254,7 @@ def repaired(gauges: list[tuple[float, float]]) -> tuple[Repair | None, str, lis
     later = gauges[-1:] * (len(QUANTILES) - len(gauges))
     bench: Any = Scripted(dict(zip(QUANTILES, gauges + later, strict=True)))
     ticks: list[tuple[str, int, int]] = []
-    done, why = repair(bench, [], 0.1, lambda *tick: ticks.append(tick))
+    done, why = repair(bench, [[]], 0.1, lambda *tick: ticks.append(tick))
     return done, why, bench.tried, ticks
 
 
@@ -294,7 +295,7 @@ def test_a_model_without_sites_says_so(tmp_path: Path, engine: Engine) -> None:
     subject: Subject = read_subject(tmp_path / "m.onnx", {}, None)
     bench = Bench(subject, engine, (), planted.pictures(), planted.TARGET, 0)
     form = Trigger(planted.TARGET, np.ones((1, 8, 8), np.float32), 1.0, 1.0, Range(0, 1))
-    found, why = repair(bench, [form], 0.1, lambda *_: None)
+    found, why = repair(bench, [[form]], 0.1, lambda *_: None)
     assert found is None
     assert "no value that could take a cap" in why
 
@@ -390,6 +391,7 @@ DONE = RepairReport(
     agreement=0.97,
     z=0.64,
     stands_out=False,
+    loss=Loss(0.01, 0.002, 0.03),
     quantile=0.9,
     directions=3,
     layers=(RepairedLayer("c<1>", "v1", (0.1, 0.08), (2.5, -0.25)), RepairedLayer("fc", "v2", (0.1,), (7.0,))),

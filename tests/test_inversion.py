@@ -17,6 +17,7 @@ from onnx import TensorProto, helper
 
 from onnx_clp.cli.main import main
 from onnx_clp.config import CleanConfig, RunLimits
+from onnx_clp.document.gauge import Loss
 from onnx_clp.document.run import Picture as Shown
 from onnx_clp.document.search import Picture, SearchImages
 from onnx_clp.errors import UsageError
@@ -25,6 +26,7 @@ from onnx_clp.inversion import finding
 from onnx_clp.inversion.attack import Attack
 from onnx_clp.inversion.descent import Adam
 from onnx_clp.inversion.forms import KINDS
+from onnx_clp.inversion.hunt import Pictures
 from onnx_clp.inversion.pixels import Range
 from onnx_clp.inversion.pyramid import Pyramid, enlarging, halvings
 from onnx_clp.inversion.request import (
@@ -34,7 +36,7 @@ from onnx_clp.inversion.request import (
     SearchRequest,
     SearchSite,
 )
-from onnx_clp.inversion.search import Pictures, search
+from onnx_clp.inversion.search import search
 from onnx_clp.inversion.subject import read_subject, statistics_of
 from onnx_clp.inversion.synthesis import Synthesiser, roughness_gradient, shifted
 from onnx_clp.inversion.trigger import outcome
@@ -253,7 +255,7 @@ def test_requests_and_answers_survive_the_wire(tmp_path: Path) -> None:
     found = Found(4, "CPU", SearchImages("data", 1, 0, None, None, (picture,)), (), None, "s", None, "n")
     assert decode(Found, encode(found)) == found
     site = RepairedSite("a", (((0.1, 0.2), (1.0, -3e-300), 0.3),), (0.5,), (2.0,))
-    repaired = replace(found, repair=Repair((site,), 0.9, 1.0, 0.1, 0.95))
+    repaired = replace(found, repair=Repair((site,), 0.9, 1.0, 0.1, 0.95, Loss(0.01, 0.0, 0.03)))
     assert decode(Found, encode(repaired)) == repaired
     assert picture.array().shape == (2, 3, 1)
 

@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx_clp.inversion import finding
 from onnx_clp.inversion.attack import Attack
 from onnx_clp.inversion.blend import Blend, invert_blend
-from onnx_clp.inversion.forms import Form, Forms, measures
+from onnx_clp.inversion.forms import KINDS, Form, Forms, measures
 from onnx_clp.inversion.patch import Patch, invert_patch
 from onnx_clp.inversion.pixels import Range
 from onnx_clp.inversion.subject import read_subject
@@ -174,13 +174,14 @@ class Ease:
         """Forms of these sizes."""
         one, pixels = np.zeros((1, 1, 1), np.float32), Range(0, 1)
         patch, blend, warp, wave = self.sizes
-        return Forms(
+        found: list[Form] = [
             Trigger(target, one, self.flips[0], self.margin, pixels),
             Patch(target, one, self.flips[1], patch, pixels),
             Blend(target, np.full((1, 1), blend, np.float32), one, self.flips[2]),
             Warp(target, np.full((2, 1, 1), warp, np.float32), self.flips[3]),
             Wave(target, one, self.flips[4], wave, pixels),
-        )
+        ]
+        return Forms(target, one, dict(zip(KINDS, found, strict=True)))
 
 
 def among(odd: Ease) -> finding.Float64:

@@ -97,7 +97,7 @@ def finding(found: Inversion) -> Record:
         "size": {str(one.target): [round(form.size, 4) for form in one.forms] for one in found.results},
         "margin": {str(one.target): round(one.margin, 3) for one in found.results},
         "repair": None if repair is None else [repair.quantile, repair.directions, repair.flip, repair.agreement],
-        "after": None if repair is None else round(repair.z, 2),
+        "after": None if repair is None or repair.z is None else round(repair.z, 2),
         "note": found.repair_note,
     }
 

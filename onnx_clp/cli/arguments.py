@@ -145,6 +145,7 @@ def _config(given: argparse.Namespace) -> CleanConfig:
         max_size=given.max_size,
         memory=given.memory,
         timeout=given.timeout,
+        search_seconds=given.search_seconds,
         external_data=given.external_data,
         sweep=given.sweep,
         compare_providers=given.compare_providers,

@@ -265,6 +265,13 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="cap on each validation process (default 600)",
     )
+    group.add_argument(
+        "--search-seconds",
+        type=float,
+        default=300.0,
+        metavar="SECONDS",
+        help="how long a search for triggers may take before it ends with what it has (default 300)",
+    )
 
 
 def _add_reporting(parser: argparse.ArgumentParser) -> None:

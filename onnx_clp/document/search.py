@@ -8,6 +8,8 @@ import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from onnx_clp.document.gauge import Loss
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -121,15 +123,16 @@ class RepairReport:
 
     `flip_before` and `flip` are the largest shares that what was capped turns before and after the repair, `agreement`
     is the share of images that keep their class. Each of `directions` caps leaves a `quantile` of the clean positions
-    as they are. `z` says how far the class lies from the others when it is searched for once more, `stands_out`
-    whether that is too far.
+    as they are. `z` says how far the class lies from the others when it is searched for once more (None: there was no
+    time for it), `stands_out` whether that is too far. `loss` is what is predicted to be lost of ordinary images.
     """
 
     flip_before: float
     flip: float
     agreement: float
-    z: float
+    z: float | None
     stands_out: bool
+    loss: Loss
     quantile: float
     directions: int
     layers: tuple[RepairedLayer, ...]
@@ -180,3 +183,4 @@ class Inversion:
     repair_note: str
     nearest: int | None = None
     changes: tuple[ChannelChanges, ...] = ()
+    unfinished: str = ""

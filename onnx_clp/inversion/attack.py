@@ -2,45 +2,78 @@
 
 from __future__ import annotations
 
-from typing import Final
+import time
 
 import numpy as np
 
 from onnx_clp.gradient.loss import LossBuilder
 from onnx_clp.inversion.descent import Float32
+from onnx_clp.inversion.pace import Batches, Deadline
 from onnx_clp.inversion.program import Feeds
 from onnx_clp.inversion.request import Images
 from onnx_clp.inversion.slope import Slope
 from onnx_clp.inversion.subject import Subject
 from onnx_clp.validation.provider import Engine
 
-_BATCH: Final = 100
-
 
 class Attack:
-    """The compiled graph; every method takes images as (n, channels, height, width)."""
+    """The compiled graph; every method takes images as (n, channels, height, width).
 
-    def __init__(self, subject: Subject, engine: Engine) -> None:
+    Args:
+        subject: the model.
+        engine: where to run.
+        deadline: when to stop; None for never.
+        batches: how many images go through at once; None finds that out anew.
+    """
+
+    def __init__(
+        self, subject: Subject, engine: Engine, deadline: Deadline | None = None, batches: Batches | None = None
+    ) -> None:
         builder = LossBuilder(subject.model)
         logits = builder.logits(subject.output)
         loss = builder.cross_entropy(logits)
         self._subject, self._logits, self._target = subject, logits.name, builder.target
         self._slope = Slope(builder.model, loss.name, subject.input, [logits.name], engine)
+        self._deadline, self._batches = deadline, batches or Batches()
         self.provider = self._slope.provider
 
     def logits(self, images: Images) -> Float32:
         """Class scores, (n, classes)."""
-        parts = [images[start : start + _BATCH] for start in range(0, len(images), _BATCH)]
-        return np.concatenate([self._slope.values([self._logits], self._feeds(part, 0))[0] for part in parts])
+
+        def scores(part: slice) -> Float32:
+            return self._slope.values([self._logits], self._feeds(images[part], 0))[0]
+
+        return np.concatenate([found for _, found in self._batches.run(len(images), scores)])
 
     def pull(self, images: Images, target: int) -> tuple[Float32, Images]:
         """Class scores, and the gradient by the images of the mean cross-entropy to `target`.
 
         Raises:
             UnsupportedModelError: the gradient is not finite.
+            NotValidated: there is no memory for one image.
+            TimeUp: the deadline is over.
         """
+        if self._deadline is not None:
+            self._deadline.check()
+        return self._pull(images, target)
+
+    def seconds(self, images: Images) -> float:
+        """Of wall-clock time for one image there and back, measured on these."""
+        self._pull(images[:1], 0)
+        start = time.monotonic()
+        self._pull(images, 0)
+        return (time.monotonic() - start) / len(images)
+
+    def _pull(self, images: Images, target: int) -> tuple[Float32, Images]:
+        scores, slopes = [], []
+        for part, (gradient, logits) in self._batches.run(len(images), lambda at: self._gradient(images[at], target)):
+            scores.append(logits)
+            slopes.append(gradient * np.float32((part.stop - part.start) / len(images)))
+        return np.concatenate(scores), self._subject.from_layout(np.concatenate(slopes))
+
+    def _gradient(self, images: Images, target: int) -> tuple[Float32, Float32]:
         gradient, logits = self._slope.gradient(self._feeds(images, target), [self._logits])
-        return logits, self._subject.from_layout(gradient)
+        return gradient, logits
 
     def _feeds(self, images: Images, target: int) -> Feeds:
         return {

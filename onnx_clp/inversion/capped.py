@@ -15,6 +15,7 @@ from onnx_clp.cap.bound_directions import Site
 from onnx_clp.file.store import TensorStore
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.model import ModelIndex
+from onnx_clp.inversion.pace import Batches
 from onnx_clp.inversion.program import Program
 from onnx_clp.inversion.request import Images, SearchSite
 from onnx_clp.inversion.subject import Subject
@@ -24,7 +25,7 @@ from onnx_clp.validation.provider import Engine
 
 Caps = Mapping[SearchSite, Sequence[Direction]]
 
-_BATCH: Final = 50
+_AT_ONCE: Final = 50
 
 
 def capped(subject: Subject, caps: Caps) -> Subject:
@@ -44,18 +45,21 @@ class Look:
     """One value of a subject, computed for images; what it does not depend on is left out of the graph."""
 
     def __init__(self, subject: Subject, value: str, engine: Engine) -> None:
-        self._subject, self._value = subject, value
+        self._subject, self._value, self._batches = subject, value, Batches(_AT_ONCE)
         self._program = Program(_part(subject.model, value), engine)
 
     def parts(self, images: Images) -> Iterator[NDArray[np.float32]]:
         """The value for some of the images after the other, so that few are held at once."""
-        for start in range(0, len(images), _BATCH):
-            fed = self._subject.laid_out(images[start : start + _BATCH])
-            yield self._program.run([self._value], {self._subject.input: fed})[0].astype(np.float32)
+        for _, values in self._batches.run(len(images), lambda part: self._run(images[part])):
+            yield values
 
     def all(self, images: Images) -> NDArray[np.float32]:
         """The value for all images."""
         return np.concatenate(list(self.parts(images)))
+
+    def _run(self, images: Images) -> NDArray[np.float32]:
+        fed = self._subject.laid_out(images)
+        return self._program.run([self._value], {self._subject.input: fed})[0].astype(np.float32)
 
 
 def _part(model: ModelProto, value: str) -> ModelProto:

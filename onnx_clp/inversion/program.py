@@ -22,12 +22,16 @@ _MAX_THREADS: Final = 4
 _LARGEST: Final = 1 << 31
 
 
+class OutOfMemory(NotValidated):
+    """A run that needs more memory than there is; fewer images at once may do."""
+
+
 class Program:
     """An ONNX Runtime session with all its optimisations on.
 
     Raises:
         UnsupportedModelError: the runtime refuses the graph.
-        NotValidated: there is no memory for it.
+        OutOfMemory: there is no memory for it.
     """
 
     def __init__(self, model: ModelProto, engine: Engine) -> None:
@@ -37,6 +41,8 @@ class Program:
         options = ort.SessionOptions()
         options.intra_op_num_threads = min(_MAX_THREADS, available_cpus())
         options.inter_op_num_threads = 1
+        # Without an arena, memory that a run which failed had got is there for the next one, and for NumPy.
+        options.enable_cpu_mem_arena = False
         options.use_deterministic_compute = True
         options.log_severity_level = 4
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -56,8 +62,8 @@ class Program:
             raise _trouble(error) from error
 
 
-def _trouble(error: Exception) -> UnsupportedModelError | NotValidated:
+def _trouble(error: Exception) -> UnsupportedModelError | OutOfMemory:
     found = failure(error)
     if found.kind is FailureKind.MEMORY:
-        return NotValidated(f"there is not enough memory for it: {found}; allow more with --memory")
+        return OutOfMemory(f"there is not enough memory for it: {found}; allow more with --memory")
     return UnsupportedModelError(f"ONNX Runtime does not run it with its gradient: {found}")

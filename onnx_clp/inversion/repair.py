@@ -4,12 +4,14 @@ Site by site in graph order, each with the earlier sites' caps in place: put eve
 find the direction in channel space along which that moves the value, and cap it at a quantile of what the images reach
 without (`numerics.directions`). No gradients and no training.
 
-Two gauges, measured on the images, decide how far to go: the largest share that a form still turns, and the share that
-keeps its class. The quantiles are tried from the mildest on.
+Three gauges decide how far to go: the largest share of the images that a form still turns, the share that keeps its
+class, and what is lost on photographs (`ordinary`), which knows of what no made image shows. The quantiles are tried
+from the mildest on for the form as it was found; then the rungs of a `ladder` as far as the budget allows.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -17,7 +19,12 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_clp.document.gauge import Loss
+from onnx_clp.gauge.loss import NOTHING
 from onnx_clp.inversion.capped import Look, capped
+from onnx_clp.inversion.descent import Float32
+from onnx_clp.inversion.ordinary import loss
+from onnx_clp.inversion.pace import Deadline
 from onnx_clp.inversion.request import Images, Repair, RepairedSite, SearchSite
 from onnx_clp.inversion.subject import Subject
 from onnx_clp.inversion.trigger import outcome
@@ -42,25 +49,53 @@ class Mark(Protocol):
         """The images with it on."""
 
 
+@dataclass(frozen=True, slots=True)
+class Gauged:
+    """What caps come to.
+
+    `flip` is the largest share of images of other classes that a form turns, `agreement` the share of images that keep
+    their class, `loss` what is predicted to be lost of ordinary images.
+    """
+
+    flip: float
+    agreement: float
+    loss: Loss = NOTHING
+
+    def within(self, budget: float) -> bool:
+        """Whether it costs no more than the budget, by both measures."""
+        return self.agreement >= 1 - budget and self.loss.high <= budget
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _State:
     """The caps of one quantile, with their gauges."""
 
     quantile: float
     caps: dict[SearchSite, list[Fit]]
-    flip: float
-    agreement: float
+    gauged: Gauged
 
 
 class Bench:
-    """A model, the images it is measured on, and the sites that take caps."""
+    """A model, the images it is measured on, and the sites that take caps.
+
+    `photographs` are ordinary images (n, channels, height, width) to predict the loss on; None predicts none.
+    """
 
     def __init__(
-        self, subject: Subject, engine: Engine, sites: Sequence[SearchSite], images: Images, target: int, seed: int
+        self,
+        subject: Subject,
+        engine: Engine,
+        sites: Sequence[SearchSite],
+        images: Images,
+        target: int,
+        seed: int,
+        photographs: Images | None = None,
     ) -> None:
         self.images, self.sites = images, sites
         self._subject, self._engine, self._target, self._seed = subject, engine, target, seed
-        self._given = Look(subject, subject.output, engine).all(images).argmax(axis=1)
+        self._photographs = photographs
+        look = Look(subject, subject.output, engine)
+        self._given, self._before = look.all(images).argmax(axis=1), self._on_photographs(look)
         self._others: NDArray[np.bool_] = self._given != target
         self._rest = images[self._others]
 
@@ -68,11 +103,15 @@ class Bench:
         """The model under caps."""
         return capped(self._subject, {site: [one.direction for one in fits] for site, fits in caps.items()})
 
-    def gauge(self, caps: dict[SearchSite, list[Fit]], forms: Sequence[Mark]) -> tuple[float, float]:
-        """(the largest share of images of other classes that a form turns, the share of images that keep theirs)."""
+    def gauge(self, caps: dict[SearchSite, list[Fit]], forms: Sequence[Mark]) -> Gauged:
+        """What the caps come to against the forms."""
         look = Look(self.subject(caps), self._subject.output, self._engine)
         flip = max(outcome(look.all(form.put_on(self._rest)), self._target)[0] for form in forms)
-        return flip, float((look.all(self.images).argmax(axis=1) == self._given).mean())
+        agreement = float((look.all(self.images).argmax(axis=1) == self._given).mean())
+        return Gauged(flip, agreement, loss(self._before, self._on_photographs(look)))
+
+    def _on_photographs(self, look: Look) -> Float32 | None:
+        return None if self._photographs is None else look.all(self._photographs)
 
     def fit(self, forms: Sequence[Mark], quantile: float) -> dict[SearchSite, list[Fit]]:
         """Caps at every site against every form; a site that no form moves gets none."""
@@ -111,49 +150,89 @@ def _positions(look: Look, images: Images, seed: list[int]) -> Float64:
     return np.concatenate(rows).astype(np.float64)
 
 
-def repair(bench: Bench, forms: Sequence[Mark], budget: float, tick: Tick) -> tuple[Repair | None, str]:
+def repair(
+    bench: Bench,
+    ladder: Sequence[Sequence[Mark]],
+    budget: float,
+    tick: Tick,
+    deadline: Deadline | None = None,
+) -> tuple[Repair | None, str]:
     """Find the caps.
 
     Args:
         bench: the model and the images of the search.
-        forms: what turns them into the likely target, at least one.
-        budget: the largest share of images whose class may change.
+        ladder: what turns the images into the likely target, in rungs, the mildest first; at least one, none empty.
+        budget: the largest share of images whose class may change, and the largest predicted loss.
         tick: hears of progress.
+        deadline: after it nothing milder or stronger is tried; None for never.
 
     Returns:
         The repair and "", or None and why there is none.
     """
     if not bench.sites:
         return None, "the model has no value that could take a cap"
-    before = bench.gauge({}, forms)[0]
-    met = _tried(bench, forms, budget, tick)
-    tick("repair", 1, 1)
+    before = bench.gauge({}, ladder[0]).flip
+    deadline = deadline or Deadline(math.inf)
+    met = _tried(bench, ladder[0], budget, tick, deadline)
     best, why = _choose(met, before, budget)
+    if best is not None:
+        best = _climbed(bench, ladder[1:], best, budget, deadline)
+    tick("repair", 1, 1)
     return None if best is None else _told(best, before), why
 
 
-def _tried(bench: Bench, forms: Sequence[Mark], budget: float, tick: Tick) -> list[_State]:
+def _tried(bench: Bench, forms: Sequence[Mark], budget: float, tick: Tick, deadline: Deadline) -> list[_State]:
     """The states of the quantiles from the mildest to the first that stops the forms within the budget."""
     met: list[_State] = []
     for at, quantile in enumerate(QUANTILES):
-        caps = bench.fit(forms, quantile)
-        met.append(_State(quantile, caps, *bench.gauge(caps, forms)))
+        met.append(_state(bench, forms, quantile))
         tick("repair", at + 1, len(QUANTILES))
-        if met[-1].flip <= _ENOUGH and met[-1].agreement >= 1 - budget:
+        if deadline.left <= 0 or (met[-1].gauged.flip <= _ENOUGH and met[-1].gauged.within(budget)):
             break
     return met
 
 
+def _state(bench: Bench, forms: Sequence[Mark], quantile: float) -> _State:
+    caps = bench.fit(forms, quantile)
+    return _State(quantile, caps, bench.gauge(caps, forms))
+
+
+def _climbed(bench: Bench, rungs: Sequence[Sequence[Mark]], best: _State, budget: float, deadline: Deadline) -> _State:
+    """The state of the highest rung that stays within the budget and stops what is on it; else `best`."""
+    each = 0.0
+    for rung in rungs:
+        before = deadline.left
+        if before <= each * len(rung):
+            break
+        state = _state(bench, rung, best.quantile)
+        each = (before - deadline.left) / len(rung) if math.isfinite(before) else 0.0
+        if state.gauged.within(budget) and state.gauged.flip <= max(_ENOUGH, best.gauged.flip):
+            best = state
+    return best
+
+
 def _choose(met: Sequence[_State], before: float, budget: float) -> tuple[_State | None, str]:
     """Of the states within the budget the one that stops most; "" or why there is none."""
-    kept = [state for state in met if state.agreement >= 1 - budget]
+    kept = [state for state in met if state.gauged.within(budget)]
     if not kept:
-        most = max(state.agreement for state in met)
-        return None, f"no repair kept {1 - budget:.0%} of the images' classes (the best kept {most:.0%})"
-    best = min(kept, key=lambda state: state.flip)
-    if best.flip > _GAIN * before:
-        return None, f"the trigger still turns {best.flip:.0%} of the images after every repair within the budget"
+        return None, _too_dear([state.gauged for state in met], budget)
+    best = min(kept, key=lambda state: state.gauged.flip)
+    if best.gauged.flip > _GAIN * before:
+        return (
+            None,
+            f"the trigger still turns {best.gauged.flip:.0%} of the images after every repair within the budget",
+        )
     return best, ""
+
+
+def _too_dear(met: Sequence[Gauged], budget: float) -> str:
+    agreement, least = max(one.agreement for one in met), min((one.loss for one in met), key=lambda loss: loss.high)
+    if agreement < 1 - budget:
+        return f"no repair kept {1 - budget:.0%} of the images' classes (the best kept {agreement:.0%})"
+    return (
+        f"every repair would cost too much: the mildest about {least.share:.1%} of ordinary images, up to "
+        f"{least.high:.1%}, and {budget:.1%} are allowed; --budget allows more"
+    )
 
 
 def _told(state: _State, before: float) -> Repair:
@@ -166,4 +245,5 @@ def _told(state: _State, before: float) -> Repair:
         )
         for site, fits in state.caps.items()
     )
-    return Repair(sites, state.quantile, before, state.flip, state.agreement)
+    done = state.gauged
+    return Repair(sites, state.quantile, before, done.flip, done.agreement, done.loss)

@@ -11,9 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_clp.config import RunLimits
+from onnx_clp.document.gauge import Loss
 from onnx_clp.document.search import ClassInversion, SearchImages
 from onnx_clp.numerics.directions import Direction
 from onnx_clp.process.errand import Errand
+
+FOUND_BUDGET: Final = 0.06
+"""What undoing a trigger that was found may cost at most; a third of it, 2 points, is what is expected then."""
 
 Images = NDArray[np.float32]
 """(n, channels, height, width), in the model's own pixel values."""
@@ -41,8 +45,10 @@ class SearchRequest:
         repair: whether to look for caps that undo the likely trigger.
         images: an .npz file with the user's own unlabelled images; None makes images from the model.
         count: how many images.
-        budget: the largest share of images whose class the repair may change.
+        budget: the largest share of images whose class the repair may change, and the upper end of the loss it may be
+            predicted to cause.
         low, high: the range of pixel values; images supplied may widen it.
+        seconds: how long the search may take; it then ends with what it has.
         output_name: the output that holds the class scores; None takes the first that fits.
         limits: where and how far to run.
     """
@@ -54,9 +60,10 @@ class SearchRequest:
     repair: bool = False
     images: Path | None = None
     count: int = 100
-    budget: float = 0.1
+    budget: float = FOUND_BUDGET
     low: float = 0.0
     high: float = 1.0
+    seconds: float = 300.0
     output_name: str | None = None
     limits: RunLimits = field(default_factory=RunLimits)
 
@@ -100,7 +107,7 @@ class Repair:
     The gauges are measured on the images: `flip_before` and `flip` are the largest shares that what was capped turns
     into the target before and after the repair, `agreement` is the share of images that keep their class. `z` says how
     far the target lies from the other classes when it is searched for once more, infinite where it was not, and
-    `stands_out` whether that is too far.
+    `stands_out` whether that is too far. `loss` is what is predicted to be lost of ordinary images.
     """
 
     sites: tuple[RepairedSite, ...]
@@ -108,6 +115,7 @@ class Repair:
     flip_before: float
     flip: float
     agreement: float
+    loss: Loss
     z: float = math.inf
     stands_out: bool = False
 
@@ -126,7 +134,7 @@ class Found:
 
     `repair` is None where none was asked for, none was needed or none stayed within the budget; `repair_note` says.
     `changes` are what leads to `nearest`, the class furthest out, named or not, does to the sites before any repair;
-    None and () where no trigger was looked for.
+    None and () where no trigger was looked for. `unfinished` says what there was no time for, "" for nothing.
     """
 
     classes: int
@@ -139,6 +147,7 @@ class Found:
     repair_note: str
     nearest: int | None = None
     changes: tuple[SiteChanges, ...] = ()
+    unfinished: str = ""
 
 
 SEARCH: Final = Errand(

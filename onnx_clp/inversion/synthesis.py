@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from onnx_clp.gradient.loss import LossBuilder
 from onnx_clp.gradient.writer import Term
 from onnx_clp.inversion.descent import Adam
+from onnx_clp.inversion.pace import Batches, Deadline
 from onnx_clp.inversion.program import Feeds
 from onnx_clp.inversion.pyramid import Pyramid
 from onnx_clp.inversion.request import Images
@@ -52,7 +53,7 @@ class Synthetic:
 class Synthesiser:
     """A model with the loss above appended and differentiated, ready to run."""
 
-    def __init__(self, subject: Subject, engine: Engine) -> None:
+    def __init__(self, subject: Subject, engine: Engine, batches: Batches | None = None) -> None:
         builder = LossBuilder(subject.model)
         kept = statistics_of(builder.model)
         logits = builder.logits(subject.output)
@@ -63,7 +64,7 @@ class Synthesiser:
         self._subject, self._target = subject, builder.target
         self._slope = Slope(builder.model, loss.name, subject.input, outputs, engine)
         self._mismatch = None if mismatch is None else mismatch.name
-        self._logits = logits.name
+        self._logits, self._batches = logits.name, batches or Batches()
         self.statistics = len(kept)
 
     def classes(self) -> int:
@@ -73,9 +74,21 @@ class Synthesiser:
         return int(self._slope.values([self._logits], feeds)[0].shape[1])
 
     def make(
-        self, count: int, classes: int, low: float, high: float, seed: int, tick: Tick, steps: int = STEPS
+        self,
+        count: int,
+        classes: int,
+        low: float,
+        high: float,
+        seed: int,
+        tick: Tick,
+        steps: int = STEPS,
+        deadline: Deadline | None = None,
     ) -> Synthetic:
-        """`count` images with values in low..high; the same arguments give the same images."""
+        """`count` images with values in low..high; the same arguments give the same images.
+
+        They are what has been reached when the deadline is over. Where memory has no room for all at once, each part
+        of them matches the statistics by itself.
+        """
         rng = np.random.default_rng(seed)
         wanted = np.arange(count, dtype=np.int64) % classes
         pyramid = Pyramid(count, self._subject.shape, low, high, rng)
@@ -88,12 +101,22 @@ class Synthesiser:
             gradient = shifted(gradient, -rows, -columns)
             adam.step(pyramid.gradients(images, gradient + roughness_gradient(images, high - low)))
             tick("synthesize", step + 1, steps)
+            if deadline is not None and deadline.left <= 0:
+                break
         return Synthetic(pyramid.images(), wanted, mismatch, self.statistics)
 
     def _pull(self, images: Images, wanted: NDArray[np.int64]) -> tuple[Images, float | None]:
+        slopes, misses = [], []
+        for part, (slope, miss) in self._batches.run(len(images), lambda at: self._part(images[at], wanted[at])):
+            share = (part.stop - part.start) / len(images)
+            slopes.append(slope * np.float32(share))
+            misses.append(miss * share)
+        return np.concatenate(slopes), None if self._mismatch is None else sum(misses)
+
+    def _part(self, images: Images, wanted: NDArray[np.int64]) -> tuple[Images, float]:
         feeds: Feeds = {self._subject.input: self._subject.laid_out(images), self._target: wanted}
         gradient, *rest = self._slope.gradient(feeds, [] if self._mismatch is None else [self._mismatch])
-        return self._subject.from_layout(gradient), float(rest[0]) if rest else None
+        return self._subject.from_layout(gradient), float(rest[0]) if rest else 0.0
 
 
 def _mismatch(builder: LossBuilder, kept: list[Statistics]) -> Term | None:

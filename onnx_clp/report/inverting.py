@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from onnx_clp.document.run import ChannelChanges, ClassInversion, Picture, RepairReport, Report
+from onnx_clp.report.gauging import spelled
 from onnx_clp.report.wording import percent, plural
 from onnx_clp.text import one_line, shown
 
@@ -28,6 +29,8 @@ def rows(report: Report) -> Iterator[str]:
         return
     if found.sentence:
         yield found.sentence
+    if found.unfinished and found.results:
+        yield found.unfinished
     yield images(report)
     yield from _most_moved(report)
     if found.repair is not None:
@@ -37,6 +40,7 @@ def rows(report: Report) -> Iterator[str]:
             f"{percent(done.quantile)} of clean positions keep to; what was found turned {percent(done.flip_before)} "
             f"of the images, now {percent(done.flip)}; {percent(done.agreement)} of them keep their class"
         )
+        yield f"it is predicted to cost {spelled(done.loss)}"
         yield _once_more(done)
         if done.left:
             first = done.left[0]
@@ -46,6 +50,8 @@ def rows(report: Report) -> Iterator[str]:
 
 
 def _once_more(done: RepairReport) -> str:
+    if done.z is None:
+        return "there was no time to search for the class once more"
     far = f"searched for once more, the class lies {done.z:.1f} standard deviations from the others"
     return f"{far}: a trigger is still there" if done.stands_out else f"{far} and no longer stands out"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +22,8 @@ if TYPE_CHECKING:
     from onnx_clp.run.candidates import Candidate
 
 _NAME = "searched.onnx"
-_BUDGET = 0.1
+# A search ends by itself. A child that is still there so much later has stopped working.
+_GRACE, _START = 1.5, 120.0
 
 
 class Searching:
@@ -53,6 +56,7 @@ class Searching:
             repair_note=found.repair_note,
             nearest=found.nearest,
             changes=self._changes(found),
+            unfinished=found.unfinished,
         )
 
     def _step(self, edit: GraphEdit, folded: ModelProto | None, places: list[Place]) -> bool:
@@ -71,7 +75,7 @@ class Searching:
 
     def _search(self, folded: ModelProto | None, sites: dict[str, Site]) -> Found:
         from onnx_clp.inversion.launch import search
-        from onnx_clp.inversion.request import SearchRequest, SearchSite
+        from onnx_clp.inversion.request import FOUND_BUDGET, SearchRequest, SearchSite
         from onnx_clp.modelfile.staging import scratch, staging
 
         config = self._config
@@ -86,11 +90,12 @@ class Searching:
                     invert=self._inverts,
                     repair=config.repair,
                     images=config.images,
-                    budget=_BUDGET if config.budget is None else config.budget,
+                    budget=FOUND_BUDGET if config.budget is None else config.budget,
                     low=low,
                     high=high,
+                    seconds=config.search_seconds,
                     output_name=config.output_name,
-                    limits=config.limits(self._file.size),
+                    limits=replace(config.limits(self._file.size), timeout=config.search_seconds * _GRACE + _START),
                 ),
                 self._clock.tick,
             )
@@ -108,8 +113,9 @@ class Searching:
             flip_before=repair.flip_before,
             flip=repair.flip,
             agreement=repair.agreement,
-            z=repair.z,
+            z=repair.z if math.isfinite(repair.z) else None,
             stands_out=repair.stands_out,
+            loss=repair.loss,
             quantile=repair.quantile,
             directions=sum(len(site.caps) for site in repair.sites),
             layers=tuple(run.RepairedLayer(layers[s.value], s.value, s.beyond, s.shift) for s in repair.sites),

@@ -1,0 +1,248 @@
+"""The search proper: every form towards every class as far as time allows, what they move, and the repair.
+
+It goes form by form, not class by class: classes are compared, so a form says something once all have it. Images and
+steps are fewer where an image through the model and back takes long; a form that there is no time for is left out, and
+where classes are many only the nearest of them and as many others get all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, TypeVar
+
+import numpy as np
+
+from onnx_clp.document.search import SearchImages
+from onnx_clp.errors import UsageError
+from onnx_clp.inversion import finding, screen
+from onnx_clp.inversion.attack import Attack
+from onnx_clp.inversion.capped import capped
+from onnx_clp.inversion.changes import changes
+from onnx_clp.inversion.forms import KINDS, LEAST_STEPS, STEPS_OF, Finder, Form, Forms, measures
+from onnx_clp.inversion.ladder import Rungs, other_patches, rungs
+from onnx_clp.inversion.ordinary import photographs
+from onnx_clp.inversion.pace import Deadline, TimeUp, fewer, thinned
+from onnx_clp.inversion.patch import Patch
+from onnx_clp.inversion.pixels import Range
+from onnx_clp.inversion.repair import Bench, repair
+from onnx_clp.inversion.request import Images, Repair, SearchRequest, SiteChanges
+from onnx_clp.inversion.subject import Subject
+from onnx_clp.inversion.trigger import JUDGING_BUDGET, MOST_IMAGES, invert, lead, others
+from onnx_clp.validation.provider import Engine
+
+Tick = Callable[[str, int, int], None]
+_One = TypeVar("_One")
+
+SEARCHED: Final = 0.8
+"""The share of the time that is over when the repair begins."""
+LADDER: Final = 0.9
+"""The share of the time that is over when it begins to be fitted."""
+REPAIRED: Final = 0.95
+LEAST_IMAGES: Final = 8
+_LEAST_FITTED: Final = 20
+_FITTING: Final = 0.05
+_FORWARD: Final = 0.3
+"""The share of the time there and back that an image takes there."""
+_MANY_CLASSES: Final = 20
+_CHEAP_STEPS: Final = 8
+_FEWEST_OTHERS: Final = 5
+_COMPARING: Final = 0.25
+_FIRST: Final = ("perturbation", "patch")
+_FOR_FIRST: Final = 0.6
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pictures:
+    """The images of a search and where they come from."""
+
+    images: Images
+    made: SearchImages
+    pixels: Range
+
+    @property
+    def doubt(self) -> float:
+        """Times the usual spread of classes that these images lead to."""
+        return finding.UNMATCHED if self.made.source == "classes" else 1.0
+
+
+class Hunt:
+    """What one search has at hand once it has its images.
+
+    Args:
+        request: what is asked.
+        subject, engine, attack: the model, and where and how it runs.
+        pictures: the images.
+        seconds: for one image through the model and back.
+        deadline: when to be done.
+        tick: hears of progress.
+    """
+
+    def __init__(
+        self,
+        request: SearchRequest,
+        subject: Subject,
+        engine: Engine,
+        attack: Attack,
+        pictures: Pictures,
+        seconds: float,
+        deadline: Deadline,
+        tick: Tick,
+    ) -> None:
+        self._request, self._subject, self._engine, self._attack = request, subject, engine, attack
+        self._pictures, self._seconds, self._deadline, self._tick = pictures, seconds, deadline, tick
+        logits = attack.logits(pictures.images)
+        self._given, self._lead = logits.argmax(axis=1), lead(logits)
+        self.classes = logits.shape[1]
+        self._most, self._finder = MOST_IMAGES, Finder(pictures.pixels, request.limits.seed)
+
+    def each_class(self) -> list[Forms]:
+        """What was found by the time: every form towards every class, or as many as there was time for."""
+        self._deadline.until(SEARCHED)
+        found: list[Forms] = []
+        try:
+            found += map(Forms, self._chosen())
+            self._thin(len(found))
+            for level, kind in enumerate(KINDS):
+                self._level(level, kind, self._affordable(kind, found))
+        except TimeUp:
+            pass
+        return [forms for forms in found if "perturbation" in forms.by_kind]
+
+    def judged(self, found: list[Forms]) -> finding.Float64:
+        """How far each class stands out by each form, (forms, classes)."""
+        return measures(found, self._lead, self._pictures.doubt)
+
+    def changes(self, found: list[Forms], z: finding.Float64, place: int) -> tuple[SiteChanges, ...]:
+        """How far the form by which the class at `place` stands out most moves every channel of the sites."""
+        images = self._pictures.images
+        rest = others(images, self._given, found[place].target, len(images))
+        form = _furthest(found, z, place)
+        return changes(self._subject, self._engine, self._request.sites, rest, form, self._tick)
+
+    def repaired(self, found: list[Forms], z: finding.Float64, place: int | None) -> tuple[Repair | None, str]:
+        """Undo the form by which the likely target stands out most, and search for that class once more.
+
+        Other forms towards it hold more of what any image of the class has, and undoing them costs the class.
+        """
+        if place is None:
+            return None, "nothing stands out, so the model stays as it is"
+        target, form = found[place].target, _furthest(found, z, place)
+        ladder, bench = self._ladder(form, target), self._bench(target)
+        self._deadline.until(REPAIRED)
+        done, why = repair(bench, ladder, self._request.budget, self._tick, self._deadline)
+        return (None, why) if done is None else (self._once_more(done, found, z, place), "")
+
+    def _bench(self, target: int) -> Bench:
+        request, pictures, seed = self._request, self._pictures, self._request.limits.seed
+        own = pictures.made.source == "data"
+        shown = pictures.images if own else photographs(self._subject.shape, pictures.pixels, seed)
+        some = pictures.images[: self._fitted_images()]
+        return Bench(self._subject, self._engine, request.sites, some, target, seed, shown)
+
+    def _fitted_images(self) -> int:
+        """On how many images there is time to fit caps at every site, each through half of the model on average."""
+        each = 2 * len(self._request.sites) * self._seconds * _FORWARD / 2
+        return max(_LEAST_FITTED, int(_FITTING * self._request.seconds / max(each, 1e-9)))
+
+    def _ladder(self, form: Form, target: int) -> Rungs:
+        """The rungs that there is time for."""
+        self._deadline.until(LADDER)
+        more = []
+        if isinstance(form, Patch):
+            more = other_patches(self._finder, self._attack, self._others(target), target)
+        return rungs(form, more)
+
+    def _once_more(self, done: Repair, found: list[Forms], z: finding.Float64, place: int) -> Repair:
+        """The repair with how far the class lies out after it, by the forms that there is time for, the best first."""
+        self._deadline.until(1.0)
+        again = list(found)
+        again[place] = forms = Forms(found[place].target)
+        attack = Attack(self._capped(done), self._engine, self._deadline)
+        try:
+            for row in np.argsort(-z[:, place], kind="stable"):
+                if KINDS[row] in found[place].by_kind:
+                    self._finder.find(KINDS[row], attack, self._others(forms.target), forms)
+        except TimeUp:
+            pass
+        far = float(self.judged(again)[:, place].max())
+        return replace(done, z=far, stands_out=far > finding.LIMIT) if forms.by_kind else done
+
+    def _chosen(self) -> list[int]:
+        """The classes to search, in the order in which to begin."""
+        able = [c for c in range(self.classes) if len(self._others(c)) >= _FEWEST_OTHERS]
+        if not able:
+            raise UsageError("the model gives all images one class; no trigger can be told from that")
+        if len(able) <= _MANY_CLASSES:
+            return able
+        cost = len(able) * _CHEAP_STEPS * self._most
+        ordered = self._compared(able) if self._affords(cost, _COMPARING) else self._screened(able)
+        return _spread(ordered, max(finding.LEAST_CLASSES + 2, min(_MANY_CLASSES, self._classes_affordable())))
+
+    def _compared(self, classes: list[int]) -> list[int]:
+        """The classes in the order in which a short search brings them near."""
+        reached, pixels, seed = [], self._pictures.pixels, self._request.limits.seed
+        for at, target in enumerate(classes):
+            found = invert(self._attack, self._others(target), target, pixels, seed, _CHEAP_STEPS, JUDGING_BUDGET)
+            reached.append(found.margin)
+            self._tick("compare", at + 1, len(classes))
+        return [classes[at] for at in np.argsort(-np.asarray(reached), kind="stable")]
+
+    def _screened(self, classes: list[int]) -> list[int]:
+        """The classes in the order in which random marks bring them near."""
+        pictures, able = self._pictures, set(classes)
+        ordered = screen.order(self._attack, pictures.images, pictures.pixels, self._request.limits.seed)
+        return [int(one) for one in ordered if int(one) in able]
+
+    def _affords(self, pulls: float, share: float) -> bool:
+        """Whether so many images through the model and back take at most a share of the time that is left."""
+        return pulls * self._seconds <= share * self._deadline.left
+
+    def _classes_affordable(self) -> int:
+        """How many classes there is time for if each gets the least."""
+        least = LEAST_IMAGES * LEAST_STEPS * (len(_FIRST) + 1)
+        return int(_FOR_FIRST * self._deadline.left / (least * self._seconds))
+
+    def _thin(self, classes: int) -> None:
+        """Take as many images a class, and steps a form, as there is time for."""
+        wanted = classes * self._most * sum(STEPS_OF[kind] for kind in _FIRST)
+        factor = thinned(_FOR_FIRST * self._deadline.left / self._seconds, wanted)
+        self._most = fewer(self._most, factor, LEAST_IMAGES)
+        self._finder = replace(self._finder, factor=factor)
+
+    def _affordable(self, kind: str, found: list[Forms]) -> list[Forms]:
+        """The classes that there is time for: all, the nearest and as many others, or none."""
+        if kind == KINDS[0]:
+            return found
+        most = int(self._deadline.left / (self._finder.steps(kind) * self._most * self._seconds))
+        if most >= len(found):
+            return found
+        if most < finding.LEAST_CLASSES + 2:
+            return []
+        nearest = np.argsort(-self.judged(found).max(axis=0), kind="stable")
+        return _spread([found[at] for at in nearest], most)
+
+    def _level(self, level: int, kind: str, todo: Sequence[Forms]) -> None:
+        for at, forms in enumerate(todo):
+            self._finder.find(kind, self._attack, self._others(forms.target), forms)
+            self._tick("invert", level * len(todo) + at + 1, len(KINDS) * len(todo))
+
+    def _others(self, target: int) -> Images:
+        return others(self._pictures.images, self._given, target, self._most)
+
+    def _capped(self, done: Repair) -> Subject:
+        by_value = {site.value: site for site in self._request.sites}
+        return capped(self._subject, {by_value[site.value]: site.directions() for site in done.sites})
+
+
+def _spread(ordered: Sequence[_One], most: int) -> list[_One]:
+    """Of things in order the first half of `most`, and the other half evenly from the rest, for comparison."""
+    first = -(-most // 2)
+    rest = ordered[first:]
+    places = np.linspace(0, len(rest) - 1, min(most - first, len(rest))).astype(int)
+    return [*ordered[:first], *(rest[at] for at in places)]
+
+
+def _furthest(found: list[Forms], z: finding.Float64, place: int) -> Form:
+    """Of the class at `place` the form by which it stands out most."""
+    return found[place].by_kind[KINDS[int(z[:, place].argmax())]]

@@ -1,0 +1,63 @@
+"""What is undone of a trigger that was found, in rungs: each holds more directions than the one before.
+
+One found patch is one direction; the attacker's own patch moves the network along another close by. Patches found from
+other starts, and each of them moved by a pixel, span what lies around. More directions cost more, so a repair climbs as
+far as its budget allows. Other forms are undone as they were found: of variations of them nothing is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+
+from onnx_clp.inversion.attack import Attack
+from onnx_clp.inversion.forms import Finder, Form, Forms
+from onnx_clp.inversion.pace import TimeUp
+from onnx_clp.inversion.patch import Patch
+from onnx_clp.inversion.request import Images
+
+Rungs = list[list[Form]]
+
+_MOVES: Final = ((1, 0), (0, 1), (-1, 0), (0, -1))
+_FINE: Final = 32
+OTHER_SEEDS: Final = (7, 9)
+_WORKS: Final = 0.5
+
+
+def rungs(form: Form, others: Sequence[Patch]) -> Rungs:
+    """The rungs for a form, the mildest first; `others` are further patches towards the same class."""
+    if not isinstance(form, Patch):
+        return [[form]]
+    found: Rungs = [[form]]
+    if others:
+        found.append([form, *others])
+    found.append(moved(form))
+    if others:
+        found.append([one for patch in (form, *others) for one in moved(patch)])
+    return found
+
+
+def moved(patch: Patch) -> list[Form]:
+    """The patch, and moved up, down, left and right by a pixel, or a 32nd of the image's smaller side."""
+    step = max(1, min(patch.change.shape[1:]) // _FINE)
+    rolled = (np.roll(patch.change, (step * down, step * across), (1, 2)) for down, across in _MOVES)
+    return [patch, *(replace(patch, change=change) for change in rolled)]
+
+
+def other_patches(finder: Finder, attack: Attack, images: Images, target: int) -> list[Patch]:
+    """Patches found from other starts, the last of them on half of the images, as many as there is time for."""
+    found: list[Patch] = []
+    for at, seed in enumerate(OTHER_SEEDS):
+        some = images[at * len(images) // 2 :]
+        forms = Forms(target)
+        try:
+            replace(finder, seed=finder.seed + seed).find("patch", attack, some, forms)
+        except TimeUp:
+            break
+        patch = forms.by_kind["patch"]
+        assert isinstance(patch, Patch)
+        found.append(patch)
+    return [patch for patch in found if patch.flip >= _WORKS]

@@ -1,0 +1,38 @@
+"""Ordinary pictures for a search's repair: what it costs on them decides how far it goes."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from onnx_clp.document.gauge import Loss
+from onnx_clp.gauge import outputs
+from onnx_clp.gauge.crops import crops, grey
+from onnx_clp.gauge.loss import NOTHING, predicted
+from onnx_clp.gauge.photographs import load
+from onnx_clp.inversion.descent import Float32
+from onnx_clp.inversion.pixels import Range
+from onnx_clp.inversion.request import Images
+
+COUNT: Final = 96
+
+
+def photographs(shape: tuple[int, int, int], pixels: Range, seed: int) -> Images | None:
+    """Crops of the shipped photographs, (96, channels, height, width), black and white at the ends of the range.
+
+    None for images of other than 1 or 3 channels, of which nothing is known.
+    """
+    channels, height, width = shape
+    if channels not in (1, 3):
+        return None
+    made = crops(load(), COUNT, height, width, seed)
+    shown = grey(made)[:, :1] if channels == 1 else made
+    return np.asarray(np.float32(pixels.low) + np.float32(pixels.span) * shown, np.float32)
+
+
+def loss(before: Float32 | None, after: Float32 | None) -> Loss:
+    """The predicted loss (`gauge.loss`) from class scores (n, classes) before and after; nothing without them."""
+    if before is None or after is None:
+        return NOTHING
+    return predicted(outputs.changes({"scores": list(before)}, {"scores": list(after)}))

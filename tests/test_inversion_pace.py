@@ -1,0 +1,392 @@
+"""A search that ends in time and fits into memory, and what it says of what it left out."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import onnx_clp
+from onnx_clp.cli.arguments import parse
+from onnx_clp.config import CleanConfig, RunLimits
+from onnx_clp.document.gauge import Loss
+from onnx_clp.errors import NotValidated, UsageError
+from onnx_clp.inversion import hunt, screen
+from onnx_clp.inversion import search as searching
+from onnx_clp.inversion.attack import Attack
+from onnx_clp.inversion.descent import Float32
+from onnx_clp.inversion.forms import KINDS, STEPS_OF, Finder, Form, Forms, measures
+from onnx_clp.inversion.ladder import moved, other_patches, rungs
+from onnx_clp.inversion.ordinary import COUNT, loss, photographs
+from onnx_clp.inversion.pace import Batches, Deadline, TimeUp, fewer, thinned
+from onnx_clp.inversion.patch import Patch
+from onnx_clp.inversion.pixels import Range
+from onnx_clp.inversion.program import OutOfMemory
+from onnx_clp.inversion.repair import Gauged, repair
+from onnx_clp.inversion.request import Found, Images, SearchRequest, SearchSite
+from onnx_clp.inversion.search import search
+from onnx_clp.inversion.subject import read_subject
+from onnx_clp.inversion.synthesis import Synthesiser
+from onnx_clp.inversion.trigger import Trigger
+from onnx_clp.report import inverting
+from onnx_clp.validation.provider import Engine, choose
+from tests import planted
+from tests.test_inversion import stored, supplied
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    return choose("cpu")
+
+
+class Clock:
+    """Seconds that pass when they are told to, and `each` with every look."""
+
+    def __init__(self, each: float = 0.0) -> None:
+        self.now, self._each = 0.0, each
+
+    def __call__(self) -> float:
+        self.now += self._each
+        return self.now
+
+
+# --- seconds ------------------------------------------------------------------------------------------
+
+
+def test_a_deadline_counts_down_and_is_narrowed_to_a_share() -> None:
+    clock = Clock()
+    deadline = Deadline(100, clock)
+    clock.now = 30
+    assert deadline.left == 70
+    deadline.until(0.5)
+    assert deadline.left == 20
+    deadline.check()
+    clock.now = 51
+    with pytest.raises(TimeUp):
+        deadline.check()
+    deadline.until(1.0)
+    deadline.check()
+
+
+@given(st.floats(0, 1e6), st.floats(1, 1e6), st.integers(1, 200))
+def test_what_is_thinned_is_affordable_or_the_least(affordable: float, wanted: float, least: int) -> None:
+    factor = thinned(affordable, wanted)
+    assert 0 < factor <= 1
+    assert factor == 1 or factor**2 * wanted == pytest.approx(max(affordable, 1e-9))
+    assert min(200, least) <= fewer(200, factor, least) <= 200
+    assert fewer(least - 1, factor, least) == least - 1
+
+
+# --- memory -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("room", [1, 2, 7, 100, 1000])
+@pytest.mark.parametrize("trouble", [OutOfMemory, MemoryError])
+def test_parts_shrink_until_they_fit_and_hold_every_image_once(room: int, trouble: type[Exception]) -> None:
+    batches = Batches()
+
+    def work(part: slice) -> list[int]:
+        if part.stop - part.start > room:
+            raise trouble("full")
+        return list(range(part.start, part.stop))
+
+    assert [one for _, found in batches.run(230, work) for one in found] == list(range(230))
+    assert batches.size <= max(room, 1) or batches.size == 100
+
+
+def test_what_not_even_one_image_has_room_for_is_refused() -> None:
+    def work(_part: slice) -> None:
+        raise OutOfMemory("no")
+
+    with pytest.raises(NotValidated, match="not enough memory for one image: no; allow more with --memory"):
+        list(Batches().run(5, work))
+
+
+def small(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    monkeypatch.setattr(Batches.__init__, "__defaults__", (size,))
+
+
+def test_scores_and_gradients_are_the_same_in_parts(
+    tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject, images = read_subject(stored(tmp_path, infected=True), {}, None), planted.pictures(10)
+    whole = Attack(subject, engine)
+    small(monkeypatch, 3)
+    parts = Attack(subject, engine)
+    np.testing.assert_allclose(parts.logits(images), whole.logits(images), rtol=1e-5)
+    for one, other in zip(parts.pull(images, 1), whole.pull(images, 1), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-7)
+
+
+def test_images_made_in_parts_match_the_statistics_too(
+    tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject = read_subject(stored(tmp_path, infected=False), {}, None)
+
+    def mismatch(steps: int) -> float:
+        made = Synthesiser(subject, engine).make(16, planted.CLASSES, 0, 1, 0, lambda *_: None, steps)
+        assert made.mismatch is not None
+        return made.mismatch
+
+    start, whole = mismatch(1), mismatch(60)
+    small(monkeypatch, 8)
+    assert abs(mismatch(60) - whole) < 0.5 * (start - whole)
+
+
+def test_making_images_ends_at_the_deadline(tmp_path: Path, engine: Engine) -> None:
+    subject, ticks = read_subject(stored(tmp_path, infected=False), {}, None), list[int]()
+    maker = Synthesiser(subject, engine)
+    maker.make(4, 6, 0, 1, 0, lambda _stage, at, _all: ticks.append(at), 50, Deadline(2.5, Clock(1)))
+    assert ticks == [1, 2, 3]
+
+
+def test_a_pull_after_the_deadline_is_none(tmp_path: Path, engine: Engine) -> None:
+    subject, clock = read_subject(stored(tmp_path, infected=True), {}, None), Clock()
+    attack = Attack(subject, engine, Deadline(1, clock))
+    attack.pull(planted.pictures(2), 0)
+    clock.now = 2
+    with pytest.raises(TimeUp):
+        attack.pull(planted.pictures(2), 0)
+
+
+# --- many classes -------------------------------------------------------------------------------------
+
+
+def test_half_of_a_spread_is_the_nearest_and_half_lies_between_the_rest() -> None:
+    assert hunt._spread(list(range(100)), 6) == [0, 1, 2, 3, 51, 99]
+    assert hunt._spread([4, 2, 7], 6) == [4, 2, 7]
+
+
+class Edges:
+    """Six classes that score alike, but for one that hard edges between neighbours lead to."""
+
+    def __init__(self, target: int | None) -> None:
+        self._target = target
+
+    def logits(self, images: Images) -> Float32:
+        scores = np.tile(np.arange(planted.CLASSES, dtype=np.float32) / 10, (len(images), 1))
+        if self._target is not None:
+            scores[:, self._target] += np.abs(np.diff(images, axis=3)).mean(axis=(1, 2, 3))
+        return np.asarray(scores, np.float32)
+
+
+def test_random_marks_bring_a_class_that_is_easy_to_reach_to_the_front() -> None:
+    plain, pixels = np.full((4, 1, 16, 16), 0.5, np.float32), Range(0, 1)
+    attack: Any = Edges(4)
+    assert screen.order(attack, plain, pixels, 0).tolist() == [4, 0, 1, 2, 3, 5]
+    still: Any = Edges(None)
+    assert screen.order(still, plain, pixels, 0).tolist() == list(range(planted.CLASSES))
+
+
+@pytest.mark.parametrize("faint", [False, True])
+def test_marks_stay_in_the_range_and_change_something(faint: bool) -> None:
+    images, pixels = planted.pictures(3), Range(0, 1)
+    made = screen.marked(images, pixels, np.random.default_rng(0), faint=faint)
+    assert made.dtype == np.float32
+    assert made.min() >= 0
+    assert made.max() <= 1
+    changed = (made != images).any(axis=(0, 1)).mean()
+    assert changed == 1 if faint else 0 < changed < 0.5
+
+
+# --- forms that not every class has -------------------------------------------------------------------
+
+
+def with_margin(target: int, margin: float, *kinds: str) -> Forms:
+    trigger = Trigger(target, np.zeros((1, 1, 1), np.float32), 1.0, margin, Range(0, 1))
+    patch = Patch(target, np.zeros((1, 1, 1), np.float32), 1.0, 10 - margin, Range(0, 1))
+    known: dict[str, Form] = {"perturbation": trigger, "patch": patch}
+    return Forms(target, None, {kind: known[kind] for kind in kinds})
+
+
+def test_a_form_counts_among_the_classes_that_have_it_if_they_are_enough() -> None:
+    first = [with_margin(t, float(t), "perturbation", "patch") for t in range(4)]
+    rest = [with_margin(t, float(t), "perturbation") for t in range(4, 8)]
+    z = measures([*first, *rest], 1.0)
+    assert np.isfinite(z[0]).all()
+    assert np.isfinite(z[1]).tolist() == [True] * 4 + [False] * 4
+    assert np.isneginf(z[2:]).all()
+    assert np.isneginf(measures([*first[:3], *rest], 1.0)[1]).all()
+
+
+def test_fewer_steps_are_taken_by_the_factor_but_never_under_the_least() -> None:
+    finder = Finder(Range(0, 1), 0, 0.5)
+    assert {kind: finder.steps(kind) for kind in KINDS} == {kind: STEPS_OF[kind] // 2 for kind in KINDS}
+    assert set(map(replace(finder, factor=1e-9).steps, KINDS)) == {12}
+
+
+# --- a search against time ----------------------------------------------------------------------------
+
+
+def request(tmp_path: Path, **more: Any) -> SearchRequest:
+    base = SearchRequest(
+        original=stored(tmp_path, infected=True), images=supplied(tmp_path), limits=RunLimits(provider="cpu")
+    )
+    return replace(base, **more)
+
+
+def within(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, engine: Engine, pulls: float, **more: Any) -> Found:
+    """A search that has time for so many looks at the clock, one a gradient and some more."""
+    monkeypatch.setattr(searching, "Deadline", lambda _seconds: Deadline(pulls, Clock(1)))
+    monkeypatch.setattr(Attack, "seconds", lambda *_: 1e-6)
+    return search(request(tmp_path, **more), engine, lambda *_: None)
+
+
+def test_a_search_with_time_leaves_nothing_out(tmp_path: Path, engine: Engine) -> None:
+    found = search(request(tmp_path), engine, lambda *_: None)
+    assert found.likely == planted.TARGET
+    assert found.unfinished == ""
+
+
+def test_a_search_that_is_cut_off_judges_by_the_forms_that_all_classes_have(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, engine: Engine
+) -> None:
+    full = 6 * (25 + 25 + 60)
+    found = within(monkeypatch, tmp_path, engine, (full + 100) / hunt.SEARCHED)
+    assert found.likely == planted.TARGET
+    assert {len(one.forms) for one in found.results} <= {2, 3}
+    assert "6 of 6 classes were searched" in found.unfinished
+    assert "--search-seconds allows more" in found.unfinished
+
+
+def test_a_search_that_is_cut_off_at_once_says_that_nothing_was_judged(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, engine: Engine
+) -> None:
+    found = within(monkeypatch, tmp_path, engine, 120 / hunt.SEARCHED, repair=True)
+    assert (found.likely, found.repair, found.results) == (None, None, ())
+    assert found.sentence.startswith(
+        "not judged: 2 of 6 classes were searched, for perturbation alone, in the 300 s given"
+    )
+
+
+def test_a_run_whose_search_is_cut_off_writes_its_model(tmp_path: Path) -> None:
+    config = CleanConfig(repair=True, images=supplied(tmp_path), search_seconds=1e-3, provider="cpu")
+    with onnx_clp.clean(stored(tmp_path, infected=True), config) as result:
+        found = result.report.inversion
+        assert found is not None
+        assert found.sentence.startswith("not judged: 0 of 6 classes")
+        assert "not judged" in " ".join(inverting.rows(result.report))
+        onnx.checker.check_model(result.model)
+
+
+def test_the_seconds_are_an_option_above_0() -> None:
+    assert parse(["m.onnx", "--invert", "--search-seconds", "12", "--no-config"]).config.search_seconds == 12
+    assert CleanConfig().search_seconds == 300
+    for wrong in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(UsageError, match="search_seconds"):
+            CleanConfig(search_seconds=wrong)
+
+
+# --- what is undone, and what it may cost -------------------------------------------------------------
+
+
+def patch(size: int = 8) -> Patch:
+    change = np.zeros((1, size, size), np.float32)
+    change[0, 3, 3] = 1
+    return Patch(2, change, 1.0, 1.0, Range(0, 1))
+
+
+@pytest.mark.parametrize(("size", "step"), [(8, 1), (32, 1), (128, 4)])
+def test_a_patch_is_moved_a_little_to_each_side(size: int, step: int) -> None:
+    places = [
+        tuple(int(n) for n in np.argwhere(one.change[0])[0]) for one in moved(patch(size)) if hasattr(one, "change")
+    ]
+    back = (3 - step) % size
+    assert places == [(3, 3), (3 + step, 3), (3, 3 + step), (back, 3), (3, back)]
+
+
+def test_rungs_hold_more_and_more() -> None:
+    one, other = patch(), replace(patch(), area=2.0)
+    assert [len(rung) for rung in rungs(one, [other, other])] == [1, 3, 5, 15]
+    assert [len(rung) for rung in rungs(one, [])] == [1, 5]
+    trigger = Trigger(0, np.zeros((1, 8, 8), np.float32), 1.0, 1.0, Range(0, 1))
+    assert rungs(trigger, [other]) == [[trigger]]
+
+
+def test_other_patches_are_found_from_other_starts_while_there_is_time(tmp_path: Path, engine: Engine) -> None:
+    subject, images = read_subject(stored(tmp_path, infected=True), {}, None), planted.pictures(40)
+    finder, attack = Finder(Range(0, 1), 0), Attack(subject, engine)
+    found = other_patches(finder, attack, images, planted.TARGET)
+    assert [one.target for one in found] == [planted.TARGET] * 2
+    assert not np.array_equal(found[0].change, found[1].change)
+    late = Attack(subject, engine, Deadline(100, Clock(1)))
+    assert len(other_patches(finder, late, images, planted.TARGET)) == 1
+
+
+class Costly:
+    """A bench on which caps against so many forms cost so much, and stop everything."""
+
+    sites = (SearchSite("a", 1, 4, 1),)
+
+    def __init__(self, *costs: float) -> None:
+        self.costs = dict(enumerate(costs))
+
+    def fit(self, forms: Any, _quantile: float) -> dict[Any, Any]:
+        return {self.sites[0]: [] if len(forms) == 1 else forms}
+
+    def gauge(self, caps: dict[Any, Any], forms: Any) -> Gauged:
+        cost = self.costs[len(forms) - 1]
+        return Gauged(0.0, 1.0, Loss(cost / 3, 0, cost)) if caps else Gauged(0.9, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("costs", "predicted"),
+    [((0.01, 0.02, 0.03), 0.03), ((0.01, 0.07, 0.02), 0.02), ((0.01, 0.02, 0.07), 0.02), ((0.01, 0.07, 0.07), 0.01)],
+)
+def test_the_highest_rung_within_the_budget_is_taken(
+    costs: tuple[float, ...], predicted: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("onnx_clp.inversion.repair._told", lambda state, _before: state.gauged)
+    bench: Any = Costly(*costs)
+    forms: Any = [object()] * 3
+    done: Any = repair(bench, [forms[:1], forms[:2], forms], 0.06, lambda *_: None)[0]
+    assert done.loss.high == predicted
+
+
+class Still:
+    """A form that changes nothing."""
+
+    def put_on(self, images: Images) -> Images:
+        """The images as they are."""
+        return images
+
+
+def test_a_repair_that_costs_too_much_is_left_with_the_reason() -> None:
+    bench: Any = Costly(0.15)
+    done, why = repair(bench, [[Still()]], 0.06, lambda *_: None)
+    assert done is None
+    assert why == (
+        "every repair would cost too much: the mildest about 5.0% of ordinary images, up to 15.0%, and 6.0% are "
+        "allowed; --budget allows more"
+    )
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_photographs_have_the_shape_and_the_range(channels: int) -> None:
+    shown = photographs((channels, 12, 20), Range(-1, 1), 0)
+    assert shown is not None
+    assert shown.shape == (COUNT, channels, 12, 20)
+    assert -1 <= shown.min() < -0.8
+    assert 0.8 < shown.max() <= 1
+    assert photographs((2, 12, 20), Range(-1, 1), 0) is None
+
+
+def test_scores_that_stay_lose_nothing_and_scores_that_turn_do() -> None:
+    scores = np.random.default_rng(0).normal(size=(50, 10)).astype(np.float32) * 4
+    assert loss(scores, scores).high == 0
+    assert loss(scores, scores[:, ::-1]).high > 0.5
+    assert loss(None, scores).high == 0
+
+
+def test_the_time_for_one_image_is_measured(tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = itertools.count()
+    attack = Attack(read_subject(stored(tmp_path, infected=True), {}, None), engine)
+    monkeypatch.setattr("onnx_clp.inversion.attack.time.monotonic", lambda: float(next(counted)))
+    assert attack.seconds(planted.pictures(4)) == 0.25
