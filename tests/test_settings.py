@@ -28,6 +28,7 @@ WRITES_OR_WEAKENS: dict[str, object] = {
     "max-size": "1T",
     "memory": "1T",
     "timeout": 1e9,
+    "search-seconds": 0.001,
     "tolerance": 1e9,
     "no-validate": True,
     "quiet": True,

@@ -175,15 +175,16 @@ class Hunt:
             raise UsageError("the model gives all images one class; no trigger can be told from that")
         if len(able) <= _MANY_CLASSES:
             return able
-        cost = len(able) * _CHEAP_STEPS * self._most
-        ordered = self._compared(able) if self._affords(cost, _COMPARING) else self._screened(able)
+        most = int(_COMPARING * self._deadline.left / (len(able) * _CHEAP_STEPS * self._seconds))
+        ordered = self._compared(able, most) if most >= LEAST_IMAGES else self._screened(able)
         return _spread(ordered, max(finding.LEAST_CLASSES + 2, min(_MANY_CLASSES, self._classes_affordable())))
 
-    def _compared(self, classes: list[int]) -> list[int]:
-        """The classes in the order in which a short search brings them near."""
+    def _compared(self, classes: list[int], most: int) -> list[int]:
+        """The classes in the order in which a short search on at most so many images brings them near."""
         reached, pixels, seed = [], self._pictures.pixels, self._request.limits.seed
         for at, target in enumerate(classes):
-            found = invert(self._attack, self._others(target), target, pixels, seed, _CHEAP_STEPS, JUDGING_BUDGET)
+            some = self._others(target)[:most]
+            found = invert(self._attack, some, target, pixels, seed, _CHEAP_STEPS, JUDGING_BUDGET)
             reached.append(found.margin)
             self._tick("compare", at + 1, len(classes))
         return [classes[at] for at in np.argsort(-np.asarray(reached), kind="stable")]
@@ -193,10 +194,6 @@ class Hunt:
         pictures, able = self._pictures, set(classes)
         ordered = screen.order(self._attack, pictures.images, pictures.pixels, self._request.limits.seed)
         return [int(one) for one in ordered if int(one) in able]
-
-    def _affords(self, pulls: float, share: float) -> bool:
-        """Whether so many images through the model and back take at most a share of the time that is left."""
-        return pulls * self._seconds <= share * self._deadline.left
 
     def _classes_affordable(self) -> int:
         """How many classes there is time for if each gets the least."""
