@@ -85,6 +85,7 @@ class CleanConfig:
         pixel_range: the smallest and the largest pixel value that the model takes (finite, within ±1e6, ascending);
             (0, 1) leaves it open.
         invert: look for a perturbation and a patch towards every class, and say which class stands out.
+        skip_unsearchable: go on without a search where none can run, and say so in a finding, instead of refusing.
         repair: where one does, cap the directions in channel space along which what was found moves the network.
         freeze_inputs: treat initializers that are also graph inputs as constants and drop those inputs.
         provider: where validation runs; "auto" takes the best that works, a named one must work.
@@ -125,6 +126,7 @@ class CleanConfig:
     pixel_range: tuple[float, float] = UNIT_RANGE
     invert: bool = False
     repair: bool = False
+    skip_unsearchable: bool = False
     freeze_inputs: bool = False
     provider: Provider = "auto"
     validate: bool = True

@@ -40,6 +40,8 @@ def run(argv: Sequence[str], sinks: Sinks) -> int:
         SystemExit: --help was asked for and printed.
     """
     options = parse_batch(argv)
+    for sentence in options.warnings:
+        sinks.say(sentence)
     found = sources.find(options.where, options.out)
     for sentence in found.left_out:
         sinks.say(f"left out: {sentence}")
@@ -109,7 +111,7 @@ def _tell(record: Record, options: BatchOptions, sinks: Sinks) -> None:
 
 def _close(tally: Tally, seconds: float, options: BatchOptions, outputs: Place, sinks: Sinks) -> None:
     if page.available():
-        outputs.write(page.NAME, page.render(tally))
+        outputs.write(page.NAME, page.render(tally, options.words, time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())))
     if not options.quiet and not options.jsonl:
         sinks.result(table(tally, seconds))
         index = "index.html" if page.available() else journal.NAME

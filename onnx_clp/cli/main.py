@@ -11,6 +11,7 @@ import gc
 import io
 import logging
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -23,7 +24,7 @@ from onnx_clp.cli.arguments import Arguments, parse
 from onnx_clp.cli.options import main_parser
 from onnx_clp.errors import GATE_TRIPPED, INTERNAL_ERROR, ClpError, Interrupted, SaveError, UsageError
 from onnx_clp.process import signals
-from onnx_clp.text import one_line
+from onnx_clp.text import one_line, shown_path
 
 if TYPE_CHECKING:
     from onnx_clp.document.run import Report
@@ -122,8 +123,10 @@ def _batch(argv: Sequence[str]) -> int:
 def _run(arguments: Arguments) -> int:
     from onnx_clp.report.files import ReportFiles
 
-    if arguments.configured:
-        _say(arguments.configured)
+    _refuse_folder(arguments)
+    for said in (arguments.configured, *arguments.warnings):
+        if said:
+            _say(said)
     with _logging(arguments.verbosity):
         files = ReportFiles(arguments.source, arguments.reports, arguments.sarif)
         files.check()
@@ -148,6 +151,12 @@ def _run(arguments: Arguments) -> int:
                 return _gate(report, arguments, baseline)
         finally:
             _discard(files)
+
+
+def _refuse_folder(arguments: Arguments) -> None:
+    if arguments.source.is_dir():
+        line = shlex.join(["onnx-clp", "batch", str(arguments.source), str(arguments.destination or "OUT")])
+        raise UsageError(f"{arguments.source}: is a folder; {line} takes every model in it")
 
 
 def _tell_of_fallback(report: Report, arguments: Arguments) -> None:
@@ -200,13 +209,13 @@ def _defused(json_text: str) -> str:
 
 
 def _gate(report: Report, arguments: Arguments, baseline: frozenset[Key]) -> int:
-    if arguments.fail_on == "never":
+    if not arguments.fail_on:
         return 0
     from onnx_clp.report.gate import judge
 
     result = judge(report, arguments.fail_on, baseline)
     if result.tripped or not arguments.quiet:
-        _say(result.sentence)
+        _say(f"{shown_path(arguments.source)}: {result.sentence}")
     return GATE_TRIPPED if result.tripped else 0
 
 
@@ -257,7 +266,7 @@ class _OneLine(logging.Formatter):
 
 def _wants_color(choice: str) -> bool:
     if choice == "auto":
-        return _is_terminal(sys.stdout) and not os.environ.get("NO_COLOR")
+        return not os.environ.get("NO_COLOR") and (bool(os.environ.get("FORCE_COLOR")) or _is_terminal(sys.stdout))
     return choice == "always"
 
 
@@ -269,7 +278,11 @@ def _is_terminal(stream: TextIO | None) -> bool:
 
 
 def _width() -> int:
-    return min(max(shutil.get_terminal_size().columns, 80), 120) if _is_terminal(sys.stdout) else 80
+    """Columns of the terminal, or as many as COLUMNS says where the table goes into a pipe; 80 to 120."""
+    said = os.environ.get("COLUMNS", "")
+    if not _is_terminal(sys.stdout) and not said.isdecimal():
+        return 80
+    return min(max(shutil.get_terminal_size().columns, 80), 120)
 
 
 def _print(text: str) -> None:

@@ -20,8 +20,24 @@ class Parser(argparse.ArgumentParser):
     """A parser whose errors are UsageErrors."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise instead of exiting."""
-        raise UsageError(f"{message} (see {self.prog} --help)")
+        """Raise instead of exiting, naming the option or the choice that was probably meant."""
+        meant = self._meant(message)
+        hint = f"; did you mean {meant}?" if meant else ""
+        raise UsageError(f"{message}{hint} (see {self.prog} --help)")
+
+    def _meant(self, message: str) -> str:
+        """The known word nearest to the one an error message complains of; "" where none is near."""
+        from difflib import get_close_matches
+
+        unknown = re.match(r"unrecognized arguments: (?:.* )?(--[^\s=]+)", message)
+        choice = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
+        if unknown is not None:
+            word, known = unknown[1], [name for action in self._actions for name in action.option_strings]
+        elif choice is not None:
+            word, known = choice[1], re.findall(r"[\w-]+", choice[2])
+        else:
+            return ""
+        return next(iter(get_close_matches(word, known, 1)), "")
 
 
 def main_parser() -> argparse.ArgumentParser:
@@ -178,6 +194,11 @@ def _add_search(parser: argparse.ArgumentParser) -> None:
         help="look for a perturbation and a patch towards every class, and say which class is a likely target",
     )
     group.add_argument(
+        "--skip-unsearchable",
+        action="store_true",
+        help="go on without a search where none can run, instead of refusing the model (a batch always does)",
+    )
+    group.add_argument(
         "--images",
         type=Path,
         metavar="DATA.npz",
@@ -279,12 +300,7 @@ def _add_reporting(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--json", action="store_true", help="print the JSON report instead of the table")
     group.add_argument("--sarif", type=Path, metavar="PATH", help="write the pruned channels as SARIF 2.1.0")
-    group.add_argument(
-        "--fail-on",
-        choices=("never", "pruned", "unjudged"),
-        default="never",
-        help="exit with 1 if a channel stood out (pruned), or also if a layer could not be judged",
-    )
+    add_fail_on(group, "exit with 1")
     group.add_argument(
         "--baseline",
         type=Path,
@@ -301,6 +317,19 @@ def _add_reporting(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "-v", "--verbose", action="count", default=0, help="log to stderr, list everything; -vv says more"
     )
+
+
+def add_fail_on(group: argparse._ArgumentGroup, what: str) -> None:
+    """Add --fail-on; `what` says what happens then."""
+    action = group.add_argument(
+        "--fail-on",
+        type=words.fail_on,
+        default=(),
+        metavar="WORD[,WORD]",
+        help=f"{what} if the file is suspicious; if anything is unusual, too (unusual); if a layer or the model could "
+        "not be judged, too (unjudged); never is the default",
+    )
+    action.completer = lambda **_: ("never", *words.GATES)  # type: ignore[attr-defined]
 
 
 def exit_code_table() -> str:

@@ -15,6 +15,8 @@ from onnx_clp.document.changes import Cleanup as Cleanup
 from onnx_clp.document.changes import CompactedLayer as CompactedLayer
 from onnx_clp.document.changes import Compaction as Compaction
 from onnx_clp.document.changes import Footprint as Footprint
+from onnx_clp.document.evidence import Evidence as Evidence
+from onnx_clp.document.evidence import Outlook as Outlook
 from onnx_clp.document.gauge import Gauge as Gauge
 from onnx_clp.document.gauge import Loss as Loss
 from onnx_clp.document.gauge import Ordinary as Ordinary
@@ -37,16 +39,9 @@ from onnx_clp.document.validation import Rates as Rates
 from onnx_clp.document.validation import ValidationReport as ValidationReport
 from onnx_clp.verdicts import Finding as Finding
 from onnx_clp.verdicts import LayerStatus as LayerStatus
+from onnx_clp.verdicts import Verdict as Verdict
 
 SCHEMA = 2
-
-
-class Verdict(enum.StrEnum):
-    """The one-word outcome; there is no "clean", because no weight-only score can say that."""
-
-    STOOD_OUT = "stood out"
-    NOTHING_STOOD_OUT = "nothing stood out"
-    COULD_NOT_JUDGE = "could not judge"
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +211,10 @@ class Sweep:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Channel counts: every channel of every linear layer is judged, too small to judge, or not judged."""
+    """The verdict, and counts: every channel of every linear layer is judged, too small to judge, or not judged.
+
+    `classes_judged` counts the rows of the last linear layers that were compared.
+    """
 
     verdict: Verdict
     layers: int
@@ -228,11 +226,16 @@ class Summary:
     affines_folded: int
     affines_left: int
     channels_kept: int = 0
+    classes_judged: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Everything one run found and did."""
+    """Everything one run found and did.
+
+    `evidence` is what the verdict rests on, the strongest first, and `looked_at` says what was looked at; both are put
+    in by `assessment.assess`, together with the verdict.
+    """
 
     tool: str
     libraries: Mapping[str, str]
@@ -255,6 +258,9 @@ class Report:
     change: Change | None = None
     inversion: Inversion | None = None
     gauge: Gauge | None = None
+    evidence: tuple[Evidence, ...] = ()
+    looked_at: tuple[str, ...] = ()
+    outlook: Outlook = field(default_factory=Outlook)
     schema: int = field(default=SCHEMA)
 
     def to_dict(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from onnx_clp.document.assessment import TRIGGER, weight
 from onnx_clp.document.run import (
     Caps,
     Change,
@@ -18,11 +19,13 @@ from onnx_clp.document.run import (
     Verdict,
 )
 from onnx_clp.report import compacting, engines, gauging, inverting, ruling, sizing, sweeping
+from onnx_clp.report.advice import steps
+from onnx_clp.report.naming import fitted
 from onnx_clp.report.wording import (
+    brief,
     cleaned_up,
     cleaning_proof,
     headline,
-    next_step,
     number,
     percent,
     plural,
@@ -56,7 +59,7 @@ class _Style:
 def render(report: Report, *, width: int = 80, verbose: bool = False, color: bool = False) -> str:
     """The whole text, ending in a newline; `verbose` lists every channel, layer and affine.
 
-    No line is longer than `width` (at least 80) columns, except a last line that quotes a command.
+    No line is longer than `width` (at least 80) columns, except a shell line of what to do next.
     """
     style = _Style(max(width, 80), verbose)
     lines = [*_heading(report, style), *_layers(report, style), *_summary(report, style)]
@@ -87,13 +90,13 @@ def _layers(report: Report, style: _Style) -> Iterator[Line]:
     else:
         numbers = " ".join(f"{title:>8}" for title in (*ruling.titles(report), "limit"))
         yield [("bold", f"{'layer':<{style.name}}{'chans':>6}  {'folded':<7}{numbers} {'pruned':>7}")]
-    for layer in report.layers:
-        yield from _layer(layer, style)
+    names = fitted([layer.name for layer in report.layers], style.name - 1)
+    for layer, name in zip(report.layers, names, strict=True):
+        yield from _layer(layer, name, style)
     yield []
 
 
-def _layer(layer: LayerReport, style: _Style) -> Iterator[Line]:
-    name = shown(layer.name, style.name - 1)
+def _layer(layer: LayerReport, name: str, style: _Style) -> Iterator[Line]:
     folded = "yes" if layer.folded else "no" if layer.not_folded else "none"
     start = f"{name:<{style.name}}{layer.channels:>6}  {folded:<7}"
     if layer.status is not LayerStatus.JUDGED or not layer.judgements:
@@ -147,33 +150,58 @@ def _stays(channel: PrunedChannel) -> str:
 
 
 def _summary(report: Report, style: _Style) -> Iterator[Line]:
-    hue = "" if report.summary.verdict is Verdict.NOTHING_STOOD_OUT else "yellow"
-    hue = "red" if report.summary.verdict is Verdict.STOOD_OUT else hue
+    hue = {Verdict.SUSPICIOUS: "red", Verdict.NOTHING_FOUND: ""}.get(report.summary.verdict, "yellow")
     for part in _parts(headline(report), style.width):
         yield [(hue or "bold", part)]
+    yield from _evidence(report, style)
+    yield from _rows("triggers", inverting.rows(report), style)
+    if report.evaluation is not None:
+        yield from _evaluation(report.evaluation, style)
     yield from _row("rule", f"a channel stands out above {ruling.limit(report)}", style)
     yield from _row("channels", _counts(report), style)
     yield from _row("folded", _folded(report), style)
     if report.caps is not None:
         yield from _row("capped", _capped(report.caps), style)
-    for place, text in enumerate(compacting.rows(report, None if style.verbose else MOST_ROWS)):
-        yield from _row("" if place else "compacted", text, style)
+    yield from _rows("compacted", compacting.rows(report, None if style.verbose else MOST_ROWS), style)
     if report.cleanup is not None and (report.cleanup.found or report.cleanup.level == "all"):
         yield from _row("cleaned up", cleaned_up(report.cleanup), style)
     if report.change is not None:
         yield from _change(report.change, style)
-    for place, text in enumerate(inverting.rows(report)):
-        yield from _row("" if place else "triggers", text, style)
     yield from _validation(report, style)
-    if report.evaluation is not None:
-        yield from _evaluation(report.evaluation, style)
     yield from _table("providers", engines.table(report), style)
     yield from _table("sweep", sweeping.table(report), style)
     yield from _files(report.input, report.output, style)
     yield from _row("time", _cost(report), style)
     yield from _left_and_found(report, style)
     yield []
-    yield [("bold", "next: "), ("", next_step(report))]
+    yield from _next(report, style)
+
+
+def _evidence(report: Report, style: _Style) -> Iterator[Line]:
+    """What makes the file suspicious, but for a trigger that was found: its own rows follow."""
+    named = [one for one in report.evidence if one.verdict is Verdict.SUSPICIOUS and one.kind != TRIGGER]
+    most = None if style.verbose else MOST_ROWS
+    for place, one in enumerate(named[:most]):
+        where = f" at {shown(one.where, 30)}" if one.where and one.where not in brief(one) else ""
+        text = one.sentence if one.sentence == brief(one) else f"{brief(one)}{where}: {one.sentence}"
+        yield from _row("" if place else "evidence", text, style, "red")
+    yield from _more(len(named), most)
+
+
+def _next(report: Report, style: _Style) -> Iterator[Line]:
+    """Steps as sentences, a shell line below each that has one; only that may be wider than the terminal."""
+    for place, step in enumerate(steps(report)):
+        label = "  or: " if place else "next: "
+        colon = ":" if step.command else ""
+        for at, part in enumerate(_parts(step.sentence + colon, style.width - len(label))):
+            yield [("bold", f"{'':6}" if at else label), ("", part)]
+        if step.command:
+            yield [("dim", "      "), ("cyan", step.command)]
+
+
+def _rows(label: str, texts: Iterator[str], style: _Style) -> Iterator[Line]:
+    for place, text in enumerate(texts):
+        yield from _row("" if place else label, text, style)
 
 
 def _capped(caps: Caps) -> str:
@@ -235,8 +263,7 @@ def _validation(report: Report, style: _Style) -> Iterator[Line]:
         yield from _row("", cleaning_proof(proof), style)
     if proof.discrete_agreement is not None:
         yield from _row("", f"{percent(proof.discrete_agreement)} of discrete outputs equal", style)
-    for place, text in enumerate(gauging.rows(report)):
-        yield from _row("" if place else "loss", text, style)
+    yield from _rows("loss", gauging.rows(report), style)
 
 
 def _evaluation(evaluation: EvaluationReport, style: _Style) -> Iterator[Line]:
@@ -280,11 +307,12 @@ def _left_and_found(report: Report, style: _Style) -> Iterator[Line]:
         text = f"{shown(left.name, 30)} ({shown(left.op, 20)}): {left.sentence}"
         yield from _row("" if place else "left alone", text, style)
     yield from _more(len(report.affines_left), most)
-    for place, finding in enumerate(report.findings[:most]):
+    rest = [finding for finding in report.findings if weight(finding.kind) is not Verdict.SUSPICIOUS]
+    for place, finding in enumerate(rest[:most]):
         where = f" at {shown(finding.where, 30)}" if finding.where else ""
         text = f"{shown(finding.kind, 40)}{where}: {finding.sentence}"
         yield from _row("" if place else "findings", text, style, "yellow")
-    yield from _more(len(report.findings), most)
+    yield from _more(len(rest), most)
 
 
 def _more(count: int, most: int | None) -> Iterator[Line]:
