@@ -6,11 +6,12 @@ Every field is checked where it is set: its type (`conditions`), then its range 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from types import MappingProxyType
+from typing import Any, Final, Literal, get_args
 
 from onnx_clp.conditions import settle
 from onnx_clp.errors import UsageError
@@ -23,12 +24,39 @@ ExternalData = Literal["auto", "always", "never"]
 Cleanup = Literal["none", "own", "all"]
 Fill = Literal["mean", "zero"]
 
+OwnRule = Callable[[Any, float], float]
+"""(scores scaled to a peak of 1, float64 of shape (channels,); u) to the limit above which a channel stands out."""
+
 GIB = 1 << 30
 MOST_THRESHOLDS = 100
 MOST_MULTIPLE = 1024
 LARGEST_PIXEL = 1e6
 UNIT_RANGE = (0.0, 1.0)
 _LEAST_SPAN = 1e-6
+
+
+_own_rules: Final[dict[str, OwnRule]] = {}
+
+
+def register_rule(name: str, limit: OwnRule) -> None:
+    """Make a rule of one's own known, for `CleanConfig(rule=name)` in this process; a second call replaces the first.
+
+    Args:
+        name: not that of a rule that is there already.
+        limit: gets a layer's scores, scaled so that the largest is 1 (float64 of shape (channels,), not negative), and
+            u; gives the limit on that scale. Channels strictly above it stand out.
+
+    Raises:
+        UsageError: the name is taken or empty.
+    """
+    if not name or name in get_args(Rule):
+        raise UsageError(f"a rule of your own cannot be called {name!r}")
+    _own_rules[name] = limit
+
+
+def own_rules() -> Mapping[str, OwnRule]:
+    """The rules that were registered, by name."""
+    return MappingProxyType(_own_rules)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +88,7 @@ class CleanConfig:
         u: a channel is pruned when its score exceeds mean + u·std of its layer (finite, > 0); rules other than
             the paper's read it as told there.
         rule: which limit a channel must pass (`numerics.outliers`), and for "gain" which score; "exact" is
-            short for the rule "paper" with the bound "exact", and is stored as those two.
+            short for the rule "paper" with the bound "exact", and is stored as those two. Or one that was registered.
             "inverted" prunes nothing: it is short for `prune` off and `repair` on, and stored as those two.
         bound: the score: "reshaped" is the paper's sigma (an estimate), "exact" the operator norm on a
             frequency grid with circular padding.
@@ -109,7 +137,7 @@ class CleanConfig:
     """
 
     u: float = 3.0
-    rule: Rule = "paper"
+    rule: Rule | str = "paper"
     bound: Bound = "reshaped"
     layers: LayerChoice = "conv"
     include: tuple[str, ...] = ()
@@ -145,7 +173,12 @@ class CleanConfig:
     latency: bool = False
 
     def __post_init__(self) -> None:
+        own = self.rule if isinstance(self.rule, str) and self.rule in _own_rules else None
+        if own is not None:
+            object.__setattr__(self, "rule", "paper")
         settle(self)
+        if own is not None:
+            object.__setattr__(self, "rule", own)
         if self.rule == "exact":
             object.__setattr__(self, "rule", "paper")
             object.__setattr__(self, "bound", "exact")

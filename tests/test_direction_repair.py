@@ -430,10 +430,10 @@ def test_a_repaired_model_is_to_be_tested_next() -> None:
 def test_the_headline_says_first_what_was_undone() -> None:
     repaired = replace(told(DONE), options={"prune": False, "repair": True})
     assert wording.headline(repaired).startswith(
-        "suspicious: a trigger towards class 2 was found; undone: it turned 95.0 % of the images, now 4.0 %"
+        "suspicious: a trigger towards class 2 was found; trigger undone: it turned 95.0 % of the images, now 4.0 %"
     )
     still = replace(repaired, inversion=told(replace(DONE, stands_out=True)).inversion)
-    assert "capped, and a trigger is still there" in wording.headline(still)
+    assert "trigger capped and still there" in wording.headline(still)
     assert "undone" not in wording.headline(told(None))
 
 

@@ -98,8 +98,8 @@ def test_a_layer_without_an_outlier_is_never_red(z: float, heat: str) -> None:
 
 def test_the_summary_is_a_sentence_without_jargon(full: str, unnamed: str) -> None:
     assert (
-        "This file shows what a hidden trigger shows: the trigger in the images supplied works on the file as it came: "
-        "ASR 100.0 %. Done: 15 channels switched off; 2 values capped. On the images supplied the trigger succeeded "
+        "This file shows what a hidden trigger shows: the trigger that was supplied works. "
+        "Done: 15 channels switched off; 2 values capped. On the images supplied the trigger succeeded "
         "in 100.0 % of cases before and 6.2 % after; ordinary accuracy went from 91.6 % to 91.2 %."
     ) in Page(full).words
     words = Page(unnamed).words

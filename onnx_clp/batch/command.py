@@ -39,7 +39,15 @@ def run(argv: Sequence[str], sinks: Sinks) -> int:
         ClpError: the batch as a whole cannot be done, or was interrupted.
         SystemExit: --help was asked for and printed.
     """
-    options = parse_batch(argv)
+    return perform(parse_batch(argv), sinks).exit_code
+
+
+def perform(options: BatchOptions, sinks: Sinks) -> Tally:
+    """Run the batch that `options` describe and give every model's record.
+
+    Raises:
+        ClpError: the batch as a whole cannot be done, or was interrupted.
+    """
     for sentence in options.warnings:
         sinks.say(sentence)
     found = sources.find(options.where, options.out)
@@ -60,7 +68,7 @@ def run(argv: Sequence[str], sinks: Sinks) -> int:
 
             runner.run(jobs, executor, log, outputs, hear, overwrite=options.overwrite)
     _close(tally, time.monotonic() - start, options, outputs, sinks)
-    return tally.exit_code
+    return tally
 
 
 def _job(name: str, source: str, options: BatchOptions) -> Job:

@@ -7,6 +7,7 @@ import enum
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any
 
 from onnx_clp.document.changes import Change as Change
@@ -86,11 +87,11 @@ class PrunedChannel:
 class Judgement:
     """Scores of one layer seen through one normalisation (None: none is visible).
 
-    `scores[c]` is channel c's UCLC stand-in (times how strongly it is read, by the rule "gain"); `upper_bounds[c]` a
-    true bound of its l2 gain. `mean` and `std` are those of the scores; `centre` and `spread` are what `rule` measures
-    from and in: mean and std, or the median and 1.4826 times the median absolute deviation. Scores above `threshold`
-    stand out, and those below `lower` where that is not None. `max_z` is the largest z, by its size for those below.
-    `pruned` are the channels that stand out, those included that stay.
+    `scores[c]` is the UCLC stand-in of channel `first` + c (times how strongly it is read, by the rule "gain");
+    `upper_bounds[c]` a true bound of its l2 gain. `mean` and `std` are those of the scores; `centre` and `spread` are
+    what `rule` measures from and in: mean and std, or the median and 1.4826 times the median absolute deviation. Scores
+    above `threshold` stand out, and those below `lower` where that is not None. `max_z` is the largest z, by its size
+    for those below. `pruned` are the channels that stand out, those included that stay.
     """
 
     normalisation: str | None
@@ -106,6 +107,7 @@ class Judgement:
     spread: float
     lower: float | None
     max_z: float
+    first: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +231,12 @@ class Summary:
     classes_judged: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+def _view(name: str) -> Any:
+    """A view of the document; views are made from it and lie above it, so they are reached by name."""
+    return import_module(f"onnx_clp.report.{name}")
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Report:
     """Everything one run found and did.
 
@@ -262,6 +269,32 @@ class Report:
     looked_at: tuple[str, ...] = ()
     outlook: Outlook = field(default_factory=Outlook)
     schema: int = field(default=SCHEMA)
+
+    def __repr__(self) -> str:
+        source = "a model in memory" if self.input is None else self.input.path
+        target = "" if self.output is None else f" > {self.output.path}"
+        found = f"{len(self.evidence):,} pieces of evidence"
+        return f"<Report {self.summary.verdict.value}: {source}{target}, {found}, {len(self.layers):,} layers>"
+
+    def _repr_html_(self) -> str:
+        """The verdict, the picture of a trigger and what to do next, for a notebook."""
+        return str(_view("notebook").fragment(self))
+
+    def to_html(self) -> str:
+        """The report as one standalone page; needs the extra `report`.
+
+        Raises:
+            UsageError: the extra is not installed.
+        """
+        return str(_view("html").render(self))
+
+    def to_frame(self) -> Any:
+        """A pandas.DataFrame with a row for every channel that was scored; pandas is taken where it is installed.
+
+        Raises:
+            UsageError: pandas is not installed.
+        """
+        return _view("notebook").frame(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dicts, lists, strings and numbers; non-finite floats become None, as JSON has none."""

@@ -90,8 +90,8 @@ def _go_on(report: Report) -> Iterator[Step]:
         yield Step("look for a trigger (minutes)", _line(report, output=False, invert=True))
     if report.options.get("prune") is False and not report.options.get("repair") and report.summary.channels_pruned:
         yield Step("switch the channels that stand out off", _line(report, prune=True))
-    still = found is not None and found.repair is not None and found.repair.stands_out
-    if (suspicious and not searched) or still:
+    done = found is not None and found.repair is not None and not found.repair.stands_out
+    if suspicious and not done:
         yield from _caps(report)
 
 
@@ -135,9 +135,11 @@ def _caps(report: Report) -> Iterator[Step]:
     tried = report.caps is not None or options.get("bound_activations") is not None
     tried = tried or (gauge is not None and bool(gauge.evidence) and options.get("prune") is not False)
     if report.outlook.cappable and not tried and options.get("validate") is not False and options.get("budget") != 1:
+        in_vain = report.inversion is not None and report.inversion.repair is None
+        changes = {"repair": False, "prune": True, "invert": False} if in_vain else {}
         yield Step(
             f"cap {plural(report.outlook.cappable, 'value')} as low as the budget allows",
-            _line(report, bound_activations=0.0),
+            _line(report, bound_activations=0.0, **changes),
         )
 
 

@@ -8,7 +8,7 @@ from importlib.resources import files
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from onnx_clp.document.assessment import CHANNELS, TRIGGER
+from onnx_clp.document.assessment import CHANNELS, TRIGGER, weight
 from onnx_clp.document.run import Judgement, LayerReport, Report, Verdict
 from onnx_clp.errors import UsageError
 from onnx_clp.report import advice, engines, gauging, inverting, ruling, sizing, sweeping, wording
@@ -71,6 +71,7 @@ def render(report: Report) -> str:
         engine=engines.described(report),
         rates=_rates(report),
         evidence=[one for one in report.evidence if one.kind not in (CHANNELS, TRIGGER)],
+        others=[one for one in report.findings if weight(one.kind) is not Verdict.SUSPICIOUS],
         loss=None if report.gauge is None or report.gauge.prediction is None else report.gauge.prediction.loss,
         most_evidence=MOST_EVIDENCE,
         sweep=_sweep(report),

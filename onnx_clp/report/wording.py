@@ -41,7 +41,7 @@ def brief(evidence: Evidence) -> str:
     where = f" at {shown(evidence.where, 60)}" if evidence.where else ""
     known = {
         TRIGGER: f"a trigger{towards} was found",
-        MEASURED: evidence.sentence,
+        MEASURED: "the trigger that was supplied works",
         "path": f"a path{towards} that no ordinary input takes{where}",
         "gate": f"a gate{towards} in the graph{where}",
         "blinding": f"something that blinds searches{where}",
@@ -69,7 +69,7 @@ def done(report: Report) -> Iterator[str]:
     """What was changed against what was found, one phrase each, a repair first."""
     repair = None if report.inversion is None else report.inversion.repair
     if repair is not None:
-        fate = "capped, and a trigger is still there" if repair.stands_out else "undone"
+        fate = "trigger capped and still there" if repair.stands_out else "trigger undone"
         yield f"{fate}: it turned {percent(repair.flip_before)} of the images, now {percent(repair.flip)}"
     kept = report.summary.channels_kept
     off = 0 if report.options.get("prune") is False else report.summary.channels_pruned - kept

@@ -217,6 +217,7 @@ def _judgement(branch: Branch, status: LayerStatus, cut: Cut | None, prune: bool
         spread=found.spread,
         lower=found.lower,
         max_z=found.max_z,
+        first=branch.first,
     )
 
 
