@@ -63,7 +63,7 @@ def test_the_bound_is_free_to_choose_with_every_rule() -> None:
 
 def test_an_unknown_rule_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match=r"rule must be one of paper, .*, not 'best'"):
-        CleanConfig(rule="best")  # type: ignore[arg-type]
+        CleanConfig(rule="best")
     with pytest.raises(UsageError, match="--rule"):
         parse(["m.onnx", "--rule", "best"])
 

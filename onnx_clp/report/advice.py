@@ -70,9 +70,9 @@ def _when_found(report: Report) -> Iterator[Step]:
     if report.evaluation is not None:
         yield from _after_evaluation(report, report.evaluation)
         return
-    yield from _go_on(report)
     if report.output is None and _changed(report):
-        yield Step("write the repaired model", _line(report))
+        yield Step("write the repaired model", _line(report, validate=True))
+    yield from _go_on(report)
     if report.output is not None:
         path = shown(report.output.path, 200)
         yield Step(f"test {path} on data of your own before you use it: --eval DATA.npz measures ACC and ASR")
@@ -112,7 +112,7 @@ def _after_evaluation(report: Report, evaluation: EvaluationReport) -> Iterator[
         higher = report.options.get("u", 3) + 2
         yield Step(f"accuracy fell to {percent(after.acc)}: prune less", _line(report, u=higher, budget=None))
     elif report.output is None and _changed(report):
-        yield Step("write the repaired model", _line(report))
+        yield Step("write the repaired model", _line(report, validate=True))
     else:
         yield Step("test the model on further data of your own before you use it")
 

@@ -22,7 +22,6 @@ from onnx_clp.report import compacting, engines, gauging, inverting, ruling, siz
 from onnx_clp.report.advice import steps
 from onnx_clp.report.naming import fitted
 from onnx_clp.report.wording import (
-    brief,
     cleaned_up,
     cleaning_proof,
     headline,
@@ -182,8 +181,8 @@ def _evidence(report: Report, style: _Style) -> Iterator[Line]:
     named = [one for one in report.evidence if one.verdict is Verdict.SUSPICIOUS and one.kind != TRIGGER]
     most = None if style.verbose else MOST_ROWS
     for place, one in enumerate(named[:most]):
-        where = f" at {shown(one.where, 30)}" if one.where and one.where not in brief(one) else ""
-        text = one.sentence if one.sentence == brief(one) else f"{brief(one)}{where}: {one.sentence}"
+        where = f" at {shown(one.where, 30)}" if one.where else ""
+        text = f"{shown(one.kind, 40)}{where}: {one.sentence}"
         yield from _row("" if place else "evidence", text, style, "red")
     yield from _more(len(named), most)
 
