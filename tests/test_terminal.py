@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from onnx_clp.document.run import Gauge, Loss, Ordinary, OutputChange, Prediction, Rates, Report
-from onnx_clp.report import gauging, terminal, wording
+from onnx_clp.report import gauging, layering, terminal, wording
 from onnx_clp.report.advice import steps
 from onnx_clp.report.terminal import render
 from onnx_clp.report.wording import number
@@ -43,7 +43,7 @@ def test_a_judged_layer_is_a_row_of_numbers_and_its_pruned_channels_follow() -> 
 def test_pruned_channels_come_highest_first_and_are_cut_off_unless_verbose() -> None:
     report = reports.report((reports.layer("many", 512, 12),))
     scores = [float(line.split()[3]) for line in lines_of(report) if line.startswith("    channel ")]
-    assert len(scores) == terminal.MOST_CHANNELS
+    assert len(scores) == layering.MOST_CHANNELS
     assert scores == sorted(scores, reverse=True)
     assert "    ... and 4 more (-v lists them)" in lines_of(report)
     everything = lines_of(report, verbose=True)

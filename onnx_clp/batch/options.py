@@ -17,7 +17,8 @@ from onnx_clp.batch.executors import Kind
 from onnx_clp.batch.fingerprint import digest
 from onnx_clp.batch.places import is_url
 from onnx_clp.cli.arguments import parse
-from onnx_clp.cli.options import Parser, add_fail_on, add_model_options
+from onnx_clp.cli.options import Parser, add_model_options
+from onnx_clp.cli.reporting import add_fail_on
 from onnx_clp.errors import ClpError, UsageError
 from onnx_clp.text import shown_path
 from onnx_clp.version import __version__

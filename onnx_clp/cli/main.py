@@ -12,16 +12,16 @@ import io
 import logging
 import os
 import shlex
-import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, TextIO
+from typing import TYPE_CHECKING, NoReturn
 
 from onnx_clp.cli.arguments import Arguments, parse
 from onnx_clp.cli.options import main_parser
+from onnx_clp.cli.streams import is_terminal, wants_color, width
 from onnx_clp.errors import GATE_TRIPPED, INTERNAL_ERROR, ClpError, Interrupted, SaveError, UsageError
 from onnx_clp.process import signals
 from onnx_clp.text import one_line, shown_path
@@ -117,7 +117,7 @@ def _means_batch(argv: Sequence[str]) -> bool:
 def _batch(argv: Sequence[str]) -> int:
     batch = import_module(_BATCH)  # it imports this package, for the parser
     with _logging(0):
-        return int(batch.run(argv, batch.Sinks(lambda text: _print(_defused(text)), _say, _is_terminal(sys.stderr))))
+        return int(batch.run(argv, batch.Sinks(lambda text: _print(_defused(text)), _say, is_terminal(sys.stderr))))
 
 
 def _run(arguments: Arguments) -> int:
@@ -198,9 +198,9 @@ def _print_result(report: Report, arguments: Arguments) -> None:
     elif not arguments.quiet:
         from onnx_clp.report import terminal
 
-        colored = _wants_color(arguments.color)
+        colored = wants_color(arguments.color)
         verbose = arguments.verbosity > 0
-        _print(terminal.render(report, width=_width(), verbose=verbose, color=colored))
+        _print(terminal.render(report, width=width(), verbose=verbose, color=colored))
 
 
 def _defused(json_text: str) -> str:
@@ -232,7 +232,7 @@ def _nothing_undone(report: Report) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _progress(arguments: Arguments) -> Iterator[Callable[[Progress], None] | None]:
-    if arguments.quiet or arguments.verbosity or not _is_terminal(sys.stderr):
+    if arguments.quiet or arguments.verbosity or not is_terminal(sys.stderr):
         yield None
         return
     from onnx_clp.report.bar import ProgressBar
@@ -262,27 +262,6 @@ def _logging(verbosity: int) -> Iterator[None]:
 class _OneLine(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (the base class's name)
         return one_line(super().formatMessage(record), _WIDEST_MESSAGE)
-
-
-def _wants_color(choice: str) -> bool:
-    if choice == "auto":
-        return not os.environ.get("NO_COLOR") and (bool(os.environ.get("FORCE_COLOR")) or _is_terminal(sys.stdout))
-    return choice == "always"
-
-
-def _is_terminal(stream: TextIO | None) -> bool:
-    try:
-        return stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb"
-    except ValueError:  # closed
-        return False
-
-
-def _width() -> int:
-    """Columns of the terminal, or as many as COLUMNS says where the table goes into a pipe; 80 to 120."""
-    said = os.environ.get("COLUMNS", "")
-    if not _is_terminal(sys.stdout) and not said.isdecimal():
-        return 80
-    return min(max(shutil.get_terminal_size().columns, 80), 120)
 
 
 def _print(text: str) -> None:

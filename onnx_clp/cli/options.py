@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from onnx_clp.cli import words
+from onnx_clp.cli.reporting import add_reporting
 from onnx_clp.config import GIB, UNIT_RANGE
 from onnx_clp.errors import EXIT_CODES, UsageError
 from onnx_clp.version import __version__
@@ -58,7 +59,7 @@ def main_parser() -> argparse.ArgumentParser:
     parser.add_argument("source", type=Path, metavar="IN.onnx", help="the model to read; it is never changed")
     parser.add_argument("destination", type=Path, nargs="?", metavar="OUT.onnx", help="the model to write")
     add_model_options(parser)
-    _add_reporting(parser)
+    add_reporting(parser)
     parser.add_argument(
         "--config",
         type=Path,
@@ -286,50 +287,6 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="cap on each validation process (default 600)",
     )
-
-
-def _add_reporting(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("reporting")
-    group.add_argument(
-        "--report",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="PATH",
-        help="write the report; .json or .html by suffix (repeatable)",
-    )
-    group.add_argument("--json", action="store_true", help="print the JSON report instead of the table")
-    group.add_argument("--sarif", type=Path, metavar="PATH", help="write the pruned channels as SARIF 2.1.0")
-    add_fail_on(group, "exit with 1")
-    group.add_argument(
-        "--baseline",
-        type=Path,
-        metavar="OLD.json",
-        help="an earlier --report: --fail-on counts only what is not in it",
-    )
-    group.add_argument(
-        "--color",
-        choices=("auto", "always", "never"),
-        default="auto",
-        help="auto (default) colours terminals only, and honours NO_COLOR",
-    )
-    group.add_argument("-q", "--quiet", action="store_true", help="print no table and no progress")
-    group.add_argument(
-        "-v", "--verbose", action="count", default=0, help="log to stderr, list everything; -vv says more"
-    )
-
-
-def add_fail_on(group: argparse._ArgumentGroup, what: str) -> None:
-    """Add --fail-on; `what` says what happens then."""
-    action = group.add_argument(
-        "--fail-on",
-        type=words.fail_on,
-        default=(),
-        metavar="WORD[,WORD]",
-        help=f"{what} if the file is suspicious; if anything is unusual, too (unusual); if a layer or the model could "
-        "not be judged, too (unjudged); never is the default",
-    )
-    action.completer = lambda **_: ("never", *words.GATES)  # type: ignore[attr-defined]
 
 
 def exit_code_table() -> str:
