@@ -176,6 +176,8 @@ def test_outputs_of_this_tool_are_recognised() -> None:
         (report(evaluation=replace(STILL_BAD, after=Rates(0.91, 0.0, 0.9))), "further data of your own"),
         (report(evaluation=STILL_BAD), "the trigger still works (80.0 % ASR): look for it and undo it"),
         (report(evaluation=COSTLY), "accuracy fell to 60.0 %: prune less"),
+        (report(evaluation=COSTLY, caps=reports.report().caps), "accuracy fell to 60.0 %: cap higher"),
+        (report(QUIET, evaluation=COSTLY), "accuracy fell to 60.0 %: fine-tune the model"),
         (report(QUIET), "look for a trigger (minutes)"),
         (report(QUIET, outlook=NO_SEARCH), "silence is no proof"),
         (report((reports.unjudged("c", LayerStatus.TOO_SMALL),)), "reaches at most 2.47 std: choose -u below that"),

@@ -109,12 +109,21 @@ def _after_evaluation(report: Report, evaluation: EvaluationReport) -> Iterator[
         if not tried:
             yield Step(f"{works}: retrain the model, or do not use it")
     elif before.acc is not None and after.acc is not None and before.acc - after.acc > LARGE_DROP:
-        higher = report.options.get("u", 3) + 2
-        yield Step(f"accuracy fell to {percent(after.acc)}: prune less", _line(report, u=higher, budget=None))
+        yield from (Step(f"accuracy fell to {percent(after.acc)}: {s.sentence}", s.command) for s in _milder(report))
     elif report.output is None and _changed(report):
         yield Step("write the repaired model", _line(report, validate=True))
     else:
         yield Step("test the model on further data of your own before you use it")
+
+
+def _milder(report: Report) -> Iterator[Step]:
+    """What costs less accuracy; caps first, as each of them acts on every image."""
+    off = report.summary.channels_pruned - report.summary.channels_kept
+    if report.caps is not None and report.caps.capped:
+        yield Step("cap higher", _line(report, bound_activations=float(math.floor(report.caps.times) + 2)))
+    if off and report.options.get("prune") is not False:
+        yield Step("prune less", _line(report, u=report.options.get("u", 3.0) + 2))
+    yield Step("fine-tune the model on data of your own")
 
 
 def _remedies(report: Report) -> Iterator[Step]:
