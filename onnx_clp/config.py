@@ -6,11 +6,12 @@ Every field is checked where it is set: its type (`conditions`), then its range 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from types import MappingProxyType
+from typing import Any, Final, Literal, get_args
 
 from onnx_clp.conditions import settle
 from onnx_clp.errors import UsageError
@@ -23,12 +24,39 @@ ExternalData = Literal["auto", "always", "never"]
 Cleanup = Literal["none", "own", "all"]
 Fill = Literal["mean", "zero"]
 
+OwnRule = Callable[[Any, float], float]
+"""(scores scaled to a peak of 1, float64 of shape (channels,); u) to the limit above which a channel stands out."""
+
 GIB = 1 << 30
 MOST_THRESHOLDS = 100
 MOST_MULTIPLE = 1024
 LARGEST_PIXEL = 1e6
 UNIT_RANGE = (0.0, 1.0)
 _LEAST_SPAN = 1e-6
+
+
+_own_rules: Final[dict[str, OwnRule]] = {}
+
+
+def register_rule(name: str, limit: OwnRule) -> None:
+    """Make a rule of one's own known, for `CleanConfig(rule=name)` in this process; a second call replaces the first.
+
+    Args:
+        name: not that of a rule that is there already.
+        limit: gets a layer's scores, scaled so that the largest is 1 (float64 of shape (channels,), not negative), and
+            u; gives the limit on that scale. Channels strictly above it stand out.
+
+    Raises:
+        UsageError: the name is taken or empty.
+    """
+    if not name or name in get_args(Rule):
+        raise UsageError(f"a rule of your own cannot be called {name!r}")
+    _own_rules[name] = limit
+
+
+def own_rules() -> Mapping[str, OwnRule]:
+    """The rules that were registered, by name."""
+    return MappingProxyType(_own_rules)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +88,7 @@ class CleanConfig:
         u: a channel is pruned when its score exceeds mean + u·std of its layer (finite, > 0); rules other than
             the paper's read it as told there.
         rule: which limit a channel must pass (`numerics.outliers`), and for "gain" which score; "exact" is
-            short for the rule "paper" with the bound "exact", and is stored as those two.
+            short for the rule "paper" with the bound "exact", and is stored as those two. Or one that was registered.
             "inverted" prunes nothing: it is short for `prune` off and `repair` on, and stored as those two.
         bound: the score: "reshaped" is the paper's sigma (an estimate), "exact" the operator norm on a
             frequency grid with circular padding.
@@ -85,6 +113,7 @@ class CleanConfig:
         pixel_range: the smallest and the largest pixel value that the model takes (finite, within ±1e6, ascending);
             (0, 1) leaves it open.
         invert: look for a perturbation and a patch towards every class, and say which class stands out.
+        skip_unsearchable: go on without a search where none can run, and say so in a finding, instead of refusing.
         repair: where one does, cap the directions in channel space along which what was found moves the network.
         freeze_inputs: treat initializers that are also graph inputs as constants and drop those inputs.
         provider: where validation runs; "auto" takes the best that works, a named one must work.
@@ -109,7 +138,7 @@ class CleanConfig:
     """
 
     u: float = 3.0
-    rule: Rule = "paper"
+    rule: Rule | str = "paper"
     bound: Bound = "reshaped"
     layers: LayerChoice = "conv"
     include: tuple[str, ...] = ()
@@ -126,6 +155,7 @@ class CleanConfig:
     pixel_range: tuple[float, float] = UNIT_RANGE
     invert: bool = False
     repair: bool = False
+    skip_unsearchable: bool = False
     freeze_inputs: bool = False
     provider: Provider = "auto"
     validate: bool = True
@@ -145,7 +175,12 @@ class CleanConfig:
     latency: bool = False
 
     def __post_init__(self) -> None:
+        own = self.rule if isinstance(self.rule, str) and self.rule in _own_rules else None
+        if own is not None:
+            object.__setattr__(self, "rule", "paper")
         settle(self)
+        if own is not None:
+            object.__setattr__(self, "rule", own)
         if self.rule == "exact":
             object.__setattr__(self, "rule", "paper")
             object.__setattr__(self, "bound", "exact")

@@ -56,14 +56,24 @@ class Skipped:
     sentence: str
 
 
+class Verdict(enum.StrEnum):
+    """What a report comes to; there is no "clean", because nothing that was looked at can say that."""
+
+    SUSPICIOUS = "suspicious"
+    UNUSUAL = "unusual"
+    NOTHING_FOUND = "nothing found"
+    COULD_NOT_JUDGE = "could not judge"
+
+
 INCONCLUSIVE = "classes not judged"
 """The kind of a finding that only says that nothing could be found out."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something the user should know that pruning does not settle."""
+    """Something the user should know that pruning does not settle; `target` is the class that it names, if any."""
 
     kind: str
     where: str
     sentence: str
+    target: int | None = None

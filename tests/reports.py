@@ -9,6 +9,7 @@ from collections.abc import Container
 from dataclasses import replace
 from typing import Any
 
+from onnx_clp.document.assessment import assess
 from onnx_clp.document.run import (
     AffineLeft,
     CapLeft,
@@ -119,9 +120,8 @@ def summary(layers: tuple[LayerReport, ...]) -> Summary:
     small = [x for x in layers if x.status is LayerStatus.TOO_SMALL]
     pruned = sum(len(x.pruned) for x in layers)
     in_judged, in_small = sum(x.channels for x in judged), sum(x.channels for x in small)
-    verdict = Verdict.NOTHING_STOOD_OUT if judged else Verdict.COULD_NOT_JUDGE
     return Summary(
-        verdict=Verdict.STOOD_OUT if pruned else verdict,
+        verdict=Verdict.COULD_NOT_JUDGE,
         layers=len(layers),
         layers_judged=len(judged),
         channels_pruned=pruned,
@@ -205,7 +205,7 @@ def compaction(name: str = "/layer1/layer1.0/conv1/Conv") -> Compaction:
 
 
 def report(layers: tuple[LayerReport, ...] = LAYERS, **changes: Any) -> Report:
-    """A finished run that wrote out.onnx; `changes` replace fields."""
+    """A finished run that wrote out.onnx; `changes` replace fields, and the verdict follows."""
     left = AffineLeft("/bn0/BatchNormalization", "", "BatchNormalization", "no linear layer", "nothing before it")
     made = Report(
         tool="onnx-clp 0.1.0",
@@ -233,7 +233,7 @@ def report(layers: tuple[LayerReport, ...] = LAYERS, **changes: Any) -> Report:
         seconds={"read": 0.11, "fold": 0.42, "validate": 2.31},
         peak_memory=213_000_000,
     )
-    return replace(made, **changes)
+    return assess(replace(made, **changes))
 
 
 def hostile() -> Report:

@@ -40,12 +40,12 @@ def test_outputs_and_reports_mirror_the_folders_of_the_input(quick: Quick, tmp_p
     report = json.loads((out / "deep" / "b.onnx.json").read_bytes())
     assert (report["input"]["path"], report["summary"]["verdict"]) == (
         str(tmp_path / "in" / "deep" / "b.onnx"),
-        "nothing stood out",
+        "nothing found",
     )
     found = ends(out)
     assert {name: (one["verdict"], one["pruned"]) for name, one in found.items()} == {
-        "a.onnx": ("stood out", 1),
-        "deep/b.onnx": ("nothing stood out", 0),
+        "a.onnx": ("unusual", 1),
+        "deep/b.onnx": ("nothing found", 0),
     }
     assert set(found["a.onnx"]["files"]) == {"a.onnx", "a.onnx.json"}
     assert quick.take() == ["a.onnx", "b.onnx"]

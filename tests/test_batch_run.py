@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import os
 import re
 import signal
+import struct
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 
 from onnx_clp.batch import executors, launch, page, places
+from onnx_clp.batch.gist import gist
 from onnx_clp.batch.options import batch_parser, parse_batch
 from onnx_clp.batch.record import Record, worst
 from onnx_clp.batch.summary import Tally, table
 from onnx_clp.cli.arguments import parse
 from onnx_clp.cli.main import main
 from onnx_clp.cli.options import main_parser
+from onnx_clp.document.run import ClassInversion, FormFound, Inversion, Picture, SearchImages
 from onnx_clp.errors import UsageError
+from tests import reports
 from tests.batches import Quick, ends, events, put
 
 ROOT = Path(__file__).parent.parent
@@ -77,14 +83,14 @@ def test_a_broken_and_a_crashing_model_do_not_stop_the_others(
     for name in ("evil", "good"):
         put(tmp_path / "in" / f"{name}.onnx", outlier=True)
     (tmp_path / "in" / "broken.onnx").write_bytes(b"\x08\x08\x3a\xff")
-    assert main(["batch", "in", "out", "--no-validate", "--fail-on", "pruned"]) == 5
+    assert main(["batch", "in", "out", "--no-validate", "--fail-on", "unusual"]) == 5
     found = ends(tmp_path / "out")
     assert {name: one["exit_code"] for name, one in found.items()} == {"evil.onnx": 5, "good.onnx": 1, "broken.onnx": 2}
     assert "SIGSEGV" in found["evil.onnx"]["error"]
     assert onnx.load(tmp_path / "out" / "good.onnx").graph.node
     said = capsys.readouterr().out
     assert re.search(r"^ +3  models in ", said)
-    for line in ("1  stood out", "1  gate tripped", "1  refused", "1  crashed", "1  channel"):
+    for line in ("1  unusual", "1  gate tripped", "1  refused", "1  crashed", "1  channel"):
         assert re.search(rf"^ +{line}", said, re.MULTILINE), line
     assert said.index("crashed: evil.onnx") < said.index("refused: broken.onnx")
     assert max(map(len, said.splitlines()[:-1])) <= 80
@@ -168,7 +174,7 @@ def test_a_file_called_batch_is_a_model_as_ever(
     put(tmp_path / "batch", outlier=True)
     assert main(["batch", "out.onnx", "--no-validate"]) == 0
     assert onnx.load(tmp_path / "out.onnx").graph.node
-    assert "stood out: 1 of 16 channels" in capsys.readouterr().out
+    assert "unusual: 1 of 16 channels stand out" in capsys.readouterr().out
     (tmp_path / "batch").unlink()
     (tmp_path / "batch").mkdir()
     assert main(["batch", "in", "out", "-q", "--no-validate"]) == 0
@@ -187,7 +193,20 @@ def test_every_option_of_a_single_run_that_decides_a_result_is_one_of_the_batch(
 def test_options_are_handed_through_as_they_were_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "d.npz").write_bytes(b"")
-    words = ["in", "out", "-u", "2", "--shape", "x:1,3", "--include", "-a*", "--eval", "d.npz", "--fail-on", "pruned"]
+    words = [
+        "in",
+        "out",
+        "-u",
+        "2",
+        "--shape",
+        "x:1,3",
+        "--include",
+        "-a*",
+        "--eval",
+        "d.npz",
+        "--fail-on",
+        "unjudged,unusual",
+    ]
     given = parse_batch([*words[:6], "--include=-a*", *words[8:], "--max-size", "1G"]).words
     assert sorted(given) == sorted(
         [
@@ -195,13 +214,13 @@ def test_options_are_handed_through_as_they_were_meant(tmp_path: Path, monkeypat
             "--shape=x:1,3",
             "--include=-a*",
             f"--eval={tmp_path / 'd.npz'}",
-            "--fail-on=pruned",
+            "--fail-on=unjudged,unusual",
             f"--max-size={1 << 30}",
         ]
     )
     single = parse(["in.onnx", "out.onnx", *given])
     assert (single.config.u, single.config.shapes, single.config.include) == (2.0, {"x": (1, 3)}, ("-a*",))
-    assert (single.fail_on, single.config.max_size) == ("pruned", 1 << 30)
+    assert (single.fail_on, single.config.max_size) == (("unjudged", "unusual"), 1 << 30)
 
 
 def test_the_thresholds_of_a_sweep_are_handed_through() -> None:
@@ -242,7 +261,7 @@ def test_what_makes_no_sense_is_one_line_and_does_nothing(
 
 
 def test_a_settings_file_in_the_current_folder_is_not_read(quick: Quick, tmp_path: Path) -> None:
-    (tmp_path / "pyproject.toml").write_text('[tool.onnx-clp]\nu = 100.0\nfail-on = "pruned"\n')
+    (tmp_path / "pyproject.toml").write_text('[tool.onnx-clp]\nu = 100.0\nfail-on = "unusual"\n')
     assert main(["batch", "in", "out", "-q", "--no-validate"]) == 0
     assert ends(tmp_path / "out")["a.onnx"]["pruned"] == 1
     assert quick.take() == ["a.onnx"]
@@ -269,7 +288,7 @@ def test_jsonl_prints_one_object_a_model_and_nothing_else(quick: Quick, capsys: 
     assert main(["batch", "in", "out", "--jsonl", "--no-validate"]) == 0
     (line,) = capsys.readouterr().out.splitlines()
     record = Record.from_dict(json.loads(line))
-    assert (record.name, record.exit_code, record.verdict, record.pruned) == ("a.onnx", 0, "stood out", 1)
+    assert (record.name, record.exit_code, record.verdict, record.pruned) == ("a.onnx", 0, "unusual", 1)
     assert Record.from_dict(record.to_dict()) == record
     assert quick.take() == ["a.onnx"]
 
@@ -283,13 +302,13 @@ def test_the_bar_shows_counts_and_the_time_left(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "100")
     tally = Tally(
-        [Record(name="a", source="/a", exit_code=0, verdict="stood out"), Record(name="b", source="/b", exit_code=2)]
+        [Record(name="a", source="/a", exit_code=0, verdict="suspicious"), Record(name="b", source="/b", exit_code=2)]
     )
     with BatchBar(7).shown() as bar:
         bar(tally)
         bar._bar.refresh()
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
-    assert "1 stood out, 1 failed" in text
+    assert "1 suspicious, 1 failed" in text
     assert "2/7" in text
     assert re.search(r"-:--:--|0:0\d:\d\d", text)
 
@@ -303,7 +322,7 @@ def test_hostile_names_are_text_on_the_page_and_in_the_table() -> None:
     pytest.importorskip("jinja2")
     bad = Record(name=HOSTILE, source="/x", exit_code=2, error="<b>why</b>\x1b[0m")
     good = Record(
-        name="a b#?.onnx", source="/y", exit_code=0, verdict="stood out", pruned=2, files={"a b#?.onnx.json": "0"}
+        name="a b#?.onnx", source="/y", exit_code=0, verdict="unusual", pruned=2, files={"a b#?.onnx.json": "0"}
     )
     html = page.render(Tally([good, bad]))
     assert "<script" not in html
@@ -314,6 +333,68 @@ def test_hostile_names_are_text_on_the_page_and_in_the_table() -> None:
     text = table(Tally([good, bad]), 1.0)
     assert "\x1b" not in text
     assert not any(line.startswith("::") for line in text.splitlines())
+
+
+def test_suspicious_models_come_first_in_the_table_and_on_the_page() -> None:
+    pytest.importorskip("jinja2")
+    png = "data:image/png;base64,AAAA"
+    named = ("class 3 stands out in the last layer", "custom operator at /X")
+    records = [
+        Record(name="quiet", source="/q", exit_code=0, verdict="nothing found"),
+        Record(name="loud", source="/l", exit_code=0, verdict="unusual", pruned=9, judged=90, loss=0.004),
+        Record(name="broken", source="/b", exit_code=2, error="why"),
+        Record(name="bad", source="/s", exit_code=1, verdict="suspicious", found=named, picture=png),
+        Record(name="odd", source="/o", exit_code=0, verdict="could not judge", picture="javascript:alert(1)"),
+    ]
+    html = page.render(Tally(records), ("-u=2.5", "--invert"), "2026-01-02 03:04 UTC")
+    names = [">bad<", ">broken<", ">loud<", ">odd<", ">quiet<"]
+    at = [html.index(name) for name in names]
+    assert at == sorted(at)
+    for part in (*named, "2026-01-02 03:04 UTC", "-u=2.5 --invert", "9 of 90", "0.4 %", png):
+        assert part in html
+    assert "javascript" not in html
+    text = table(Tally(records), 1.0)
+    assert "suspicious: bad\n  class 3 stands out in the last layer; custom operator at /X\n" in text
+    assert text.index("suspicious: bad") < text.index("refused: broken")
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_a_report_comes_to_a_few_words_a_loss_and_a_small_picture() -> None:
+    wide = Picture.of(np.linspace(0, 1, 200 * 100).reshape(1, 200, 100), 0, 1)
+    forms = tuple(FormFound(kind, 0.9, 1.0, z, wide) for kind, z in (("patch", 4.0), ("wave", 9.0)))
+    images = SearchImages("statistics", 60, 5, 0.1, 0.9, ())
+    found = Inversion("CPU", 10, images, (ClassInversion(3, 1.0, forms),), 3, "class 3 is likely", None, "")
+    made = reports.report((reports.layer(outliers=1),), inversion=found)
+    known = gist(json.loads(made.to_json()))
+    assert known["found"] == ("a trigger towards class 3 was found", "data-dependent branch at /If")
+    assert known["loss"] == 0.002
+    assert known["picture"].startswith("data:image/png;base64,")
+    size = struct.unpack(">II", base64.b64decode(known["picture"].partition(",")[2])[16:24])
+    assert max(size) <= 64
+    plain = gist(json.loads(reports.report((reports.layer(),), findings=()).to_json()))
+    assert plain == {"found": (), "loss": None, "picture": ""}
+    record = Record(name="a", source="/a", exit_code=0, **known)
+    assert Record.from_dict(json.loads(json.dumps(record.to_dict()))) == record
+
+
+def test_a_batch_goes_on_without_a_search_where_none_can_run(quick: Quick, tmp_path: Path) -> None:
+    assert "--skip-unsearchable" in parse_batch(["in", "out", "--invert"]).words
+    assert "--skip-unsearchable" not in parse_batch(["in", "out"]).words
+    assert main(["batch", "in", "out", "-q", "--invert", "--dry-run"]) == 0
+    document = json.loads((tmp_path / "out" / "a.onnx.json").read_bytes())
+    (finding,) = [one for one in document["findings"] if one["kind"] == "search not done"]
+    assert "a search for triggers needs class scores" in finding["sentence"]
+    assert document["inversion"] is None
+    assert quick.take() == ["a.onnx"]
+    assert main(["in/a.onnx", "--invert", "-q"]) == 2
+
+
+def test_an_old_name_of_a_gate_is_said_once_for_the_whole_batch(
+    quick: Quick, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["batch", "in", "out", "-q", "--no-validate", "--fail-on", "pruned"]) == 1
+    assert capsys.readouterr().err == "onnx-clp: --fail-on pruned is an old name: say --fail-on unusual\n"
+    assert quick.take() == ["a.onnx"]
 
 
 def test_without_the_extra_there_is_no_page_and_all_else_works(

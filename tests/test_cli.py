@@ -23,6 +23,7 @@ from onnx_clp.cli.main import main
 from onnx_clp.config import CleanConfig
 from onnx_clp.document.run import Report
 from onnx_clp.process.progress import Progress
+from onnx_clp.report import terminal
 from onnx_clp.verdicts import LayerStatus
 from tests import reports
 
@@ -66,7 +67,7 @@ def pipeline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakePipeline:
     monkeypatch.setitem(sys.modules, "onnx_clp.run.pipeline", module)
     monkeypatch.setattr(onnx_clp.run, "pipeline", module, raising=False)
     monkeypatch.chdir(tmp_path)
-    for name in ("NO_COLOR", "FORCE_COLOR"):
+    for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS"):
         monkeypatch.delenv(name, raising=False)
     return fake
 
@@ -115,7 +116,7 @@ def test_options_become_the_configuration(options: list[str], expected: dict[str
         (["--json"], {"json": True}),
         (
             ["--fail-on", "unjudged", "--baseline", "o.json"],
-            {"fail_on": "unjudged", "baseline": Path("o.json")},
+            {"fail_on": ("unjudged",), "baseline": Path("o.json")},
         ),
         (["--color", "never"], {"color": "never"}),
         (["-q"], {"quiet": True}),
@@ -133,7 +134,7 @@ def test_options_that_concern_the_command_alone(options: list[str], expected: di
         "reports": (),
         "sarif": None,
         "json": False,
-        "fail_on": "never",
+        "fail_on": (),
         "baseline": None,
         "color": "auto",
         "quiet": False,
@@ -183,8 +184,8 @@ def test_a_file_name_may_start_with_a_dash() -> None:
         (["a", "--report", "missing/r.json"], "does not exist"),
         (["a", "--report", "folder.json"], "is a directory"),
         (["a", "--report", "x" * 300 + ".json"], "File name too long"),
-        (["a", "--fail-on", "pruned", "--baseline", "none.json"], "none.json: cannot read the baseline"),
-        (["a", "--fail-on", "pruned", "--baseline", "folder.json"], "cannot read the baseline"),
+        (["a", "--fail-on", "unusual", "--baseline", "none.json"], "none.json: cannot read the baseline"),
+        (["a", "--fail-on", "unusual", "--baseline", "folder.json"], "cannot read the baseline"),
     ],
     ids=str,
 )
@@ -416,11 +417,13 @@ def test_a_report_that_cannot_be_stored_stops_the_run_before_the_model_is_writte
     ("fail_on", "layers", "status"),
     [
         ("never", (reports.layer(outliers=2),), 0),
-        ("pruned", (reports.layer(outliers=2),), 1),
-        ("pruned", (reports.layer(outliers=0),), 0),
-        ("pruned", (reports.unjudged("a", LayerStatus.TOO_SMALL),), 0),
+        ("suspicious", (reports.layer(outliers=2),), 0),
+        ("unusual", (reports.layer(outliers=2),), 1),
+        ("unusual", (reports.layer(outliers=0),), 0),
+        ("unusual", (reports.unjudged("a", LayerStatus.TOO_SMALL),), 0),
         ("unjudged", (reports.unjudged("a", LayerStatus.TOO_SMALL),), 1),
-        ("unjudged", (reports.layer(outliers=2),), 1),
+        ("unjudged", (reports.layer(outliers=2),), 0),
+        ("unusual,unjudged", (reports.layer(outliers=2),), 1),
         ("unjudged", (reports.layer(outliers=0),), 0),
     ],
 )
@@ -431,29 +434,39 @@ def test_the_gate_sets_the_exit_status_after_everything_is_written(
     pipeline: FakePipeline,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    pipeline.report = reports.report(layers)
+    pipeline.report = reports.report(layers, findings=())
     assert main(["in.onnx", "out.onnx", "--fail-on", fail_on, "--report", "r.json"]) == status
     out, err = capsys.readouterr()
     assert "next: " in out
     assert Path("r.json").exists()
-    assert (f"--fail-on {fail_on}" in err) == (fail_on != "never")
+    assert (f"in.onnx: --fail-on {fail_on}: " in err) == (fail_on != "never")
 
 
 def test_a_baseline_leaves_only_new_findings(pipeline: FakePipeline, capsys: pytest.CaptureFixture[str]) -> None:
-    old = reports.report((reports.layer("a", outliers=1),))
+    old = reports.report((reports.layer("a", outliers=1),), findings=())
     Path("old.json").write_text(old.to_json())
-    gate = ["in.onnx", "-q", "--fail-on", "pruned", "--baseline", "old.json"]
+    gate = ["in.onnx", "-q", "--fail-on", "unusual", "--baseline", "old.json"]
     pipeline.report = old
     assert main(gate) == 0
     assert capsys.readouterr().err == ""
-    pipeline.report = reports.report((reports.layer("a", outliers=1), reports.layer("b", outliers=1)))
+    both = (reports.layer("a", outliers=1), reports.layer("b", outliers=1))
+    pipeline.report = reports.report(both, findings=())
     assert main(gate) == 1
     assert "1 channel stood out; 1 already in the baseline" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("choice", "environment", "colored"),
-    [("auto", {}, False), ("always", {}, True), ("always", {"NO_COLOR": "1"}, True), ("never", {}, False)],
+    [
+        ("auto", {}, False),
+        ("always", {}, True),
+        ("always", {"NO_COLOR": "1"}, True),
+        ("never", {}, False),
+        ("auto", {"FORCE_COLOR": "1"}, True),
+        ("auto", {"FORCE_COLOR": ""}, False),
+        ("auto", {"FORCE_COLOR": "1", "NO_COLOR": "1"}, False),
+        ("never", {"FORCE_COLOR": "1"}, False),
+    ],
 )
 @pytest.mark.usefixtures("pipeline")
 def test_color_in_a_pipe(
@@ -485,6 +498,84 @@ def test_color_on_a_terminal(
     monkeypatch.setenv("TERM", term)
     assert main(["in.onnx"]) == 0
     assert ("\x1b[" in capsys.readouterr().out) == colored
+
+
+@pytest.mark.parametrize(("columns", "width"), [("100", 100), ("300", 120), ("20", 80), ("", 80), ("wide", 80)])
+def test_columns_set_the_width_in_a_pipe(
+    columns: str,
+    width: int,
+    pipeline: FakePipeline,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    assert main(["in.onnx"]) == 0
+    assert capsys.readouterr().out == terminal.render(pipeline.report, width=width)
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["--fail-on", "pruned"], "--fail-on pruned is an old name: say --fail-on unusual"),
+        (["--baseline", "old.json"], "--baseline does nothing here: it belongs to --fail-on"),
+        (["--compact-multiple", "4"], "--compact-multiple does nothing here: it belongs to --compact"),
+        (["--no-validate", "--budget", "0.1"], "--budget does nothing here: --no-validate runs nothing"),
+        (["--no-prune", "--fill", "zero"], "--fill does nothing here: no channel is switched off"),
+        (["--layers", "all", "--include", "a"], "--layers does nothing here: --include says which layers are judged"),
+        (["--overwrite"], "--overwrite does nothing here: no model is written"),
+        (["--json", "--color", "always"], "--color does nothing here: no table is printed"),
+    ],
+    ids=str,
+)
+def test_an_option_that_does_nothing_is_said_and_stops_nothing(
+    argv: list[str], said: str, pipeline: FakePipeline, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("old.json").write_text(reports.report().to_json())
+    pipeline.report = reports.report((reports.layer(),), findings=())
+    assert main(["in.onnx", *argv]) == 0
+    assert f"onnx-clp: {said}\n" in capsys.readouterr().err
+    assert len(pipeline.calls) == 1
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        [],
+        ["--fail-on", "unusual", "--baseline", "old.json"],
+        ["--compact", "--compact-multiple", "4"],
+        ["--budget", "0.1", "--fill", "zero"],
+        ["out.onnx", "--overwrite"],
+        ["--layers", "all"],
+        ["--color", "always"],
+    ],
+    ids=str,
+)
+def test_options_that_do_something_are_not_warned_of(argv: list[str]) -> None:
+    assert parse(["in.onnx", "--no-config", *argv]).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("argv", "meant"),
+    [
+        (["a", "--invrt"], "did you mean --invert?"),
+        (["a", "--rule", "papr"], "did you mean paper?"),
+        (["a", "--bound-activation=2"], "did you mean --bound-activations?"),
+    ],
+)
+def test_a_word_that_is_nearly_right_is_guessed(
+    argv: list[str], meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(argv) == 2
+    assert meant in capsys.readouterr().err
+    assert main(["a", "--xyzzy"]) == 2
+    assert "did you mean" not in capsys.readouterr().err
+
+
+def test_a_folder_as_input_names_the_batch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path), "out"]) == 2
+    said = capsys.readouterr().err
+    assert f"is a folder; onnx-clp batch {tmp_path} out takes every model in it" in said
+    assert said.count("\n") == 1
 
 
 PROGRAM = """

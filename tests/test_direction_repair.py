@@ -26,8 +26,8 @@ from onnx_clp.inversion.subject import Subject, read_subject
 from onnx_clp.inversion.trigger import Trigger
 from onnx_clp.modelfile import reader
 from onnx_clp.numerics.directions import Direction
-from onnx_clp.report import html, inverting
-from onnx_clp.report.wording import next_step
+from onnx_clp.report import html, inverting, wording
+from onnx_clp.report.advice import steps
 from onnx_clp.run.analysis import Place, analyse
 from onnx_clp.run.candidates import Candidate, candidates
 from onnx_clp.validation.provider import Engine, choose
@@ -423,9 +423,20 @@ def test_words_and_page_tell_of_the_repair() -> None:
 
 
 def test_a_repaired_model_is_to_be_tested_next() -> None:
-    assert "test out.onnx on your own data" in next_step(told(DONE))
-    assert "without --rule inverted" in next_step(replace(told(None, "no"), options={"prune": False, "repair": True}))
-    assert "--dry-run" in next_step(replace(told(DONE), output=None))
+    repaired = replace(told(DONE), options={"prune": False, "repair": True})
+    assert "test out.onnx on data of your own" in steps(repaired)[0].sentence
+    assert steps(told(None))[0].sentence == "undo the trigger that was found"
+    assert steps(replace(repaired, output=None))[0].sentence == "write the repaired model"
+
+
+def test_the_headline_says_first_what_was_undone() -> None:
+    repaired = replace(told(DONE), options={"prune": False, "repair": True})
+    assert wording.headline(repaired).startswith(
+        "suspicious: a trigger towards class 2 was found; trigger undone: it turned 95.0 % of the images, now 4.0 %"
+    )
+    still = replace(repaired, inversion=told(replace(DONE, stands_out=True)).inversion)
+    assert "trigger capped and still there" in wording.headline(still)
+    assert "undone" not in wording.headline(told(None))
 
 
 def test_the_document_holds_every_site() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
@@ -9,10 +10,10 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import ModelProto
+from onnx import ModelProto, numpy_helper, parser
 
 from onnx_clp.judge import head_check
-from onnx_clp.verdicts import INCONCLUSIVE, Finding
+from onnx_clp.verdicts import INCONCLUSIVE, Finding, Verdict
 from tests.forms.build import rand
 from tests.judging import Array, cleaned, network
 from tools.head_check import Row, main, measure
@@ -209,10 +210,30 @@ def test_the_limit_keeps_chance_low_among_many_classes(classes: int) -> None:
     assert hits / 200 <= 0.16
 
 
-def test_the_finding_changes_neither_the_model_nor_the_verdict() -> None:
+def test_the_finding_changes_the_verdict_and_not_the_model() -> None:
     infected, plain = model(GEMM, rows(), bias=BIAS), model(GEMM, rows(target=None), bias=BIAS)
     one, other = cleaned(infected).report, cleaned(plain).report
-    assert one.summary == other.summary
+    assert (one.summary.verdict, other.summary.verdict) == (Verdict.SUSPICIOUS, Verdict.UNUSUAL)
+    assert replace(one.summary, verdict=Verdict.UNUSUAL) == other.summary
+
+
+def test_a_head_that_scores_every_position_is_told_apart() -> None:
+    sequence = """float[1,3,6,6] x) => (float[1,36,10] y) {
+        c = Conv<pads = [1,1,1,1]>(x, w)
+        r = Relu(c)
+        f = Reshape(r, s)
+        t = Transpose<perm = [0,2,1]>(f)
+        y = MatMul(t, k)
+    }"""
+    source = np.random.default_rng(0)
+    arrays = {"w": source.normal(size=(32, 3, 3, 3)).astype(np.float32), "k": rows().T.astype(np.float32)}
+    made = parser.parse_model(f'<ir_version: 10, opset_import: ["" : 20]> net ({sequence}')
+    made.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in arrays.items())
+    made.graph.initializer.append(numpy_helper.from_array(np.array([1, 32, 36]), "s"))
+    (finding,) = cleaned(made).report.findings
+    assert finding.kind == head_check.AT_EVERY_POSITION
+    whole = [f for f in cleaned(model(GEMM, rows(), bias=BIAS)).report.findings if f.kind == head_check.STANDS_OUT]
+    assert [f.target for f in whole] == [finding.target]
 
 
 # --- the measure --------------------------------------------------------------------------------------

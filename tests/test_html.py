@@ -58,6 +58,13 @@ def full() -> str:
 
 
 @pytest.fixture(scope="module")
+def unnamed() -> str:
+    """A page without evidence that names anything, but for the trigger that was supplied."""
+    weak = replace(reports.evaluation(), before=replace(reports.evaluation().before, asr=0.4))
+    return html.render(reports.report(evaluation=weak))
+
+
+@pytest.fixture(scope="module")
 def hostile() -> str:
     return html.render(reports.hostile())
 
@@ -89,12 +96,17 @@ def test_a_layer_without_an_outlier_is_never_red(z: float, heat: str) -> None:
     assert f'<a class="{heat}" href="#layer-0"' in html.render(report)
 
 
-def test_the_summary_is_a_sentence_without_jargon(full: str) -> None:
-    words = Page(full).words
+def test_the_summary_is_a_sentence_without_jargon(full: str, unnamed: str) -> None:
+    assert (
+        "This file shows what a hidden trigger shows: the trigger that was supplied works. "
+        "Done: 15 channels switched off; 2 values capped. On the images supplied the trigger succeeded "
+        "in 100.0 % of cases before and 6.2 % after; ordinary accuracy went from 91.6 % to 91.2 %."
+    ) in Page(full).words
+    words = Page(unnamed).words
     assert (
         "15 channels of 352, in 3 layers, can react more strongly than the others of their layer, by over "
-        "3 standard deviations, as channels that serve a hidden trigger often do. The model that was "
-        "written no longer uses them. On the images supplied the trigger succeeded in 100.0 % of cases "
+        "3 standard deviations, as channels that serve a hidden trigger often do, and ordinary ones too. The model "
+        "that was written no longer uses them. On the images supplied the trigger succeeded in 40.0 % of cases "
         "before and 6.2 % after; ordinary accuracy went from 91.6 % to 91.2 %."
     ) in words
 
@@ -103,11 +115,15 @@ def test_the_summary_is_a_sentence_without_jargon(full: str) -> None:
     ("report", "part"),
     [
         (reports.report((reports.layer(outliers=1),), output=None), "this was an analysis only"),
-        (reports.report((reports.layer(outliers=1),), options={"prune": False}), "Nothing was switched off"),
+        (reports.report((reports.layer(outliers=1),), options={"prune": False}), "They were left as they are"),
         (reports.report((reports.layer(outliers=1),)), "no longer uses it."),
-        (reports.report((reports.layer(outliers=0),)), "That is no proof"),
-        (reports.report((reports.unjudged("c", LayerStatus.TOO_SMALL),)), "could judge none of its layers"),
-        (reports.report(()), "could judge none of its layers"),
+        (reports.report((reports.layer(outliers=0),), findings=()), "That is no proof"),
+        (reports.report((reports.layer(outliers=0),)), "Something in this file is unusual"),
+        (
+            reports.report((reports.unjudged("c", LayerStatus.TOO_SMALL),), findings=()),
+            "could judge none of its layers",
+        ),
+        (reports.report((), findings=()), "could judge none of its layers"),
     ],
 )
 def test_the_summary_fits_the_outcome(report: Report, part: str) -> None:

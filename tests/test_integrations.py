@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from onnx_clp.cli.options import main_parser
-from tests.hostile.networks import network
+from tests.test_head_check import BIAS, GEMM, model, rows
 from tests.test_pipeline import infected
 
 ROOT = Path(__file__).parent.parent
@@ -62,8 +63,8 @@ def completions(line: str, tool: dict[str, str], folder: Path) -> list[str]:
 def test_a_shell_is_offered_options_and_their_choices(tool: dict[str, str], tmp_path: Path) -> None:
     pytest.importorskip("argcomplete")
     assert "--sweep" in completions("onnx-clp --sw", tool, tmp_path)
-    assert completions("onnx-clp --fail-on ", tool, tmp_path) == ["never", "pruned", "unjudged"]
-    assert not any("--sweep" in word for word in completions("onnx-clp --fail-on p", tool, tmp_path))
+    assert completions("onnx-clp --fail-on ", tool, tmp_path) == ["never", "suspicious", "unusual", "unjudged"]
+    assert not any("--sweep" in word for word in completions("onnx-clp --fail-on s", tool, tmp_path))
 
 
 def test_completion_without_its_package_fails_in_silence(tool: dict[str, str], tmp_path: Path) -> None:
@@ -93,10 +94,10 @@ def test_the_hook_has_what_pre_commit_asks_for() -> None:
     assert not re.search(hook["files"], "b.onnx.txt")
 
 
-def test_the_hook_fails_on_a_model_with_an_outlier_and_only_then(tool: dict[str, str], tmp_path: Path) -> None:
+def test_the_hook_fails_on_a_suspicious_model_and_only_then(tool: dict[str, str], tmp_path: Path) -> None:
     (hook,) = document(".pre-commit-hooks.yaml")
-    (tmp_path / "calm one.onnx").write_bytes(network().SerializeToString())
-    (tmp_path / "-bad.onnx").write_bytes(infected().SerializeToString())
+    (tmp_path / "calm one.onnx").write_bytes(infected().SerializeToString())  # a channel stands out, and nothing else
+    (tmp_path / "-bad.onnx").write_bytes(model(GEMM, rows(), bias=BIAS).SerializeToString())
     run = [*shlex.split(hook["entry"])]
     one, both = (
         subprocess.run([*run, *names], env=tool, cwd=tmp_path, capture_output=True, text=True, check=False)
@@ -104,7 +105,7 @@ def test_the_hook_fails_on_a_model_with_an_outlier_and_only_then(tool: dict[str,
     )
     assert (one.returncode, one.stderr) == (0, "")
     assert both.returncode == 1
-    assert "1 channel stood out" in both.stderr
+    assert "onnx-clp: -bad.onnx: --fail-on suspicious: suspicious (class that stands out: class 3" in both.stderr
 
 
 # --- GitHub -------------------------------------------------------------------------------------------
@@ -117,7 +118,7 @@ def action_step(identity: str) -> Any:
 def test_the_action_has_the_keys_of_a_composite_action() -> None:
     found = document("action.yml")
     assert set(found) == {"name", "description", "branding", "inputs", "outputs", "runs"}
-    assert set(found["inputs"]) == {"model", "args", "upload-sarif"}
+    assert set(found["inputs"]) == {"model", "args", "python-version", "upload-sarif"}
     assert all(set(i) <= {"description", "required", "default"} and i["description"] for i in found["inputs"].values())
     assert set(found["runs"]) == {"using", "steps"}
     assert found["runs"]["using"] == "composite"
@@ -134,11 +135,26 @@ def run_action(tool: dict[str, str], folder: Path, model: str, args: str) -> sub
 
 def test_the_action_runs_writes_sarif_and_gates(tool: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "a b.onnx").write_bytes(infected().SerializeToString())
-    done = run_action(tool, tmp_path, "a b.onnx", "--no-validate\n\n--fail-on\npruned")
+    done = run_action(tool, tmp_path, "a b.onnx", "--no-validate\n\n--fail-on\nunusual")
     assert done.returncode == 1, done.stderr
     assert "1 channel stood out" in done.stderr
     assert (tmp_path / "outputs").read_text() == f"sarif={tmp_path}/onnx-clp.sarif\n"
     assert (tmp_path / "onnx-clp.sarif").read_text().startswith("{")
+
+
+def test_the_action_takes_many_models_and_gives_one_sarif_file(tool: dict[str, str], tmp_path: Path) -> None:
+    for name in ("a.onnx", "deep/b c.onnx", "deep/er/c.onnx"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(infected().SerializeToString())
+    done = run_action(tool, tmp_path, "a.onnx\n\ndeep/**/*.onnx", "--no-validate\n--fail-on\nunusual")
+    assert done.returncode == 1, done.stderr
+    assert "3  unusual" in done.stdout
+    (run,) = json.loads((tmp_path / "onnx-clp.sarif").read_bytes())["runs"]
+    uris = [one["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] for one in run["results"]]
+    assert {uri.rpartition("/")[2] for uri in uris} == {"a.onnx", "b%20c.onnx", "c.onnx"}
+    missing = run_action(tool, tmp_path, "no/*.onnx", "")
+    assert missing.returncode == 2
+    assert "no/*.onnx" in missing.stderr
 
 
 def test_what_the_action_is_given_is_never_run(tool: dict[str, str], tmp_path: Path) -> None:

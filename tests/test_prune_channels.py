@@ -54,7 +54,7 @@ def test_a_folded_channel_is_exactly_zero(bias: bool) -> None:
     assert only(result).pruned == (OUTLIER,)
     assert [node.op_type for node in result.model.graph.node] == ["Conv", "Relu", "Conv"]
     assert silent(result.model, "n", (OUTLIER,))
-    assert result.report.summary.verdict is Verdict.STOOD_OUT
+    assert result.report.summary.verdict is Verdict.UNUSUAL
 
 
 def test_the_score_is_that_of_the_folded_weight() -> None:
@@ -98,7 +98,7 @@ def test_nothing_stands_out_among_equals() -> None:
     result = cleaned(network(CONV + NORM + END, w=weight(12, 3, 3, 3, outlier=None), **statistics(12)))
     assert only(result).status is LayerStatus.JUDGED
     assert only(result).pruned == ()
-    assert result.report.summary.verdict is Verdict.NOTHING_STOOD_OUT
+    assert result.report.summary.verdict is Verdict.NOTHING_FOUND
 
 
 def test_without_pruning_the_verdict_is_the_same_and_the_channel_stays() -> None:

@@ -14,7 +14,7 @@ from onnx_clp.cli.arguments import parse
 from onnx_clp.config import CleanConfig, Rule
 from onnx_clp.document.run import Judgement, LayerReport, Report
 from onnx_clp.errors import UsageError
-from onnx_clp.report import html, ruling, sarif, terminal, wording
+from onnx_clp.report import advice, html, ruling, sarif, terminal, wording
 from onnx_clp.verdicts import LayerStatus
 from tests import reports
 from tests.judging import cleaned, network
@@ -63,7 +63,7 @@ def test_the_bound_is_free_to_choose_with_every_rule() -> None:
 
 def test_an_unknown_rule_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match=r"rule must be one of paper, .*, not 'best'"):
-        CleanConfig(rule="best")  # type: ignore[arg-type]
+        CleanConfig(rule="best")
     with pytest.raises(UsageError, match="--rule"):
         parse(["m.onnx", "--rule", "best"])
 
@@ -94,7 +94,7 @@ def test_seven_are_not_and_the_next_step_says_what_to_do() -> None:
     report = run(EIGHT[1:], "loo")
     assert first(report)[0].status is LayerStatus.TOO_SMALL
     assert first(report)[0].reason == "7 channels are too few for rule loo, which needs 8"
-    assert wording.next_step(report) == (
+    assert advice.steps(report)[0].sentence == (
         "too few channels for this rule; --rule paper can judge 7 with a -u below 2.27"
     )
 

@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from onnx_clp.document.run import Gauge, Loss, Ordinary, OutputChange, Prediction, Rates, Report
-from onnx_clp.report import gauging, terminal, wording
+from onnx_clp.report import gauging, layering, terminal, wording
+from onnx_clp.report.advice import steps
 from onnx_clp.report.terminal import render
 from onnx_clp.report.wording import number
 from onnx_clp.text import one_line
@@ -42,7 +43,7 @@ def test_a_judged_layer_is_a_row_of_numbers_and_its_pruned_channels_follow() -> 
 def test_pruned_channels_come_highest_first_and_are_cut_off_unless_verbose() -> None:
     report = reports.report((reports.layer("many", 512, 12),))
     scores = [float(line.split()[3]) for line in lines_of(report) if line.startswith("    channel ")]
-    assert len(scores) == terminal.MOST_CHANNELS
+    assert len(scores) == layering.MOST_CHANNELS
     assert scores == sorted(scores, reverse=True)
     assert "    ... and 4 more (-v lists them)" in lines_of(report)
     everything = lines_of(report, verbose=True)
@@ -82,7 +83,7 @@ def test_several_normalisations_get_a_row_each_the_pruning_ones_first() -> None:
 def test_the_summary_has_every_figure_asked_for() -> None:
     text = render(reports.report(evaluation=reports.evaluation()))
     for part in (
-        "stood out: 15 of 352 channels, in 3 of 4 judged layers; switched off",
+        "suspicious: the trigger that was supplied works; 15 channels switched off; 2",
         "15 pruned / 352 judged / 8 too small to judge / 42 not judged",
         "3 normalisations folded, 1 left in place; nodes 69 > 49",
         "validated on CPUExecutionProvider (asked for: auto)",
@@ -104,7 +105,8 @@ def test_the_summary_has_every_figure_asked_for() -> None:
 def test_what_stays_is_marked_and_counted_and_said_why() -> None:
     text = render(reports.careful())
     words = " ".join(text.split())
-    assert "stood out: 6 of 128 channels, in 2 of 2 judged layers; 2 switched off, 4 kept" in words
+    assert "6 of 128 channels stand out, in 2 of 2 judged layers, data-dependent branch at /If; 2 channels" in words
+    assert "2 channels switched off, 4 kept" in words
     assert "2 pruned / 4 kept / 128 judged" in words
     rows = [line.split() for line in text.splitlines() if line.startswith("    channel ")]
     assert sorted(row[1] for row in rows if row[-1] == "kept") == ["10", "17", "3", "3"]
@@ -187,36 +189,6 @@ def test_a_rate_that_was_not_measurable_is_a_dash() -> None:
 LOUD = (reports.layer(outliers=1),)
 QUIET = (reports.layer(outliers=0),)
 SMALL = (reports.unjudged("/c", LayerStatus.TOO_SMALL, 8), reports.unjudged("/d", LayerStatus.TOO_SMALL, 4))
-STILL_BAD = replace(reports.evaluation(), after=Rates(0.91, 0.8, 0.1))
-COSTLY = replace(reports.evaluation(), after=Rates(0.6, 0.05, 0.5))
-UNPROVEN = replace(reports.report().validation, outcome="not asked for")
-
-
-@pytest.mark.parametrize(
-    ("report", "advice"),
-    [
-        (reports.report(LOUD, output=None), "the same command an output file"),
-        (reports.report(LOUD, options={"prune": False}), "without --no-prune"),
-        (reports.report(LOUD, options={"prune": False, "repair": True}), "without --rule inverted to switch"),
-        (reports.report(LOUD), "--eval DATA.npz measures ACC and ASR"),
-        (reports.report(LOUD, validation=UNPROVEN), "without --no-validate before you use out.onnx"),
-        (reports.report(LOUD, evaluation=reports.evaluation()), "on data of your own"),
-        (reports.report(LOUD, evaluation=STILL_BAD), "the trigger still works (80.0 % ASR)"),
-        (reports.report(LOUD, evaluation=COSTLY), "accuracy fell to 60.0 %: try a higher -u"),
-        (reports.report(LOUD, evaluation=STILL_BAD), "add --bound-activations 2.5, try a lower -u, or retrain"),
-        (reports.report(LOUD, evaluation=STILL_BAD, options={"bound_activations": 2.5}), "ASR): try a lower -u, or"),
-        (reports.report(QUIET), "add --bound-activations 2.5, try a lower -u than 3, or measure"),
-        (reports.report(QUIET, evaluation=STILL_BAD), "the trigger works (80.0 % ASR) without an outlier"),
-        (reports.report(QUIET, evaluation=reports.evaluation()), "silence is no proof"),
-        (reports.report(SMALL), "one outlier among 8 channels reaches at most 2.47 std"),
-        (reports.report(()), "no layer of a kind that is judged"),
-        (reports.report((reports.unjudged("/c", LayerStatus.GATE),)), "--include PATTERN"),
-    ],
-)
-def test_the_last_line_says_what_to_do_next(report: Report, advice: str) -> None:
-    last = lines_of(report)[-1]
-    assert last.startswith("next: ")
-    assert advice in last
 
 
 @pytest.mark.parametrize(
@@ -230,13 +202,14 @@ def test_the_last_line_says_what_to_do_next(report: Report, advice: str) -> None
     ],
 )
 def test_no_verdict_calls_a_model_clean(report: Report) -> None:
-    words = re.findall(r"[a-z]+", (wording.headline(report) + wording.next_step(report)).lower())
+    said = wording.headline(report) + " ".join(step.sentence for step in steps(report))
+    words = re.findall(r"[a-z]+", said.lower())
     assert {"clean", "safe", "harmless", "secure"}.isdisjoint(words)
     assert wording.headline(report).startswith(report.summary.verdict.value)
 
 
 def test_a_model_without_linear_layers_says_so() -> None:
-    text = render(reports.report(()))
+    text = render(reports.report((), findings=()))
     assert "This model has no Conv, ConvTranspose, Gemm or MatMul with constant weights." in text
     assert "could not judge: the model has no linear layer" in text
 
@@ -246,7 +219,25 @@ def test_a_model_without_linear_layers_says_so() -> None:
 def test_no_line_but_the_last_is_wider_than_the_terminal(width: int, verbose: bool) -> None:
     for report in (reports.report(evaluation=reports.evaluation()), reports.hostile(), reports.careful()):
         lines = render(report, width=width, verbose=verbose).splitlines()
-        assert max(map(len, lines[:-1])) <= width
+        assert max(len(line) for line in lines if not line.startswith("      onnx-clp ")) <= width
+
+
+def test_what_to_do_next_ends_the_table_with_a_shell_line_below_each_step_that_has_one() -> None:
+    lines = lines_of(reports.report(LOUD, findings=()))
+    at = next(place for place, line in enumerate(lines) if line.startswith("next: "))
+    assert lines[at:] == [
+        "next: look for a trigger (minutes):",
+        "      onnx-clp --invert in.onnx",
+        "  or: test out.onnx on data of your own before you use it: --eval DATA.npz",
+        "      measures ACC and ASR",
+    ]
+
+
+def test_no_two_layers_print_alike() -> None:
+    names = [f"/layer{a}/layer{a}.{b}/body/body.{c}/Conv" for a in (1, 2, 3) for b in (0, 1) for c in (0, 3)]
+    lines = lines_of(reports.report(tuple(reports.layer(name, 16) for name in names)))
+    shown = [line.split()[0] for line in lines if line.split()[1:3] == ["16", "yes"]]
+    assert len(set(shown)) == len(shown) == len(names)
 
 
 @pytest.mark.parametrize("verbose", [False, True])

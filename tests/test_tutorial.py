@@ -81,7 +81,7 @@ def test_so_it_is_where_it_takes_long(capsys: pytest.CaptureFixture[str]) -> Non
 def test_the_blocks_are_found() -> None:
     assert len(BLOCKS) == TUTORIAL.count("```console") == 5
     assert [bool(slow) for slow, _ in BLOCKS] == [False, False, False, True, False]
-    assert sum(len(list(commands(text))) for _, text in BLOCKS) == 8
+    assert sum(len(list(commands(text))) for _, text in BLOCKS) == 10
 
 
 @pytest.mark.parametrize(

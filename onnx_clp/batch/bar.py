@@ -34,5 +34,5 @@ class BatchBar:
 
     def __call__(self, tally: Tally) -> None:
         """Draw."""
-        text = f"{tally.stood_out} stood out, {tally.failed} failed"
+        text = f"{tally.suspicious} suspicious, {tally.failed} failed"
         self._bar.update(self._task, completed=len(tally.records), description=text)

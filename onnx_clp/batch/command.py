@@ -39,7 +39,17 @@ def run(argv: Sequence[str], sinks: Sinks) -> int:
         ClpError: the batch as a whole cannot be done, or was interrupted.
         SystemExit: --help was asked for and printed.
     """
-    options = parse_batch(argv)
+    return perform(parse_batch(argv), sinks).exit_code
+
+
+def perform(options: BatchOptions, sinks: Sinks) -> Tally:
+    """Run the batch that `options` describe and give every model's record.
+
+    Raises:
+        ClpError: the batch as a whole cannot be done, or was interrupted.
+    """
+    for sentence in options.warnings:
+        sinks.say(sentence)
     found = sources.find(options.where, options.out)
     for sentence in found.left_out:
         sinks.say(f"left out: {sentence}")
@@ -58,7 +68,7 @@ def run(argv: Sequence[str], sinks: Sinks) -> int:
 
             runner.run(jobs, executor, log, outputs, hear, overwrite=options.overwrite)
     _close(tally, time.monotonic() - start, options, outputs, sinks)
-    return tally.exit_code
+    return tally
 
 
 def _job(name: str, source: str, options: BatchOptions) -> Job:
@@ -109,7 +119,7 @@ def _tell(record: Record, options: BatchOptions, sinks: Sinks) -> None:
 
 def _close(tally: Tally, seconds: float, options: BatchOptions, outputs: Place, sinks: Sinks) -> None:
     if page.available():
-        outputs.write(page.NAME, page.render(tally))
+        outputs.write(page.NAME, page.render(tally, options.words, time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())))
     if not options.quiet and not options.jsonl:
         sinks.result(table(tally, seconds))
         index = "index.html" if page.available() else journal.NAME

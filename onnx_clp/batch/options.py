@@ -18,6 +18,7 @@ from onnx_clp.batch.fingerprint import digest
 from onnx_clp.batch.places import is_url
 from onnx_clp.cli.arguments import parse
 from onnx_clp.cli.options import Parser, add_model_options
+from onnx_clp.cli.reporting import add_fail_on
 from onnx_clp.errors import ClpError, UsageError
 from onnx_clp.text import shown_path
 from onnx_clp.version import __version__
@@ -44,6 +45,7 @@ class BatchOptions:
     max_size: int
     jsonl: bool
     quiet: bool
+    warnings: tuple[str, ...] = ()
 
 
 def batch_parser() -> argparse.ArgumentParser:
@@ -98,12 +100,7 @@ def _add_own(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--html", action="store_true", help="write an .html report beside each output, too")
     group.add_argument("--sarif", action="store_true", help="write a .sarif file beside each output, too")
-    group.add_argument(
-        "--fail-on",
-        choices=("never", "pruned", "unjudged"),
-        default="never",
-        help="a model's code is 1 if a channel stood out (pruned), or also if a layer could not be judged",
-    )
+    add_fail_on(group, "a model's code is 1")
     group.add_argument("--jsonl", action="store_true", help="print one JSON line a model as it ends, and no table")
     group.add_argument("-q", "--quiet", action="store_true", help="print no table and no progress")
     group.add_argument(
@@ -125,6 +122,8 @@ def parse_batch(argv: Sequence[str]) -> BatchOptions:
         raise UsageError(f"--model-timeout must be a number of seconds above 0, not {given.model_timeout}")
     words = tuple(_words(parser, given))
     single = parse(["in.onnx", "out.onnx", "--no-config", *words])
+    if single.config.searches:
+        words = (*dict.fromkeys((*words, "--skip-unsearchable")),)
     _check_view(given)
     return BatchOptions(
         where=given.where,
@@ -142,6 +141,7 @@ def parse_batch(argv: Sequence[str]) -> BatchOptions:
         max_size=single.config.max_size,
         jsonl=given.jsonl,
         quiet=given.quiet,
+        warnings=single.warnings,
     )
 
 
@@ -181,7 +181,7 @@ def _text(option: str, value: Any) -> str:
     if option == "sweep":
         first, *rest = (Decimal(str(u)) for u in value)
         return f"{first}:{rest[-1]}:{rest[0] - first}" if rest else f"{first}:{first}:1"
-    return ",".join(map(str, value)) if option == "pixel_range" else str(value)
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _salt(words: tuple[str, ...], given: argparse.Namespace) -> str:

@@ -24,6 +24,9 @@ class Record:
         exit_code: of the single run (0 to 5).
         verdict: as in the report; empty without one.
         pruned, judged: channels.
+        found: what makes it suspicious or unusual, a few words each, the strongest first; channels left out.
+        loss: the predicted loss of what was done (a share); None where it is not known.
+        picture: the trigger that was found as a data address of a small PNG; "" without one.
         seconds: wall-clock time of the whole job.
         error: one line; empty for exit codes 0 and 1.
         files: what the run wrote, by name below OUT, with its SHA-256.
@@ -38,6 +41,9 @@ class Record:
     verdict: str = ""
     pruned: int = 0
     judged: int = 0
+    found: tuple[str, ...] = ()
+    loss: float | None = None
+    picture: str = ""
     seconds: float = 0.0
     error: str = ""
     files: Mapping[str, str] = field(default_factory=dict)
@@ -45,7 +51,8 @@ class Record:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data; `from_dict(r.to_dict()) == r`."""
-        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)} | {"files": dict(self.files)}
+        plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return plain | {"files": dict(self.files), "found": list(self.found)}
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Self:
@@ -55,10 +62,12 @@ class Record:
             TypeError: a value is missing or of another type.
         """
         known = {f.name: plain[f.name] for f in dataclasses.fields(cls) if f.name in plain}
+        if "found" in known:
+            known["found"] = tuple(known["found"])
         record = cls(**known)
-        texts = (record.name, record.source, record.key, record.sha256, record.verdict, record.error)
-        numbers = (record.exit_code, record.pruned, record.judged, record.seconds)
-        if not all(isinstance(text, str) for text in texts) or not isinstance(record.files, dict):
+        texts = (record.name, record.source, record.key, record.sha256, record.verdict, record.error, record.picture)
+        numbers = (record.exit_code, record.pruned, record.judged, record.seconds, record.loss or 0.0)
+        if not all(isinstance(text, str) for text in (*texts, *record.found)) or not isinstance(record.files, dict):
             raise TypeError("not a record")
         if not all(isinstance(number, (int, float)) for number in numbers):
             raise TypeError("not a record")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from onnx_clp.batch.record import Record, worst
 from onnx_clp.batch.work import SETTLED
@@ -21,6 +22,15 @@ OUTCOMES = {
     5: "crashed",
 }
 """A word for each exit code of a single run."""
+
+
+_RANKS: Final[Mapping[str, int]] = {
+    Verdict.SUSPICIOUS: 0,
+    Verdict.UNUSUAL: 2,
+    Verdict.COULD_NOT_JUDGE: 3,
+    Verdict.NOTHING_FOUND: 4,
+}
+"""A model without a verdict failed, and comes after the suspicious ones."""
 
 
 @dataclass(slots=True)
@@ -44,9 +54,9 @@ class Tally:
         return sum(record.exit_code not in SETTLED for record in self.records)
 
     @property
-    def stood_out(self) -> int:
-        """Models in which a channel stood out."""
-        return self.verdicts(Verdict.STOOD_OUT)
+    def suspicious(self) -> int:
+        """Models with evidence that names a class, a trigger, a path or a gate."""
+        return self.verdicts(Verdict.SUSPICIOUS)
 
     def verdicts(self, verdict: Verdict) -> int:
         """How many models have this verdict."""
@@ -58,9 +68,15 @@ class Tally:
         return [(OUTCOMES[code], count) for code, count in counts.items() if count]
 
 
+def ranked(records: Sequence[Record]) -> list[Record]:
+    """Suspicious models first, those with most evidence before the others; then those that failed, then the rest."""
+    return sorted(records, key=lambda r: (_RANKS.get(r.verdict, 1), -len(r.found), -r.exit_code, -r.pruned, r.name))
+
+
 def table(tally: Tally, seconds: float, width: int = 80) -> str:
     """The summary as text, for `seconds` of wall-clock time; no line is longer than `width`."""
-    lines = [f"{len(tally.records):>9,}  models in {seconds:,.1f} s", *_counts(tally), *_failures(tally, width)]
+    head = f"{len(tally.records):>9,}  models in {seconds:,.1f} s"
+    lines = [head, *_counts(tally), *_suspicious(tally, width), *_failures(tally, width)]
     return "".join(line[:width].rstrip() + "\n" for line in lines)
 
 
@@ -76,6 +92,17 @@ def _counts(tally: Tally) -> Iterator[str]:
     pruned = sum(record.pruned for record in tally.records)
     judged = sum(record.judged for record in tally.records)
     yield f"{pruned:>9,}  channels stood out of {plural(judged, 'channel')} judged"
+
+
+def _suspicious(tally: Tally, width: int) -> Iterator[str]:
+    named = [record for record in ranked(tally.records) if record.verdict == Verdict.SUSPICIOUS]
+    if named:
+        yield ""
+    for record in named[:MOST_LISTED]:
+        yield f"suspicious: {shown(record.name, width - 12)}"
+        yield f"  {one_line('; '.join(record.found), width - 2)}"
+    if len(named) > MOST_LISTED:
+        yield f"... and {len(named) - MOST_LISTED:,} more; the journal has them all"
 
 
 def _failures(tally: Tally, width: int) -> Iterator[str]:

@@ -19,6 +19,7 @@ from typing import Any
 
 from onnx_clp.batch import launch
 from onnx_clp.batch.fingerprint import Fingerprint, data_file, data_names, digest, fingerprint
+from onnx_clp.batch.gist import gist
 from onnx_clp.batch.places import LocalPlace, Place, RemotePlace, filesystem, is_url, place
 from onnx_clp.batch.record import WORST_FIRST, Job, Record
 from onnx_clp.errors import GATE_TRIPPED, INTERNAL_ERROR, ClpError, LoadError, NotValidated, UsageError
@@ -184,6 +185,7 @@ def _reported(job: Job, shop: _Shop, mark: Fingerprint, key: str, code: int) -> 
         verdict=summary["verdict"],
         pruned=summary["channels_pruned"],
         judged=summary["channels_judged"],
+        **gist(report),
         files={name: digest(shop.outputs / name) for name in _written(job, shop)},
     )
 

@@ -6,15 +6,17 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
+from onnx_clp.cli import cautions
 from onnx_clp.cli.options import main_parser
 from onnx_clp.cli.settings import Settings, load
+from onnx_clp.cli.words import OLD_GATES
 from onnx_clp.config import CleanConfig
 from onnx_clp.errors import UsageError
 
 Color = Literal["auto", "always", "never"]
-FailOn = Literal["never", "pruned", "unjudged"]
+FailOn = Literal["suspicious", "unusual", "unjudged"]
 
 PAPER = {"rule": "paper", "u": 3.0, "fill": "zero", "budget": 1.0}
 PAPER_WORDS = "--rule paper -u 3 --fill zero --budget 1"
@@ -27,7 +29,7 @@ class Arguments:
     """One command line, checked: the run's configuration, its files, and how to speak of it.
 
     `destination` is where the model goes (None with --dry-run or without a second file name). `configured` says
-    which options came from a file.
+    which options came from a file, and `warnings` what is to be said of options before the run.
     """
 
     source: Path
@@ -37,12 +39,13 @@ class Arguments:
     reports: tuple[Path, ...]
     sarif: Path | None
     json: bool
-    fail_on: FailOn
+    fail_on: tuple[FailOn, ...]
     baseline: Path | None
     color: Color
     quiet: bool
     verbosity: int
     configured: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 def parse(argv: Sequence[str]) -> Arguments:
@@ -63,12 +66,13 @@ def parse(argv: Sequence[str]) -> Arguments:
         reports=tuple(given.report),
         sarif=given.sarif,
         json=given.json,
-        fail_on=given.fail_on,
+        fail_on=_gates(given.fail_on),
         baseline=given.baseline,
         color=given.color,
         quiet=given.quiet,
         verbosity=given.verbose,
         configured="" if settings is None else settings.notice,
+        warnings=tuple(cautions.of(given)),
     )
     _check_outputs(arguments, given.destination)
     return arguments
@@ -150,8 +154,13 @@ def _config(given: argparse.Namespace) -> CleanConfig:
         sweep=given.sweep,
         compare_providers=given.compare_providers,
         cleanup=given.cleanup,
+        skip_unsearchable=given.skip_unsearchable,
         latency=given.measure_latency,
     )
+
+
+def _gates(names: tuple[str, ...]) -> tuple[FailOn, ...]:
+    return cast("tuple[FailOn, ...]", tuple(dict.fromkeys(OLD_GATES.get(name, name) for name in names)))
 
 
 def _spell_paper_out(given: argparse.Namespace) -> None:

@@ -11,19 +11,20 @@ import gc
 import io
 import logging
 import os
-import shutil
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, TextIO
+from typing import TYPE_CHECKING, NoReturn
 
 from onnx_clp.cli.arguments import Arguments, parse
 from onnx_clp.cli.options import main_parser
+from onnx_clp.cli.streams import is_terminal, wants_color, width
 from onnx_clp.errors import GATE_TRIPPED, INTERNAL_ERROR, ClpError, Interrupted, SaveError, UsageError
 from onnx_clp.process import signals
-from onnx_clp.text import one_line
+from onnx_clp.text import one_line, shown_path
 
 if TYPE_CHECKING:
     from onnx_clp.document.run import Report
@@ -116,14 +117,16 @@ def _means_batch(argv: Sequence[str]) -> bool:
 def _batch(argv: Sequence[str]) -> int:
     batch = import_module(_BATCH)  # it imports this package, for the parser
     with _logging(0):
-        return int(batch.run(argv, batch.Sinks(lambda text: _print(_defused(text)), _say, _is_terminal(sys.stderr))))
+        return int(batch.run(argv, batch.Sinks(lambda text: _print(_defused(text)), _say, is_terminal(sys.stderr))))
 
 
 def _run(arguments: Arguments) -> int:
     from onnx_clp.report.files import ReportFiles
 
-    if arguments.configured:
-        _say(arguments.configured)
+    _refuse_folder(arguments)
+    for said in (arguments.configured, *arguments.warnings):
+        if said:
+            _say(said)
     with _logging(arguments.verbosity):
         files = ReportFiles(arguments.source, arguments.reports, arguments.sarif)
         files.check()
@@ -148,6 +151,12 @@ def _run(arguments: Arguments) -> int:
                 return _gate(report, arguments, baseline)
         finally:
             _discard(files)
+
+
+def _refuse_folder(arguments: Arguments) -> None:
+    if arguments.source.is_dir():
+        line = shlex.join(["onnx-clp", "batch", str(arguments.source), str(arguments.destination or "OUT")])
+        raise UsageError(f"{arguments.source}: is a folder; {line} takes every model in it")
 
 
 def _tell_of_fallback(report: Report, arguments: Arguments) -> None:
@@ -189,9 +198,9 @@ def _print_result(report: Report, arguments: Arguments) -> None:
     elif not arguments.quiet:
         from onnx_clp.report import terminal
 
-        colored = _wants_color(arguments.color)
+        colored = wants_color(arguments.color)
         verbose = arguments.verbosity > 0
-        _print(terminal.render(report, width=_width(), verbose=verbose, color=colored))
+        _print(terminal.render(report, width=width(), verbose=verbose, color=colored))
 
 
 def _defused(json_text: str) -> str:
@@ -200,13 +209,13 @@ def _defused(json_text: str) -> str:
 
 
 def _gate(report: Report, arguments: Arguments, baseline: frozenset[Key]) -> int:
-    if arguments.fail_on == "never":
+    if not arguments.fail_on:
         return 0
     from onnx_clp.report.gate import judge
 
     result = judge(report, arguments.fail_on, baseline)
     if result.tripped or not arguments.quiet:
-        _say(result.sentence)
+        _say(f"{shown_path(arguments.source)}: {result.sentence}")
     return GATE_TRIPPED if result.tripped else 0
 
 
@@ -223,7 +232,7 @@ def _nothing_undone(report: Report) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _progress(arguments: Arguments) -> Iterator[Callable[[Progress], None] | None]:
-    if arguments.quiet or arguments.verbosity or not _is_terminal(sys.stderr):
+    if arguments.quiet or arguments.verbosity or not is_terminal(sys.stderr):
         yield None
         return
     from onnx_clp.report.bar import ProgressBar
@@ -253,23 +262,6 @@ def _logging(verbosity: int) -> Iterator[None]:
 class _OneLine(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (the base class's name)
         return one_line(super().formatMessage(record), _WIDEST_MESSAGE)
-
-
-def _wants_color(choice: str) -> bool:
-    if choice == "auto":
-        return _is_terminal(sys.stdout) and not os.environ.get("NO_COLOR")
-    return choice == "always"
-
-
-def _is_terminal(stream: TextIO | None) -> bool:
-    try:
-        return stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb"
-    except ValueError:  # closed
-        return False
-
-
-def _width() -> int:
-    return min(max(shutil.get_terminal_size().columns, 80), 120) if _is_terminal(sys.stdout) else 80
 
 
 def _print(text: str) -> None:

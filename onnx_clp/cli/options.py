@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from onnx_clp.cli import words
+from onnx_clp.cli.reporting import add_reporting
 from onnx_clp.config import GIB, UNIT_RANGE
 from onnx_clp.errors import EXIT_CODES, UsageError
 from onnx_clp.version import __version__
@@ -20,8 +21,24 @@ class Parser(argparse.ArgumentParser):
     """A parser whose errors are UsageErrors."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise instead of exiting."""
-        raise UsageError(f"{message} (see {self.prog} --help)")
+        """Raise instead of exiting, naming the option or the choice that was probably meant."""
+        meant = self._meant(message)
+        hint = f"; did you mean {meant}?" if meant else ""
+        raise UsageError(f"{message}{hint} (see {self.prog} --help)")
+
+    def _meant(self, message: str) -> str:
+        """The known word nearest to the one an error message complains of; "" where none is near."""
+        from difflib import get_close_matches
+
+        unknown = re.match(r"unrecognized arguments: (?:.* )?(--[^\s=]+)", message)
+        choice = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
+        if unknown is not None:
+            word, known = unknown[1], [name for action in self._actions for name in action.option_strings]
+        elif choice is not None:
+            word, known = choice[1], re.findall(r"[\w-]+", choice[2])
+        else:
+            return ""
+        return next(iter(get_close_matches(word, known, 1)), "")
 
 
 def main_parser() -> argparse.ArgumentParser:
@@ -42,7 +59,7 @@ def main_parser() -> argparse.ArgumentParser:
     parser.add_argument("source", type=Path, metavar="IN.onnx", help="the model to read; it is never changed")
     parser.add_argument("destination", type=Path, nargs="?", metavar="OUT.onnx", help="the model to write")
     add_model_options(parser)
-    _add_reporting(parser)
+    add_reporting(parser)
     parser.add_argument(
         "--config",
         type=Path,
@@ -178,6 +195,11 @@ def _add_search(parser: argparse.ArgumentParser) -> None:
         help="look for a perturbation and a patch towards every class, and say which class is a likely target",
     )
     group.add_argument(
+        "--skip-unsearchable",
+        action="store_true",
+        help="go on without a search where none can run, instead of refusing the model (a batch always does)",
+    )
+    group.add_argument(
         "--images",
         type=Path,
         metavar="DATA.npz",
@@ -271,42 +293,6 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
         default=300.0,
         metavar="SECONDS",
         help="how long a search for triggers may take before it ends with what it has (default 300)",
-    )
-
-
-def _add_reporting(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("reporting")
-    group.add_argument(
-        "--report",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="PATH",
-        help="write the report; .json or .html by suffix (repeatable)",
-    )
-    group.add_argument("--json", action="store_true", help="print the JSON report instead of the table")
-    group.add_argument("--sarif", type=Path, metavar="PATH", help="write the pruned channels as SARIF 2.1.0")
-    group.add_argument(
-        "--fail-on",
-        choices=("never", "pruned", "unjudged"),
-        default="never",
-        help="exit with 1 if a channel stood out (pruned), or also if a layer could not be judged",
-    )
-    group.add_argument(
-        "--baseline",
-        type=Path,
-        metavar="OLD.json",
-        help="an earlier --report: --fail-on counts only what is not in it",
-    )
-    group.add_argument(
-        "--color",
-        choices=("auto", "always", "never"),
-        default="auto",
-        help="auto (default) colours terminals only, and honours NO_COLOR",
-    )
-    group.add_argument("-q", "--quiet", action="store_true", help="print no table and no progress")
-    group.add_argument(
-        "-v", "--verbose", action="count", default=0, help="log to stderr, list everything; -vv says more"
     )
 
 

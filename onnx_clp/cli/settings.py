@@ -53,6 +53,7 @@ HARMLESS: Final = frozenset(
         "rule",
         "seed",
         "shape",
+        "skip-unsearchable",
         "sweep",
         "synthesize",
         "u",

@@ -8,6 +8,10 @@ from decimal import Decimal
 
 from onnx_clp.config import MOST_THRESHOLDS
 
+GATES = ("suspicious", "unusual", "unjudged")
+OLD_GATES = {"pruned": "unusual"}
+"""Names of --fail-on that keep working, and what they are called now."""
+
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
@@ -57,6 +61,17 @@ def caps(text: str) -> float:
     if not found > 0:
         raise argparse.ArgumentTypeError(f"{text!r} is neither auto nor a number above 0")
     return found
+
+
+def fail_on(text: str) -> tuple[str, ...]:
+    """never, or some of suspicious, unusual and unjudged joined by commas; pruned is an old name of unusual."""
+    names = [name.strip() for name in text.split(",")]
+    if names == ["never"]:
+        return ()
+    wrong = [name for name in names if name not in (*GATES, *OLD_GATES)]
+    if wrong:
+        raise argparse.ArgumentTypeError(f"{wrong[0]!r} is none of never, {', '.join(GATES)}")
+    return tuple(dict.fromkeys(names))
 
 
 def size(text: str) -> int:

@@ -7,6 +7,7 @@ import enum
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any
 
 from onnx_clp.document.changes import Change as Change
@@ -15,11 +16,20 @@ from onnx_clp.document.changes import Cleanup as Cleanup
 from onnx_clp.document.changes import CompactedLayer as CompactedLayer
 from onnx_clp.document.changes import Compaction as Compaction
 from onnx_clp.document.changes import Footprint as Footprint
+from onnx_clp.document.evidence import Evidence as Evidence
+from onnx_clp.document.evidence import Outlook as Outlook
 from onnx_clp.document.gauge import Gauge as Gauge
 from onnx_clp.document.gauge import Loss as Loss
 from onnx_clp.document.gauge import Ordinary as Ordinary
 from onnx_clp.document.gauge import OutputChange as OutputChange
 from onnx_clp.document.gauge import Prediction as Prediction
+from onnx_clp.document.layers import AffineLeft as AffineLeft
+from onnx_clp.document.layers import CapLeft as CapLeft
+from onnx_clp.document.layers import CappedValue as CappedValue
+from onnx_clp.document.layers import Caps as Caps
+from onnx_clp.document.layers import Judgement as Judgement
+from onnx_clp.document.layers import LayerReport as LayerReport
+from onnx_clp.document.layers import PrunedChannel as PrunedChannel
 from onnx_clp.document.search import ChannelChanges as ChannelChanges
 from onnx_clp.document.search import ClassInversion as ClassInversion
 from onnx_clp.document.search import FormFound as FormFound
@@ -37,16 +47,9 @@ from onnx_clp.document.validation import Rates as Rates
 from onnx_clp.document.validation import ValidationReport as ValidationReport
 from onnx_clp.verdicts import Finding as Finding
 from onnx_clp.verdicts import LayerStatus as LayerStatus
+from onnx_clp.verdicts import Verdict as Verdict
 
 SCHEMA = 2
-
-
-class Verdict(enum.StrEnum):
-    """The one-word outcome; there is no "clean", because no weight-only score can say that."""
-
-    STOOD_OUT = "stood out"
-    NOTHING_STOOD_OUT = "nothing stood out"
-    COULD_NOT_JUDGE = "could not judge"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,120 +71,6 @@ class ModelFacts:
     parameters: int
     nodes_before: int
     nodes_after: int
-
-
-@dataclass(frozen=True, slots=True)
-class PrunedChannel:
-    """A channel that stands out: `z` is its distance by the rule (the paper's: stds from the mean), `rank` 1 the top.
-
-    A negative z lies below the lower limit, which only the rule "two-sided" has. `fill` is what the channel gives once
-    it is switched off; None where it was not. `kept`: pruning was asked for and it stays, as the gauge asks for that.
-    """
-
-    channel: int
-    score: float
-    upper_bound: float
-    z: float
-    rank: int
-    fill: float | None = None
-    kept: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Judgement:
-    """Scores of one layer seen through one normalisation (None: none is visible).
-
-    `scores[c]` is channel c's UCLC stand-in (times how strongly it is read, by the rule "gain"); `upper_bounds[c]` a
-    true bound of its l2 gain. `mean` and `std` are those of the scores; `centre` and `spread` are what `rule` measures
-    from and in: mean and std, or the median and 1.4826 times the median absolute deviation. Scores above `threshold`
-    stand out, and those below `lower` where that is not None. `max_z` is the largest z, by its size for those below.
-    `pruned` are the channels that stand out, those included that stay.
-    """
-
-    normalisation: str | None
-    n: int
-    mean: float
-    std: float
-    threshold: float
-    scores: tuple[float, ...]
-    upper_bounds: tuple[float, ...]
-    pruned: tuple[PrunedChannel, ...]
-    rule: str
-    centre: float
-    spread: float
-    lower: float | None
-    max_z: float
-
-
-@dataclass(frozen=True, slots=True)
-class LayerReport:
-    """One linear layer: `folded` names the affines folded into it, `not_folded` says why others were not."""
-
-    name: str
-    place: str
-    op: str
-    weight_shape: tuple[int, ...]
-    channels: int
-    status: LayerStatus
-    reason: str
-    folded: tuple[str, ...]
-    not_folded: str
-    judgements: tuple[Judgement, ...]
-
-    @property
-    def pruned(self) -> tuple[int, ...]:
-        """Channels that stand out under any of the layer's normalisations, ascending."""
-        return tuple(sorted({p.channel for j in self.judgements for p in j.pruned}))
-
-    @property
-    def kept(self) -> tuple[int, ...]:
-        """Those of them that stay because the budget does not allow for them, ascending."""
-        return tuple(sorted({p.channel for j in self.judgements for p in j.pruned if p.kept}))
-
-    @property
-    def max_z(self) -> float:
-        """The largest distance by the rule, such as stds above the mean; 0 where nothing was judged or all equal."""
-        return max((judgement.max_z for judgement in self.judgements), default=0.0)
-
-
-@dataclass(frozen=True, slots=True)
-class AffineLeft:
-    """A normalisation or channel affine that stayed in the graph, and why (`reason` is a SkipReason)."""
-
-    name: str
-    place: str
-    op: str
-    reason: str
-    sentence: str
-
-
-@dataclass(frozen=True, slots=True)
-class CapLeft:
-    """A value or layer that got no cap, and why."""
-
-    name: str
-    sentence: str
-
-
-@dataclass(frozen=True, slots=True)
-class CappedValue:
-    """A value that got a cap; `source` is "normalisation" or "calibration (n inputs)"."""
-
-    name: str
-    source: str
-
-
-@dataclass(frozen=True, slots=True)
-class Caps:
-    """Caps at mean + `times`·std: how many values got one, which and on whose word, and what got none.
-
-    Where a BatchNormalization tells, the mean is beta and the std |gamma|.
-    """
-
-    times: float
-    capped: int
-    left: tuple[CapLeft, ...]
-    values: tuple[CappedValue, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +105,10 @@ class Sweep:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Channel counts: every channel of every linear layer is judged, too small to judge, or not judged."""
+    """The verdict, and counts: every channel of every linear layer is judged, too small to judge, or not judged.
+
+    `classes_judged` counts the rows of the last linear layers that were compared.
+    """
 
     verdict: Verdict
     layers: int
@@ -228,11 +120,21 @@ class Summary:
     affines_folded: int
     affines_left: int
     channels_kept: int = 0
+    classes_judged: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+def _view(name: str) -> Any:
+    """A view of the document; views are made from it and lie above it, so they are reached by name."""
+    return import_module(f"onnx_clp.report.{name}")
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Report:
-    """Everything one run found and did."""
+    """Everything one run found and did.
+
+    `evidence` is what the verdict rests on, the strongest first, and `looked_at` says what was looked at; both are put
+    in by `assessment.assess`, together with the verdict.
+    """
 
     tool: str
     libraries: Mapping[str, str]
@@ -255,7 +157,36 @@ class Report:
     change: Change | None = None
     inversion: Inversion | None = None
     gauge: Gauge | None = None
+    evidence: tuple[Evidence, ...] = ()
+    looked_at: tuple[str, ...] = ()
+    outlook: Outlook = field(default_factory=Outlook)
     schema: int = field(default=SCHEMA)
+
+    def __repr__(self) -> str:
+        source = "a model in memory" if self.input is None else self.input.path
+        target = "" if self.output is None else f" > {self.output.path}"
+        found = f"{len(self.evidence):,} pieces of evidence"
+        return f"<Report {self.summary.verdict.value}: {source}{target}, {found}, {len(self.layers):,} layers>"
+
+    def _repr_html_(self) -> str:
+        """The verdict, the picture of a trigger and what to do next, for a notebook."""
+        return str(_view("notebook").fragment(self))
+
+    def to_html(self) -> str:
+        """The report as one standalone page; needs the extra `report`.
+
+        Raises:
+            UsageError: the extra is not installed.
+        """
+        return str(_view("html").render(self))
+
+    def to_frame(self) -> Any:
+        """A pandas.DataFrame with a row for every channel that was scored; pandas is taken where it is installed.
+
+        Raises:
+            UsageError: pandas is not installed.
+        """
+        return _view("notebook").frame(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dicts, lists, strings and numbers; non-finite floats become None, as JSON has none."""

@@ -20,12 +20,12 @@ _LINES: Final = 8
 
 
 def drawn(found: Forms, z: finding.Float64, pixels: Range) -> ClassInversion:
-    """The forms found for one class; `z` says how far it stands out by each kind."""
+    """The forms found for one class that it was compared by; `z` says how far it stands out by each kind."""
     assert found.start is not None
     forms = tuple(
         FormFound(kind, form.flip, _size(form), float(far), _picture(form, pixels, found.start.shape))
         for kind, far in zip(KINDS, z, strict=True)
-        if (form := found.by_kind.get(kind)) is not None
+        if (form := found.by_kind.get(kind)) is not None and np.isfinite(far)
     )
     return ClassInversion(found.target, found.margin, forms)
 

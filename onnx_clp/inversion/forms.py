@@ -101,7 +101,7 @@ class Finder:
 def measures(found: Sequence[Forms], lead: float, doubt: float = 1.0) -> finding.Float64:
     """How far each class stands out by each form, (5, classes), in robust standard deviations.
 
-    −inf where a form was not looked for, and everywhere in the row of one that was looked for in fewer than 4 classes.
+    −inf where a form was not looked for, and for all in the row of one that fewer than 4 of more classes have.
 
     Args:
         found: what was found for each class.
@@ -111,7 +111,7 @@ def measures(found: Sequence[Forms], lead: float, doubt: float = 1.0) -> finding
     z = np.full((len(KINDS), len(found)), -np.inf)
     for row, kind in enumerate(KINDS):
         have = [at for at, forms in enumerate(found) if kind in forms.by_kind]
-        if len(have) >= finding.LEAST_CLASSES:
+        if len(have) >= min(finding.LEAST_CLASSES, len(found)):
             z[row, have] = _far(kind, [found[at].by_kind[kind] for at in have], lead, doubt * finding.SPREADS[row])
     return z
 

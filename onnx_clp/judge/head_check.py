@@ -13,8 +13,8 @@ read weights alone; score and limit are our own, chosen on models trained for th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import Final
 
@@ -39,6 +39,8 @@ LEAST_CLASSES: Final = LEAST_CHANNELS
 LEAST_LIMIT: Final = 3.5
 """The smallest z that stands out; among very many classes the limit is higher, see `limit`."""
 STANDS_OUT: Final = "class that stands out"
+AT_EVERY_POSITION: Final = "class that stands out at every position"
+"""The kind where the head scores every position of a sequence: the blank of a text recogniser stands out by right."""
 
 _CHANCE: Final = 0.05
 _BLOCK: Final = 1 << 20
@@ -66,6 +68,7 @@ class Head:
         z: one entry a class; empty where it cannot be judged.
         biases: one entry a class, 0 where the layer has none.
         limit: a z above it stands out.
+        positional: whether its scores are of every position of a sequence, not of the input as a whole.
     """
 
     layer: str
@@ -74,6 +77,7 @@ class Head:
     z: Float64
     biases: Float64
     limit: float
+    positional: bool = False
 
     @property
     def top(self) -> int:
@@ -89,7 +93,28 @@ class Head:
 
 def look(index: ModelIndex, layers: Layers) -> tuple[Finding, ...]:
     """What is to be said of the heads of the main graph, whose linear layers are `layers`."""
-    return tuple(finding for rewrite in heads(index, layers) for finding in _findings(examine(rewrite)))
+    return findings(examined(index, layers))
+
+
+def examined(index: ModelIndex, layers: Layers) -> list[Head]:
+    """The heads of the main graph, each judged."""
+    whole = {
+        id(r) for name in index.main.outputs if not _sequence(index, name) for r in _behind(index.main, layers, name)
+    }
+    return [
+        replace(examine(rewrite), positional=not rewrite.layer.is_convolution and id(rewrite) not in whole)
+        for rewrite in heads(index, layers)
+    ]
+
+
+def findings(judged: Iterable[Head]) -> tuple[Finding, ...]:
+    """What is to be said of them."""
+    return tuple(finding for head in judged for finding in _findings(head))
+
+
+def _sequence(index: ModelIndex, output: str) -> bool:
+    rank = index.main.ranks.of(output)
+    return rank is not None and rank > 2
 
 
 def heads(index: ModelIndex, layers: Layers) -> list[LayerRewrite]:
@@ -155,7 +180,8 @@ def _findings(head: Head) -> Iterator[Finding]:
     if head.trouble:
         yield Finding(INCONCLUSIVE, shown(head.layer), head.trouble)
     elif head.outlying:
-        yield Finding(STANDS_OUT, shown(head.layer), _sentence(head))
+        kind = AT_EVERY_POSITION if head.positional else STANDS_OUT
+        yield Finding(kind, shown(head.layer), _sentence(head), head.top)
 
 
 def _sentence(head: Head) -> str:

@@ -16,6 +16,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_clp.config import own_rules
+from onnx_clp.errors import UsageError
+
 Float64 = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
@@ -91,7 +94,10 @@ def find_outliers(scores: Float64, u: float, rule: str = PAPER) -> Outliers:
     Args:
         scores: float64 of shape (channels,), all finite, not negative, at least one.
         u: number of deviations, above 0.
-        rule: a key of `RULES`.
+        rule: a key of `RULES`, or a rule of one's own (`config.register_rule`).
+
+    Raises:
+        UsageError: such a rule gave no number.
     """
     peak = float(np.abs(scores).max(initial=0.0)) or 1.0
     unit = scores / peak
@@ -100,7 +106,7 @@ def find_outliers(scores: Float64, u: float, rule: str = PAPER) -> Outliers:
     if std <= _ROUNDING * abs(mean):
         nothing = np.zeros(len(scores))
         return Outliers(rule, mean * peak, 0.0, mean * peak, 0.0, mean * peak, None, nothing, nothing > 0)
-    found = RULES[rule](unit, mean, std, u)
+    found = RULES[rule](unit, mean, std, u) if rule in RULES else _own(rule, unit, mean, std, u)
     return Outliers(
         rule=rule,
         mean=mean * peak,
@@ -121,12 +127,12 @@ def too_few(channels: int, u: float, rule: str = PAPER) -> bool:
     where that is not above u. The other rules leave it out of what it is held against and can always find it;
     there the question is whether the rest is enough to go by, see `LEAST_CHANNELS`.
     """
-    return channels < LEAST_CHANNELS if rule in _WITHOUT_REACH else reach(channels) <= u
+    return channels < LEAST_CHANNELS if _without_reach(rule) else reach(channels) <= u
 
 
 def why_too_few(channels: int, rule: str = PAPER) -> str:
     """What is wrong with so few channels, as a clause."""
-    if rule in _WITHOUT_REACH:
+    if _without_reach(rule):
         return f"{channels} channels are too few for rule {rule}, which needs {LEAST_CHANNELS}"
     return f"among {channels} channels none can lie more than {reach(channels):.2f} std above the mean"
 
@@ -188,6 +194,14 @@ def _both_sides(unit: Float64, mean: float, std: float, u: float) -> _Limits:
     return _Limits(mean, std, above.threshold, above.z, above.outlying | below, low)
 
 
+def _own(rule: str, unit: Float64, mean: float, std: float, u: float) -> _Limits:
+    """Above the limit that a registered function gives."""
+    limit = float(own_rules()[rule](unit.copy(), u))
+    if math.isnan(limit):
+        raise UsageError(f"the rule {rule!r} gave nan for a layer of {len(unit)} channels; it must give a number")
+    return _Limits(mean, std, limit, (unit - mean) / std, unit > limit)
+
+
 RULES: Final[Mapping[str, Rule]] = {
     PAPER: _above_mean,
     "gain": _above_mean,
@@ -196,3 +210,7 @@ RULES: Final[Mapping[str, Rule]] = {
     "two-sided": _both_sides,
 }
 _WITHOUT_REACH: Final = ("loo", "mad")
+
+
+def _without_reach(rule: str) -> bool:
+    return rule in _WITHOUT_REACH or rule not in RULES

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from onnx_clp.document.run import Gauge, Loss, Ordinary, OutputChange, Report
-from onnx_clp.report.wording import number, percent, plural
+from onnx_clp.report.wording import brief, number, percent, plural
 from onnx_clp.text import shown
 
 _MOST_OUTPUTS = 4
@@ -20,7 +20,7 @@ def rows(report: Report) -> Iterator[str]:
         yield _unknown(report, gauge)
         return
     yield f"{spelled(gauge.prediction.loss)}; measured on {images(gauge.ordinary)}"
-    yield f"at most {percent(gauge.budget)} was allowed{_because(gauge)}"
+    yield f"at most {percent(gauge.budget)} was allowed{_because(report, gauge)}"
     for change in gauge.prediction.outputs[:_MOST_OUTPUTS]:
         yield f"{shown(change.output, 24)}: {moved(change)}"
     yield from _left(report, gauge)
@@ -34,8 +34,10 @@ def _unknown(report: Report, gauge: Gauge) -> str:
     return "not known: the budget of 1 allows everything, so nothing was measured"
 
 
-def _because(gauge: Gauge) -> str:
-    return f", because {gauge.evidence}" if gauge.evidence else ""
+def _because(report: Report, gauge: Gauge) -> str:
+    if not gauge.evidence:
+        return ""
+    return f", because {next((brief(e) for e in report.evidence if e.sentence == gauge.evidence), gauge.evidence)}"
 
 
 def _left(report: Report, gauge: Gauge) -> Iterator[str]:

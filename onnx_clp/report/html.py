@@ -8,9 +8,10 @@ from importlib.resources import files
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from onnx_clp.document.assessment import CHANNELS, TRIGGER, weight
 from onnx_clp.document.run import Judgement, LayerReport, Report, Verdict
 from onnx_clp.errors import UsageError
-from onnx_clp.report import engines, gauging, inverting, ruling, sizing, sweeping, wording
+from onnx_clp.report import advice, engines, gauging, inverting, ruling, sizing, sweeping, wording
 from onnx_clp.text import one_line, shown
 from onnx_clp.verdicts import LayerStatus
 
@@ -22,6 +23,7 @@ EXTRA = ("jinja2", "matplotlib")
 MOST_PICTURES = 1000
 MOST_ROWS = 1000
 MOST_CHANNELS = 200
+MOST_EVIDENCE = 10
 _HEAT = ((0.95, "warm2"), (0.85, "warm1"), (0.5, "calm2"))
 """Classes of layers without an outlier, by their highest z as a share of u."""
 
@@ -68,6 +70,10 @@ def render(report: Report) -> str:
         left=[card for card in column if card.judgement is None or card.layer.not_folded],
         engine=engines.described(report),
         rates=_rates(report),
+        evidence=[one for one in report.evidence if one.kind not in (CHANNELS, TRIGGER)],
+        others=[one for one in report.findings if weight(one.kind) is not Verdict.SUSPICIOUS],
+        loss=None if report.gauge is None or report.gauge.prediction is None else report.gauge.prediction.loss,
+        most_evidence=MOST_EVIDENCE,
         sweep=_sweep(report),
         most_channels=MOST_CHANNELS,
         most_rows=MOST_ROWS,
@@ -76,19 +82,37 @@ def render(report: Report) -> str:
 
 def sentence(report: Report) -> str:
     """What happened, for a reader who knows neither the method nor the model's inside."""
-    summary = report.summary
-    if summary.verdict is Verdict.COULD_NOT_JUDGE:
+    verdict = report.summary.verdict
+    if verdict is Verdict.COULD_NOT_JUDGE:
         return "Nothing can be said about this model: this method could judge none of its layers."
-    if summary.verdict is Verdict.NOTHING_STOOD_OUT:
+    if verdict is Verdict.NOTHING_FOUND:
         return (
-            f"None of the {wording.plural(summary.channels_judged, 'channel')} judged stands out from its "
+            f"None of the {wording.plural(report.summary.channels_judged, 'channel')} judged stands out from its "
             "neighbours. That is no proof: some hidden triggers leave no mark that this method can see."
         )
+    if verdict is Verdict.SUSPICIOUS:
+        signs = f"This file shows what a hidden trigger shows: {wording.found(report)}."
+        return f"{signs} {_undone(report)}{_measured(report)}"
+    if not report.summary.channels_pruned:
+        return f"Something in this file is unusual, and names no trigger: {wording.found(report)}.{_measured(report)}"
+    return f"{_stood_out(report)}{_what_was_done(report)}{_measured(report)}"
+
+
+def _undone(report: Report) -> str:
+    """What was done against it, a repair first."""
+    if report.output is None:
+        return "Nothing was changed: this was an analysis only."
+    parts = list(wording.done(report))
+    return f"Done: {'; '.join(parts)}." if parts else "The model that was written is as it came."
+
+
+def _stood_out(report: Report) -> str:
+    summary = report.summary
     layers = sum(bool(layer.pruned) for layer in report.layers)
     return (
         f"{wording.plural(summary.channels_pruned, 'channel')} of {summary.channels_judged:,}, in "
-        f"{wording.plural(layers, 'layer')}, {_how(report)}, as channels that serve a hidden trigger often do. "
-        f"{_what_was_done(report)}{_measured(report)}"
+        f"{wording.plural(layers, 'layer')}, {_how(report)}, as channels that serve a hidden trigger often do, and "
+        "ordinary ones too. "
     )
 
 
@@ -104,7 +128,7 @@ def _how(report: Report) -> str:
 
 def _what_was_done(report: Report) -> str:
     if report.options.get("prune") is False:
-        return "Nothing was switched off: pruning was not asked for."
+        return "They were left as they are: pruning was not asked for."
     if report.output is None:
         return "Nothing was changed: this was an analysis only."
     stood, kept = report.summary.channels_pruned, report.summary.channels_kept
@@ -194,11 +218,13 @@ def _template() -> Template:
         "headline": wording.headline,
         "limit": ruling.limit,
         "titles": ruling.titles,
-        "next_step": wording.next_step,
+        "steps": advice.steps,
         "loss_rows": gauging.rows,
         "marks": sweeping.marks,
         "sheet": inverting.sheet,
         "search_rows": inverting.rows,
+        "trigger_views": inverting.views,
+        "brief": wording.brief,
         "search_classes": inverting.classes,
         "search_changes": inverting.changes,
         "provider": engines.short,

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from onnx_clp.document.run import ChannelChanges, ClassInversion, Picture, RepairReport, Report
+from onnx_clp.document.run import ChannelChanges, ClassInversion, FormFound, Inversion, Picture, RepairReport, Report
 from onnx_clp.report.gauging import spelled
 from onnx_clp.report.wording import percent, plural
 from onnx_clp.text import one_line, shown
@@ -92,6 +92,46 @@ def classes(report: Report) -> list[ClassInversion]:
     """The classes to show, the one that stands out most first."""
     found = [] if report.inversion is None else list(report.inversion.results)
     return sorted(found, key=lambda c: -c.z)[:_MOST_CLASSES]
+
+
+def views(report: Report) -> list[tuple[str, str]]:
+    """An image, the trigger that was found, and the image with it, each with its caption; [] where none was found.
+
+    A form that its picture does not tell in full (a warp's grid, a blend, a perturbation drawn stronger than it is)
+    comes without the third.
+    """
+    found = report.inversion
+    form = None if found is None else _best(found)
+    if found is None or form is None:
+        return []
+    shown_form = (f"the {form.kind} towards class {found.likely}", sheet([form.picture]))
+    if not found.images.sheet:
+        return [shown_form]
+    first = found.images.sheet[0]
+    image = ("an image of the search", sheet([first]))
+    if form.kind not in _ADDED or (first.width, first.height, first.channels) != _form_of(form.picture):
+        return [image, shown_form]
+    return [image, shown_form, ("the image with it", sheet([_added(first, form.picture, _ADDED[form.kind])]))]
+
+
+_ADDED: Final = {"patch": 1.0, "wave": 0.5}
+"""Forms whose picture is what they add, grey for nothing; white adds this share of the range of pixels."""
+
+
+def _best(found: Inversion) -> FormFound | None:
+    """The form by which the likely class stands out most."""
+    forms = [form for one in found.results if one.target == found.likely for form in one.forms]
+    return max(forms, key=lambda form: form.z, default=None)
+
+
+def _form_of(picture: Picture) -> tuple[int, int, int]:
+    return picture.width, picture.height, picture.channels
+
+
+def _added(image: Picture, change: Picture, share: float) -> Picture:
+    grey = change.array().astype(float) / 255 * 2 - 1
+    values = image.array().astype(float) / 255 + share * grey
+    return Picture.of(values.transpose(2, 0, 1), 0, 1)
 
 
 def sheet(pictures: Sequence[Picture]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from onnx_clp.document.run import Judgement, PrunedChannel, Report
+from onnx_clp.text import shown
 
 _DEVIATIONS: Final = {
     "loo": "standard deviations of the other channels",
@@ -20,9 +21,8 @@ _LIMITS: Final = {
 
 
 def rule_of(report: Report) -> str:
-    """The run's rule; the paper's where the report does not say."""
-    rule = str(report.options.get("rule", "paper"))
-    return rule if rule in _LIMITS else "paper"
+    """The run's rule, which may be one of the user's own; the paper's where the report does not say."""
+    return str(report.options.get("rule", "paper"))
 
 
 def u_of(report: Report) -> float:
@@ -35,7 +35,8 @@ def limit(report: Report) -> str:
     """What a score must exceed to stand out, the rule named: "mean + 3 std (rule paper)"."""
     rule = rule_of(report)
     norm = ", exact norm" if report.options.get("bound") == "exact" else ""
-    return f"{_LIMITS[rule].format(u=f'{u_of(report):g}')} (rule {rule}{norm})"
+    limits = _LIMITS.get(rule, "the limit of a registered rule, u = {u}")
+    return f"{limits.format(u=f'{u_of(report):g}')} (rule {shown(rule, 40)}{norm})"
 
 
 def titles(report: Report) -> tuple[str, str]:

@@ -1,4 +1,6 @@
-"""The report as SARIF 2.1.0: one run, one result per pruned channel, fit for GitHub code scanning.
+"""The report as SARIF 2.1.0: one run, a result for each piece of evidence and each channel that stood out.
+
+Fit for GitHub code scanning: what is suspicious is an error, what is unusual a warning.
 
 Format: OASIS, Static Analysis Results Interchange Format 2.1.0; section numbers below are that document's.
 """
@@ -10,12 +12,13 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import PurePath
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote
 
-from onnx_clp.document.run import Judgement, LayerReport, PrunedChannel, Report
+from onnx_clp.document.assessment import CHANNELS, MEASURED, TRIGGER, weight
+from onnx_clp.document.run import Evidence, Judgement, LayerReport, PrunedChannel, Report, Verdict
 from onnx_clp.report.ruling import distance, limit, passed
-from onnx_clp.report.wording import headline, plural
+from onnx_clp.report.wording import brief, headline, plural
 from onnx_clp.text import one_line, shown
 from onnx_clp.verdicts import INCONCLUSIVE
 
@@ -32,23 +35,43 @@ _HELP = (
     "Compare accuracy and attack success rate before and after switching it off (onnx-clp --eval)."
 )
 
+_EVIDENCE_HELP = (
+    "What the verdict of the file rests on. It names a class, a trigger, a path or a gate where the file is "
+    "suspicious; anything else is unusual only. Neither proves a backdoor, and no result proves that there is none."
+)
+_RULES: Final[tuple[tuple[str, str, str, str, str], ...]] = (
+    (RULE, "ChannelStandsOut", "A channel's Lipschitz constant stands out of its layer", _HELP, CHANNELS),
+    ("CLP002", "ClassStandsOut", "A class of the last layer stands out", _EVIDENCE_HELP, "class that stands out"),
+    ("CLP003", "TriggerFound", "A search found a trigger towards a class", _EVIDENCE_HELP, TRIGGER),
+    ("CLP004", "TriggerMeasured", "A trigger that was supplied works", _EVIDENCE_HELP, MEASURED),
+    ("CLP005", "Path", "A path through the network that no ordinary input takes", _EVIDENCE_HELP, "path"),
+    ("CLP006", "Gate", "A gate in the graph lets a small part of the input decide", _EVIDENCE_HELP, "gate"),
+    ("CLP007", "Blinding", "Something blinds searches", _EVIDENCE_HELP, "blinding"),
+    ("CLP008", "Unusual", "Something unusual that names nothing", _EVIDENCE_HELP, ""),
+)
+"""Identifier, name, short text, long text, and the kind of evidence; the last is for every other kind."""
+_LEVELS: Final = {Verdict.SUSPICIOUS: ("error", "8.0"), Verdict.UNUSUAL: ("warning", "4.0")}
+"""Level and security severity, by the verdict that a kind gives."""
+
 Json = dict[str, Any]
 Hit = tuple[LayerReport, Judgement, PrunedChannel]
 
 
 def render(report: Report) -> str:
-    """The SARIF text, below 10 MB: the highest z first, and a notification says how many were left out."""
+    """The SARIF text, below 10 MB: evidence first, then channels by z; a notification says how many were left out."""
     hits = sorted(_hits(report), key=lambda hit: (-abs(hit[2].z), hit[0].place, hit[0].name, hit[2].channel))
     location = _model_location(report)
-    results: list[str] = []
-    room = MOST_BYTES
+    named = [one for one in report.evidence if one.kind != CHANNELS]
+    results = [json.dumps(_evidence(one, location)) for one in named[:_MOST_NOTIFICATIONS]]
+    before = len(results)
+    room = MOST_BYTES - sum(map(len, results))
     for hit in hits[:MOST_RESULTS]:
         text = json.dumps(_result(hit, location))
         room -= len(text) + 2
         if room < 0:
             break
         results.append(text)
-    head = json.dumps(_log(report, len(hits) - len(results)))
+    head = json.dumps(_log(report, len(hits) - len(results) + before))
     # The results are put in as text, so that their size is known while they are counted.
     return head.replace('"results": []', '"results": [\n' + ",\n".join(results) + "\n]", 1) + "\n"
 
@@ -77,24 +100,42 @@ def _log(report: Report, left_out: int) -> Json:
 
 def _driver(report: Report) -> Json:
     version = re.search(r"\d+(?:\.\d+)+", report.tool)
-    driver = {"name": "onnx-clp", "informationUri": _PAPER, "rules": [_rule()]}
+    driver = {"name": "onnx-clp", "informationUri": _PAPER, "rules": [_rule(*row) for row in _RULES]}
     return {**driver, "semanticVersion": version[0]} if version else driver
 
 
-def _rule() -> Json:
+def _rule(identity: str, name: str, short: str, text: str, kind: str) -> Json:
+    level, severity = _LEVELS[(weight(kind) if kind else None) or Verdict.UNUSUAL]
     return {
-        "id": RULE,
-        "name": "ChannelStandsOut",
-        "shortDescription": {"text": "A channel's Lipschitz constant stands out of its layer"},
-        "fullDescription": {"text": _HELP},
-        "help": {"text": _HELP, "markdown": _HELP},
+        "id": identity,
+        "name": name,
+        "shortDescription": {"text": short},
+        "fullDescription": {"text": text},
+        "help": {"text": text, "markdown": text},
         "helpUri": _PAPER,
-        "defaultConfiguration": {"level": "warning"},
+        "defaultConfiguration": {"level": level},
         "properties": {
             "tags": ["security", "backdoor", "machine-learning"],
             "precision": "medium",
-            "security-severity": "7.0",
+            "security-severity": severity,
         },
+    }
+
+
+def _evidence(one: Evidence, location: Json) -> Json:
+    kinds = [kind for *_, kind in _RULES]
+    at = kinds.index(one.kind) if one.kind in kinds else len(kinds) - 1
+    key = json.dumps([one.kind, one.where, one.target])
+    print_ = hashlib.sha256(key.encode("ascii")).hexdigest()[:32]
+    logical = {"fullyQualifiedName": shown(one.where, 120) or "model", "kind": "member"}
+    return {
+        "ruleId": _RULES[at][0],
+        "ruleIndex": at,
+        "level": _LEVELS[one.verdict][0],
+        "message": {"text": _literal(one_line(f"{brief(one)}: {one.sentence}"))},
+        "locations": [{"physicalLocation": location, "logicalLocations": [logical]}],
+        "partialFingerprints": {"onnxClpEvidence/v1": print_, "primaryLocationLineHash": f"{print_}:1"},
+        "properties": {"kind": one.kind, "verdict": one.verdict.value, "target": one.target},
     }
 
 
@@ -165,7 +206,8 @@ def _notes(report: Report, left_out: int) -> list[Json]:
     notes = [_note("note", headline(report))]
     if left_out:
         notes.append(_note("warning", f"{plural(left_out, 'more channel')} stood out; this file is full"))
-    for finding in report.findings[:_MOST_NOTIFICATIONS]:
+    told = [finding for finding in report.findings if weight(finding.kind) is None]
+    for finding in told[:_MOST_NOTIFICATIONS]:
         level = "note" if finding.kind == INCONCLUSIVE else "warning"
         notes.append(_note(level, f"{finding.kind} at {shown(finding.where)}: {finding.sentence}"))
     return notes

@@ -3,111 +3,90 @@
 from __future__ import annotations
 
 import math
-import shlex
+from collections.abc import Iterator, Sequence
+from typing import Final
 
-from onnx_clp.document.run import Cleanup, EvaluationReport, Report, ValidationReport, Verdict
+from onnx_clp.document.assessment import CHANNELS, MEASURED, TRIGGER
+from onnx_clp.document.run import Cleanup, Evidence, Report, ValidationReport, Verdict
 from onnx_clp.text import shown
-from onnx_clp.verdicts import LayerStatus
 
-LARGE_DROP = 0.02
-"""An accuracy lost to pruning that is worth a second thought (a share)."""
-
-HIGH_ASR = 0.20
-"""An attack success rate that still counts as a working backdoor (a share)."""
+_MOST_BRIEFS: Final = 3
 
 
 def headline(report: Report) -> str:
-    """One sentence: what stood out, of how much."""
+    """One sentence: the verdict, what it rests on, and what was done; what was undone comes first."""
+    word = report.summary.verdict.value
+    if report.summary.verdict is Verdict.COULD_NOT_JUDGE:
+        if not report.summary.layers:
+            return f"{word}: the model has no linear layer with constant weights"
+        return f"{word}: no channel of the model's linear layers ({report.summary.layers:,}) could be scored"
+    if report.summary.verdict is Verdict.NOTHING_FOUND:
+        return f"{word} in {_listed(report.looked_at)}; a backdoor that leaves no trace there is not excluded"
+    return f"{word}: {found(report)}{_done(report)}"
+
+
+def found(report: Report) -> str:
+    """The evidence in a few words, the strongest first; channels count only where nothing else is there."""
+    named = [one for one in report.evidence if one.verdict is report.summary.verdict and one.kind != CHANNELS]
+    briefs = list(dict.fromkeys(brief(one) for one in named))
+    if report.summary.verdict is Verdict.UNUSUAL and report.summary.channels_pruned:
+        briefs.insert(0, _channels(report))
+    more = f" and {len(briefs) - _MOST_BRIEFS:,} more" if len(briefs) > _MOST_BRIEFS else ""
+    return ", ".join(briefs[:_MOST_BRIEFS]) + more
+
+
+def brief(evidence: Evidence) -> str:
+    """One piece of evidence in a few words."""
+    towards = "" if evidence.target is None else f" towards class {evidence.target}"
+    where = f" at {shown(evidence.where, 60)}" if evidence.where else ""
+    known = {
+        TRIGGER: f"a trigger{towards} was found",
+        MEASURED: "the trigger that was supplied works",
+        "path": f"a path{towards} that no ordinary input takes{where}",
+        "gate": f"a gate{towards} in the graph{where}",
+        "blinding": f"something that blinds searches{where}",
+        "class that stands out": f"class {evidence.target} stands out in the last layer",
+    }
+    return known.get(evidence.kind, f"{shown(evidence.kind, 60)}{where}")
+
+
+def _channels(report: Report) -> str:
     summary = report.summary
-    if summary.verdict is Verdict.COULD_NOT_JUDGE:
-        if not summary.layers:
-            return "could not judge: the model has no linear layer with constant weights"
-        return f"could not judge: no channel of the model's linear layers ({summary.layers:,}) could be scored"
-    among = f"{plural(summary.channels_judged, 'channel')} in {plural(summary.layers_judged, 'judged layer')}"
-    if summary.verdict is Verdict.NOTHING_STOOD_OUT:
-        return f"nothing stood out among {among}; a backdoor that leaves no outlier is not excluded"
     hit = sum(bool(layer.pruned) for layer in report.layers)
     return (
-        f"stood out: {summary.channels_pruned:,} of {plural(summary.channels_judged, 'channel')}, "
-        f"in {hit:,} of {plural(summary.layers_judged, 'judged layer')}{_done(report)}"
+        f"{summary.channels_pruned:,} of {plural(summary.channels_judged, 'channel')} stand out, "
+        f"in {hit:,} of {plural(summary.layers_judged, 'judged layer')}"
     )
 
 
 def _done(report: Report) -> str:
-    if report.options.get("prune") is False:
-        return f"; left as they are ({_why_not_pruned(report)})"
-    kept = report.summary.channels_kept
-    off = report.summary.channels_pruned - kept
-    done = "switched off" if not kept else f"{off:,} switched off, {kept:,} kept"
-    return f"; {done}" if report.output is not None else "; no model was written"
-
-
-def _why_not_pruned(report: Report) -> str:
-    return "--rule inverted switches none off" if report.options.get("repair") else "--no-prune"
-
-
-def next_step(report: Report) -> str:
-    """What the user should do now, in one line."""
-    verdict = report.summary.verdict
-    if report.inversion is not None and report.inversion.repair is not None:
-        return _when_changed(report)
-    if verdict is Verdict.COULD_NOT_JUDGE:
-        return _when_not_judged(report)
-    if verdict is Verdict.NOTHING_STOOD_OUT:
-        return _when_nothing_stood_out(report)
-    if report.options.get("prune") is False:
-        option = "--rule inverted" if report.options.get("repair") else "--no-prune"
-        return f"run again without {option} to switch these channels off"
-    return _when_changed(report)
-
-
-def _when_changed(report: Report) -> str:
     if report.output is None:
-        return "to write the repaired model, give the same command an output file and no --dry-run"
-    output = shown(shlex.quote(report.output.path), 200)
-    if report.validation.outcome == "not asked for":
-        return f"run again without --no-validate before you use {output}"
-    if report.evaluation is None:
-        return f"test {output} on your own data before you use it: --eval DATA.npz measures ACC and ASR"
-    return _after_evaluation(report, report.evaluation, output)
+        return "; no model was written"
+    return "".join(f"; {part}" for part in done(report)) or f"; left as it is{_why_left(report)}"
 
 
-def _when_not_judged(report: Report) -> str:
-    small = [layer.channels for layer in report.layers if layer.status is LayerStatus.TOO_SMALL]
-    if small:
-        n = max(small)
-        reach = (n - 1) / math.sqrt(n) if n > 1 else 0.0
-        if report.options.get("rule") in ("loo", "mad"):
-            return f"too few channels for this rule; --rule paper can judge {n} with a -u below {reach:.2f}"
-        return f"one outlier among {n} channels reaches at most {reach:.2f} std: choose -u below that"
-    if not report.layers:
-        return "nothing to do: this model holds no layer of a kind that is judged"
-    return "see with -v why each layer was left alone; --include PATTERN or --layers all overrule it"
+def done(report: Report) -> Iterator[str]:
+    """What was changed against what was found, one phrase each, a repair first."""
+    repair = None if report.inversion is None else report.inversion.repair
+    if repair is not None:
+        fate = "trigger capped and still there" if repair.stands_out else "trigger undone"
+        yield f"{fate}: it turned {percent(repair.flip_before)} of the images, now {percent(repair.flip)}"
+    kept = report.summary.channels_kept
+    off = 0 if report.options.get("prune") is False else report.summary.channels_pruned - kept
+    if off or kept:
+        yield f"{plural(off, 'channel')} switched off" + (f", {kept:,} kept" if kept else "")
+    if report.caps is not None and report.caps.capped:
+        yield f"{plural(report.caps.capped, 'value')} capped"
 
 
-def _when_nothing_stood_out(report: Report) -> str:
-    lower = _remedy(report, f"try a lower -u than {report.options.get('u', 3):g}")
-    if report.evaluation is None:
-        return f"{lower}, or measure with --eval DATA.npz: silence is no proof"
-    asr = report.evaluation.after.asr
-    if asr is not None and asr >= HIGH_ASR:
-        return f"the trigger works ({percent(asr)} ASR) without an outlier: {lower}, or retrain the model"
-    return f"{lower} if you still doubt the model: silence is no proof"
+def _why_left(report: Report) -> str:
+    if report.options.get("repair"):
+        return " (--rule inverted switches no channel off)"
+    return " (--no-prune)" if report.options.get("prune") is False else ""
 
 
-def _remedy(report: Report, lower: str) -> str:
-    """What to try against a trigger that still works: caps first, which repaired most where they were measured."""
-    return lower if report.options.get("bound_activations") else f"add --bound-activations 2.5, {lower}"
-
-
-def _after_evaluation(report: Report, evaluation: EvaluationReport, output: str) -> str:
-    before, after = evaluation.before, evaluation.after
-    if after.asr is not None and after.asr >= HIGH_ASR:
-        remedy = _remedy(report, "try a lower -u")
-        return f"the trigger still works ({percent(after.asr)} ASR): {remedy}, or retrain the model"
-    if before.acc is not None and after.acc is not None and before.acc - after.acc > LARGE_DROP:
-        return f"accuracy fell to {percent(after.acc)}: try a higher -u, or fine-tune {output}"
-    return f"test {output} on data of your own before you use it"
+def _listed(parts: Sequence[str]) -> str:
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else list(parts))
 
 
 def cleaned_up(cleanup: Cleanup) -> str:

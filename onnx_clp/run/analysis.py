@@ -14,8 +14,9 @@ from onnx_clp.cap.ceilings import Ceiling
 from onnx_clp.cleanup import cleaning
 from onnx_clp.cleanup.cleaning import Tally
 from onnx_clp.config import CleanConfig
+from onnx_clp.document.evidence import Outlook
 from onnx_clp.document.readings import Readings
-from onnx_clp.errors import UnsupportedModelError
+from onnx_clp.errors import NotValidated, UnsupportedModelError, UsageError
 from onnx_clp.file.messages import freeze_inputs
 from onnx_clp.fold import backward, forward, normalisations
 from onnx_clp.fold.backward import Left
@@ -30,7 +31,9 @@ from onnx_clp.judge.prune_channels import LayerVerdict, Raw
 from onnx_clp.layers.find import is_blocked
 from onnx_clp.layers.rewrite import Layers, find_layers
 from onnx_clp.modelfile.reader import ModelFile
+from onnx_clp.run import outlook
 from onnx_clp.run.dose import Cuts, Dose, Dosing, Measure
+from onnx_clp.text import one_line
 from onnx_clp.verdicts import Finding, Skipped, SkipReason
 
 if TYPE_CHECKING:
@@ -69,6 +72,8 @@ class Analysis:
         orphans: constants deleted because folding or pruning took their last use.
         tally: what cleaning up took out, before folding and at the end.
         cleaned: the model after the cleaning at the end; None when that found nothing.
+        classes_judged: rows of the last linear layers that were compared.
+        outlook: what further steps would find in the file as it came.
     """
 
     index: ModelIndex
@@ -86,6 +91,8 @@ class Analysis:
     orphans: int = 0
     tally: Tally = field(default_factory=Tally)
     cleaned: ModelProto | None = None
+    classes_judged: int = 0
+    outlook: Outlook = field(default_factory=Outlook)
     _last: Tally = field(default_factory=Tally)
 
     @property
@@ -163,13 +170,16 @@ def analyse(
     before, findings = index.node_count() + first.nodes, triggers.look(index)
     edit = GraphEdit(index, keep_orphans=config.cleanup == "none")
     statistics = _record(index)
+    ahead = outlook.look(index, statistics, config)
     places = _fold_all(edit, index)
     folded = _snapshot(model) if edit.changed or frozen or first else None
     edit.changed = False
-    findings += head_check.look(index, places[0].layers)
+    heads = head_check.examined(index, places[0].layers)
+    findings += head_check.findings(heads)
     _judge(index, places, config, tick, known or [None] * sum(len(place.layers.by_node) for place in places))
     measured = _calibrate(index, places, statistics, config.bound_activations, probe)
-    undone = search is not None and search(edit, folded, places)
+    undone, skipped = _searched(search, edit, folded, places, config.skip_unsearchable)
+    findings += skipped
     verdicts = [verdict for place in places for verdict in place.verdicts]
     known_of = [*statistics, *measured.statistics]
     evidence = next((finding.sentence for finding in findings if finding.kind == head_check.STANDS_OUT), "")
@@ -183,12 +193,28 @@ def analyse(
     caps, findings = [*caps, *measured.left], findings + measured.findings
     found = Analysis(index, folded, final, places, frozen, before, caps, findings, dose, measured.readings)
     found.tally = first
+    found.classes_judged = sum(head.classes for head in heads if not head.trouble)
+    found.outlook = ahead
     if config.compact:
         _compact(edit, found, config.compact_multiple)
     found.orphans = edit.orphans
     if config.cleanup == "all":
         found.clean(file)
     return found
+
+
+def _searched(
+    search: Search | None, edit: GraphEdit, folded: ModelProto | None, places: list[Place], lenient: bool
+) -> tuple[bool, tuple[Finding, ...]]:
+    """Whether a trigger was undone; a `lenient` run says in a finding that none could be looked for."""
+    if search is None:
+        return False, ()
+    try:
+        return search(edit, folded, places), ()
+    except (UsageError, UnsupportedModelError, NotValidated) as error:
+        if not lenient:
+            raise
+        return False, (Finding("search not done", "", one_line(str(error))),)
 
 
 def _compact(edit: GraphEdit, found: Analysis, multiple: int) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from onnx import ModelProto
 
 from onnx_clp.config import CleanConfig
+from onnx_clp.document.assessment import assess
 from onnx_clp.document.run import (
     AffineLeft,
     CapLeft,
@@ -43,6 +44,7 @@ from onnx_clp.judge.prune_channels import Branch, Cut, LayerVerdict
 from onnx_clp.modelfile.reader import ModelFile, every_tensor
 from onnx_clp.operators.nodes import identity, operator
 from onnx_clp.run.analysis import Analysis, Place
+from onnx_clp.run.patterns import unmatched
 from onnx_clp.verdicts import LayerStatus
 from onnx_clp.version import __version__
 
@@ -67,18 +69,18 @@ def assemble(
     """The document of one run."""
     layers = tuple(_layer_reports(analysis, config.prune))
     left = tuple(_affines_left(analysis))
-    return Report(
+    report = Report(
         tool=f"onnx_clp {__version__}",
         libraries=_versions(),
         options=_options(config),
         input=input_facts,
         output=output_facts,
         model=_model_facts(file.model, analysis),
-        summary=_summary(layers, left),
+        summary=_summary(layers, left, analysis.classes_judged),
         layers=layers,
         affines_left=left,
         caps=_caps(analysis, config.bound_activations),
-        findings=analysis.findings + findings,
+        findings=analysis.findings + unmatched(analysis.verdicts, config) + findings,
         validation=validation,
         evaluation=evaluation,
         seconds=dict(seconds),
@@ -89,7 +91,9 @@ def assemble(
         change=change,
         inversion=inversion,
         gauge=_gauge(analysis),
+        outlook=analysis.outlook,
     )
+    return assess(report)
 
 
 def _versions() -> dict[str, str]:
@@ -213,6 +217,7 @@ def _judgement(branch: Branch, status: LayerStatus, cut: Cut | None, prune: bool
         spread=found.spread,
         lower=found.lower,
         max_z=found.max_z,
+        first=branch.first,
     )
 
 
@@ -290,15 +295,14 @@ def _cleanup(analysis: Analysis, level: str) -> Cleanup:
     )
 
 
-def _summary(layers: tuple[LayerReport, ...], left: tuple[AffineLeft, ...]) -> Summary:
+def _summary(layers: tuple[LayerReport, ...], left: tuple[AffineLeft, ...], classes: int) -> Summary:
     judged = [layer for layer in layers if layer.status is LayerStatus.JUDGED]
     pruned = sum(len(layer.pruned) for layer in judged)
     small = sum(layer.channels for layer in layers if layer.status is LayerStatus.TOO_SMALL)
     judged_channels = sum(layer.channels for layer in judged)
     total = sum(layer.channels for layer in layers)
-    verdict = Verdict.STOOD_OUT if pruned else Verdict.NOTHING_STOOD_OUT if judged else Verdict.COULD_NOT_JUDGE
     return Summary(
-        verdict=verdict,
+        verdict=Verdict.COULD_NOT_JUDGE,  # until `assess` has seen the whole report
         layers=len(layers),
         layers_judged=len(judged),
         channels_pruned=pruned,
@@ -308,6 +312,7 @@ def _summary(layers: tuple[LayerReport, ...], left: tuple[AffineLeft, ...]) -> S
         affines_folded=len({(layer.place, name) for layer in layers for name in layer.folded}),
         affines_left=len(left),
         channels_kept=sum(len(layer.kept) for layer in judged),
+        classes_judged=classes,
     )
 
 

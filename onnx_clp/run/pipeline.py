@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from onnx_clp.config import CleanConfig
 from onnx_clp.errors import UsageError
@@ -63,12 +63,15 @@ def run(
         return Job(file, source, destination, config, clock, before_write).run().report
 
 
-def clean(source: Path | str | ModelProto, config: CleanConfig | None = None) -> CleanResult:
+def clean(
+    source: Path | str | ModelProto, config: CleanConfig | None = None, *, progress: Listener | None = None
+) -> CleanResult:
     """Clean a model and give the result without writing it.
 
     Args:
         source: a path, or a ModelProto (never changed; its external data would need a path).
         config: the options; None takes the defaults.
+        progress: hears of stages and layers as they are done, each a `Progress`.
 
     Raises:
         ClpError: the class tells why.
@@ -77,7 +80,7 @@ def clean(source: Path | str | ModelProto, config: CleanConfig | None = None) ->
     from onnx_clp.run.job import Job
 
     chosen = config or CleanConfig()
-    clock = Clock()
+    clock = Clock(progress)
     with clock.stage("read"):
         if isinstance(source, (str, Path)):
             file = reader.read(Path(source), chosen.max_size)
@@ -106,6 +109,22 @@ class CleanResult:
         self._file, self._analysis, self._config = file, analysis, config
         self._model: ModelProto | None = None
         self._close = weakref.finalize(self, file.close)
+
+    def __repr__(self) -> str:
+        state = "open" if self._close.alive else "closed"
+        return f"<CleanResult {self.report.summary.verdict.value}, {state}: {self.report!r}>"
+
+    def _repr_html_(self) -> str:
+        """The report's fragment for a notebook."""
+        return self.report._repr_html_()
+
+    def to_html(self) -> str:
+        """`Report.to_html`."""
+        return self.report.to_html()
+
+    def to_frame(self) -> Any:
+        """`Report.to_frame`."""
+        return self.report.to_frame()
 
     def close(self) -> None:
         """Close the input's files; a `model` made before stays, and a second call does nothing."""

@@ -1,0 +1,79 @@
+"""Looks at a model that change nothing: its scores, or a search for triggers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from onnx_clp.config import CleanConfig
+from onnx_clp.process.clock import Listener
+from onnx_clp.run.pipeline import clean
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+    from onnx_clp.document.run import Report
+
+
+def score(
+    source: Path | str | ModelProto, config: CleanConfig | None = None, *, progress: Listener | None = None
+) -> Report:
+    """The verdict, the evidence and every channel's score, without running the model: weights and graph alone.
+
+    Args:
+        source: as `clean` takes it.
+        config: the options; whatever changes or runs the model is switched off.
+        progress: as `clean` takes it.
+
+    Raises:
+        ClpError: the class tells why.
+    """
+    given = config or CleanConfig()
+    chosen = replace(
+        given,
+        prune=False,
+        validate=False,
+        compact=False,
+        bound_activations=None,
+        calibrate=None,
+        eval_data=None,
+        sweep=(),
+        compare_providers=False,
+        latency=False,
+        synthesize=False,
+        invert=False,
+        repair=False,
+    )
+    with clean(source, chosen, progress=progress) as result:
+        return result.report
+
+
+def search(
+    source: Path | str | ModelProto, config: CleanConfig | None = None, *, progress: Listener | None = None
+) -> Report:
+    """The report of a search for triggers (`Report.inversion`) besides the scores; it takes minutes.
+
+    Args:
+        source: as `clean` takes it; a classifier of images.
+        config: the options; whatever changes the model is switched off.
+        progress: as `clean` takes it.
+
+    Raises:
+        UsageError: the model is no classifier of images, unless `skip_unsearchable` is set.
+        ClpError: the class tells why.
+    """
+    given = config or CleanConfig()
+    chosen = replace(
+        given,
+        invert=True,
+        repair=False,
+        prune=False,
+        validate=True,
+        compact=False,
+        bound_activations=None,
+        calibrate=None,
+        sweep=(),
+    )
+    with clean(source, chosen, progress=progress) as result:
+        return result.report
