@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from onnx_clp.cli.arguments import Arguments, parse
 from onnx_clp.cli.options import main_parser
-from onnx_clp.errors import GATE_TRIPPED, INTERNAL_ERROR, ClpError, Interrupted, SaveError, UsageError
+from onnx_clp.errors import GATE_TRIPPED, INTERNAL_ERROR, ClpError, Interrupted, SaveError
 from onnx_clp.process import signals
 from onnx_clp.text import one_line
 
@@ -36,7 +36,6 @@ __all__ = ["console", "main", "main_parser"]
 PROGRAM = "onnx-clp"
 _BATCH = "onnx_clp.batch.command"
 _WIDEST_MESSAGE = 2000
-_LARGEST_BASELINE = 1 << 28
 _log = logging.getLogger("onnx_clp")
 
 
@@ -127,27 +126,34 @@ def _run(arguments: Arguments) -> int:
     with _logging(arguments.verbosity):
         files = ReportFiles(arguments.source, arguments.reports, arguments.sarif)
         files.check()
-        baseline = _read_baseline(arguments.baseline)
+        baseline = _baseline(arguments)
         from onnx_clp.run import pipeline
 
         try:
-            with _progress(arguments) as progress:
+            with contextlib.ExitStack() as bar:
                 report = pipeline.run(
                     arguments.source,
                     arguments.destination,
                     arguments.config,
                     overwrite=arguments.overwrite,
-                    progress=progress,
-                    before_write=files.stage,
+                    progress=bar.enter_context(_progress(arguments)),
+                    before_write=lambda report: _given(report, files, arguments, bar),
                     beside=files.targets(),
                 )
-            with _nothing_undone(report):
-                files.commit(report)
-                _tell_of_fallback(report, arguments)
-                _print_result(report, arguments)
-                return _gate(report, arguments, baseline)
+            return _gate(report, arguments, baseline)
         finally:
             _discard(files)
+
+
+def _given(
+    report: Report, files: ReportFiles, arguments: Arguments, bar: contextlib.ExitStack
+) -> contextlib.AbstractContextManager[None]:
+    """Give the result while nothing is in place: where stdout or a report cannot take it, nothing is written."""
+    bar.close()
+    files.stage(report)
+    _tell_of_fallback(report, arguments)
+    _print_result(report, arguments)
+    return files.placed()
 
 
 def _tell_of_fallback(report: Report, arguments: Arguments) -> None:
@@ -165,22 +171,12 @@ def _discard(files: ReportFiles) -> None:
         raise
 
 
-def _read_baseline(path: Path | None) -> frozenset[Key]:
-    if path is None:
+def _baseline(arguments: Arguments) -> frozenset[Key]:
+    if arguments.baseline is None:
         return frozenset()
-    from onnx_clp.report.gate import baseline_of
+    from onnx_clp.report.gate import read_baseline
 
-    try:
-        if path.exists() and not path.is_file():
-            raise UsageError(f"{path}: cannot read the baseline: not a file; name the --report of an earlier run")
-        if path.stat().st_size > _LARGEST_BASELINE:
-            raise UsageError(f"{path}: too large for a --report of this tool")
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"{path}: cannot read the baseline: {error.strerror}") from error
-    except ValueError as error:
-        raise UsageError(f"{path}: not a --report of this tool (no UTF-8 text)") from error
-    return baseline_of(text, str(path))
+    return read_baseline(arguments.baseline)
 
 
 def _print_result(report: Report, arguments: Arguments) -> None:
@@ -208,17 +204,6 @@ def _gate(report: Report, arguments: Arguments, baseline: frozenset[Key]) -> int
     if result.tripped or not arguments.quiet:
         _say(result.sentence)
     return GATE_TRIPPED if result.tripped else 0
-
-
-@contextlib.contextmanager
-def _nothing_undone(report: Report) -> Iterator[None]:
-    try:
-        yield
-    except (Interrupted, SaveError) as error:
-        if report.output is not None:
-            cause = "interrupted" if isinstance(error, Interrupted) else str(error)
-            error.args = (f"{cause}; the model {report.output.path} was written",)
-        raise
 
 
 @contextlib.contextmanager
@@ -282,7 +267,7 @@ def _print(text: str) -> None:
         _forget_stdout()
     except OSError as error:
         _forget_stdout()
-        raise SaveError(f"cannot write to standard output: {error.strerror}") from error
+        raise SaveError(f"cannot write to standard output: {error.strerror}; free space there, or use -q") from error
 
 
 def _say(text: str) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Final, Literal
 
 from onnx_clp.document.run import SCHEMA, Report, Verdict
 from onnx_clp.errors import UsageError
@@ -28,6 +29,7 @@ UNJUDGED = frozenset(
 """Layers the rule did not settle. A head, a gate, a kind not asked for and an excluded layer are not among
 them: leaving those alone is the rule, or the user's wish."""
 
+_LARGEST_BASELINE: Final = 1 << 28
 NOTHING_JUDGED: Key = ("", "", None)
 """Stands for "not one layer of the model was judged"."""
 
@@ -62,6 +64,25 @@ def unjudged(report: Report) -> set[Key]:
     if report.summary.verdict is Verdict.COULD_NOT_JUDGE:
         keys.add(NOTHING_JUDGED)
     return keys
+
+
+def read_baseline(path: Path) -> frozenset[Key]:
+    """The findings in the earlier JSON report at `path`.
+
+    Raises:
+        UsageError: it cannot be read, or is not a report of this schema.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            raise UsageError(f"{path}: cannot read the baseline: not a file; name the --report of an earlier run")
+        if path.stat().st_size > _LARGEST_BASELINE:
+            raise UsageError(f"{path}: too large for a --report of this tool")
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{path}: cannot read the baseline: {error.strerror}") from error
+    except ValueError as error:
+        raise UsageError(f"{path}: not a --report of this tool (no UTF-8 text)") from error
+    return baseline_of(text, str(path))
 
 
 def baseline_of(text: str, path: str) -> frozenset[Key]:

@@ -7,7 +7,7 @@ ModelProto to a `CleanResult` that can be looked at and saved. Both take the sam
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from onnx_clp.document.run import Report
     from onnx_clp.modelfile.reader import ModelFile
     from onnx_clp.run.analysis import Analysis
+    from onnx_clp.run.job import BeforeWrite
 
 
 def run(
@@ -32,7 +33,7 @@ def run(
     *,
     overwrite: bool = False,
     progress: Listener | None = None,
-    before_write: Callable[[Report], None] | None = None,
+    before_write: BeforeWrite | None = None,
     beside: Sequence[Path] = (),
 ) -> Report:
     """Clean one file.
@@ -43,7 +44,8 @@ def run(
         config: the options.
         overwrite: whether an existing destination may be replaced.
         progress: hears of stages and layers as they are done.
-        before_write: gets the report when everything is proven and nothing is in place yet.
+        before_write: gets the report when everything is proven and nothing is in place yet; gives the context in which
+            the model is put in place. From then on nothing can fail, and no signal stops the run.
         beside: further files the caller is going to write; none may be a data file of the input.
 
     Raises:
@@ -60,7 +62,7 @@ def run(
     with file:
         for target in (*beside, *([] if destination is None else [destination])):
             refuse_data_files(file, target)
-        return Job(file, source, destination, config, clock, before_write).run().report
+        return Job(file, source, destination, config, clock, before_write, overwrite).run().report
 
 
 def clean(source: Path | str | ModelProto, config: CleanConfig | None = None) -> CleanResult:
@@ -146,7 +148,8 @@ class CleanResult:
         from onnx_clp.modelfile.staging import staging
 
         with staging(destination) as stage:
-            stage(self._file, self._analysis.written, self._config.external_data).commit()
+            staged = stage(self._file, self._analysis.written, self._config.external_data)
+            staged.commit(overwrite=overwrite)
 
     def _check_open(self) -> None:
         if not self._close.alive:
