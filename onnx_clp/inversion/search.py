@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -22,6 +23,7 @@ from onnx_clp.inversion.request import Found, Images, Repair, SearchRequest, Sit
 from onnx_clp.inversion.subject import Subject, read_subject
 from onnx_clp.inversion.synthesis import Synthesiser
 from onnx_clp.inversion.trigger import JUDGING_BUDGET, invert, lead, others
+from onnx_clp.text import quoted
 from onnx_clp.validation.provider import Engine
 
 Tick = Callable[[str, int, int], None]
@@ -61,6 +63,7 @@ def search(request: SearchRequest, engine: Engine, tick: Tick) -> Found:
     if request.folded is not None:
         folded = read_subject(request.folded, request.limits.shapes, request.output_name)
     attack = Attack(folded, engine)
+    _require_classes(attack, original, request.original)
     pictures = _images(request, original, attack, engine, tick)
     hunt = _Hunt(request, folded, engine, tick, attack, pictures)
     if not request.invert:
@@ -76,6 +79,16 @@ def search(request: SearchRequest, engine: Engine, tick: Tick) -> Found:
     likely = None if place is None else found[place].target
     target = found[best].target
     return Found(hunt.classes, attack.provider, pictures.made, results, likely, said, fixed, note, target, moved)
+
+
+def _require_classes(attack: Attack, subject: Subject, path: Path) -> None:
+    scores = attack.logits(np.zeros((1, *subject.shape), np.float32))
+    if scores.ndim != 2 or scores.shape[1] < 2:
+        found = "x".join(map(str, scores.shape))
+        raise UsageError(
+            f"{quoted(path)}: a search for triggers needs scores of at least two classes, (batch, classes); "
+            f"output {quoted(subject.output, 60)} gives {found} for one image; name another with --output"
+        )
 
 
 class _Hunt:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
+from typing import Final
 
 from onnx_clp.document.run import Cleanup, EvaluationReport, Report, ValidationReport, Verdict
 from onnx_clp.text import shown
@@ -14,6 +15,18 @@ LARGE_DROP = 0.02
 
 HIGH_ASR = 0.20
 """An attack success rate that still counts as a working backdoor (a share)."""
+
+_FREEZE: Final = "--freeze-inputs"
+_OVERRULED: Final = frozenset(
+    {
+        LayerStatus.HEAD,
+        LayerStatus.GATE,
+        LayerStatus.NOT_ZERO_KEEPING,
+        LayerStatus.NOT_CONVOLUTION,
+        LayerStatus.EXCLUDED,
+    }
+)
+"""What --include or --layers all overrules; a layer that cannot be judged stays so."""
 
 
 def headline(report: Report) -> str:
@@ -49,6 +62,8 @@ def _why_not_pruned(report: Report) -> str:
 def next_step(report: Report) -> str:
     """What the user should do now, in one line."""
     verdict = report.summary.verdict
+    if verdict is not Verdict.STOOD_OUT and (freeze := _when_overridable(report)):
+        return freeze
     if report.inversion is not None and report.inversion.repair is not None:
         return _when_changed(report)
     if verdict is Verdict.COULD_NOT_JUDGE:
@@ -82,7 +97,17 @@ def _when_not_judged(report: Report) -> str:
         return f"one outlier among {n} channels reaches at most {reach:.2f} std: choose -u below that"
     if not report.layers:
         return "nothing to do: this model holds no layer of a kind that is judged"
-    return "see with -v why each layer was left alone; --include PATTERN or --layers all overrule it"
+    if any(layer.status in _OVERRULED for layer in report.layers):
+        return "see with -v why each layer was left alone; --include PATTERN or --layers all overrule it"
+    return "see with -v why each layer cannot be judged"
+
+
+def _when_overridable(report: Report) -> str:
+    """What to do about layers whose weights a caller may replace; empty where there are none."""
+    count = sum(_FREEZE in layer.reason for layer in report.layers if layer.status is LayerStatus.UNJUDGEABLE)
+    if not count or report.options.get("freeze_inputs"):
+        return ""
+    return f"{plural(count, 'layer')} not judged, because the weights are inputs too: run again with {_FREEZE}"
 
 
 def _when_nothing_stood_out(report: Report) -> str:

@@ -6,6 +6,7 @@ ModelProto to a `CleanResult` that can be looked at and saved. Both take the sam
 
 from __future__ import annotations
 
+import os
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from onnx_clp.config import CleanConfig
 from onnx_clp.errors import UsageError
 from onnx_clp.modelfile.destination import check_destination, refuse_data_files
 from onnx_clp.process.clock import Clock, Listener
+from onnx_clp.text import shown_path
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -56,6 +58,7 @@ def run(
 
     if destination is not None:
         check_destination(source, destination, overwrite=overwrite)
+    _require_data(config)
     clock = Clock(progress)
     with clock.stage("read"):
         file = reader.read(source, config.max_size)
@@ -65,32 +68,50 @@ def run(
         return Job(file, source, destination, config, clock, before_write, overwrite).run().report
 
 
-def clean(source: Path | str | ModelProto, config: CleanConfig | None = None) -> CleanResult:
+def _require_data(config: CleanConfig) -> None:
+    """Refuse a data file that is none before any work is done, whether or not that work would come to it."""
+    for option, path in (("--eval", config.eval_data), ("--calibrate", config.calibrate), ("--images", config.images)):
+        if path is not None and not path.is_file():
+            raise UsageError(f"{option} {shown_path(path)}: {'is not a file' if path.exists() else 'does not exist'}")
+
+
+def clean(source: Path | str | bytes | bytearray | ModelProto, config: CleanConfig | None = None) -> CleanResult:
     """Clean a model and give the result without writing it.
 
     Args:
-        source: a path, or a ModelProto (never changed; its external data would need a path).
+        source: a path, or a ModelProto or the bytes of one (never changed; its external data would need a path).
         config: the options; None takes the defaults.
 
     Raises:
         ClpError: the class tells why.
     """
-    from onnx_clp.modelfile import reader
     from onnx_clp.run.job import Job
 
     chosen = config or CleanConfig()
+    _require_data(chosen)
     clock = Clock()
     with clock.stage("read"):
-        if isinstance(source, (str, Path)):
-            file = reader.read(Path(source), chosen.max_size)
-        else:
-            file = reader.from_proto(source, chosen.max_size)
+        file = _opened(source, chosen.max_size)
     try:
         done = Job(file, file.path, None, chosen, clock).run()
     except BaseException:
         file.close()
         raise
     return CleanResult(done.report, file, done.analysis, chosen)
+
+
+def _opened(source: object, max_size: int) -> ModelFile:
+    from onnx import ModelProto
+
+    from onnx_clp.modelfile import reader
+
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return reader.from_bytes(bytes(source), max_size)
+    if isinstance(source, (str, os.PathLike)):
+        return reader.read(Path(source), max_size)
+    if isinstance(source, ModelProto):
+        return reader.from_proto(source, max_size)
+    raise UsageError(f"a model is a path, bytes or a ModelProto, not {type(source).__name__}")
 
 
 class CleanResult:
