@@ -98,13 +98,21 @@ def main(argv: Sequence[str]) -> int:
         _say("error: not enough memory for this model; nothing was written")
         return ClpError.exit_code
     except OSError as error:
-        what = error.filename if isinstance(error.filename, str) else "the system"
-        _say(f"error: {what}: {error.strerror or error}; nothing was written")
+        _say(f"error: {_system_error(error)}; nothing was written")
         return ClpError.exit_code
     except Exception as error:
         _log.debug("traceback of the internal error", exc_info=True)
         _say(f"internal error: {type(error).__name__}: {error} (please report it, with the output of -vv)")
         return INTERNAL_ERROR
+
+
+def _system_error(error: OSError) -> str:
+    from onnx_clp.file.door import current_folder_is_gone
+
+    if isinstance(error, FileNotFoundError) and current_folder_is_gone():
+        return "the current folder has been deleted; change to another one"
+    what = error.filename if isinstance(error.filename, str) else "the system"
+    return f"{what}: {error.strerror or error}"
 
 
 def _means_batch(argv: Sequence[str]) -> bool:
