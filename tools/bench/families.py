@@ -18,6 +18,7 @@ Maker = Callable[[int], ModelProto]
 
 _C: Final = 4
 _SHAPE: Final[list[int | str]] = [1, _C, 4, 4]
+_OPEN: Final = [None] * 4
 _ROW: Final[list[int | str]] = [1, _C]
 
 
@@ -94,7 +95,7 @@ def _fan(block: Callable[[Builder, str], str], join: str) -> Maker:
 
 def _with_outputs(b: Builder, ends: list[str]) -> ModelProto:
     model = b.model(_SHAPE, ends[0], None)
-    model.graph.output.extend(helper.make_tensor_value_info(end, TensorProto.FLOAT, None) for end in ends[1:])
+    model.graph.output.extend(helper.make_tensor_value_info(end, TensorProto.FLOAT, _OPEN) for end in ends[1:])
     return model
 
 
@@ -156,7 +157,7 @@ def _ifs(count: int) -> ModelProto:
         branches = []
         for name, op in (("then", "Relu"), ("else", "Neg")):
             inner = helper.make_node(op, [x], [f"{name}{number}"])
-            out = helper.make_tensor_value_info(f"{name}{number}", TensorProto.FLOAT, None)
+            out = helper.make_tensor_value_info(f"{name}{number}", TensorProto.FLOAT, _OPEN)
             branches.append(helper.make_graph([inner], name, [], [out]))
         x = _conv(b, b.node("If", [condition], then_branch=branches[0], else_branch=branches[1]))
     return b.model(_SHAPE, x, None)

@@ -78,9 +78,9 @@ class Builder:
         return self.node("BatchNormalization", [x, *names])
 
     def model(self, shape: list[int | str], output: str, dims: list[int | str] | None) -> ModelProto:
-        """The whole, with one input `x`; None leaves the output's shape open."""
+        """The whole, with one input `x`; None leaves the sizes of an output of the input's rank open."""
         x = helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)
-        y = helper.make_tensor_value_info(output, TensorProto.FLOAT, dims)
+        y = helper.make_tensor_value_info(output, TensorProto.FLOAT, [None] * len(shape) if dims is None else dims)
         graph = helper.make_graph(self.nodes, "bench", [x], [y], self.tensors)
         opset = helper.make_opsetid("", _OPSET)
         return helper.make_model(graph, opset_imports=[opset], ir_version=_IR, producer_name="benchmark")
