@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -46,7 +47,7 @@ class FakePipeline:
         *,
         overwrite: bool = False,
         progress: Callable[[Progress], None] | None = None,
-        before_write: Callable[[Report], None] | None = None,
+        before_write: Callable[[Report], contextlib.AbstractContextManager[None]] | None = None,
         beside: Sequence[Path] = (),  # noqa: ARG002
     ) -> Report:
         self.calls.append({"source": source, "destination": destination, "config": config, "overwrite": overwrite})
@@ -56,7 +57,8 @@ class FakePipeline:
         if self.error is not None:
             raise self.error
         if before_write is not None:
-            before_write(self.report)
+            with before_write(self.report):
+                pass
         return self.report
 
 
@@ -592,7 +594,10 @@ def run(source, destination, config, **rest):
         finally:
             Path("temporary").unlink()
     name = "layer-\\u5377\\u79ef" if str(source) == "wide" else "layer"
-    return reports.report(tuple(reports.layer(f"{name}{i}", 16) for i in range(3000)))
+    report = reports.report(tuple(reports.layer(f"{name}{i}", 16) for i in range(3000)))
+    with rest["before_write"](report):
+        Path("placed").write_text("x")
+    return report
 module = types.SimpleNamespace(run=run)
 sys.modules["onnx_clp.run.pipeline"] = onnx_clp.run.pipeline = module
 from onnx_clp.cli.main import console
@@ -620,6 +625,7 @@ def test_a_reader_that_goes_away_is_no_error(option: str, tmp_path: Path) -> Non
         process.stdout.close()
         assert process.stderr.read() == b""
         assert process.wait() == 0
+    assert (tmp_path / "placed").exists()
 
 
 def test_any_encoding_of_stdout_will_do(tmp_path: Path) -> None:
@@ -644,13 +650,13 @@ def test_a_signal_cleans_up_and_sets_the_status(number: signal.Signals, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_disk_behind_stdout_is_an_error_and_says_that_the_model_was_written(tmp_path: Path) -> None:
+def test_a_full_disk_behind_stdout_is_an_error_and_nothing_is_written(tmp_path: Path) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("needs /dev/full")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
-            [sys.executable, "-c", PROGRAM, "in.onnx"],
+            [sys.executable, "-c", PROGRAM, "in.onnx", "--report", "r.json"],
             cwd=tmp_path,
             env=environment,
             stdout=full,
@@ -659,8 +665,9 @@ def test_a_full_disk_behind_stdout_is_an_error_and_says_that_the_model_was_writt
             check=False,
         )
     assert done.returncode == 2
-    assert "cannot write to standard output: No space left on device; the model out.onnx was written" in done.stderr
+    assert "cannot write to standard output: No space left on device; free space there, or use -q" in done.stderr
     assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("argv", "lasts"), [(["in.onnx", "--json"], False), (["batch", "--help"], True)])

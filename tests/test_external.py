@@ -68,6 +68,9 @@ def refusal(data: ExternalData, what: TensorProto) -> str:
         ("m.data", {"offset": "008", "length": "0024", "checksum": "abc", "unknown": "x"}),
         ("exact.data", {}),
         ("./exact.data", {}),
+        ("sub/../exact.data", {}),
+        ("./sub/./../sub/deep.data", {}),
+        ("_ORT_MEM_ADDR_x", {}),
         ("sub/deep.data", {}),
         ("linked.data", {}),
         ("linked_folder/deep.data", {}),
@@ -79,6 +82,7 @@ def test_bytes_inside_the_folder_are_mapped(
 ) -> None:
     (folder / "sub" / "deep.data").write_bytes(FLOATS.tobytes())
     (folder / "..data").write_bytes(FLOATS.tobytes())
+    (folder / "_ORT_MEM_ADDR_x").write_bytes(FLOATS.tobytes())
     (folder / "linked.data").symlink_to("exact.data")
     (folder / "linked_folder").symlink_to("sub")
     view = data.view(tensor(location, **entries))

@@ -343,3 +343,21 @@ def test_a_sheet_is_a_png_of_its_pictures() -> None:
     data = zlib.decompress(raw[start : start + int.from_bytes(raw[start - 8 : start - 4], "big")])
     assert data == b"\0" + bytes(v for n in range(10) for v in (n, 255)) + b"\0" + bytes([10, 255, 11, 255]) + bytes(16)
     assert sheet([]) == ""
+
+
+@pytest.mark.parametrize("classes", [0, 1])
+def test_a_model_of_fewer_than_two_classes_is_refused_with_the_cause(classes: int, tmp_path: Path) -> None:
+    model = planted.classifier(planted=False)
+    last = model.graph.node[-1]
+    scores, last.output[0] = last.output[0], "all"
+    nodes = [helper.make_node("Slice", ["all", "from", "to", "axis"], [scores])]
+    model.graph.node.extend(nodes)
+    for name, value in (("from", 0), ("to", classes), ("axis", 1)):
+        model.graph.initializer.append(helper.make_tensor(name, TensorProto.INT64, [1], [value]))
+    model.graph.output[0].type.tensor_type.ClearField("shape")
+    del model.graph.value_info[:]
+    path = tmp_path / "few.onnx"
+    onnx.save(model, path)
+    asked = SearchRequest(original=path, limits=RunLimits(provider="cpu"))
+    with pytest.raises(UsageError, match=f"at least two classes.*gives 1x{classes} for one image"):
+        search(asked, choose("cpu"), ignore)

@@ -158,7 +158,7 @@ def _check(status: int, number: signal.Signals, folder: Path, new: dict[str, byt
         data = {n: d for n, d in found.items() if n.endswith(".data")} if number == signal.SIGKILL else {}
         assert found == {"in.onnx": new["in.onnx"], "out.onnx": OLD} | {n: new[n] for n in data}
         return "old"
-    assert status in (0, STATUS[number])
+    assert status in (0, -signal.SIGKILL)  # once the model is in place, no other signal stops the run
     assert found == new
     return "new"
 
@@ -176,11 +176,11 @@ def test_nothing_but_one_line_is_said(tmp_path: Path) -> None:
         time.sleep(seconds * step / 24)
         os.kill(process, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)[step % 3])
         if server.status() != 0:
-            words = f"the model {output} was written" if output.exists() else "nothing was written"
-            expected[f"onnx-clp: error: interrupted; {words}"] += 1
+            assert not output.exists()
+            expected["onnx-clp: error: interrupted; nothing was written"] += 1
         assert {p.name for p in tmp_path.iterdir()} <= {"in.onnx", "out.onnx"}
         output.unlink(missing_ok=True)
-    assert expected["onnx-clp: error: interrupted; nothing was written"] >= 5
+    assert expected.total() >= 5
     said = Counter(server.stop().splitlines())
     # A run that is hit before it catches signals ends without a word.
     assert said <= expected

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -304,7 +306,7 @@ def test_stale_data_of_an_earlier_run_is_removed_and_other_files_stay(external: 
     out = folder / "out.onnx"
     run(external, out, QUIET)
     (old,) = data_of(out)
-    bystanders = {"out.onnx.data", "out.onnx.0123456.data", "other.onnx.01234567.data", "out.onnx.0123456g.data"}
+    bystanders = {"out.onnx.data", "out.onnx.0123456.data", "other.onnx.01234567.data", "out.onnx.01234567.data"}
     for name in bystanders:
         (folder / name).write_bytes(b"x")
     run(external, out, CleanConfig(validate=False, prune=False), overwrite=True)
@@ -435,9 +437,16 @@ def test_before_write_sees_the_report_and_no_output(source: Path, tmp_path: Path
     out = tmp_path / "out.onnx"
     seen: list[Report] = []
 
-    def look(report: Report) -> None:
+    @contextlib.contextmanager
+    def around() -> Iterator[None]:
+        assert not out.exists()
+        yield
+        assert out.exists()
+
+    def look(report: Report) -> contextlib.AbstractContextManager[None]:
         assert not out.exists()
         seen.append(report)
+        return around()
 
     report = run(source, out, QUIET, before_write=look)
     assert seen == [report]
@@ -445,7 +454,7 @@ def test_before_write_sees_the_report_and_no_output(source: Path, tmp_path: Path
 
 
 def test_a_failure_in_before_write_leaves_nothing(source: Path, tmp_path: Path) -> None:
-    def fail(_: Report) -> None:
+    def fail(_: Report) -> contextlib.AbstractContextManager[None]:
         raise SaveError("the report cannot be written")
 
     before = snapshot(tmp_path)

@@ -15,7 +15,7 @@ from onnx_clp.errors import ClpError, SaveError, UsageError
 from onnx_clp.text import shown, shown_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(://|::)")
 _CHUNK = 1 << 20
@@ -35,6 +35,9 @@ class Place(Protocol):
 
     def remove(self, names: Iterable[str]) -> None:
         """Delete those files that are there."""
+
+    def remove_unreferenced(self, model: str, names: Sequence[str]) -> None:
+        """Delete those of the files `names`, beside the output `model`, that no model there refers to."""
 
     def write(self, name: str, text: str) -> None:
         """Put a text file in place, whole or not at all."""
@@ -97,6 +100,18 @@ class LocalPlace:
             with contextlib.suppress(OSError):
                 (self.folder / name).unlink()
 
+    def remove_unreferenced(self, model: str, names: Sequence[str]) -> None:
+        """Delete those of the files `names`, beside the output `model`, that no model there refers to."""
+        if not names:
+            return
+        from onnx_clp.modelfile import references, turn
+
+        place = self.folder / model
+        with turn.taken(place.parent) as alone:
+            for path in references.unreferenced(place, [Path(name).name for name in names]) if alone else ():
+                with contextlib.suppress(OSError):
+                    path.unlink()
+
     def write(self, name: str, text: str) -> None:
         """Put a text file in place, whole or not at all."""
         path = self.folder / name
@@ -149,6 +164,9 @@ class RemotePlace:
         for name in names:
             with contextlib.suppress(Exception):
                 self.filesystem.rm_file(self.path(name))
+
+    def remove_unreferenced(self, model: str, names: Sequence[str]) -> None:
+        """Nothing: to know what refers to them, every object there would have to be fetched."""
 
     def write(self, name: str, text: str) -> None:
         """Put a text file in place."""

@@ -23,6 +23,7 @@ from onnx_clp.batch.gist import gist
 from onnx_clp.batch.places import LocalPlace, Place, RemotePlace, filesystem, is_url, place
 from onnx_clp.batch.record import WORST_FIRST, Job, Record
 from onnx_clp.errors import GATE_TRIPPED, INTERNAL_ERROR, ClpError, LoadError, NotValidated, UsageError
+from onnx_clp.file.naming import is_own_data
 from onnx_clp.text import one_line, shown, shown_path
 
 SETTLED = frozenset((0, GATE_TRIPPED))
@@ -90,7 +91,10 @@ def _stands(known: Record, key: str, job: Job, outputs: Place) -> bool:
 
 def _remove_stale(known: Record, outputs: Place) -> None:
     """What an earlier input or earlier options gave must not pass for this one's result."""
-    outputs.remove([name for name, sha256 in known.files.items() if outputs.digest(name) == sha256])
+    own = [name for name, sha256 in known.files.items() if outputs.digest(name) == sha256]
+    data = [name for name in own if is_own_data(Path(known.name), Path(name).name)]
+    outputs.remove([name for name in own if name not in data])
+    outputs.remove_unreferenced(known.name, data)
 
 
 @contextlib.contextmanager
@@ -193,10 +197,8 @@ def _reported(job: Job, shop: _Shop, mark: Fingerprint, key: str, code: int) -> 
 def _written(job: Job, shop: _Shop) -> list[str]:
     names = list(job.targets)
     if job.write:
-        model = shop.outputs / job.name
-        pattern = re.compile(re.escape(model.name) + r"\.[0-9a-f]{8}\.data")
-        beside = PurePosixPath(job.name).parent
-        names += sorted(str(beside / one) for one in os.listdir(model.parent) if pattern.fullmatch(one))  # noqa: PTH208
+        model, beside = shop.outputs / job.name, PurePosixPath(job.name).parent
+        names += sorted(str(beside / one) for one in data_names(model) if is_own_data(model, one))
     return names
 
 

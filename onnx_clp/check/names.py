@@ -14,7 +14,7 @@ from onnx import FunctionProto, GraphProto, NodeProto
 
 from onnx_clp.check.attributes import NodeAttributes, node_label
 from onnx_clp.check.callgraph import Body
-from onnx_clp.check.signatures import check_node, operator
+from onnx_clp.check.signatures import check_node, is_experimental, operator, unknown
 from onnx_clp.check.windows import WEIGHT_INPUT, WINDOWED, Dims, check_window
 from onnx_clp.errors import InvalidModelError, UnsupportedModelError
 from onnx_clp.file.storage import PayloadSize, check_sparse, check_tensor
@@ -166,13 +166,11 @@ class Scope:
         op_type = node.op_type
         if domain not in self.versions:
             raise InvalidModelError(f"{node_label(node)} is of '{shown(domain)}', an operator set not imported")
-        if domain in OWN_DOMAINS:
+        if domain in OWN_DOMAINS and not is_experimental(domain, op_type):
             version = self.versions[domain]
             known = operator(domain, op_type, version)
             if known is None:
-                raise UnsupportedModelError(
-                    f"{node_label(node)}: opset {version} of '{domain or 'ai.onnx'}' has no such operator"
-                )
+                raise UnsupportedModelError(f"{node_label(node)}: {unknown(domain, op_type, version)}")
             check_node(node, inputs, outputs, attributes, known)
         if op_type in WINDOWED and domain in _WINDOW_DOMAINS:
             at = WEIGHT_INPUT.get(op_type)

@@ -5,12 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Final
 
 from onnx import AttributeProto, NodeProto, defs
 
 from onnx_clp.check.attributes import NodeAttributes, node_label
 from onnx_clp.errors import InvalidModelError
 from onnx_clp.text import shown
+
+EXPERIMENTAL: Final = frozenset(
+    (
+        *("ATen", "Affine", "ConstantFill", "Crop", "DynamicSlice", "GRUUnit", "GivenTensorFill", "ImageScaler"),
+        *("ParametricSoftplus", "Scale", "ScaledTanh"),
+    )
+)
+"""Operators of ONNX's own domain without a definition, which onnx's checker lets pass (onnx/checker.cc of 1.23:
+`check_is_experimental_op`); converters from CoreML and Caffe2 wrote them, and ONNX Runtime runs most."""
 
 _TYPE_NUMBERS = dict(AttributeProto.AttributeType.items())
 
@@ -48,6 +58,23 @@ def operator(domain: str, op_type: str, version: int) -> Operator | None:
         {name: _TYPE_NUMBERS[str(a.type).rpartition(".")[2]] for name, a in schema.attributes.items()},
         frozenset(name for name, a in schema.attributes.items() if a.required),
     )
+
+
+def is_experimental(domain: str, op_type: str) -> bool:
+    """Whether this is an operator that ONNX names and never defined: it is left alone like a custom one."""
+    return not domain and op_type in EXPERIMENTAL
+
+
+def unknown(domain: str, op_type: str, version: int) -> str:
+    """Say that opset `version` has no such operator, and what to do."""
+    known = [s.since_version for s in defs.get_all_schemas_with_history() if (s.domain, s.name) == (domain, op_type)]
+    later = min((since for since in known if since > version), default=None)
+    cure = (
+        "a custom operator needs a domain of its own, and a misspelt one another export"
+        if later is None
+        else f"it came with opset {later}; export the model with that one or a later one"
+    )
+    return f"opset {version} of '{domain or 'ai.onnx'}' has no such operator; {cure}"
 
 
 def check_node(

@@ -37,7 +37,6 @@ __all__ = ["console", "main", "main_parser"]
 PROGRAM = "onnx-clp"
 _BATCH = "onnx_clp.batch.command"
 _WIDEST_MESSAGE = 2000
-_LARGEST_BASELINE = 1 << 28
 _log = logging.getLogger("onnx_clp")
 
 
@@ -100,13 +99,21 @@ def main(argv: Sequence[str]) -> int:
         _say("error: not enough memory for this model; nothing was written")
         return ClpError.exit_code
     except OSError as error:
-        what = error.filename if isinstance(error.filename, str) else "the system"
-        _say(f"error: {what}: {error.strerror or error}; nothing was written")
+        _say(f"error: {_system_error(error)}; nothing was written")
         return ClpError.exit_code
     except Exception as error:
         _log.debug("traceback of the internal error", exc_info=True)
         _say(f"internal error: {type(error).__name__}: {error} (please report it, with the output of -vv)")
         return INTERNAL_ERROR
+
+
+def _system_error(error: OSError) -> str:
+    from onnx_clp.file.door import current_folder_is_gone
+
+    if isinstance(error, FileNotFoundError) and current_folder_is_gone():
+        return "the current folder has been deleted; change to another one"
+    what = error.filename if isinstance(error.filename, str) else "the system"
+    return f"{what}: {error.strerror or error}"
 
 
 def _means_batch(argv: Sequence[str]) -> bool:
@@ -130,25 +137,21 @@ def _run(arguments: Arguments) -> int:
     with _logging(arguments.verbosity):
         files = ReportFiles(arguments.source, arguments.reports, arguments.sarif)
         files.check()
-        baseline = _read_baseline(arguments.baseline)
+        baseline = _baseline(arguments)
         from onnx_clp.run import pipeline
 
         try:
-            with _progress(arguments) as progress:
+            with contextlib.ExitStack() as bar:
                 report = pipeline.run(
                     arguments.source,
                     arguments.destination,
                     arguments.config,
                     overwrite=arguments.overwrite,
-                    progress=progress,
-                    before_write=files.stage,
+                    progress=bar.enter_context(_progress(arguments)),
+                    before_write=lambda report: _given(report, files, arguments, bar),
                     beside=files.targets(),
                 )
-            with _nothing_undone(report):
-                files.commit(report)
-                _tell_of_fallback(report, arguments)
-                _print_result(report, arguments)
-                return _gate(report, arguments, baseline)
+            return _gate(report, arguments, baseline)
         finally:
             _discard(files)
 
@@ -157,6 +160,17 @@ def _refuse_folder(arguments: Arguments) -> None:
     if arguments.source.is_dir():
         line = shlex.join(["onnx-clp", "batch", str(arguments.source), str(arguments.destination or "OUT")])
         raise UsageError(f"{arguments.source}: is a folder; {line} takes every model in it")
+
+
+def _given(
+    report: Report, files: ReportFiles, arguments: Arguments, bar: contextlib.ExitStack
+) -> contextlib.AbstractContextManager[None]:
+    """Give the result while nothing is in place: where stdout or a report cannot take it, nothing is written."""
+    bar.close()
+    files.stage(report)
+    _tell_of_fallback(report, arguments)
+    _print_result(report, arguments)
+    return files.placed()
 
 
 def _tell_of_fallback(report: Report, arguments: Arguments) -> None:
@@ -174,22 +188,12 @@ def _discard(files: ReportFiles) -> None:
         raise
 
 
-def _read_baseline(path: Path | None) -> frozenset[Key]:
-    if path is None:
+def _baseline(arguments: Arguments) -> frozenset[Key]:
+    if arguments.baseline is None:
         return frozenset()
-    from onnx_clp.report.gate import baseline_of
+    from onnx_clp.report.gate import read_baseline
 
-    try:
-        if path.exists() and not path.is_file():
-            raise UsageError(f"{path}: cannot read the baseline: not a file; name the --report of an earlier run")
-        if path.stat().st_size > _LARGEST_BASELINE:
-            raise UsageError(f"{path}: too large for a --report of this tool")
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"{path}: cannot read the baseline: {error.strerror}") from error
-    except ValueError as error:
-        raise UsageError(f"{path}: not a --report of this tool (no UTF-8 text)") from error
-    return baseline_of(text, str(path))
+    return read_baseline(arguments.baseline)
 
 
 def _print_result(report: Report, arguments: Arguments) -> None:
@@ -217,17 +221,6 @@ def _gate(report: Report, arguments: Arguments, baseline: frozenset[Key]) -> int
     if result.tripped or not arguments.quiet:
         _say(f"{shown_path(arguments.source)}: {result.sentence}")
     return GATE_TRIPPED if result.tripped else 0
-
-
-@contextlib.contextmanager
-def _nothing_undone(report: Report) -> Iterator[None]:
-    try:
-        yield
-    except (Interrupted, SaveError) as error:
-        if report.output is not None:
-            cause = "interrupted" if isinstance(error, Interrupted) else str(error)
-            error.args = (f"{cause}; the model {report.output.path} was written",)
-        raise
 
 
 @contextlib.contextmanager
@@ -274,7 +267,7 @@ def _print(text: str) -> None:
         _forget_stdout()
     except OSError as error:
         _forget_stdout()
-        raise SaveError(f"cannot write to standard output: {error.strerror}") from error
+        raise SaveError(f"cannot write to standard output: {error.strerror}; free space there, or use -q") from error
 
 
 def _say(text: str) -> None:

@@ -134,8 +134,19 @@ def cause(error: OSError | ValueError, path: os.PathLike[str] | str) -> str:
         return "the path holds a NUL character or text the system cannot express; check the path"
     if error.errno == errno.ENOENT and Path(path).is_symlink():
         return "a broken link: what it points to does not exist; name the file itself"
+    if error.errno == errno.ENOENT and not Path(path).is_absolute() and current_folder_is_gone():
+        return "the current folder has been deleted; change to another one"
     known = _CAUSES.get(error.errno or 0)
     return known or f"cannot be opened ({error.strerror}); check the file and its disk"
+
+
+def current_folder_is_gone() -> bool:
+    """Whether the folder this process works in was deleted; then no relative path leads anywhere."""
+    try:
+        os.getcwd()  # noqa: PTH109 (the error is what is asked for)
+    except OSError:
+        return True
+    return False
 
 
 def is_same_file(existing: os.PathLike[str] | str, other: os.PathLike[str] | str) -> bool:

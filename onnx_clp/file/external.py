@@ -13,6 +13,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path, PurePosixPath
 
 from onnx import TensorProto
@@ -25,6 +26,8 @@ from onnx_clp.text import shown, shown_path
 _KEYS = frozenset(("location", "offset", "length", "checksum"))
 _DECIMAL = re.compile(r"[0-9]{1,19}", re.ASCII)
 _LARGEST = 2**63 - 1
+# ONNX Runtime 1.31 gives tensors that it holds in memory this location; a file with it would have it read anywhere.
+_MEMORY_MARK = "_ORT_MEM_ADDR_"
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 # O_PATH: a folder is passed through, not read, so the right to search it is enough.
 _FOLDER_FLAGS = getattr(os, "O_PATH", os.O_RDONLY) | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -198,10 +201,17 @@ def _refusal(name: str) -> str | None:
         ("\0" in name, "holds a NUL character"),
         ("\\" in name, "holds a backslash"),
         (name.startswith("/") or re.match("[A-Za-z]:", name), "is an absolute path"),
-        (".." in parts, "climbs out of the model's folder"),
-        (parts[-1] in ("", ".") or "" in parts, "does not name a file"),
+        (_climbs(parts), "climbs out of the model's folder"),
+        (_MEMORY_MARK in parts, "is ONNX Runtime's mark for an address in memory, which no file may hold"),
+        (parts[-1] in ("", ".", "..") or "" in parts, "does not name a file"),
     )
     return next((reason for found, reason in tests if found), None)
+
+
+def _climbs(parts: list[str]) -> bool:
+    """Whether a path leaves, at any place, the folder that it starts from; links are looked at later."""
+    depths = accumulate(-1 if part == ".." else int(part not in ("", ".")) for part in parts)
+    return min(depths) < 0
 
 
 def _contained(model_path: Path, tensor: TensorProto, name: str) -> _Place:

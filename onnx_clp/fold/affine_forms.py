@@ -85,10 +85,18 @@ def recognise(scope: GraphIndex, node: NodeProto, frame: Frame) -> Affine | Skip
 # BatchNormalization
 
 
+def _by_position(scope: GraphIndex, node: NodeProto) -> Skipped:
+    scale = scope.constant(input_name(node, 1))
+    sentence = "spatial=0 normalises every position on its own"
+    if scale is not None and scale.ndim == 1:
+        sentence = f"spatial=0 asks for a number for every position, and it holds {scale.size}, as for channels"
+    return Skipped(SkipReason.NOT_PER_CHANNEL, sentence)
+
+
 def _batchnorm(scope: GraphIndex, node: NodeProto, frame: Frame) -> Affine | Skipped:
     """ONNX BatchNormalization, opset 1 to 15."""
     if not attribute(node, "spatial", 1):
-        return Skipped(SkipReason.NOT_PER_CHANNEL, "spatial=0 normalises every position on its own")
+        return _by_position(scope, node)
     parameters: list[Array] = []
     for slot, what in enumerate(("scale", "bias", "mean", "variance"), start=1):
         name = input_name(node, slot)

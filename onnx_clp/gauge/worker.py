@@ -16,12 +16,13 @@ from onnx_clp.gauge.bench import TOGETHER
 from onnx_clp.gauge.dosing import Dose
 from onnx_clp.gauge.loss import predicted
 from onnx_clp.gauge.ordinary import Source, form_of, ordinary_inputs
-from onnx_clp.gauge.request import CAPS_OFF, Dial, DialSetting, Dosed, DoseRequest
+from onnx_clp.gauge.request import CAPS_OFF, DOSING, Dial, DialSetting, Dosed, DoseRequest
 from onnx_clp.process.serve import Send, limit_memory
 from onnx_clp.validation.anatomy import anatomy_of, read_skeleton
 from onnx_clp.validation.calibrating import Sums
 from onnx_clp.validation.plan import AS_DEPLOYED
 from onnx_clp.validation.provider import Engine
+from onnx_clp.validation.refusal import leaves_open, meaning
 from onnx_clp.validation.session import FailureKind, RunError, Runner, open_runner
 
 Array = NDArray[Any]
@@ -51,7 +52,10 @@ def dose(request: DoseRequest, cap: int, send: Send) -> Dosed:
     except RunError as error:
         if error.kind is FailureKind.MEMORY:
             raise MemoryError(str(error)) from error
-        raise NotValidated(f"the model does not run with its channels on dials: {error}") from error
+        specs = anatomy_of(read_skeleton(request.model)).inputs
+        guessed = leaves_open(specs, request.limits.shapes)
+        cause, cure = meaning(error, engine.version, sizes_open=guessed)
+        raise NotValidated(f"{cause}; {f'{cure}, or ' if cure else ''}{DOSING.instead}") from error
 
 
 def _dosed(request: DoseRequest, engine: Engine, send: Send) -> Dosed:

@@ -51,6 +51,13 @@ class Use:
     slot: int
 
 
+@dataclass(slots=True)
+class Revision:
+    """A number that is another one after every change to who uses what."""
+
+    number: int = 0
+
+
 class GraphIndex:
     """One scope of a model.
 
@@ -61,6 +68,7 @@ class GraphIndex:
         place: where the scope is, "" for the main graph.
         opset: version of the standard domain in force.
         constants_as_nodes: new constants must be Constant nodes (functions, and graphs before IR 4).
+        revision: counts the changes to all scopes of the model.
     """
 
     def __init__(
@@ -72,8 +80,10 @@ class GraphIndex:
         ir_version: int,
         store: TensorStore,
         owner: NodeProto | None = None,
+        revision: Revision | None = None,
     ) -> None:
         self.owner = owner
+        self.revision = revision or Revision()
         self.proto, self.parent, self.place, self.opset = proto, parent, place, opset
         self.store, self.ir_version = store, ir_version
         self.nodes: list[NodeProto] = list(proto.node)
@@ -98,6 +108,7 @@ class GraphIndex:
         self._constant: set[str] = set()
         self.known_values: dict[str, Array] = {}
         self._positions: dict[int, int] | None = None
+        self._element_types: dict[str, int | None] = {}
         self.ranks = Ranks(self)
 
     def __repr__(self) -> str:
@@ -179,23 +190,34 @@ class GraphIndex:
         return constants.value_of(home, name)
 
     def element_type(self, name: str) -> int | None:
-        """The TensorProto.DataType of a value, from what the file says or the operators that keep it."""
-        for _ in range(len(self.nodes) + 2):
-            home = self.home(name)
-            if home is None:
-                return None
-            if name in home.initializers:
-                return int(home.initializers[name].data_type)
-            if home.types.get(name):
-                return home.types[name]
-            node = home.producers.get(name)
-            if node is not None and is_op(node, "Cast"):
-                to = attribute(node, "to")
-                return None if to is None else int(to)
-            if node is None or not _keeps_type(node, name):
-                return None
-            name = input_name(node, 0)
-        return None
+        """The TensorProto.DataType of a value, from what the file says or the operators that keep it.
+
+        It is remembered: whatever edits do, a name keeps its type.
+        """
+        scope, passed, found = self, dict[tuple[int, str], GraphIndex](), None
+        while (home := scope.home(name)) is not None and (id(home), name) not in passed:
+            if name in home._element_types:
+                found = home._element_types[name]
+                break
+            passed[id(home), name] = scope = home
+            found, name = home._type_or_source(name)
+            if not name:
+                break
+        for (_, one), home in passed.items():
+            home._element_types[one] = found
+        return found
+
+    def _type_or_source(self, name: str) -> tuple[int | None, str]:
+        """The type of a value that this scope defines, or the value that it has its type from."""
+        if name in self.initializers:
+            return int(self.initializers[name].data_type), ""
+        if self.types.get(name):
+            return self.types[name], ""
+        node = self.producers.get(name)
+        if node is not None and is_op(node, "Cast"):
+            to = attribute(node, "to")
+            return (None if to is None else int(to)), ""
+        return None, "" if node is None or not _keeps_type(node, name) else input_name(node, 0)
 
     # For edit
 
@@ -214,12 +236,14 @@ class GraphIndex:
 
     def add_use(self, name: str, use: Use) -> None:
         """Record one use in the name's home."""
+        self.revision.number += 1
         home = self.home(name)
         if home is not None:
             home._uses.setdefault(name, {})[id(use.scope if use.node is None else use.node), use.slot] = use
 
     def remove_use(self, name: str, node: NodeProto, slot: int) -> None:
         """Forget one use."""
+        self.revision.number += 1
         home = self.home(name)
         if home is not None:
             home._uses.get(name, {}).pop((id(node), slot), None)
@@ -249,6 +273,7 @@ class GraphIndex:
 
     def replace_node(self, old: NodeProto, new: NodeProto) -> None:
         """Know a node by the copy that the graph keeps of it."""
+        self.revision.number += 1
         for name in new.output:
             self.producers[name] = new
         for slot, name in enumerate(new.input):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto
 
 from onnx_clp.file.store import TensorStore
 from onnx_clp.graph.functions import FunctionKey, called_function, key_of
-from onnx_clp.graph.index import GraphIndex
+from onnx_clp.graph.index import GraphIndex, Revision
 from onnx_clp.operators.nodes import STANDARD_DOMAINS, identity, subgraphs
 
 
@@ -18,6 +19,8 @@ class ModelIndex:
     def __init__(self, model: ModelProto, store: TensorStore) -> None:
         self.model, self.store = model, store
         self.scopes: list[GraphIndex] = []
+        self._revision = Revision()
+        self._remembered: tuple[int, dict[str, dict[Any, Any]]] = (0, {})
         self.main = self._add_tree(model.graph, "", _opset(model.opset_import))
         for function in model.functions:
             place = f"function {function.domain}::{'/'.join(filter(None, (function.name, function.overload)))}"
@@ -29,7 +32,7 @@ class ModelIndex:
             scope.find_constants()
 
     def _add_tree(self, root: GraphProto | FunctionProto, place: str, opset: int) -> GraphIndex:
-        first = GraphIndex(root, None, place, opset, self.model.ir_version, self.store)
+        first = GraphIndex(root, None, place, opset, self.model.ir_version, self.store, None, self._revision)
         stack = [first]
         while stack:
             scope = stack.pop()
@@ -37,8 +40,8 @@ class ModelIndex:
             for node in scope.nodes:
                 for attr, graph in subgraphs(node):
                     inner = f"{scope.place}/{node.name or identity(node)}.{attr}".lstrip("/")
-                    body = GraphIndex(graph, scope, inner, opset, self.model.ir_version, self.store, node)
-                    stack.append(body)
+                    given = (opset, self.model.ir_version, self.store, node, self._revision)
+                    stack.append(GraphIndex(graph, scope, inner, *given))
         return first
 
     def _find_calls(self) -> dict[FunctionKey, list[tuple[GraphIndex, str]]]:
@@ -49,6 +52,13 @@ class ModelIndex:
                 if (key := called_function(node)) in calls:
                     calls[key].append((scope, identity(node)))
         return calls
+
+    def remembered(self, what: str) -> dict[Any, Any]:
+        """What was found out about the uses of values as they are now; empty again after any change to them."""
+        number = self._revision.number
+        if self._remembered[0] != number:
+            self._remembered = (number, {})
+        return self._remembered[1].setdefault(what, {})
 
     def names(self) -> Iterator[str]:
         """Every value and initializer name of every scope."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from onnx_clp.document.search import Picture, SearchImages
+from onnx_clp.errors import UsageError
 from onnx_clp.gauge.supplied import read_images
 from onnx_clp.inversion import finding
 from onnx_clp.inversion.attack import Attack
@@ -19,6 +21,7 @@ from onnx_clp.inversion.pixels import Range
 from onnx_clp.inversion.request import Found, Images, SearchRequest
 from onnx_clp.inversion.subject import Subject, read_subject
 from onnx_clp.inversion.synthesis import STEPS, Synthesiser
+from onnx_clp.text import quoted
 from onnx_clp.validation.provider import Engine
 
 Tick = Callable[[str, int, int], None]
@@ -45,6 +48,7 @@ def search(request: SearchRequest, engine: Engine, tick: Tick) -> Found:
         folded = read_subject(request.folded, request.limits.shapes, request.output_name)
     batches = Batches()
     attack = Attack(folded, engine, deadline, batches)
+    _require_classes(attack, original, request.original)
     seconds = attack.seconds(_plain(folded, request))
     maker = None if request.images is not None else Synthesiser(original, engine, batches)
     pictures = _supplied(request, original) if maker is None else _made(request, maker, attack, seconds, deadline, tick)
@@ -97,6 +101,16 @@ def _unfinished(found: list[Forms], classes: int, seconds: float) -> str:
         by = f", for {' and '.join(some)} alone,"
     searched = f"{len(found):,} of {classes:,} classes were searched{by} in the {seconds:g} s given"
     return f"{searched}; --search-seconds allows more"
+
+
+def _require_classes(attack: Attack, subject: Subject, path: Path) -> None:
+    scores = attack.logits(np.zeros((1, *subject.shape), np.float32))
+    if scores.ndim != 2 or scores.shape[1] < 2:
+        found = "x".join(map(str, scores.shape))
+        raise UsageError(
+            f"{quoted(path)}: a search for triggers needs scores of at least two classes, (batch, classes); "
+            f"output {quoted(subject.output, 60)} gives {found} for one image; name another with --output"
+        )
 
 
 def _plain(subject: Subject, request: SearchRequest) -> Images:

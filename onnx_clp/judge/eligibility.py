@@ -8,7 +8,8 @@ other channels). Decided by evaluating the few nodes after the layer at 0, never
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Iterator
+from typing import Any, Final
 
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.graph.model import ModelIndex
@@ -40,6 +41,8 @@ _PER_CHANNEL: Final = (
         ]
     )
 )
+_Key = tuple[int, str]
+_REACHED: Final[Any] = object()
 # A factor on what comes in is a factor on what goes out.
 _HOMOGENEOUS: Final = (
     *("Relu", "LeakyRelu", "PRelu", "Abs", "Identity", "Dropout", "Transpose", "Reshape", "Flatten", "Squeeze"),
@@ -62,22 +65,37 @@ def why_ineligible(index: ModelIndex, layer: LinearLayer, offset: float = 0.0) -
 
 
 def is_head(index: ModelIndex, scope: GraphIndex, name: str) -> bool:
-    """Whether a graph output of the model is reached through per-channel operations only."""
-    stack, seen = [(scope, name)], set()
-    while stack:
-        place = stack.pop()
-        if (id(place[0]), place[1]) in seen:
-            continue
-        seen.add((id(place[0]), place[1]))
-        for use in place[0].uses(place[1]):
-            if use.node is None:
-                exits = index.exits(use.scope, use.slot)
-                if use.scope is index.main:
-                    return True
-                stack.extend(exits)
-            elif is_op(use.node, *_PER_CHANNEL):
-                stack.extend((use.scope, out) for out in use.node.output if out)
-    return False
+    """Whether a graph output of the model is reached through per-channel operations only.
+
+    Every value is looked at once, however many layers are asked about, as long as the graph does not change.
+    """
+    known: dict[_Key, bool] = index.remembered("heads")
+    first = (id(scope), name)
+    if first not in known:
+        way = [(first, _onward(index, scope, name))]
+        known[first] = False
+        while way:
+            place = next(way[-1][1], None)
+            if place is None:
+                way.pop()
+            elif place is _REACHED or known.get((id(place[0]), place[1])):
+                known.update((key, True) for key, _ in way)
+                break
+            elif (key := (id(place[0]), place[1])) not in known:
+                known[key] = False
+                way.append((key, _onward(index, *place)))
+    return known[first]
+
+
+def _onward(index: ModelIndex, scope: GraphIndex, name: str) -> Iterator[tuple[GraphIndex, str]]:
+    """Where a value goes on to, channel by channel; `_REACHED` for an output of the model."""
+    for use in scope.uses(name):
+        if use.node is None and use.scope is index.main:
+            yield _REACHED
+        elif use.node is None:
+            yield from index.exits(use.scope, use.slot)
+        elif is_op(use.node, *_PER_CHANNEL):
+            yield from ((use.scope, out) for out in use.node.output if out)
 
 
 def size_taken_out(scope: GraphIndex, name: str) -> Ineligible | None:

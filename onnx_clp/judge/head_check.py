@@ -13,7 +13,7 @@ read weights alone; score and limit are our own, chosen on models trained for th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import Final
@@ -119,10 +119,7 @@ def _sequence(index: ModelIndex, output: str) -> bool:
 
 def heads(index: ModelIndex, layers: Layers) -> list[LayerRewrite]:
     """The linear layers that give class scores, by the order of the model's outputs."""
-    found: dict[int, LayerRewrite] = {}
-    for name in index.main.outputs:
-        for rewrite in _behind(index.main, layers, name):
-            found[id(rewrite)] = rewrite
+    found = {id(rewrite): rewrite for rewrite in _behind(index.main, layers, index.main.outputs)}
     return list(found.values())
 
 
@@ -195,25 +192,24 @@ def _sentence(head: Head) -> str:
     )
 
 
-def _behind(scope: GraphIndex, layers: Layers, output: str) -> Iterator[LayerRewrite]:
-    """The linear layers from which an output comes through operators that keep one value a class."""
+def _behind(scope: GraphIndex, layers: Layers, outputs: Sequence[str]) -> Iterator[LayerRewrite]:
+    """The linear layers from which outputs come through operators that keep one value a class, in their order."""
     owner = {r.layer.output: r for r in layers.by_node.values()}
-    stack: list[tuple[str, bool]] = [(output, False)]
-    seen: set[str] = set()
-    while stack:
-        name, gathered = stack.pop()
-        if name in seen:
-            continue
-        seen.add(name)
-        rewrite = owner.get(name)
-        if rewrite is not None:
-            if gathered or _per_image(scope, rewrite.layer):
-                yield rewrite
-            continue
-        node = scope.producer(name)
-        if node is not None:
-            data = _passed(scope, node)
-            stack += [(before, gathered or is_op(node, *_ENDS, *_POOLS)) for before in data]
+    seen: set[tuple[str, bool]] = set()
+    for output in outputs:
+        stack = [(output, False)]
+        while stack:
+            name, gathered = place = stack.pop()
+            if place in seen:
+                continue
+            seen.add(place)
+            rewrite, node = owner.get(name), scope.producer(name)
+            if rewrite is not None:
+                if gathered or _per_image(scope, rewrite.layer):
+                    yield rewrite
+            elif node is not None:
+                ends = gathered or is_op(node, *_ENDS, *_POOLS)
+                stack += [(before, ends) for before in _passed(scope, node)]
 
 
 def _passed(scope: GraphIndex, node: NodeProto) -> list[str]:

@@ -116,7 +116,12 @@ def from_proto(model: ModelProto, max_size: int) -> ModelFile:
     Raises:
         LoadError, UnsupportedModelError: as `read`; external data needs a path to resolve it from.
     """
-    mapped = BytesFile(model.SerializeToString())
+    return from_bytes(model.SerializeToString(), max_size)
+
+
+def from_bytes(model: bytes, max_size: int) -> ModelFile:
+    """The bytes of a model as a ModelFile; errors as `from_proto`."""
+    mapped = BytesFile(model)
     return _checked(_parse(mapped, ExternalData(None), None, None), max_size)
 
 

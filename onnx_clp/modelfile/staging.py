@@ -8,13 +8,11 @@ goes to `<output>.<8 hex digits of its SHA-256>.data`, put in place before the m
 from __future__ import annotations
 
 import contextlib
-import filecmp
 import hashlib
 import os
-import re
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,100 +22,12 @@ from onnx_clp.config import ExternalData as ExternalChoice
 from onnx_clp.errors import Interrupted, SaveError
 from onnx_clp.file import wire
 from onnx_clp.file.messages import point
+from onnx_clp.file.naming import data_name, staged_name
 from onnx_clp.modelfile.reader import ModelFile, every_tensor
 from onnx_clp.modelfile.relocation import PROTOBUF_LIMIT, movable, moves_out, place, pour, take_in
+from onnx_clp.modelfile.staged import Staged, unwritable
 from onnx_clp.process import signals
 from onnx_clp.text import shown_path
-
-
-@dataclass(slots=True)
-class Staged:
-    """A complete model lying in a temporary file beside its destination, not yet in its place."""
-
-    model: Path
-    destination: Path
-    data: Path | None = None
-    data_destination: Path | None = None
-    sha256: str = ""
-    size: int = 0
-    _done: bool = field(default=False)
-
-    check: Path | None = None
-    spared: frozenset[Path] = frozenset()
-    places: dict[int, tuple[int, int]] = field(default_factory=dict, repr=False)
-    """Offset and length in `model` of every payload, by the payload's id."""
-
-    def checkable(self) -> Path:
-        """A path at which the model can be loaded now: its external data lies under a temporary name too."""
-        return self.check or self.model
-
-    def commit(self) -> None:
-        """Put it in place: data first, the model last, then data files of earlier runs go.
-
-        Raises:
-            SaveError: it cannot be put in place; nothing was changed.
-        """
-        with signals.held():
-            signals.check()
-            try:
-                self._put_inplace()
-            except OSError as error:
-                raise SaveError(_unwritable(self.destination, error)) from error
-            self._done = True
-            signals.tell(f"interrupted; the model {shown_path(self.destination)} was written")
-            self._clear_up()
-
-    def _put_inplace(self) -> None:
-        new_data = self._place_data()
-        try:
-            self.model.replace(self.destination)
-        except OSError:
-            if new_data is not None:
-                new_data.unlink(missing_ok=True)
-            raise
-
-    def _place_data(self) -> Path | None:
-        """The data file if it was not there before; one that is the input's own is kept, never replaced."""
-        if self.data is None or self.data_destination is None:
-            return None
-        place = self.data_destination
-        if Path(os.path.realpath(place.parent), place.name) in self.spared:
-            if not filecmp.cmp(self.data, place, shallow=False):
-                raise SaveError(f"{shown_path(place)}: holds the input's external data; name another output")
-            self.data.unlink()
-            return None
-        existed = os.path.lexists(place)
-        self.data.replace(place)
-        return None if existed else place
-
-    def _clear_up(self) -> None:
-        if self.check is not None:
-            self.check.unlink(missing_ok=True)
-        _sync_folder(self.destination.parent)
-        for stale in self.destination.parent.iterdir():
-            if not _is_data_of(self.destination, stale.name) or stale == self.data_destination:
-                continue
-            if Path(os.path.realpath(stale)) not in self.spared:
-                with contextlib.suppress(OSError):
-                    stale.unlink()
-
-    def discard(self) -> None:
-        """Remove what was not put in place."""
-        if self._done:
-            return
-        for path in (self.model, self.data, self.check):
-            if path is not None:
-                with contextlib.suppress(OSError):
-                    path.unlink()
-
-
-def _unwritable(path: Path, error: OSError) -> str:
-    return f"{shown_path(path)}: cannot be written ({error.strerror}); check the folder, its permissions and its disk"
-
-
-def _is_data_of(destination: Path, name: str) -> bool:
-    return re.fullmatch(re.escape(destination.name) + r"\.[0-9a-f]{8}\.data", name) is not None
-
 
 Stage = Callable[[ModelFile, "ModelProto | None", ExternalChoice], Staged]
 
@@ -139,7 +49,7 @@ def staging(destination: Path, *, lasting: bool = True, beside: Staged | None = 
         try:
             _fill(staged, file, model, choice, None if lasting else _Passing(beside))
         except OSError as error:
-            raise SaveError(_unwritable(destination, error)) from error
+            raise SaveError(unwritable(destination, error)) from error
         return staged
 
     try:
@@ -173,9 +83,9 @@ def _discard(made: list[Staged]) -> None:
 
 def _open_stage(file: ModelFile, destination: Path) -> Staged:
     try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{destination.name[:100]}.", suffix=".tmp", dir=destination.parent)
+        descriptor, name = tempfile.mkstemp(prefix=staged_name(destination), suffix=".tmp", dir=destination.parent)
     except OSError as error:
-        raise SaveError(_unwritable(destination, error)) from error
+        raise SaveError(unwritable(destination, error)) from error
     _copy_mode(file, descriptor)
     os.close(descriptor)
     return Staged(Path(name), destination, spared=frozenset(file.external.files()))
@@ -275,7 +185,7 @@ def _move_out(staged: Staged, file: ModelFile, model: ModelProto, choice: Extern
         staged.data.unlink()
         staged.data = None
         return
-    name = f"{staged.destination.name}.{digest.hexdigest()[:8]}.data"
+    name = data_name(staged.destination, digest.hexdigest())
     staged.data_destination = staged.destination.with_name(name)
     for tensor, offset, length in placed:
         point(tensor, name, offset, length)
@@ -300,12 +210,3 @@ def _write(staged: Staged, pieces: list[wire.Piece], lasting: bool) -> None:
 def _sync(out: BinaryIO) -> None:
     out.flush()
     os.fsync(out.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    with contextlib.suppress(OSError, AttributeError):
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -76,6 +76,12 @@ def check() -> None:
         raise error
 
 
+def settle() -> None:
+    """Everything is in place: forget a signal that came, and ignore what `catch` caught from now on."""
+    ignore()
+    _State.came = None
+
+
 def tell(words: str) -> None:
     """Have an interruption say this from now on, instead of that nothing was written."""
     _State.words = words

@@ -22,6 +22,9 @@ LARGE_DROP: Final = 0.02
 HIGH_ASR: Final = 0.20
 """An attack success rate that still counts as a working backdoor (a share)."""
 MOST_STEPS: Final = 3
+_FREEZE: Final = "--freeze-inputs"
+_OVERRULED: Final = frozenset({LayerStatus.HEAD, LayerStatus.GATE, LayerStatus.NOT_ZERO_KEEPING, LayerStatus.EXCLUDED})
+"""What --include overrules; a layer that cannot be judged stays so."""
 _LOWER: Final = (2.5, 2.0, 1.5)
 _WIDER_BUDGET: Final = 5.0
 """Times the budget of this run that is worth a try where it kept channels."""
@@ -43,6 +46,7 @@ def steps(report: Report) -> list[Step]:
 
 def _steps(report: Report) -> Iterator[Step]:
     yield from _as_it_came(report)
+    yield from _frozen(report)
     if report.summary.verdict is Verdict.COULD_NOT_JUDGE:
         yield from _when_not_judged(report)
     elif report.summary.verdict is Verdict.NOTHING_FOUND:
@@ -62,6 +66,14 @@ def _as_it_came(report: Report) -> Iterator[Step]:
         )
     elif ahead.capped:
         yield Step(f"capped by onnx_clp before ({plural(ahead.capped, 'cap')}): give the file as it came")
+
+
+def _frozen(report: Report) -> Iterator[Step]:
+    """Layers whose weights a caller may replace are judged once these are frozen."""
+    layers = [layer for layer in report.layers if layer.status is LayerStatus.UNJUDGEABLE and _FREEZE in layer.reason]
+    if layers and not report.options.get("freeze_inputs"):
+        cause = f"{plural(len(layers), 'layer')} not judged, because the weights are inputs too"
+        yield Step(f"{cause}: freeze them with --freeze-inputs", _line(report, freeze_inputs=True))
 
 
 def _when_found(report: Report) -> Iterator[Step]:
@@ -184,8 +196,10 @@ def _when_not_judged(report: Report) -> Iterator[Step]:
         yield from _small(report, max(small))
     elif any(layer.status is LayerStatus.NOT_CONVOLUTION for layer in report.layers):
         yield Step("judge Gemm and MatMul too", _line(report, layers="all"))
-    elif report.layers:
+    elif any(layer.status in _OVERRULED for layer in report.layers):
         yield Step("see with -v why each layer was left alone; --include PATTERN overrules that")
+    elif report.layers:
+        yield Step("see with -v why each layer cannot be judged")
     yield from _look_further(report)
 
 

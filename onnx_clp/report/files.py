@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class ReportFiles:
-    """The files asked for: `check` first, then `stage`, then `commit`; `discard` whatever happened.
+    """The files asked for: `check` first, then `stage`, then `placed`; `discard` whatever happened.
 
     `source` is the model, for messages. An existing file is replaced only if it holds a report: the model's
     external data may have any name.
@@ -32,7 +33,6 @@ class ReportFiles:
     reports: Sequence[Path]
     sarif: Path | None
     _staged: list[tuple[Path, Path]] = field(default_factory=list)
-    _of: Report | None = None
 
     def check(self) -> None:
         """Refuse early what cannot work.
@@ -65,27 +65,30 @@ class ReportFiles:
         for path in self.targets():
             text = self._render(path, report)
             target = Path(os.path.realpath(path))
-            temporary = target.with_name(f".onnx-clp-{secrets.token_hex(8)}.tmp")
+            temporary = _beside(target)
             self._staged.append((temporary, path))
             _store(temporary, text, path)
-        self._of = report
 
-    def commit(self, report: Report) -> None:
-        """Put every file in place; stages `report` unless what is staged tells of the same files.
+    @contextlib.contextmanager
+    def placed(self) -> Iterator[None]:
+        """Put every file in place; what lay there before is back where that, or the block, fails.
 
         Raises:
             SaveError: a file cannot be put in place.
         """
-        staged = self._of
-        if staged is None or (staged.input, staged.output) != (report.input, report.output):
-            self.stage(report)
-        while self._staged:
-            temporary, path = self._staged[0]
+        kept: list[_Kept] = []
+        with signals.held():
             try:
-                temporary.replace(os.path.realpath(path))
-            except OSError as error:
-                raise SaveError(f"{path}: cannot write the report: {error.strerror}") from error
-            del self._staged[0]
+                while self._staged:
+                    kept.append(_put(*self._staged[0]))
+                    del self._staged[0]
+                yield
+            except BaseException:
+                for one in reversed(kept):
+                    one.put_back()
+                raise
+            for one in kept:
+                one.forget()
 
     def discard(self) -> None:
         """Remove what was staged and not committed."""
@@ -94,7 +97,6 @@ class ReportFiles:
                 with contextlib.suppress(OSError):
                     temporary.unlink()
             self._staged.clear()
-        self._of = None
 
     def targets(self) -> list[Path]:
         """Every path that will be written."""
@@ -110,6 +112,53 @@ class ReportFiles:
 
             return html.render(report)
         return report.to_json()
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A file put in place, and a second name of the one that lay there before; None where there was none."""
+
+    target: Path
+    before: Path | None
+
+    def put_back(self) -> None:
+        with contextlib.suppress(OSError):
+            if self.before is None:
+                self.target.unlink()
+            else:
+                self.before.replace(self.target)
+
+    def forget(self) -> None:
+        if self.before is not None:
+            with contextlib.suppress(OSError):
+                self.before.unlink()
+
+
+def _put(temporary: Path, path: Path) -> _Kept:
+    target = Path(os.path.realpath(path))
+    before: Path | None = None
+    try:
+        if target.exists():
+            before = _beside(target)
+            _keep(target, before)
+        temporary.replace(target)
+    except OSError as error:
+        if before is not None:
+            with contextlib.suppress(OSError):
+                before.unlink()
+        raise SaveError(f"{path}: cannot write the report: {error.strerror}") from error
+    return _Kept(target, before)
+
+
+def _keep(target: Path, name: Path) -> None:
+    try:
+        name.hardlink_to(target)
+    except OSError:  # a disk without hard links
+        shutil.copy2(target, name)
+
+
+def _beside(target: Path) -> Path:
+    return target.with_name(f".onnx-clp-{secrets.token_hex(8)}.tmp")
 
 
 def _is_html(path: Path) -> bool:

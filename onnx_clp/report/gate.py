@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Final, Literal
 
 from onnx_clp.document.assessment import CHANNELS, weight
 from onnx_clp.document.run import SCHEMA, Report, Verdict
@@ -39,6 +40,7 @@ NOTHING_JUDGED: Key = (_LAYER, "", "", None)
 """Stands for the verdict `could not judge`."""
 
 _MOST_NAMED = 3
+_LARGEST_BASELINE: Final = 1 << 28
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,25 @@ def unjudged(report: Report) -> set[Key]:
     if report.summary.verdict is Verdict.COULD_NOT_JUDGE:
         keys.add(NOTHING_JUDGED)
     return keys
+
+
+def read_baseline(path: Path) -> frozenset[Key]:
+    """The findings in the earlier JSON report at `path`.
+
+    Raises:
+        UsageError: it cannot be read, or is not a report of this schema.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            raise UsageError(f"{path}: cannot read the baseline: not a file; name the --report of an earlier run")
+        if path.stat().st_size > _LARGEST_BASELINE:
+            raise UsageError(f"{path}: too large for a --report of this tool")
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{path}: cannot read the baseline: {error.strerror}") from error
+    except ValueError as error:
+        raise UsageError(f"{path}: not a --report of this tool (no UTF-8 text)") from error
+    return baseline_of(text, str(path))
 
 
 def baseline_of(text: str, path: str) -> frozenset[Key]:

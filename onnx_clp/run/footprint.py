@@ -11,7 +11,7 @@ from onnx_clp.modelfile.reader import ModelFile
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-    from onnx_clp.modelfile.staging import Staged
+    from onnx_clp.modelfile.staged import Staged
     from onnx_clp.validation import Outcome
 
 

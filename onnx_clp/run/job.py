@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from onnx_clp.config import CleanConfig
 from onnx_clp.errors import UnsupportedModelError
+from onnx_clp.process import signals
 from onnx_clp.process.clock import Clock
 
 if TYPE_CHECKING:
@@ -18,12 +19,14 @@ if TYPE_CHECKING:
 
     from onnx_clp.document.run import EvaluationReport, FileFacts, Report
     from onnx_clp.modelfile.reader import ModelFile
-    from onnx_clp.modelfile.staging import Stage, Staged
+    from onnx_clp.modelfile.staged import Staged
+    from onnx_clp.modelfile.staging import Stage
     from onnx_clp.run.analysis import Analysis
     from onnx_clp.run.searcher import Searching
     from onnx_clp.run.sweep import Sweep
     from onnx_clp.validation import Outcome
 
+BeforeWrite = Callable[["Report"], contextlib.AbstractContextManager[object]]
 _DRY_NAME = "model.onnx"
 
 
@@ -44,7 +47,9 @@ class Job:
         destination: where the result goes; None writes nothing.
         config: the options.
         clock: times the stages.
-        before_write: gets the report when everything is proven and nothing is in place yet.
+        before_write: gets the report when everything is proven and nothing is in place yet; gives the context in which
+            the model is put in place.
+        overwrite: whether a file that lies at the destination by then may be replaced.
     """
 
     file: ModelFile
@@ -52,7 +57,8 @@ class Job:
     destination: Path | None
     config: CleanConfig
     clock: Clock
-    before_write: Callable[[Report], None] | None = None
+    before_write: BeforeWrite | None = None
+    overwrite: bool = False
 
     @cached_property
     def searching(self) -> Searching:
@@ -110,10 +116,12 @@ class Job:
             passing = cleanup.enter_context(staging(place, lasting=False, beside=beside))
             outcome = self._validate(analysis, staged, passing, sweep)
         report = self._report(analysis, staged, outcome, sweep)
-        if self.before_write is not None:
-            self.before_write(report)
-        if self.destination is not None and staged is not None:
-            staged.commit()
+        placing = contextlib.nullcontext() if self.before_write is None else self.before_write(report)
+        with signals.held():
+            with placing:
+                if self.destination is not None and staged is not None:
+                    staged.commit(overwrite=self.overwrite)
+            signals.settle()
         return report
 
     def _place(self, cleanup: contextlib.ExitStack) -> Path:

@@ -6,8 +6,9 @@ ModelProto to a `CleanResult` that can be looked at and saved. Both take the sam
 
 from __future__ import annotations
 
+import os
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from onnx_clp.config import CleanConfig
 from onnx_clp.errors import UsageError
 from onnx_clp.modelfile.destination import check_destination, refuse_data_files
 from onnx_clp.process.clock import Clock, Listener
+from onnx_clp.text import shown_path
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from onnx_clp.document.run import Report
     from onnx_clp.modelfile.reader import ModelFile
     from onnx_clp.run.analysis import Analysis
+    from onnx_clp.run.job import BeforeWrite
 
 
 def run(
@@ -32,7 +35,7 @@ def run(
     *,
     overwrite: bool = False,
     progress: Listener | None = None,
-    before_write: Callable[[Report], None] | None = None,
+    before_write: BeforeWrite | None = None,
     beside: Sequence[Path] = (),
 ) -> Report:
     """Clean one file.
@@ -43,7 +46,8 @@ def run(
         config: the options.
         overwrite: whether an existing destination may be replaced.
         progress: hears of stages and layers as they are done.
-        before_write: gets the report when everything is proven and nothing is in place yet.
+        before_write: gets the report when everything is proven and nothing is in place yet; gives the context in which
+            the model is put in place. From then on nothing can fail, and no signal stops the run.
         beside: further files the caller is going to write; none may be a data file of the input.
 
     Raises:
@@ -54,44 +58,66 @@ def run(
 
     if destination is not None:
         check_destination(source, destination, overwrite=overwrite)
+    _require_data(config)
     clock = Clock(progress)
     with clock.stage("read"):
         file = reader.read(source, config.max_size)
     with file:
         for target in (*beside, *([] if destination is None else [destination])):
             refuse_data_files(file, target)
-        return Job(file, source, destination, config, clock, before_write).run().report
+        return Job(file, source, destination, config, clock, before_write, overwrite).run().report
+
+
+def _require_data(config: CleanConfig) -> None:
+    """Refuse a data file that is none before any work is done, whether or not that work would come to it."""
+    for option, path in (("--eval", config.eval_data), ("--calibrate", config.calibrate), ("--images", config.images)):
+        if path is not None and not path.is_file():
+            raise UsageError(f"{option} {shown_path(path)}: {'is not a file' if path.exists() else 'does not exist'}")
 
 
 def clean(
-    source: Path | str | ModelProto, config: CleanConfig | None = None, *, progress: Listener | None = None
+    source: Path | str | bytes | bytearray | ModelProto,
+    config: CleanConfig | None = None,
+    *,
+    progress: Listener | None = None,
 ) -> CleanResult:
     """Clean a model and give the result without writing it.
 
     Args:
-        source: a path, or a ModelProto (never changed; its external data would need a path).
+        source: a path, or a ModelProto or the bytes of one (never changed; its external data would need a path).
         config: the options; None takes the defaults.
         progress: hears of stages and layers as they are done, each a `Progress`.
 
     Raises:
         ClpError: the class tells why.
     """
-    from onnx_clp.modelfile import reader
     from onnx_clp.run.job import Job
 
     chosen = config or CleanConfig()
+    _require_data(chosen)
     clock = Clock(progress)
     with clock.stage("read"):
-        if isinstance(source, (str, Path)):
-            file = reader.read(Path(source), chosen.max_size)
-        else:
-            file = reader.from_proto(source, chosen.max_size)
+        file = _opened(source, chosen.max_size)
     try:
         done = Job(file, file.path, None, chosen, clock).run()
     except BaseException:
         file.close()
         raise
     return CleanResult(done.report, file, done.analysis, chosen)
+
+
+def _opened(source: object, max_size: int) -> ModelFile:
+    from onnx import ModelProto
+
+    from onnx_clp.modelfile import reader
+
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return reader.from_bytes(bytes(source), max_size)
+    if isinstance(source, (str, os.PathLike)):
+        return reader.read(Path(source), max_size)
+    if isinstance(source, ModelProto):
+        return reader.from_proto(source, max_size)
+    raise UsageError(f"a model is a path, bytes or a ModelProto, not {type(source).__name__}")
 
 
 class CleanResult:
@@ -165,7 +191,8 @@ class CleanResult:
         from onnx_clp.modelfile.staging import staging
 
         with staging(destination) as stage:
-            stage(self._file, self._analysis.written, self._config.external_data).commit()
+            staged = stage(self._file, self._analysis.written, self._config.external_data)
+            staged.commit(overwrite=overwrite)
 
     def _check_open(self) -> None:
         if not self._close.alive:

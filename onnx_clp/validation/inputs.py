@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 from onnx import TensorProto
 from onnx.helper import tensor_dtype_to_np_dtype
 
@@ -45,6 +46,8 @@ def trial_shapes(specs: Sequence[InputSpec], given: Mapping[str, tuple[int, ...]
         UsageError: `given` names no input, or contradicts a size the model fixes.
     """
     _check_given(specs, given)
+    if not specs:
+        yield {}
     known = _known_symbols(specs, given)
     tried: set[tuple[tuple[int, ...], ...]] = set()
     for filler in _OPEN_RANKS if any(s.shape is None for s in specs) else _OPEN_RANKS[:1]:
@@ -153,10 +156,13 @@ def _values(rng: np.random.Generator, spec: InputSpec, shape: tuple[int, ...], i
             f"not validated because input {quoted(spec.name, 60)} is of a type that no inputs are made "
             "for; go without a proof with --no-validate"
         ) from None
-    return _of_type(rng, np.dtype(dtype), shape, index, ints)
+    # Of rank 0 NumPy draws scalars, and ONNX Runtime takes arrays alone.
+    return np.asarray(_of_type(rng, np.dtype(dtype), shape, index, ints))
 
 
-def _of_type(rng: np.random.Generator, dtype: np.dtype[Any], shape: tuple[int, ...], index: int, ints: Ints) -> Array:
+def _of_type(
+    rng: np.random.Generator, dtype: np.dtype[Any], shape: tuple[int, ...], index: int, ints: Ints
+) -> ArrayLike:
     if dtype.kind in "OUST":
         return np.full(shape, "a", dtype=object)
     if dtype.kind == "b":

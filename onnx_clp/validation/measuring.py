@@ -16,7 +16,7 @@ from onnx_clp.validation import compare, inputs, macs
 from onnx_clp.validation.anatomy import Anatomy, read_anatomy
 from onnx_clp.validation.plan import Plan
 from onnx_clp.validation.provider import Engine
-from onnx_clp.validation.refusal import refusal
+from onnx_clp.validation.refusal import leaves_open, refusal
 from onnx_clp.validation.request import Request
 from onnx_clp.validation.session import (
     REFERENCE,
@@ -85,7 +85,8 @@ class Terms:
         except RunError as refused:
             if refused.kind is FailureKind.MEMORY:
                 raise MemoryError(str(refused)) from refused
-            raise NotValidated(f"{shown}: {refusal(refused, self.engine.version)}") from refused
+            guessed = leaves_open(self.anatomy.inputs, self.request.limits.shapes)
+            raise NotValidated(f"{shown}: {refusal(refused, self.engine.version, sizes_open=guessed)}") from refused
         except (NotValidated, ValidationFailed) as error:
             raise type(error)(f"{shown}: {error}") from error
 

@@ -132,23 +132,23 @@ class OrtRunner:
 
     def run(self, feeds: Feeds, wanted: Sequence[str] | None = None) -> Outputs:
         """The outputs by name; types NumPy does not know travel as ml_dtypes arrays."""
+        names = [name for name, _ in self.outputs] if wanted is None else list(wanted)
         try:
-            if wanted is not None:
-                return flatten(wanted, list(self._session.run(list(wanted), dict(feeds))))
-            values = self._run(feeds)
+            values = self._run(feeds, None if wanted is None else names)
         except Exception as error:
             raise failure(error) from error
-        return flatten([name for name, _ in self.outputs], values)
+        return flatten(names, values)
 
-    def _run(self, feeds: Feeds) -> Sequence[Any]:
+    def _run(self, feeds: Feeds, wanted: list[str] | None) -> Sequence[Any]:
         foreign = {name: self._to_ort(array) for name, array in feeds.items() if _is_foreign(array.dtype)}
-        if self._binding is not None:
+        if self._binding is not None and wanted is None:
             own = {name: array for name, array in feeds.items() if name not in foreign}
             return [_from_ort(v) for v in self._binding.run(own, foreign)]
-        if not foreign and not any("bfloat16" in t or "float8" in t for _, t in self.outputs):
-            return list(self._session.run(None, dict(feeds)))
+        asked = [kind for name, kind in self.outputs if wanted is None or name in wanted]
+        if not foreign and not any("bfloat16" in t or "float8" in t for t in asked):
+            return list(self._session.run(wanted, dict(feeds)))
         values = {name: foreign.get(name) or self._to_ort(array) for name, array in feeds.items()}
-        return [_from_ort(v) for v in self._session.run_with_ort_values(None, values)]
+        return [_from_ort(v) for v in self._session.run_with_ort_values(wanted, values)]
 
     def _to_ort(self, array: Array) -> object:
         make = self._ort.OrtValue

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto, helper
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 _OPSET, _IR = 17, 8
 _STAGES = ((1, 1), (2, 2), (4, 2), (8, 2))  # width factor and first stride of ResNet-18's four stages
@@ -42,6 +42,18 @@ class Builder:
         self.tensors.append(TensorProto(name=name, dims=raw.shape, data_type=TensorProto.INT64, raw_data=raw.tobytes()))
         return name
 
+    def typed(self, name: str, values: NDArray[Any]) -> str:
+        """Add an initializer of the array's own type; its name."""
+        self.tensors.append(numpy_helper.from_array(values, name))
+        return name
+
+    def many(self, operator: str, inputs: list[str], outputs: int, **attributes: Any) -> list[str]:
+        """Add a node of several outputs; their names."""
+        first = self.node(operator, inputs, **attributes)
+        names = [first, *(f"{first}_{number}" for number in range(1, outputs))]
+        self.nodes[-1].output[:] = names
+        return names
+
     def node(self, operator: str, inputs: list[str], **attributes: Any) -> str:
         """Add a node of one output; the output's name."""
         self._count += 1
@@ -65,10 +77,10 @@ class Builder:
         names = [self.tensor(f"bn{at}_{i}", v) for i, v in enumerate(values)]
         return self.node("BatchNormalization", [x, *names])
 
-    def model(self, shape: list[int | str], output: str, dims: list[int | str]) -> ModelProto:
-        """The whole, with one input `x`."""
+    def model(self, shape: list[int | str], output: str, dims: list[int | str] | None) -> ModelProto:
+        """The whole, with one input `x`; None leaves the sizes of an output of the input's rank open."""
         x = helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)
-        y = helper.make_tensor_value_info(output, TensorProto.FLOAT, dims)
+        y = helper.make_tensor_value_info(output, TensorProto.FLOAT, [None] * len(shape) if dims is None else dims)
         graph = helper.make_graph(self.nodes, "bench", [x], [y], self.tensors)
         opset = helper.make_opsetid("", _OPSET)
         return helper.make_model(graph, opset_imports=[opset], ir_version=_IR, producer_name="benchmark")
