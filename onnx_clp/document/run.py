@@ -9,6 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from onnx_clp.document.audit import Audit as Audit
+from onnx_clp.document.audit import DormantLayer as DormantLayer
+from onnx_clp.document.audit import DormantPath as DormantPath
+from onnx_clp.document.audit import PathLayer as PathLayer
 from onnx_clp.document.changes import Change as Change
 from onnx_clp.document.changes import ChannelsKept as ChannelsKept
 from onnx_clp.document.changes import Cleanup as Cleanup
@@ -255,6 +259,7 @@ class Report:
     change: Change | None = None
     inversion: Inversion | None = None
     gauge: Gauge | None = None
+    audit: Audit | None = None
     schema: int = field(default=SCHEMA)
 
     def to_dict(self) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from onnx_clp.document.run import (
     Report,
     Verdict,
 )
-from onnx_clp.report import compacting, engines, gauging, inverting, ruling, sizing, sweeping
+from onnx_clp.report import auditing, compacting, engines, gauging, inverting, ruling, sizing, sweeping
 from onnx_clp.report.wording import (
     cleaned_up,
     cleaning_proof,
@@ -162,6 +162,8 @@ def _summary(report: Report, style: _Style) -> Iterator[Line]:
         yield from _row("cleaned up", cleaned_up(report.cleanup), style)
     if report.change is not None:
         yield from _change(report.change, style)
+    for place, text in enumerate(auditing.rows(report)):
+        yield from _row("" if place else "audit", text, style)
     for place, text in enumerate(inverting.rows(report)):
         yield from _row("" if place else "triggers", text, style)
     yield from _validation(report, style)

@@ -16,6 +16,7 @@ from onnx import ModelProto
 from onnx_clp.config import CleanConfig
 from onnx_clp.document.run import (
     AffineLeft,
+    Audit,
     CapLeft,
     CappedValue,
     Caps,
@@ -63,6 +64,7 @@ def assemble(
     sweep: Sweep | None = None,
     change: Change | None = None,
     inversion: Inversion | None = None,
+    audit: Audit | None = None,
 ) -> Report:
     """The document of one run."""
     layers = tuple(_layer_reports(analysis, config.prune))
@@ -89,6 +91,7 @@ def assemble(
         change=change,
         inversion=inversion,
         gauge=_gauge(analysis),
+        audit=audit,
     )
 
 
