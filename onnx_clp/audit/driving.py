@@ -112,7 +112,7 @@ def search(rig: Rig, sites: Sequence[Rest], linked: Sequence[bool], tried: Seque
         for one in likely[:_MOST_TRIED]:
             path = _examined(rig, one, driven, strength, linked)
             found += [] if path is None else [path]
-    return sorted(found, key=lambda one: (-one.counted, one.width))
+    return sorted(found, key=lambda one: (-one.counted, one.held, one.width))
 
 
 def _driven(rig: Rig, sites: Sequence[Rest], tried: Sequence[Channels], strength: float) -> list[_Driven]:
