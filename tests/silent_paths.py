@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from onnx_clp.gauge.crops import crops
 from onnx_clp.gauge.photographs import load
 from tools.redteam.path import Design, Edited, PathWriter
-from tools.redteam.subject import Samples
+from tools.redteam.subject import Samples, values_of
+
+Floats = NDArray[np.float64]
 
 CLASSES = 6
 SIDE = 16
@@ -23,10 +26,13 @@ def samples(count: int = 40) -> Samples:
 
 
 def plain(seed: int = 0, *, residual: bool = False) -> ModelProto:
-    """Four convolutions with Relu (the last two in a residual block if asked for), average, Gemm; random weights."""
+    """Four convolutions with Relu (the last two in a residual block if asked for), average, Gemm; random weights.
+
+    The head is scaled so that every class has scores of mean 0 and spread 2 on photographs.
+    """
     rng = np.random.default_rng(seed)
     nodes: list[NodeProto] = []
-    held: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float64]]] = {}
+    held: dict[str, Floats] = {}
     value, channels = "images", 3
     for layer in range(DEPTH):
         kernel = rng.normal(size=(WIDTH, channels, 3, 3)) * np.sqrt(2 / (9 * channels))
@@ -46,6 +52,15 @@ def plain(seed: int = 0, *, residual: bool = False) -> ModelProto:
         helper.make_node("Flatten", ["pooled"], ["flat"], "flatten"),
         helper.make_node("Gemm", ["flat", "w", "b"], ["scores"], "head", transB=1),
     ]
+    made = _model(nodes, held)
+    features = values_of(made, samples(), samples().images, ["flat"])["flat"].astype(np.float64)
+    scores = features @ held["w"].T
+    held["w"] *= 2 / scores.std(axis=0)[:, None]
+    held["b"] = -(features @ held["w"].T).mean(axis=0)
+    return _model(nodes, held)
+
+
+def _model(nodes: list[NodeProto], held: dict[str, Floats]) -> ModelProto:
     graph = helper.make_graph(
         nodes,
         "silent",

@@ -149,7 +149,7 @@ def test_dials_at_neutral_change_nothing_and_driving_adds() -> None:
     model = silent_paths.plain()
     index = _index(model)
     found = reads(index, find_layers(index.main))
-    on_dials, sites = dialled(index, found, None)
+    on_dials, sites, _ = dialled(index, found, None)
     images = silent_paths.samples(2)
     feed = {"images": images.fed(images.images)}
     for site in sites:

@@ -40,8 +40,9 @@ class Rest:
 
 def at_rest(most: Float64, least: Float64) -> Rest:
     """Channels at rest, from the largest and smallest value of each on ordinary inputs, (inputs, channels)."""
-    rest = np.median(np.concatenate([most, least]), axis=0)
-    moved = np.maximum(most.max(axis=0) - rest, rest - least.min(axis=0))
+    with np.errstate(all="ignore"):
+        rest = np.median(np.concatenate([most, least]), axis=0)
+        moved = np.maximum(most.max(axis=0) - rest, rest - least.min(axis=0))
     moving = moved[moved > 0]
     scale = float(np.median(moving)) if moving.size else 0.0
     finite = np.isfinite(moved).all() and np.isfinite(scale)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from onnx_clp.config import RunLimits
-from onnx_clp.document.audit import DormantLayer, DormantPath
+from onnx_clp.document.audit import DormantLayer, DormantPath, QuietValue
 from onnx_clp.document.gauge import Ordinary
 from onnx_clp.gauge.request import Drive, Landmark
 from onnx_clp.process.errand import Errand
@@ -25,6 +25,23 @@ class Site:
     linked: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """A value, and the outputs that give its largest and its smallest element for each image, (images, 1)."""
+
+    value: str
+    most: str
+    least: str
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """A node at which several values meet that come from the input, with its name."""
+
+    node: str
+    operands: tuple[Extent, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditRequest:
     """Is there a dormant path in this model?
@@ -33,6 +50,7 @@ class AuditRequest:
         original: the input model.
         model: the folded model with its sites on dials.
         sites: in graph order.
+        joins: where values from the input meet, in graph order.
         landmark: what tells pixel values apart; None where nothing does.
         outputs: the outputs that count.
         images: an .npz file with the user's own unlabelled images; None takes photographs.
@@ -43,6 +61,7 @@ class AuditRequest:
     original: Path
     model: Path
     sites: tuple[Site, ...]
+    joins: tuple[Join, ...]
     landmark: Landmark | None
     outputs: tuple[str, ...]
     images: Path | None = None
@@ -69,6 +88,7 @@ class Audited:
     driven: int
     paths: tuple[DormantPath, ...]
     note: str = ""
+    quiet: tuple[QuietValue, ...] = ()
 
 
 AUDIT: Final = Errand(

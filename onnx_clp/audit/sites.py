@@ -9,7 +9,8 @@ from typing import Final
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto
 
-from onnx_clp.audit.request import Site
+from onnx_clp.audit import joins
+from onnx_clp.audit.request import Join, Site
 from onnx_clp.gauge.dials import Panel
 from onnx_clp.gauge.request import Landmark
 from onnx_clp.graph.index import GraphIndex
@@ -119,8 +120,10 @@ def _passed(main: GraphIndex, node: NodeProto) -> list[str] | None:
     return None
 
 
-def dialled(index: ModelIndex, found: Sequence[Read], landmark: Landmark | None) -> tuple[ModelProto, tuple[Site, ...]]:
-    """A copy of the model whose values `found` can be driven and watched."""
+def dialled(
+    index: ModelIndex, found: Sequence[Read], landmark: Landmark | None
+) -> tuple[ModelProto, tuple[Site, ...], tuple[Join, ...]]:
+    """A copy of the model whose values `found` can be driven and watched, and whose joins can be watched."""
     model = ModelProto()
     model.CopyFrom(index.model)
     panel = Panel(model, index.names())
@@ -128,10 +131,11 @@ def dialled(index: ModelIndex, found: Sequence[Read], landmark: Landmark | None)
         Site(panel.add_drive(one.value, one.channels, one.axis_from_end, one.rank, index.main.opset), one.linked)
         for one in found
     )
+    watched = joins.watched(panel, joins.joins(index), index.main.opset)
     if landmark is not None:
         panel.add_output(landmark.value)
     panel.finish()
-    return model, sites
+    return model, sites, watched
 
 
 def share_read(read: Read, channels: Iterable[int], before: Mapping[str, Sequence[int]]) -> float | None:

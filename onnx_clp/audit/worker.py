@@ -8,12 +8,12 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_clp.audit import driving
+from onnx_clp.audit import driving, joins
 from onnx_clp.audit.dormancy import Float64, Rest, at_rest, counted, in_any
 from onnx_clp.audit.driving import Answers, Found, Setting
 from onnx_clp.audit.request import Audited, AuditRequest
 from onnx_clp.audit.variants import variants
-from onnx_clp.document.audit import DormantLayer, DormantPath, PathLayer
+from onnx_clp.document.audit import DormantLayer, DormantPath, PathLayer, QuietValue
 from onnx_clp.document.gauge import Ordinary
 from onnx_clp.errors import NotValidated
 from onnx_clp.gauge.bench import TOGETHER, Feed, Images
@@ -30,6 +30,7 @@ _SIDE: Final = 160
 _MOST_IMAGES: Final = (96, 32)
 _MOST_STARTS: Final = (160, 40)
 _DRIVEN_IMAGES: Final = 3
+_LEAST_IMAGES: Final = 8
 _SETTLED: Final = ("option", "file")
 """What tells pixel values for sure."""
 _NO_CLASSES: Final = "no output gives class scores, so it cannot be seen what a dormant channel does to the answer"
@@ -73,6 +74,7 @@ class _Trial:
         looks = [self._looked(images) for images in kinds]
         self._sites = [in_any(groups) for groups in zip(*(sites for sites, _ in looks), strict=True)]
         self._classes = looks[0][1]
+        self._quiet = self._quiet_values(kinds[-1])
 
     def audited(self) -> Audited:
         """Drive what is dormant."""
@@ -81,13 +83,14 @@ class _Trial:
             for site, rest in zip(self._request.sites, self._sites, strict=True)
         )
         if self._classes is None:
-            return Audited(self._made, layers, 0, (), _NO_CLASSES if counted(self._sites) else "")
+            note = _NO_CLASSES if counted(self._sites) else ""
+            return Audited(self._made, layers, 0, (), note, self._quiet)
         tried = driving.starts(self._sites, _MOST_STARTS[self._large])
         if not tried:
-            return Audited(self._made, layers, 0, ())
+            return Audited(self._made, layers, 0, (), "", self._quiet)
         rig = _Rig(self._request, self._runner, self._form, self._few(), self._sites, self._send)
         found = driving.search(rig, self._sites, [site.linked for site in self._request.sites], tried)
-        return Audited(self._made, layers, len(tried), tuple(self._path(one) for one in found))
+        return Audited(self._made, layers, len(tried), tuple(self._path(one) for one in found), "", self._quiet)
 
     def _kinds(self, source: Source) -> tuple[list[Images], Ordinary]:
         """Ordinary inputs, by the pixel values they come in: those that are likely, and the plainest."""
@@ -114,6 +117,23 @@ class _Trial:
         if len(flat) != len(images) or len({one.size for one in flat}) != 1 or not _is_scores(scores[0]):
             return sites, None
         return sites, np.stack(flat).argmax(axis=1)
+
+    def _quiet_values(self, images: Images) -> tuple[QuietValue, ...]:
+        """What meets other values and is the same for every image."""
+        extents = {extent.value: extent for join in self._request.joins for extent in join.operands}
+        if not extents or len(images) < _LEAST_IMAGES:
+            return ()
+        names = [name for extent in extents.values() for name in (extent.most, extent.least)]
+        seen = self._bench.answers(images, self._neutral, names)
+        flat = {name: np.array([float(one.reshape(-1)[0]) for one in seen[name]]) for name in names}
+        moves = {value: joins.moved(flat[one.most], flat[one.least]) for value, one in extents.items()}
+        found: dict[str, QuietValue] = {}
+        for join in self._request.joins:
+            still = joins.quiet(np.array([moves[one.value] for one in join.operands]))
+            for extent, silent in zip(join.operands, still, strict=True):
+                if silent:
+                    found.setdefault(extent.value, QuietValue(extent.value, join.node))
+        return tuple(found.values())
 
     def _few(self) -> Images:
         """A few images, of different classes where there are."""

@@ -50,6 +50,14 @@ class DormantPath:
 
 
 @dataclass(frozen=True, slots=True)
+class QuietValue:
+    """A value that holds content of the input and is the same for all ordinary ones, and the node that it goes into."""
+
+    value: str
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
 class Audit:
     """What was found of dormant paths.
 
@@ -60,6 +68,7 @@ class Audit:
         path: what was found; None for nothing.
         removed: channels of the path whose kernels were zeroed.
         removal: what that is predicted to cost; None where nothing was removed.
+        quiet: values that come from the input, are the same for all ordinary ones, and meet others that are not.
         note: why something could not be known; "" where everything could.
     """
 
@@ -69,4 +78,5 @@ class Audit:
     path: DormantPath | None
     removed: int = 0
     removal: Prediction | None = None
+    quiet: tuple[QuietValue, ...] = ()
     note: str = ""

@@ -88,14 +88,25 @@ class Panel:
             self.add_output(name)
         return Drive(value, channels, axis_from_end, keep, add, most, least)
 
-    def _reduced(self, op_type: str, value: str, name: str, axes: Sequence[int], opset: int) -> NodeProto:
+    def add_extent(self, value: str, opset: int) -> tuple[str, str]:
+        """Give out the largest and the smallest element of a value for each image, (images, 1); their names."""
+        flat, most, least = (self._names.fresh(f"{value}_{what}") for what in ("flat", "most", "least"))
+        self._follow(value, helper.make_node("Flatten", [value], [flat], axis=1))
+        for op_type, name in (("ReduceMax", most), ("ReduceMin", least)):
+            self._follow(value, self._reduced(op_type, flat, name, [1], opset, keep=True))
+            self.add_output(name)
+        return most, least
+
+    def _reduced(
+        self, op_type: str, value: str, name: str, axes: Sequence[int], opset: int, *, keep: bool = False
+    ) -> NodeProto:
         if not axes:
             return helper.make_node("Identity", [value], [name])
         if opset < _AXES_AS_INPUT:
-            return helper.make_node(op_type, [value], [name], axes=axes, keepdims=0)
+            return helper.make_node(op_type, [value], [name], axes=axes, keepdims=int(keep))
         held = self._names.fresh(f"{name}_axes")
         self._model.graph.initializer.append(numpy_helper.from_array(np.array(axes, np.int64), held))
-        return helper.make_node(op_type, [value, held], [name], keepdims=0)
+        return helper.make_node(op_type, [value, held], [name], keepdims=int(keep))
 
     def add_output(self, name: str) -> None:
         """Give a value out; the runtime works its type out."""

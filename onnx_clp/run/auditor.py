@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from onnx_clp.document.audit import Audit, DormantPath
+from onnx_clp.document.audit import Audit, DormantPath, QuietValue
 from onnx_clp.gauge.dials import LEAST_OPSET
 from onnx_clp.gauge.request import Landmark, Switch
 from onnx_clp.layers.weights import FloatWeight
@@ -20,7 +21,7 @@ from onnx_clp.verdicts import Finding
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-    from onnx_clp.audit.request import Audited, Site
+    from onnx_clp.audit.request import Audited, Join, Site
     from onnx_clp.audit.sites import Read
     from onnx_clp.config import CleanConfig
     from onnx_clp.graph.model import ModelIndex
@@ -29,10 +30,11 @@ if TYPE_CHECKING:
     from onnx_clp.run.dose import Dose
 
 PATH: Final = "dormant path"
-"""The kind of the finding."""
+GATE: Final = "gate"
+"""The kinds of the findings."""
 
 _NAME: Final = "audited.onnx"
-_FIRST: Final = 1e6
+_FIRST: Final = math.inf
 """How far out a path's channels lie for the dose: they go before all others."""
 _MOST_NAMED: Final = 4
 _NO_SITES: Final = "no layer of floats behind a first one stands in the main graph"
@@ -79,16 +81,21 @@ class Auditing:
             note = _NO_SITES if index.main.opset >= LEAST_OPSET else _TOO_OLD
             self._audit = Audit(None, (), 0, None, note=f"not known: {note}")
             return
-        model, sites = dialled(index, found, landmark)
+        model, sites, joins = dialled(index, found, landmark)
         with self._clock.stage("audit"):
-            audited = self._asked(model, sites, landmark)
+            audited = self._asked(model, sites, joins, landmark)
         path = chosen(audited.paths, found)
-        self._audit = Audit(audited.ordinary, audited.layers, audited.driven, path, note=audited.note)
+        self._audit = Audit(
+            audited.ordinary, audited.layers, audited.driven, path, quiet=audited.quiet, note=audited.note
+        )
+        self.findings = tuple(_gate(one) for one in audited.quiet[:_MOST_NAMED])
         if path is not None:
             self.cuts = tuple(_cuts(path, found, zero=self._config.fill == "zero"))
-            self.findings = (_finding(path, found),)
+            self.findings = (_finding(path, found), *self.findings)
 
-    def _asked(self, model: ModelProto, sites: tuple[Site, ...], landmark: Landmark | None) -> Audited:
+    def _asked(
+        self, model: ModelProto, sites: tuple[Site, ...], joins: tuple[Join, ...], landmark: Landmark | None
+    ) -> Audited:
         from onnx_clp.audit.child import audit
         from onnx_clp.audit.request import AuditRequest
         from onnx_clp.config import UNIT_RANGE
@@ -103,6 +110,7 @@ class Auditing:
                     original=self._source or staged,
                     model=staged,
                     sites=sites,
+                    joins=joins,
                     landmark=landmark,
                     outputs=tuple(outputs) if named is None else (named,),
                     images=config.images,
@@ -161,6 +169,15 @@ def _finding(path: DormantPath, found: Sequence[Read]) -> Finding:
     first = path.layers[0]
     names = [one.layer.name for one in makers[first.value]] or [first.value]
     return Finding(PATH, shown(names[0]), sentence(path))
+
+
+def _gate(one: QuietValue) -> Finding:
+    return Finding(
+        GATE,
+        shown(one.value),
+        "this value is computed from the input and the same for every ordinary one, and goes into "
+        f"{one.node} with values that are not: it may be a gate that waits for something rare",
+    )
 
 
 def sentence(path: DormantPath) -> str:

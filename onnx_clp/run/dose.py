@@ -192,7 +192,8 @@ class Dosing:
         if measure is None or (config.budget == 1 and not path):
             return undosed(places, config)
         caps = config.bound_activations
-        if caps is None and evidence and config.prune:
+        # A path that goes explains the evidence; caps would only cost accuracy on top of that.
+        if caps is None and evidence and config.prune and not path:
             caps = 0.0
         budget = config.budget if config.budget is not None else SUSPICIOUS_BUDGET if evidence else BUDGET
         dose = self._measured(verdicts, places, caps, budget, measure, path)
