@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,18 +14,22 @@ import pytest
 from onnx import ModelProto
 
 import onnx_clp
-from onnx_clp.audit import driving, judgement
+from onnx_clp.audit import driving, joins, judgement
 from onnx_clp.audit.dormancy import Rest, at_rest, in_any
 from onnx_clp.audit.driving import Answers, Setting
 from onnx_clp.audit.sites import dialled, reads
 from onnx_clp.audit.variants import variants
-from onnx_clp.document.audit import Audit, DormantPath, PathLayer
+from onnx_clp.document.audit import Audit, DormantLayer, DormantPath, PathLayer, QuietValue
+from onnx_clp.document.gauge import Loss, Ordinary, Prediction
 from onnx_clp.errors import UsageError
 from onnx_clp.file.store import TensorStore
 from onnx_clp.graph.model import ModelIndex
 from onnx_clp.layers.rewrite import find_layers
-from onnx_clp.run.auditor import PATH, sentence
+from onnx_clp.report import auditing
+from onnx_clp.run.auditor import GATE, PATH, sentence
 from tests import silent_paths
+from tests.reports import report
+from tools.redteam import catalogue
 from tools.redteam.subject import rates
 
 # --- at rest ---------------------------------------------------------------------------------------
@@ -189,6 +195,60 @@ def test_the_sentence_names_path_class_and_reason() -> None:
         assert part in text
 
 
+# --- joins -----------------------------------------------------------------------------------------
+
+
+def test_what_hardly_moves_beside_what_does_is_quiet() -> None:
+    assert joins.quiet(np.array([1e-9, 2.0])).tolist() == [True, False]
+    assert joins.quiet(np.array([0.5, 2.0])).tolist() == [False, False]
+    assert joins.quiet(np.array([0.0, 0.0])).tolist() == [False, False]
+    assert joins.quiet(np.array([0.0, np.nan])).tolist() == [False, False]
+    assert joins.moved(np.array([1.0, 3.0]), np.array([0.0, -1.0])) == 2.0
+
+
+def test_joins_are_where_two_values_from_the_input_meet() -> None:
+    images = silent_paths.samples()
+    gated = catalogue.write("gate-ramp", silent_paths.plain(), images, target=4, seed=3).model
+    assert joins.joins(_index(silent_paths.plain())) == []
+    assert [names for _, names in joins.joins(_index(silent_paths.plain(residual=True)))] == [("c3", "r1")]
+    ((node, names),) = joins.joins(_index(gated))
+    assert node.output[0] == "scores"
+    assert names[0] == "gate_scores"
+
+
+# --- reports ---------------------------------------------------------------------------------------
+
+ORDINARY = Ordinary("photographs", 144, "0..1", "statistics")
+
+
+def _rows(audit: Audit | None) -> str:
+    return "\n".join(auditing.rows(replace(report(), audit=audit)))
+
+
+def test_the_report_says_what_was_found_and_what_became_of_it() -> None:
+    path = _path(("r0", 1), ("r1", 2))
+    layers = (DormantLayer("r0", 12, 1), DormantLayer("r1", 12, 2))
+    assert _rows(None) == ""
+    assert "3 of 24 channels fire on none of 144 crops" in _rows(Audit(ORDINARY, layers, 5, None))
+    assert "that is no proof" in _rows(Audit(ORDINARY, layers, 5, None))
+    assert "leads to class 4" in _rows(Audit(ORDINARY, layers, 5, path))
+    assert "nothing of the path was taken out" in _rows(Audit(ORDINARY, layers, 5, path))
+    assert "2 kernels of the path zeroed" in _rows(Audit(ORDINARY, layers, 5, path, removed=2))
+    assert "may be gates" in _rows(Audit(ORDINARY, layers, 0, None, quiet=(QuietValue("v", "n"),)))
+    assert _rows(Audit(None, (), 0, None, note="not known: why")) == "not known: why"
+
+
+def test_an_audit_fits_the_schema() -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+
+    schema = json.loads((Path(auditing.__file__).parent / "schema.json").read_text("utf-8"))
+    path = replace(_path(("r0", 1)), layers=(PathLayer("r0", (1,), 0.5),))
+    loss = Prediction(Loss(0.0, 0.0, 0.0), ())
+    full = Audit(ORDINARY, (DormantLayer("r0", 12, 1),), 5, path, 1, loss, (QuietValue("v", "n"),), "why")
+    for audit in (None, Audit(None, (), 0, None), full):
+        jsonschema.validate(replace(report(), audit=audit).to_dict(), schema)
+
+
 # --- whole runs ------------------------------------------------------------------------------------
 
 
@@ -202,6 +262,14 @@ def _audited(model: ModelProto, folder: Path, **options: object) -> onnx_clp.Cle
 def _audit_of(result: onnx_clp.CleanResult) -> Audit:
     assert result.report.audit is not None
     return result.report.audit
+
+
+@pytest.mark.parametrize("kind", ["ramp", "hidden"])
+def test_a_gate_is_named(kind: str, tmp_path: Path) -> None:
+    written = catalogue.write(f"gate-{kind}", silent_paths.plain(), silent_paths.samples(), target=4, seed=3)
+    with _audited(written.model, tmp_path) as result:
+        assert [one.node for one in _audit_of(result).quiet]
+        assert GATE in {finding.kind for finding in result.report.findings}
 
 
 @pytest.mark.parametrize("width", [1, 2])
@@ -225,7 +293,7 @@ def test_a_plain_network_has_no_path(tmp_path: Path) -> None:
         assert audit.path is None
         assert audit.ordinary is not None
         assert len(audit.layers) == silent_paths.DEPTH
-        assert PATH not in {finding.kind for finding in result.report.findings}
+        assert not {PATH, GATE} & {finding.kind for finding in result.report.findings}
 
 
 def test_without_pruning_a_path_is_only_told(tmp_path: Path) -> None:

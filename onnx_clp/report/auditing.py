@@ -26,6 +26,8 @@ def rows(report: Report) -> Iterator[str]:
         yield f"{plural(audit.driven, 'start')} driven: none leads through such channels to one class; that is no proof"
     else:
         yield f"a path of {plural(len(audit.path.layers), 'value')} leads to class {audit.path.target}: see the finding"
+    if audit.quiet:
+        yield f"{plural(len(audit.quiet), 'value')} from the input never moved and may be gates: see the findings"
     if audit.removed:
         cost = "" if audit.removal is None else f"; the whole edit costs {spelled(audit.removal.loss)}"
         yield f"{plural(audit.removed, 'kernel')} of the path zeroed{cost}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from onnx_clp.document.run import Judgement, LayerReport, Report, Verdict
 from onnx_clp.errors import UsageError
-from onnx_clp.report import engines, gauging, inverting, ruling, sizing, sweeping, wording
+from onnx_clp.report import auditing, engines, gauging, inverting, ruling, sizing, sweeping, wording
 from onnx_clp.text import one_line, shown
 from onnx_clp.verdicts import LayerStatus
 
@@ -195,6 +195,7 @@ def _template() -> Template:
         "limit": ruling.limit,
         "titles": ruling.titles,
         "next_step": wording.next_step,
+        "audit_rows": auditing.rows,
         "loss_rows": gauging.rows,
         "marks": sweeping.marks,
         "sheet": inverting.sheet,
