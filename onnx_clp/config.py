@@ -108,6 +108,7 @@ class CleanConfig:
         compact: take channels that are zero (or constant, where a bias can take that) out of the file, with what goes
             with them.
         compact_multiple: a layer that loses channels to `compact` keeps a multiple of this many, or all (>= 1).
+        audit: look for a path of channels that nothing ordinary fires, and take it out (needs `validate`).
         synthesize: make images from the model alone and show them in the report.
         images: an .npz file with unlabelled images to measure and to search with (array images, x or x_clean).
         pixel_range: the smallest and the largest pixel value that the model takes (finite, within ±1e6, ascending);
@@ -150,6 +151,7 @@ class CleanConfig:
     calibrate: Path | None = None
     compact: bool = False
     compact_multiple: int = 8
+    audit: bool = False
     synthesize: bool = False
     images: Path | None = None
     pixel_range: tuple[float, float] = UNIT_RANGE
@@ -220,6 +222,7 @@ class CleanConfig:
             (self.compare_providers, "comparing providers needs", "--compare-providers"),
             (self.calibrate is not None, "a calibration needs", "--calibrate"),
             (self.latency, "measuring times needs", "--measure-latency"),
+            (self.audit, "an audit needs", "--audit"),
             (self.searches, "a search for triggers needs", "--synthesize, --invert and --rule inverted"),
             (self.bound_activations == 0, "finding how low caps may be needs", "--bound-activations auto"),
         )

@@ -74,7 +74,7 @@ def test_the_walk_sees_imports() -> None:
 ORDER = (
     *("version", "errors", "text", "conditions", "config", "verdicts", "numerics", "process", "document", "file"),
     *("operators", "graph", "check", "modelfile", "layers", "gradient", "fold", "cleanup", "compaction", "cap"),
-    *("judge", "validation", "gauge", "inversion", "report", "run", "cli", "batch", "", "__main__"),
+    *("judge", "validation", "gauge", "audit", "inversion", "report", "run", "cli", "batch", "", "__main__"),
 )
 """Packages and modules at the top, in the order of imports; "" is the package itself, with its public names."""
 

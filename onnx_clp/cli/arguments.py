@@ -131,6 +131,7 @@ def _config(given: argparse.Namespace) -> CleanConfig:
         prune=not given.no_prune,
         bound_activations=given.bound_activations,
         calibrate=given.calibrate,
+        audit=given.audit,
         synthesize=given.synthesize,
         images=given.images,
         pixel_range=given.pixel_range,

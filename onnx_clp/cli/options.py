@@ -190,6 +190,11 @@ def _add_search(parser: argparse.ArgumentParser) -> None:
         "--synthesize", action="store_true", help="make images from the model alone, for the .html report"
     )
     group.add_argument(
+        "--audit",
+        action="store_true",
+        help="look for a path of channels that nothing ordinary fires and that leads to one class, and take it out",
+    )
+    group.add_argument(
         "--invert",
         action="store_true",
         help="look for a perturbation and a patch towards every class, and say which class is a likely target",

@@ -28,6 +28,7 @@ MOST_DOTS: Final = 100
 """In one line: the standard library's parser takes time with the square of a dotted key's length."""
 HARMLESS: Final = frozenset(
     {
+        "audit",
         "bound",
         "bound-activations",
         "budget",

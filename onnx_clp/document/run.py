@@ -10,6 +10,10 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
+from onnx_clp.document.audit import Audit as Audit
+from onnx_clp.document.audit import DormantLayer as DormantLayer
+from onnx_clp.document.audit import DormantPath as DormantPath
+from onnx_clp.document.audit import PathLayer as PathLayer
 from onnx_clp.document.changes import Change as Change
 from onnx_clp.document.changes import ChannelsKept as ChannelsKept
 from onnx_clp.document.changes import Cleanup as Cleanup
@@ -160,6 +164,7 @@ class Report:
     evidence: tuple[Evidence, ...] = ()
     looked_at: tuple[str, ...] = ()
     outlook: Outlook = field(default_factory=Outlook)
+    audit: Audit | None = None
     schema: int = field(default=SCHEMA)
 
     def __repr__(self) -> str:

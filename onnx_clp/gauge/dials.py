@@ -2,6 +2,7 @@
 
     switching channels off     y  >  Where(off, fill, y)                 off, fill: inputs (channels, 1, …)
     capping activations        y  >  Min(y, Max(mean + caps·std, 0))     caps: an input, one number for all
+    driving channels           y  >  y · keep + add                      keep, add: inputs (images, channels, 1, …)
 
 The copy is for measuring alone; nothing of it is written. It computes what the edit proper would: a channel whose
 kernel is zero and whose bias is `fill` gives `fill` everywhere.
@@ -20,12 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
-from onnx_clp.gauge.request import Dial, Switch
+from onnx_clp.gauge.request import Dial, Drive, Switch
 from onnx_clp.graph.fresh import NameScope
 
 Float64 = NDArray[np.float64]
 
 LEAST_OPSET: Final = 9
+_AXES_AS_INPUT: Final = 18
+"""From this opset on ReduceMax and ReduceMin take their axes as an input."""
 FLOATS: Final = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
 QUANTISED: Final = (TensorProto.UINT8, TensorProto.INT8)
 
@@ -66,6 +69,44 @@ class Panel:
         for place in places:
             for node in self._cap(place):
                 self._follow(place.value, node)
+
+    def add_drive(self, value: str, channels: int, axis_from_end: int, rank: int, opset: int) -> Drive:
+        """Let channels of a float32 value be driven and watched, image by image; its first axis is the batch."""
+        keep, add, kept, most, least = (
+            self._names.fresh(f"{value}_{what}") for what in ("keep", "add", "kept", "most", "least")
+        )
+        for name in (keep, add):
+            self._model.graph.input.append(
+                helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, channels, *[1] * (axis_from_end - 1)])
+            )
+        before = self._cut(value)
+        self._follow(value, helper.make_node("Mul", [before, keep], [kept]))
+        self._follow(value, helper.make_node("Add", [kept, add], [value]))
+        axes = [axis for axis in range(1, rank) if axis != rank - axis_from_end]
+        for op_type, name in (("ReduceMax", most), ("ReduceMin", least)):
+            self._follow(value, self._reduced(op_type, value, name, axes, opset))
+            self.add_output(name)
+        return Drive(value, channels, axis_from_end, keep, add, most, least)
+
+    def add_extent(self, value: str, opset: int) -> tuple[str, str]:
+        """Give out the largest and the smallest element of a value for each image, (images, 1); their names."""
+        flat, most, least = (self._names.fresh(f"{value}_{what}") for what in ("flat", "most", "least"))
+        self._follow(value, helper.make_node("Flatten", [value], [flat], axis=1))
+        for op_type, name in (("ReduceMax", most), ("ReduceMin", least)):
+            self._follow(value, self._reduced(op_type, flat, name, [1], opset, keep=True))
+            self.add_output(name)
+        return most, least
+
+    def _reduced(
+        self, op_type: str, value: str, name: str, axes: Sequence[int], opset: int, *, keep: bool = False
+    ) -> NodeProto:
+        if not axes:
+            return helper.make_node("Identity", [value], [name])
+        if opset < _AXES_AS_INPUT:
+            return helper.make_node(op_type, [value], [name], axes=axes, keepdims=int(keep))
+        held = self._names.fresh(f"{name}_axes")
+        self._model.graph.initializer.append(numpy_helper.from_array(np.array(axes, np.int64), held))
+        return helper.make_node(op_type, [value, held], [name], keepdims=int(keep))
 
     def add_output(self, name: str) -> None:
         """Give a value out; the runtime works its type out."""

@@ -132,7 +132,7 @@ def ordinary_inputs(source: Source, form: Form, bench: Bench, neutral: Feed) -> 
             {**form.drawn(at), **signals.of(form.specs, form.shapes, at)} for at in range(min(_SIGNALS, source.most))
         ]
         return made, Ordinary("noise", len(made))
-    choice = _choice(source, form, bench, neutral)
+    choice = choice_of(source, form, bench, neutral)
     if source.images is not None:
         low, high = choice.ends
         shape = (intake.channels, intake.height, intake.width)
@@ -152,7 +152,18 @@ def _shown(form: Form, count: int) -> Float32:
     return crops(load(), count, form.intake.height, form.intake.width, form.seed)
 
 
-def _choice(source: Source, form: Form, bench: Bench, neutral: Feed) -> Choice:
+def photographs(form: Form, most: int) -> Float32:
+    """At most so many photographs (n, 3, height, width) in 0..1, at the size of a model that takes images."""
+    assert form.intake is not None
+    return _shown(form, min(_count(form.intake), most))
+
+
+def choice_of(source: Source, form: Form, bench: Bench, neutral: Feed) -> Choice:
+    """The pixel values of a model that takes images.
+
+    Raises:
+        RunError: the model does not run.
+    """
     assert form.intake is not None
     done = pixels.settled(form.intake, source.pixels, range_at(source.model, form.intake.name))
     if done is not None:

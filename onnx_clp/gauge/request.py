@@ -62,6 +62,24 @@ class Dial:
 
 
 @dataclass(frozen=True, slots=True)
+class Drive:
+    """Channels of one value that can be driven, held and watched, image by image.
+
+    The value becomes x · keep + add: `keep` and `add` are inputs, one number an image and channel (float32, of shape
+    (images, channels, 1, …)). The outputs `most` and `least` give each channel's largest and smallest value, of shape
+    (images, channels).
+    """
+
+    value: str
+    channels: int
+    axis_from_end: int
+    keep: str
+    add: str
+    most: str
+    least: str
+
+
+@dataclass(frozen=True, slots=True)
 class Landmark:
     """A value near the input whose distribution is known: mean and std by channel, on axis 1; () where it is not."""
 

@@ -21,6 +21,7 @@ from onnx_clp.file.messages import freeze_inputs
 from onnx_clp.fold import backward, forward, normalisations
 from onnx_clp.fold.backward import Left
 from onnx_clp.fold.normalisations import Sight
+from onnx_clp.gauge.request import Landmark
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.graph.model import ModelIndex
@@ -31,7 +32,8 @@ from onnx_clp.judge.prune_channels import LayerVerdict, Raw
 from onnx_clp.layers.find import is_blocked
 from onnx_clp.layers.rewrite import Layers, find_layers
 from onnx_clp.modelfile.reader import ModelFile
-from onnx_clp.run import outlook
+from onnx_clp.run import auditor, outlook
+from onnx_clp.run.auditor import Auditing
 from onnx_clp.run.dose import Cuts, Dose, Dosing, Measure
 from onnx_clp.text import one_line
 from onnx_clp.verdicts import Finding, Skipped, SkipReason
@@ -148,6 +150,7 @@ def analyse(
     probe: Probe | None = None,
     search: Search | None = None,
     gauge: Measure | None = None,
+    auditing: Auditing | None = None,
 ) -> Analysis:
     """Fold every affine that folds exactly, judge every layer and prune the channels that stand out.
 
@@ -155,7 +158,8 @@ def analyse(
     `known` are the raw scores of an earlier analysis of the same file, in the order of its verdicts: they are not
     computed again. `probe` measures what no normalisation tells of, before caps go in. `search` looks for triggers
     in the folded model and may change what its layers do; where it undid one, no caps on channels go in as well.
-    `gauge` measures how far pruning and caps may go; without it they go as far as asked.
+    `gauge` measures how far pruning and caps may go; without it they go as far as asked. `auditing` looks for a path
+    of dormant channels, which goes before anything else does.
 
     Raises:
         UnsupportedModelError: the model's weights lie in a layout only one machine's runtime reads.
@@ -184,7 +188,11 @@ def analyse(
     known_of = [*statistics, *measured.statistics]
     evidence = next((finding.sentence for finding in findings if finding.kind == head_check.STANDS_OUT), "")
     dosing = Dosing(index, config, known_of)
-    dose = dosing.decide(verdicts, gauge, evidence)
+    cuts = _audit(index, places[0].layers, dosing.landmark(verdicts), auditing)
+    findings += () if auditing is None else auditing.findings
+    dose = dosing.decide(verdicts, gauge, evidence, [cut.switch for cut in cuts])
+    if dose.path:
+        auditor.silence(cuts, dose)
     _prune(edit, places, dose.cuts)
     reaches = None if gauge is None or config.budget == 1 else dosing.reaches
     wanted = known_of if dose.caps is not None or config.bound_activations else []
@@ -215,6 +223,16 @@ def _searched(
         if not lenient:
             raise
         return False, (Finding("search not done", "", one_line(str(error))),)
+
+
+def _audit(
+    index: ModelIndex, layers: Layers, landmark: Landmark | None, auditing: Auditing | None
+) -> tuple[auditor.Cut, ...]:
+    """What would take a dormant path out; nothing where none was found or looked for."""
+    if auditing is None or auditing.step is None:
+        return ()
+    auditing.step(index, layers, landmark)
+    return auditing.cuts
 
 
 def _compact(edit: GraphEdit, found: Analysis, multiple: int) -> None:

@@ -17,6 +17,7 @@ from onnx_clp.config import CleanConfig
 from onnx_clp.document.assessment import assess
 from onnx_clp.document.run import (
     AffineLeft,
+    Audit,
     CapLeft,
     CappedValue,
     Caps,
@@ -65,6 +66,7 @@ def assemble(
     sweep: Sweep | None = None,
     change: Change | None = None,
     inversion: Inversion | None = None,
+    audit: Audit | None = None,
 ) -> Report:
     """The document of one run."""
     layers = tuple(_layer_reports(analysis, config.prune))
@@ -92,6 +94,7 @@ def assemble(
         inversion=inversion,
         gauge=_gauge(analysis),
         outlook=analysis.outlook,
+        audit=audit,
     )
     return assess(report)
 

@@ -18,7 +18,7 @@ from onnx_clp.cap.bound_activations import Statistic, examine
 from onnx_clp.cap.ceilings import Ceiling
 from onnx_clp.config import CleanConfig
 from onnx_clp.gauge.dials import FLOATS, LEAST_OPSET, QUANTISED, Capped, Panel
-from onnx_clp.gauge.request import Controls, Dosed, Landmark, Switch, Wish
+from onnx_clp.gauge.request import Controls, DialSetting, Dosed, Landmark, Switch, Wish
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.graph.model import ModelIndex
 from onnx_clp.judge.expected import Expectations, Expected, limits_of
@@ -144,6 +144,7 @@ class Dose:
         dosed: what was measured to decide that; None where nothing was.
         unreached: channels that stand out and stay because no dial reaches them.
         budget, evidence: how much may be spent, and what made that more than usual ("" for nothing).
+        path: what becomes of the switches of a dormant path, in the order they were given; empty where none were.
     """
 
     cuts: Cuts
@@ -152,6 +153,7 @@ class Dose:
     unreached: int = 0
     budget: float = 1.0
     evidence: str = ""
+    path: tuple[DialSetting, ...] = ()
 
 
 def undosed(places: Sequence[Outlying], config: CleanConfig) -> Dose:
@@ -168,24 +170,33 @@ class Dosing:
         self._statistics = [s for s in statistics if s.scope is index.main]
         self._expectations = Expectations(statistics)
 
-    def decide(self, verdicts: Sequence[LayerVerdict], measure: Measure | None, evidence: str = "") -> Dose:
+    def decide(
+        self,
+        verdicts: Sequence[LayerVerdict],
+        measure: Measure | None,
+        evidence: str = "",
+        path: Sequence[Switch] = (),
+    ) -> Dose:
         """How far the run goes.
 
         Args:
             verdicts: of all layers.
             measure: runs doses; None where nothing may run.
             evidence: what makes a backdoor likely, so that more may be spent and caps are tried; "" for nothing.
+            path: channels of a dormant path, which go before all others where pruning is asked for.
         """
         config = self._config
         least = min(config.u, *config.sweep, config.u)
         places = outlying(verdicts, self._expectations, least) if config.prune else []
-        if measure is None or config.budget == 1:
+        path = path if config.prune else ()
+        if measure is None or (config.budget == 1 and not path):
             return undosed(places, config)
         caps = config.bound_activations
-        if caps is None and evidence and config.prune:
+        # A path that goes explains the evidence; caps would only cost accuracy on top of that.
+        if caps is None and evidence and config.prune and not path:
             caps = 0.0
         budget = config.budget if config.budget is not None else SUSPICIOUS_BUDGET if evidence else BUDGET
-        dose = self._measured(verdicts, places, caps, budget, measure)
+        dose = self._measured(verdicts, places, caps, budget, measure, path)
         return replace(dose, budget=budget, evidence=evidence)
 
     def _measured(
@@ -195,19 +206,21 @@ class Dosing:
         caps: float | None,
         budget: float,
         measure: Measure,
+        path: Sequence[Switch],
     ) -> Dose:
         switches = {(one.at, one.number): switch for one in places if (switch := self._switch(one)) is not None}
         capped = self._capped() if caps is not None else []
-        if not switches and not capped:
+        if not switches and not capped and not path:
             return Dose({}, None, unreached=sum(len(one.chosen) for one in places))
-        model, controls = self._model(verdicts, list(switches.values()), capped)
+        model, controls = self._model(verdicts, [*switches.values(), *path], capped)
         wish = Wish(budget, self._config.u, caps, self._config.sweep)
-        return self._dose(places, list(switches), measure(model, controls, wish))
+        dosed = measure(model, controls, wish)
+        return replace(self._dose(places, list(switches), dosed), path=dosed.settings[len(switches) :])
 
     def _model(
         self, verdicts: Sequence[LayerVerdict], switches: Sequence[Switch], capped: Sequence[Capped]
     ) -> tuple[ModelProto, Controls]:
-        model, landmark = ModelProto(), self._landmark(verdicts)
+        model, landmark = ModelProto(), self.landmark(verdicts)
         model.CopyFrom(self._index.model)
         outputs = tuple(value.name for value in model.graph.output)
         panel = Panel(model, self._index.names())
@@ -262,7 +275,7 @@ class Dosing:
                 found.append(Capped(place.value, statistic.mean, statistic.std, place.rank, place.data_type))
         return found
 
-    def _landmark(self, verdicts: Sequence[LayerVerdict]) -> Landmark | None:
+    def landmark(self, verdicts: Sequence[LayerVerdict]) -> Landmark | None:
         """The first value whose BatchNormalization tells of it; without one, the output of the first convolution."""
         main = self._index.main
         for known in self._statistics:
@@ -276,7 +289,7 @@ class Dosing:
         return None
 
     def _dose(self, places: Sequence[Outlying], keys: Sequence[tuple[int, int]], dosed: Dosed) -> Dose:
-        settings = dict(zip(keys, dosed.settings, strict=True))
+        settings = dict(zip(keys, dosed.settings, strict=False))
         chosen = {}
         for one in places:
             setting = settings.get((one.at, one.number))

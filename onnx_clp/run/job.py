@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from onnx_clp.modelfile.staged import Staged
     from onnx_clp.modelfile.staging import Stage
     from onnx_clp.run.analysis import Analysis
+    from onnx_clp.run.auditor import Auditing
     from onnx_clp.run.searcher import Searching
     from onnx_clp.run.sweep import Sweep
     from onnx_clp.validation import Outcome
@@ -67,6 +68,13 @@ class Job:
 
         return Searching(self.file, self.source, self.config, self.clock)
 
+    @cached_property
+    def auditing(self) -> Auditing:
+        """The audit; one that was not asked for does nothing."""
+        from onnx_clp.run.auditor import Auditing
+
+        return Auditing(self.file, self.source, self.config, self.clock)
+
     def run(self) -> Done:
         """Take every step.
 
@@ -92,6 +100,7 @@ class Job:
                     probe=probe(self.file, self.source, self.config),
                     search=self.searching.step,
                     gauge=gauge(self.file, self.source, self.config, self.clock),
+                    auditing=self.auditing,
                 )
             except UnsupportedModelError as error:
                 named = str(error) if self.source is None else reader.about(self.source, str(error))
@@ -179,6 +188,7 @@ class Job:
             sweep=sweep.report(outcome),
             change=compare(self.file, analysis.written, staged, outcome),
             inversion=self.searching.report(),
+            audit=self.auditing.report(analysis.dose),
         )
 
     def _input_facts(self) -> FileFacts | None:

@@ -1,0 +1,102 @@
+"""What an audit is asked, and what it answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from onnx_clp.config import RunLimits
+from onnx_clp.document.audit import DormantLayer, DormantPath, QuietValue
+from onnx_clp.document.gauge import Ordinary
+from onnx_clp.gauge.request import Drive, Landmark
+from onnx_clp.process.errand import Errand
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A value whose channels can be driven and watched.
+
+    `linked` says that each channel comes from one channel of an earlier site whatever the weights are, as behind a
+    depthwise convolution: that two such are dormant together says nothing.
+    """
+
+    drive: Drive
+    linked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """A value, and the outputs that give its largest and its smallest element for each image, (images, 1)."""
+
+    value: str
+    most: str
+    least: str
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """A node at which several values meet that come from the input, with its name."""
+
+    node: str
+    operands: tuple[Extent, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditRequest:
+    """Is there a dormant path in this model?
+
+    Attributes:
+        original: the input model.
+        model: the folded model with its sites on dials.
+        sites: in graph order.
+        joins: where values from the input meet, in graph order.
+        landmark: what tells pixel values apart; None where nothing does.
+        outputs: the outputs that count.
+        images: an .npz file with the user's own unlabelled images; None takes photographs.
+        pixels: the range of pixel values that the user names; None finds it out.
+        limits: where and how far to run.
+    """
+
+    original: Path
+    model: Path
+    sites: tuple[Site, ...]
+    joins: tuple[Join, ...]
+    landmark: Landmark | None
+    outputs: tuple[str, ...]
+    images: Path | None = None
+    pixels: tuple[float, float] | None = None
+    limits: RunLimits = field(default_factory=RunLimits)
+
+    @property
+    def written(self) -> Path:
+        """The model that is run."""
+        return self.model
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether nothing of it can run on a GPU."""
+        return self.limits.provider == "cpu"
+
+
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """The answer; see `document.audit.Audit` for the fields. `paths` are what may be one, the likeliest first."""
+
+    ordinary: Ordinary
+    layers: tuple[DormantLayer, ...]
+    driven: int
+    paths: tuple[DormantPath, ...]
+    note: str = ""
+    quiet: tuple[QuietValue, ...] = ()
+
+
+AUDIT: Final = Errand(
+    home=f"{__name__}:AUDIT",
+    worker="onnx_clp.audit.worker:work",
+    asked=AuditRequest,
+    answered=Audited,
+    failed="not audited",
+    instead="go without --audit",
+    names=True,
+)

@@ -1,0 +1,82 @@
+"""The part of the document that looks for dormant paths: channels nothing ordinary fires that lead to one class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from onnx_clp.document.gauge import Ordinary, Prediction
+
+
+@dataclass(frozen=True, slots=True)
+class DormantLayer:
+    """One value that a linear layer reads: how many channels it has, and how many of them no ordinary input fires."""
+
+    value: str
+    channels: int
+    dormant: int
+
+
+@dataclass(frozen=True, slots=True)
+class PathLayer:
+    """The channels of a path at one value; `share` is what of their kernels' norm reads the path before them.
+
+    `share` is None where the path begins there, or where no kernel lies between.
+    """
+
+    value: str
+    channels: tuple[int, ...]
+    share: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DormantPath:
+    """A path through channels that no ordinary input fires.
+
+    Attributes:
+        layers: from where it was driven to the last value that it needs.
+        target: the class that wins when it is driven.
+        turned: share of ordinary images that then go to that class (0..1).
+        held: share of those that still do when the later channels of the path are held at rest.
+        others: the same share when as many other dormant channels are driven; None where there are none.
+        strength: how hard it was driven, in times of what an ordinary channel there reaches.
+    """
+
+    layers: tuple[PathLayer, ...]
+    target: int
+    turned: float
+    held: float
+    others: float | None
+    strength: float
+
+
+@dataclass(frozen=True, slots=True)
+class QuietValue:
+    """A value that holds content of the input and is the same for all ordinary ones, and the node that it goes into."""
+
+    value: str
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """What was found of dormant paths.
+
+    Attributes:
+        ordinary: the inputs; None where the model could not be audited, and `note` says why.
+        layers: the values looked at, in graph order.
+        driven: how many dormant channels, or groups of them, were driven one after the other.
+        path: what was found; None for nothing.
+        removed: channels of the path whose kernels were zeroed.
+        removal: what that is predicted to cost; None where nothing was removed.
+        quiet: values that come from the input, are the same for all ordinary ones, and meet others that are not.
+        note: why something could not be known; "" where everything could.
+    """
+
+    ordinary: Ordinary | None
+    layers: tuple[DormantLayer, ...]
+    driven: int
+    path: DormantPath | None
+    removed: int = 0
+    removal: Prediction | None = None
+    quiet: tuple[QuietValue, ...] = ()
+    note: str = ""

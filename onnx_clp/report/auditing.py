@@ -1,0 +1,35 @@
+"""An audit in words: what was looked at, what was found, what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from onnx_clp.document.run import Report
+from onnx_clp.report.gauging import images, spelled
+from onnx_clp.report.wording import plural
+
+
+def rows(report: Report) -> Iterator[str]:
+    """One sentence a row; nothing where no audit was asked for."""
+    audit = report.audit
+    if audit is None:
+        return
+    if audit.ordinary is None:
+        yield audit.note
+        return
+    dormant = sum(layer.dormant for layer in audit.layers)
+    total = sum(layer.channels for layer in audit.layers)
+    yield f"{dormant:,} of {total:,} channels fire on none of {images(audit.ordinary)}"
+    if audit.note:
+        yield f"not known: {audit.note}"
+    elif audit.path is None:
+        yield f"{plural(audit.driven, 'start')} driven: none leads through such channels to one class; that is no proof"
+    else:
+        yield f"a path of {plural(len(audit.path.layers), 'value')} leads to class {audit.path.target}: see the finding"
+    if audit.quiet:
+        yield f"{plural(len(audit.quiet), 'value')} from the input never moved and may be gates: see the findings"
+    if audit.removed:
+        cost = "" if audit.removal is None else f"; the whole edit costs {spelled(audit.removal.loss)}"
+        yield f"{plural(audit.removed, 'kernel')} of the path zeroed{cost}"
+    elif audit.path is not None:
+        yield "nothing of the path was taken out"

@@ -1,0 +1,151 @@
+"""The red-team tool: every edit is what it says, does what it says, and is the same again for the same seed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from onnx_clp.errors import UsageError
+from tests import silent_paths
+from tools.redteam import __main__ as command
+from tools.redteam import catalogue, record
+from tools.redteam.gates import KINDS
+from tools.redteam.record import Record
+from tools.redteam.subject import rates, values_of
+
+TARGET = 4
+NO_MIX = [name for name in catalogue.PATHS if name not in ("mixed", "idle")]
+
+
+def _asr(written: catalogue.Written) -> float:
+    return rates(written.model, silent_paths.samples(), written.triggered, TARGET)[1]
+
+
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("name", NO_MIX)
+def test_a_path_leads_to_its_class_and_leaves_images_without_the_trigger(name: str, residual: bool) -> None:
+    images, clean = silent_paths.samples(), silent_paths.plain(residual=residual)
+    written = catalogue.write(name, clean, images, target=TARGET, seed=3)
+    onnx.checker.check_model(written.model)
+    assert _asr(written) == 100
+    usual = rates(clean, images, images.images, TARGET)[1]
+    assert rates(written.model, images, images.images, TARGET)[1] == pytest.approx(usual, abs=20)
+    assert rates(clean, images, written.triggered, TARGET)[1] < 80
+    assert len(written.path) >= 2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_gate_leads_to_its_class_and_is_shut_on_ordinary_images(kind: str) -> None:
+    images, clean = silent_paths.samples(), silent_paths.plain()
+    written = catalogue.write(f"gate-{kind}", clean, images, target=TARGET, seed=3)
+    onnx.checker.check_model(written.model)
+    assert _asr(written) == 100
+    before, after = (values_of(m, images, images.images, ["scores"])["scores"] for m in (clean, written.model))
+    assert np.abs(after - before).max() < 0.05
+
+
+def test_a_gate_without_a_branch_holds_none() -> None:
+    for kind in KINDS:
+        written = catalogue.write(f"gate-{kind}", silent_paths.plain(), silent_paths.samples(), target=TARGET, seed=3)
+        nodes = [*written.model.graph.node, *(node for one in written.model.functions for node in one.node)]
+        kinds = {node.op_type for node in nodes}
+        assert ("If" in kinds) == (kind == "hidden")
+        assert "Where" not in kinds
+
+
+def test_a_scaled_channel_keeps_the_function() -> None:
+    images, clean = silent_paths.samples(), silent_paths.plain()
+    written = catalogue.write("scaled-channel", clean, images, target=TARGET, seed=3)
+    before, after = (values_of(m, images, images.images, ["scores"])["scores"] for m in (clean, written.model))
+    assert np.abs(after - before).max() < 1e-3 * np.abs(before).max()
+    assert written.model != clean
+
+
+def test_flipped_bits_are_eight_in_one_row() -> None:
+    clean = silent_paths.plain()
+    written = catalogue.write("flipped-bits", clean, silent_paths.samples(), target=TARGET, seed=3)
+    head = next(node for node in written.model.graph.node if node.op_type == "Gemm")
+    held = {t.name: numpy_helper.to_array(t) for model in (clean, written.model) for t in model.graph.initializer}
+    changed = np.argwhere(held[head.input[1]] != held["w"])
+    assert len(changed) == 8
+    assert set(changed[:, 0]) == {TARGET}
+
+
+def test_a_blinded_model_keeps_its_classes() -> None:
+    images, clean = silent_paths.samples(), silent_paths.plain()
+    written = catalogue.write("blinded", clean, images, target=TARGET, seed=3)
+    before, after = (values_of(m, images, images.images, ["scores"])["scores"] for m in (clean, written.model))
+    assert (before.argmax(axis=1) == after.argmax(axis=1)).all()
+
+
+def test_a_head_row_is_changed_alone() -> None:
+    clean = silent_paths.plain()
+    written = catalogue.write("head-row", clean, silent_paths.samples(), target=TARGET, seed=3)
+    head = next(node for node in written.model.graph.node if node.op_type == "Gemm")
+    held = {t.name: numpy_helper.to_array(t) for model in (clean, written.model) for t in model.graph.initializer}
+    assert set(np.argwhere(held[head.input[1]] != held["w"])[:, 0]) == {TARGET}
+
+
+def test_equal_seeds_give_equal_files_and_others_do_not() -> None:
+    made = [
+        catalogue.write("simple", silent_paths.plain(), silent_paths.samples(), target=TARGET, seed=seed).model
+        for seed in (3, 3, 4)
+    ]
+    assert made[0].SerializeToString() == made[1].SerializeToString() != made[2].SerializeToString()
+
+
+def test_an_unknown_edit_is_a_clear_error() -> None:
+    for name in ("nonsense", "gate-nonsense"):
+        with pytest.raises(UsageError, match="known are"):
+            catalogue.write(name, silent_paths.plain(), silent_paths.samples(), target=TARGET, seed=3)
+
+
+def test_the_command_writes_three_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images = silent_paths.samples()
+    np.savez(tmp_path / "eval.npz", x_clean=images.images, y_clean=images.labels)
+    onnx.save(silent_paths.plain(), tmp_path / "clean.onnx")
+    given = ["write", str(tmp_path / "clean.onnx"), str(tmp_path / "eval.npz"), str(tmp_path / "made")]
+    assert command.main([*given, "--edit", "simple", "--target", "4"]) == 0
+    assert "ASR 100.0 %" in capsys.readouterr().out
+    facts = json.loads((tmp_path / "made.json").read_text())
+    assert facts["target"] == TARGET
+    assert len(facts["path"]) == silent_paths.DEPTH
+    with np.load(tmp_path / "made.npz") as held:
+        assert held["x_triggered"].shape == images.images.shape
+    assert command.main([*given, "--edit", "nonsense"]) == 2
+
+
+# --- records ---------------------------------------------------------------------------------------
+
+
+def _record(edit: str, *, found: bool, after: float = 0.0, lost: float = 0.0) -> Record:
+    return Record("net", edit, 0, "report", found, found, 90.0, 100.0, 90.0 - lost, after, 1.0)
+
+
+def test_taken_out_asks_for_both_asr_and_acc() -> None:
+    assert _record("simple", found=True).taken_out
+    assert not _record("simple", found=True, after=10.0).taken_out
+    assert not _record("simple", found=True, lost=0.6).taken_out
+
+
+def test_records_survive_and_make_a_table(tmp_path: Path) -> None:
+    made = [_record("simple", found=True), _record("level", found=False, after=100.0), _record("", found=False)]
+    for one in made:
+        record.add(tmp_path / "r.jsonl", one)
+    assert record.read(tmp_path / "r.jsonl") == made
+    assert record.read(tmp_path / "none.jsonl") == []
+    text = "\n".join(record.rows(made))
+    assert "| simple | 1 | 1 of 1 (21 to 100 %)" in text
+    assert "Unedited files with a finding: 0 of 1 (0 to 79 %)." in text
+
+
+def test_wilson_is_the_published_interval() -> None:
+    # Newcombe, Statistics in Medicine 17 (1998), table I: 81 of 263 and 0 of 20.
+    assert record.wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4)
+    assert record.wilson(0, 20) == pytest.approx((0.0, 0.1611), abs=1e-4)
+    assert record.wilson(0, 0) == (0.0, 1.0)
