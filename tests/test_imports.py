@@ -72,7 +72,7 @@ def test_the_walk_sees_imports() -> None:
 
 
 ORDER = (
-    *("version", "errors", "text", "conditions", "config", "verdicts", "numerics", "process", "document", "file"),
+    *("version", "errors", "text", "config", "verdicts", "numerics", "process", "document", "file"),
     *("operators", "graph", "check", "modelfile", "layers", "gradient", "fold", "cleanup", "compaction", "cap"),
     *("judge", "validation", "gauge", "audit", "inversion", "report", "run", "cli", "batch", "", "__main__"),
 )

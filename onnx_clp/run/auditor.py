@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from onnx_clp.modelfile.reader import ModelFile
     from onnx_clp.run.dose import Dose
 
-PATH: Final = "dormant path"
+PATH: Final = "path"
 GATE: Final = "gate"
 """The kinds of the findings."""
 
@@ -168,7 +168,7 @@ def _finding(path: DormantPath, found: Sequence[Read]) -> Finding:
     makers = {read.value: read.makers for read in found}
     first = path.layers[0]
     names = [one.layer.name for one in makers[first.value]] or [first.value]
-    return Finding(PATH, shown(names[0]), sentence(path))
+    return Finding(PATH, shown(names[0]), sentence(path), path.target)
 
 
 def _gate(one: QuietValue) -> Finding:

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Literal, get_args
 
-from onnx_clp.conditions import settle
+from onnx_clp.config.conditions import settle
 from onnx_clp.errors import UsageError
 
 Bound = Literal["reshaped", "exact"]
