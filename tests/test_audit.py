@@ -185,6 +185,10 @@ def test_a_long_path_is_one_and_a_short_one_only_if_its_kernels_read_it_alone() 
     assert judgement.is_long(_path(("r0", first), ("r1", second), ("r2", third)), found)
     assert not judgement.is_long(_path(("r0", first), ("r1", second)), found)
     assert judgement.chosen([_path(("r0", first), ("r1", second))], found) is not None
+    wide = replace(
+        _path(("r0", 0), ("r1", second)), layers=(PathLayer("r0", tuple(range(10))), PathLayer("r1", (second,)))
+    )
+    assert judgement.chosen([wide], found) is None
     other = next(channel for channel in range(silent_paths.WIDTH) if channel != second)
     assert judgement.chosen([_path(("r0", first), ("r1", other))], found) is None
 

@@ -108,7 +108,8 @@ def search(rig: Rig, sites: Sequence[Rest], linked: Sequence[bool], tried: Seque
     found: list[Found] = []
     for strength in STRENGTHS:
         driven = _driven(rig, sites, tried, strength)
-        likely = sorted((one for one in driven if _turns(one, plain) and one.fired), key=lambda one: -len(one.fired))
+        likely = [one for one in driven if _turns(one, plain) and one.fired]
+        likely.sort(key=lambda one: (-len(one.fired), sum(map(len, one.fired.values()))))
         for one in likely[:_MOST_TRIED]:
             path = _examined(rig, one, driven, strength, linked)
             found += [] if path is None else [path]

@@ -1,4 +1,10 @@
-"""Which of the paths that were driven is one: it is long, or its kernels read little else."""
+"""Which of the paths that were driven is one.
+
+Its kernels read it far more than so few channels would be read by chance, and it is long or they read little else.
+
+A network of faces has many channels that no photograph of anything else fires. They do form paths to classes, but wide
+ones: so what a kernel reads of the path is set against how many of its inputs the path is.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from onnx_clp.audit.sites import Read, share_read
+from onnx_clp.audit.sites import Read, part_read, share_read
 from onnx_clp.document.audit import DormantPath, PathLayer
 
 LEAST_SITES: Final = 2
 LEAST_PART: Final = 0.25
 """A path is long that is needed at this part of the later sites, and at `LEAST_SITES` at least."""
+LIFT: Final = 0.25
+"""A kernel's energy that reads the path must be this much above the path's part of the kernel's inputs."""
 MAINLY: Final = 0.8
 """A kernel mainly reads what has this share of its norm."""
 
@@ -26,9 +34,21 @@ def chosen(paths: Sequence[DormantPath], found: Sequence[Read]) -> DormantPath |
     by_value = {read.value: read for read in found}
     for path in paths:
         complete = with_shares(path, by_value)
-        if is_long(complete, found) or is_close(complete):
+        if is_thin(complete, by_value) and (is_long(complete, found) or is_close(complete)):
             return complete
     return None
+
+
+def is_thin(path: DormantPath, by_value: Mapping[str, Read]) -> bool:
+    """Whether every kernel of the path reads it far more than its number of channels alone would explain."""
+    before: dict[str, Sequence[int]] = {}
+    lifts = []
+    for layer in path.layers:
+        part = part_read(by_value[layer.value], before)
+        if layer.share is not None and part is not None:
+            lifts.append(layer.share**2 - part)
+        before[layer.value] = layer.channels
+    return bool(lifts) and min(lifts) >= LIFT
 
 
 def is_long(path: DormantPath, found: Sequence[Read]) -> bool:

@@ -156,6 +156,16 @@ def share_read(read: Read, channels: Iterable[int], before: Mapping[str, Sequenc
     return max(shares, default=None)
 
 
+def part_read(read: Read, before: Mapping[str, Sequence[int]]) -> float | None:
+    """What part of the inputs of the layers that write a site the path's channels are; the largest, None for none."""
+    parts = [
+        len(before[source]) / rewrite.layer.inputs
+        for rewrite in read.makers
+        if (source := rewrite.layer.node.input[rewrite.layer.data_slot]) in before and not is_depthwise(rewrite.layer)
+    ]
+    return max(parts, default=None)
+
+
 def _share(rewrite: LayerRewrite, channels: list[int], sources: Sequence[int]) -> float:
     kernels = np.asarray(rewrite.kernels(), np.float64)[channels]
     squares = np.square(kernels).sum(axis=2)
