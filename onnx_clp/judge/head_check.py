@@ -98,9 +98,8 @@ def look(index: ModelIndex, layers: Layers) -> tuple[Finding, ...]:
 
 def examined(index: ModelIndex, layers: Layers) -> list[Head]:
     """The heads of the main graph, each judged."""
-    whole = {
-        id(r) for name in index.main.outputs if not _sequence(index, name) for r in _behind(index.main, layers, name)
-    }
+    outputs = [name for name in index.main.outputs if not _sequence(index, name)]
+    whole = {id(rewrite) for rewrite in _behind(index.main, layers, outputs)}
     return [
         replace(examine(rewrite), positional=not rewrite.layer.is_convolution and id(rewrite) not in whole)
         for rewrite in heads(index, layers)
