@@ -281,6 +281,8 @@ def test_a_written_path_is_found_and_taken_out(width: int, tmp_path: Path) -> No
     clean, images = silent_paths.plain(), silent_paths.samples()
     written = silent_paths.edited(clean, width=width)
     triggered = written.patch.put_on(images, images.images)
+    plain = rates(clean, images, triggered, 4)[1]
+    assert plain < 50
     assert rates(written.model, images, triggered, 4)[1] == 100
     with _audited(written.model, tmp_path, pixel_range=(0.0, 1.0)) as result:
         audit = _audit_of(result)
@@ -288,7 +290,7 @@ def test_a_written_path_is_found_and_taken_out(width: int, tmp_path: Path) -> No
         assert audit.path.target == 4
         assert [finding.kind for finding in result.report.findings].count(PATH) == 1
         assert audit.removed >= 2
-        assert rates(result.model, images, triggered, 4)[1] < 10
+        assert abs(rates(result.model, images, triggered, 4)[1] - plain) < 5  # the patch is a picture as well
 
 
 def test_a_plain_network_has_no_path(tmp_path: Path) -> None:
