@@ -21,7 +21,7 @@ STRENGTHS: Final = (2.0, 10.0)
 TURNED: Final = 0.9
 HELD: Final = 0.34
 _MOST_PER_SITE: Final = 32
-_MOST_TRIED: Final = 4
+_MOST_TRIED: Final = 8
 
 Channels = Mapping[int, Sequence[int]]
 """Channels by the number of their site."""
@@ -109,10 +109,17 @@ def search(rig: Rig, sites: Sequence[Rest], linked: Sequence[bool], tried: Seque
     for strength in STRENGTHS:
         driven = _driven(rig, sites, tried, strength)
         likely = [one for one in driven if _turns(one, plain) and one.fired]
-        likely.sort(key=lambda one: (-len(one.fired), sum(map(len, one.fired.values()))))
-        for one in likely[:_MOST_TRIED]:
-            path = _examined(rig, one, driven, strength, linked)
-            found += [] if path is None else [path]
+        whole = rig.answers([Setting(one.start, strength, one.fired) for one in likely])
+        lost = [
+            (one, held) for one, seen in zip(likely, whole, strict=True) if (held := _kept(one, plain, seen)) <= HELD
+        ]
+        lost.sort(key=lambda pair: (-len(pair[0].fired), sum(map(len, pair[0].fired.values()))))
+        for one, held in lost[:_MOST_TRIED]:
+            needed = _needed(rig, one, plain, strength)
+            counted = sum(not linked[number] for number in needed)
+            if counted:
+                others = _others(one, driven)
+                found.append(Found(one.start, needed, counted, one.target, one.turned, held, others, strength))
     return sorted(found, key=lambda one: (-one.counted, one.held, one.width))
 
 
@@ -135,25 +142,19 @@ def _turns(one: _Driven, plain: Answers) -> bool:
     return one.turned >= TURNED and bool((plain.classes != one.target).any())
 
 
-def _examined(
-    rig: Rig, one: _Driven, driven: Sequence[_Driven], strength: float, linked: Sequence[bool]
-) -> Found | None:
-    """The start as a path, if its hold on the class is lost at enough later sites by themselves."""
-    plain, whole = rig.answers([Setting(), Setting(one.start, strength, one.fired)])
-    others = plain.classes != one.target
-    if (whole.classes[others] == one.target).mean() > HELD:
-        return None
+def _kept(one: _Driven, plain: Answers, seen: Answers) -> float:
+    """What share of the images of other classes still goes to the start's class."""
+    return float((seen.classes[plain.classes != one.target] == one.target).mean())
+
+
+def _needed(rig: Rig, one: _Driven, plain: Answers, strength: float) -> dict[int, Sequence[int]]:
+    """The sites whose channels, held at rest by themselves, take the class away again."""
     alone = [Setting(one.start, strength, {number: channels}) for number, channels in one.fired.items()]
-    needed = {
+    return {
         number: channels
         for (number, channels), seen in zip(one.fired.items(), rig.answers(alone), strict=True)
-        if (seen.classes[others] == one.target).mean() <= HELD
+        if _kept(one, plain, seen) <= HELD
     }
-    counted = sum(not linked[number] for number in needed)
-    if not counted:
-        return None
-    held = float((whole.classes[others] == one.target).mean())
-    return Found(one.start, needed, counted, one.target, one.turned, held, _others(one, driven), strength)
 
 
 def _others(one: _Driven, driven: Sequence[_Driven]) -> float | None:
