@@ -351,7 +351,7 @@ def test_after_any_edits_the_index_is_that_of_the_model(steps: list[tuple[str, i
         elif action == "put":
             edit.put_constant(main, nodes[at], 1, "put", make(edit))
         elif action == "after":
-            edit.add_after(main, nodes[at], "Add", "more", make(edit))
+            edit.add_after(main, nodes[at].output[0], "Add", "more", make(edit))
     edit.finish()
     agrees(edit)
     value = np.ones(2)
