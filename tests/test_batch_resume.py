@@ -135,6 +135,35 @@ def test_external_data_of_an_output_is_part_of_it(quick: Quick, tmp_path: Path) 
     assert (tmp_path / "out" / data).exists()
 
 
+@pytest.mark.parametrize("copied", [True, False])
+def test_stale_data_goes_unless_another_model_there_refers_to_it(quick: Quick, tmp_path: Path, copied: bool) -> None:
+    put(tmp_path / "in" / "a.onnx", 1, external="weights.bin")
+    assert batch() == 0
+    out = tmp_path / "out"
+    (data,) = [name for name in ends(out)["a.onnx"]["files"] if name.endswith(".data")]
+    assert quick.take() == ["a.onnx", "b.onnx"]
+    if copied:
+        (out / "kept.onnx").write_bytes((out / "a.onnx").read_bytes())
+    (tmp_path / "in" / "a.onnx").write_bytes(b"no model")
+    assert batch() == 2
+    assert not (out / "a.onnx").exists()
+    assert (out / data).exists() is copied
+    if copied:
+        assert onnx.load(out / "kept.onnx").graph.initializer
+
+
+def test_a_record_names_only_data_that_its_model_refers_to(quick: Quick, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    stray = tmp_path / "out" / "a.onnx.01234567.data"
+    stray.write_bytes(b"x")
+    put(tmp_path / "in" / "a.onnx", 1, external="weights.bin")
+    assert batch() == 0
+    assert quick.take() == ["a.onnx", "b.onnx"]
+    names = ends(tmp_path / "out")["a.onnx"]["files"]
+    assert stray.name not in names
+    assert sum(name.endswith(".data") for name in names) == 1
+
+
 @pytest.mark.parametrize(
     ("words", "again"),
     [

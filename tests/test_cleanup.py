@@ -441,6 +441,39 @@ def test_records_of_values_that_are_not_there_go_and_others_stay() -> None:
     assert tally == Tally(no_ops={"Identity": 1}, stale_records=1, nodes=1)
 
 
+NORMED = "y = BatchNormalization(i, g, b, m, v)"
+
+
+@pytest.mark.parametrize(
+    ("node", "made"),
+    [
+        ("Identity(x)", True),
+        ("Dropout(x)", True),
+        ("Identity(x)", False),
+        ("Dropout(x)", False),
+        ("Cast<to=1>(x)", False),
+    ],
+)
+def test_what_only_the_record_of_a_no_op_tells_is_not_lost(node: str, made: bool) -> None:
+    """Its record goes over to the value before it, or it stays where that is an input of the model."""
+    body = f"a = Nope.Odd(x) i = {node.replace('x', 'a')} {NORMED}" if made else f"i = {node} {NORMED}"
+    domains = '<ir_version: 8, opset_import: ["": 17, "Nope": 1]>'
+    proto = parser.parse_model(f"{domains} g (float x) => (float y) {{ {body} }}")
+    for value in (*proto.graph.input, *proto.graph.output):
+        value.type.tensor_type.ClearField("shape")
+    stored = {"g": np.ones(4), "b": np.ones(4), "m": np.zeros(4), "v": np.ones(4)}
+    proto.graph.initializer.extend(numpy_helper.from_array(v.astype(np.float32), n) for n, v in stored.items())
+    proto.graph.value_info.append(helper.make_tensor_value_info("i", TensorProto.FLOAT, [1, 4, 8, 8]))
+    found = {}
+    for level in ("none", "all"):
+        result = clean(proto, CleanConfig(cleanup=level, validate=False, prune=False, bound_activations=2.0))
+        assert result.report.caps is not None
+        found[level] = result.report.caps.capped
+    assert found == {"none": 1, "all": 1}
+    assert len(result.model.graph.node) == 3
+    assert [value.name for value in result.model.graph.value_info if value.name in ("a", "i")] == ["a" if made else "i"]
+
+
 # --- any model ----------------------------------------------------------------------------------------
 
 
@@ -502,9 +535,11 @@ def wasteful(seed: int = 0) -> ModelProto:
     return proto
 
 
-def test_a_dead_reader_keeps_a_fold_from_happening_unless_it_is_taken_out() -> None:
+def test_a_dead_reader_keeps_a_fold_from_happening_only_where_nothing_may_be_taken_out() -> None:
+    none = clean(wasteful(), CleanConfig(prune=False, validate=False, cleanup="none"))
+    assert none.report.summary.affines_folded == 0
     own = clean(wasteful(), CleanConfig(prune=False, validate=False))
-    assert own.report.summary.affines_folded == 0
+    assert own.report.summary.affines_folded == 1
     whole = clean(wasteful(), ALL)
     assert whole.report.summary.affines_folded == 1
     assert ops(whole.model) == ["Conv", "Relu", "Conv"]

@@ -7,11 +7,14 @@ import onnx
 import onnxruntime  # noqa: TID251  an oracle independent of the package under test
 import pytest
 from numpy.typing import NDArray
-from onnx import TensorProto, parser
+from onnx import TensorProto, helper, parser
 
 from onnx_clp.errors import UnsupportedModelError, UsageError
+from onnx_clp.file.store import TensorStore
 from onnx_clp.gradient.differentiate import Differentiated, differentiate
 from onnx_clp.gradient.loss import LossBuilder
+from onnx_clp.gradient.preparing import prepared
+from onnx_clp.graph.model import ModelIndex
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]>\n'
 
@@ -159,3 +162,24 @@ def test_data_types_are_kept() -> None:
     x = np.asarray([[0.5, -1], [2, 0.1]], np.float16)
     share = 1 / (1 + np.exp(-x.astype(np.float64)))
     assert np.allclose(run(found, x=x)[found.gradients["x"]], share * (1 + x * (1 - share)) / 4, rtol=1e-2)
+
+
+@pytest.mark.parametrize("opset", [11, 15, 17])
+@pytest.mark.parametrize("form", ["initializer", "constant"])
+def test_sparse_constants_survive_the_conversion_to_a_later_opset(opset: int, form: str) -> None:
+    dense = np.zeros((3, 4), np.float32)
+    dense[0, 1], dense[2, 3] = 2, -1
+    places = helper.make_tensor("places", TensorProto.INT64, [2], [1, 11])
+    sparse = helper.make_sparse_tensor(helper.make_tensor("w", TensorProto.FLOAT, [2], [2.0, -1.0]), places, [3, 4])
+    held = [helper.make_node("Constant", [], ["w"], sparse_value=sparse)] if form == "constant" else []
+    graph = helper.make_graph(
+        [*held, helper.make_node("MatMul", ["x", "w"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 4])],
+        sparse_initializer=[sparse] if form == "initializer" else None,
+    )
+    made = prepared(helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", opset)]))
+    value = ModelIndex(made, TensorStore()).main.constant("w")
+    assert value is not None
+    np.testing.assert_array_equal(value, dense)

@@ -258,7 +258,7 @@ def test_skip_points_the_user_at_what_came_before() -> None:
 def test_a_node_after_another_takes_over_its_name() -> None:
     proto = chain()
     edit, main = editing(proto)
-    added = edit.add_after(main, node(main, "a"), "Add", "a_bias", make(edit))
+    added = edit.add_after(main, "a", "Add", "a_bias", make(edit))
     assert main.producer("a") is added
     edit.finish()
     assert [(n.op_type, *n.input) for n in proto.graph.node[:2]] == [
@@ -351,7 +351,7 @@ def test_after_any_edits_the_index_is_that_of_the_model(steps: list[tuple[str, i
         elif action == "put":
             edit.put_constant(main, nodes[at], 1, "put", make(edit))
         elif action == "after":
-            edit.add_after(main, nodes[at], "Add", "more", make(edit))
+            edit.add_after(main, nodes[at].output[0], "Add", "more", make(edit))
     edit.finish()
     agrees(edit)
     value = np.ones(2)

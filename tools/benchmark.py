@@ -34,6 +34,7 @@ _BIG_BYTES = 3 << 30
 # a width's weights grow with its square
 _WIDTHS = {"1 MB": 8, "12 MB": 32, "45 MB": 64, "180 MB": 128, "1 GB": 304}
 _STANDARD = 64
+_FAMILIES = "from tools.bench.families import FAMILIES; print(*FAMILIES)"
 _PACKAGES = {"onnxslim": _SLIM, "onnxsim": _SIM}
 _FIND = "import importlib.util as u, sys; sys.exit(any(u.find_spec(n) is None for n in sys.argv[1:]))"
 
@@ -146,6 +147,20 @@ def by_nodes(kind: str, small: int, large: int) -> Callable[[Bench], Table]:
     return run
 
 
+def families(small: int, large: int) -> Callable[[Bench], Table]:
+    """Every family of graphs at two sizes, one row each; the ratio is to the same family at the smaller size."""
+
+    def run(bench: Bench) -> Table:
+        rows: Table = []
+        # Asked of another process, so that this one stays small.
+        names = subprocess.run([sys.executable, "-c", _FAMILIES], check=True, capture_output=True, text=True)
+        for name in names.stdout.split():
+            rows += by_nodes(name, small, large)(bench)
+        return rows
+
+    return run
+
+
 def big(bench: Bench) -> Table:
     """3 GiB of external data, every Conv judged, against a copy of the data file."""
     model = bench.model("big", _BIG_BYTES)
@@ -187,6 +202,7 @@ def tables(arguments: argparse.Namespace) -> dict[str, Callable[[Bench], Table]]
     shrink = 10 if arguments.quick else 1
     chosen["Conv+BN+Relu chains"] = by_nodes("folds", 2500 // shrink, 10_000 // shrink)
     chosen["Relu chains"] = by_nodes("relus", 5000 // shrink, 20_000 // shrink)
+    chosen["Families of graphs, one size and twice it"] = families(8000 // shrink, 16_000 // shrink)
     if arguments.big:
         chosen["3 GiB of external data"] = big
     return chosen

@@ -5,7 +5,9 @@ Before: x > Identity > y > Relu. After: x > Relu.
 Such a node is, in ONNX's own operator set: Identity; Dropout where it is sure to run as inference and nothing reads
 its mask (opset 7 to 11: always; 12 on: `training_mode` absent or constantly false; before 7: `is_test` set); Cast and
 CastLike to the type the value has; Transpose that moves no axis; Reshape to the shape the value is proven to have. It
-stays where it makes an output of its graph, because an output keeps its name.
+stays where it makes an output of its graph, because an output keeps its name. Where only what is recorded of its output
+tells how many dimensions the value has, or of which type it is, the record goes over to its input; it stays where that
+is made elsewhere.
 """
 
 from __future__ import annotations
@@ -38,17 +40,28 @@ def _replaceable(scope: GraphIndex, node: NodeProto) -> bool:
     source, results = input_name(node, 0), list(node.output)
     if not source or not results or not results[0] or has_reference(node):
         return False
-    return not any(scope.uses(n) for n in results[1:] if n) and not set(results) & set(scope.outputs)
+    if any(scope.uses(n) for n in results[1:] if n) or set(results) & set(scope.outputs):
+        return False
+    return scope.producer(source) is not None or not _tells_more(scope, results[0], source)
+
+
+def _tells_more(scope: GraphIndex, result: str, source: str) -> bool:
+    """Whether the rank or the type of `result` is known, and under its name `source` the same value's is not."""
+    return any(known(result) is not None and known(source) is None for known in (scope.ranks.of, scope.element_type))
 
 
 def apply(edit: GraphEdit, scope: GraphIndex, kept: Set[str]) -> list[str]:
     """Take out every such node of a scope; the operators taken out. Values that `kept` names stay."""
-    done = []
+    done, told = [], dict[str, str]()
     for node in list(find(scope)):
-        if set(node.output) & kept or not edit.redirect(scope, node.output[0], node.input[0]):
+        result, source = node.output[0], node.input[0]
+        if set(node.output) & kept or not edit.redirect(scope, result, source):
             continue
+        if _tells_more(scope, result, source):
+            told[result] = source
         edit.remove(scope, node)
         done.append(node.op_type)
+    edit.rename_records(scope, told)
     return done
 
 

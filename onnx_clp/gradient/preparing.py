@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from onnx import ModelProto, inliner, version_converter
+from onnx import ModelProto, helper, inliner, numpy_helper, version_converter
 
 from onnx_clp.errors import UnsupportedModelError
 from onnx_clp.file.messages import freeze_inputs
-from onnx_clp.operators.nodes import STANDARD_DOMAINS
+from onnx_clp.file.store import TensorStore
+from onnx_clp.graph.model import ModelIndex
+from onnx_clp.operators.nodes import STANDARD_DOMAINS, is_op
 
 OLDEST_OPSET: Final = 16
 """The first in which every operator the gradients need is there (ScatterElements that adds)."""
@@ -46,7 +48,23 @@ def _forget_shapes(model: ModelProto) -> None:
     model.graph.value_info.extend(kept)
 
 
+def _dense(model: ModelProto) -> None:
+    """Store sparse constants of the main graph densely: the converter knows no sparse ones and leaves them out."""
+    scope = ModelIndex(model, TensorStore()).main
+    for name in [sparse.values.name for sparse in model.graph.sparse_initializer]:
+        value = scope.constant(name)
+        if value is not None:
+            model.graph.initializer.append(numpy_helper.from_array(value, name))
+    del model.graph.sparse_initializer[:]
+    for node in model.graph.node:
+        if is_op(node, "Constant") and any(a.name == "sparse_value" for a in node.attribute):
+            value = scope.constant(node.output[0])
+            if value is not None:
+                node.attribute[0].CopyFrom(helper.make_attribute("value", numpy_helper.from_array(value)))
+
+
 def _converted(model: ModelProto, opset: int) -> ModelProto:
+    _dense(model)
     try:
         return version_converter.convert_version(model, OLDEST_OPSET)
     except Exception as error:  # the converter raises whatever its C++ part does

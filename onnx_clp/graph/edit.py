@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from onnx import GraphProto, NodeProto, TensorProto, helper
 
@@ -226,6 +226,15 @@ class GraphEdit:
     def forget_value_info(self, scope: GraphIndex, name: str) -> None:
         """Drop what is recorded of a value that is no more, or has another shape now."""
         self._unrecorded.setdefault(scope, set()).add(name)
+
+    def rename_records(self, scope: GraphIndex, names: Mapping[str, str]) -> None:
+        """Let what is recorded of some values be recorded of others, of which nothing is."""
+        taken = {value.name for value in scope.proto.value_info} if names else set()
+        for value in scope.proto.value_info if names else ():
+            other = names.get(value.name)
+            if other is not None and other not in taken:
+                value.name = other
+                taken.add(other)
 
     # The end
 

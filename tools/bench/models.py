@@ -168,7 +168,9 @@ def main(kind: str, size: int, path: Path) -> None:
     if kind == "big":
         write_big(path, size)
         return
-    makers = {"resnet18": resnet18, "tiny": lambda _: tiny(), "relus": relu_chain, "folds": fold_chain}
+    from tools.bench.families import FAMILIES  # they are built with this module's Builder
+
+    makers = {"resnet18": resnet18, "tiny": lambda _: tiny(), "relus": relu_chain, "folds": fold_chain, **FAMILIES}
     onnx.save(makers[kind](size), path)
 
 
