@@ -16,6 +16,9 @@ from onnx_clp.document.gauge import Loss, OutputChange
 _SCALE: Final = 0.2
 _ABOVE: Final = 3.0
 _BELOW: Final = 6.0
+_CURVATURE: Final = 0.5
+"""The divergence of a network's own images per square of the relative change of its scores, where photographs that
+the network takes for one class show less of it."""
 _OF_VALUES: Final = 0.5
 """A relative change of boxes, masks and the like by 2 % counts as 1 % of the images."""
 
@@ -29,7 +32,7 @@ def predicted(changes: Iterable[OutputChange]) -> Loss:
 
 def _of(change: OutputChange) -> Loss:
     if change.kind == "classes" and change.divergence is not None:
-        shares = (0.0, _SCALE * change.divergence)
+        shares = (_SCALE * change.divergence, _SCALE * _CURVATURE * (change.relative or 0.0) ** 2)
     else:
         shares = (change.changed or 0.0, _OF_VALUES * (change.relative or 0.0))
     if not all(map(math.isfinite, shares)):

@@ -13,7 +13,7 @@ read weights alone; score and limit are our own, chosen on models trained for th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Final
@@ -40,6 +40,7 @@ LEAST_LIMIT: Final = 3.5
 STANDS_OUT: Final = "class that stands out"
 
 _CHANCE: Final = 0.05
+_SMALL_CHANCE: Final = 0.001
 _BLOCK: Final = 1 << 20
 _ENDS: Final = ("Softmax", "LogSoftmax", "Hardmax", "ArgMax", "TopK")
 _POOLS: Final = ("GlobalAveragePool", "GlobalMaxPool", "ReduceMean", "ReduceMax")
@@ -86,9 +87,22 @@ class Head:
         return [c for c in order if self.z[c] > self.limit]
 
 
-def look(index: ModelIndex, layers: Layers) -> tuple[Finding, ...]:
-    """What is to be said of the heads of the main graph, whose linear layers are `layers`."""
-    return tuple(finding for rewrite in heads(index, layers) for finding in _findings(examine(rewrite)))
+def look(judged: Iterable[Head]) -> tuple[Finding, ...]:
+    """What is to be said of judged heads."""
+    return tuple(finding for head in judged for finding in _findings(head))
+
+
+def evidence(judged: Iterable[Head]) -> str:
+    """What makes a backdoor likely enough to spend more against it: a class that hardly stands out by chance; or "".
+
+    Chance passes the limit of a finding once in twenty layers, this one once in a thousand.
+    """
+    return next((_sentence(head) for head in judged if len(head.z) and head.z.max() > convincing(head.classes)), "")
+
+
+def judged(index: ModelIndex, layers: Layers) -> list[Head]:
+    """The heads of the main graph, whose linear layers are `layers`."""
+    return [examine(rewrite) for rewrite in heads(index, layers)]
 
 
 def heads(index: ModelIndex, layers: Layers) -> list[LayerRewrite]:
@@ -103,6 +117,11 @@ def heads(index: ModelIndex, layers: Layers) -> list[LayerRewrite]:
 def limit(classes: int) -> float:
     """The z that one of so many normal scores passes by chance once in twenty layers, but at least 3.5."""
     return max(LEAST_LIMIT, NormalDist().inv_cdf(1 - _CHANCE / classes)) if classes else LEAST_LIMIT
+
+
+def convincing(classes: int) -> float:
+    """The z that one of so many normal scores passes by chance once in a thousand layers; never below `limit`."""
+    return max(limit(classes), NormalDist().inv_cdf(1 - _SMALL_CHANCE / classes)) if classes else LEAST_LIMIT
 
 
 def examine(rewrite: LayerRewrite) -> Head:

@@ -166,15 +166,15 @@ def analyse(
     places = _fold_all(edit, index)
     folded = _snapshot(model) if edit.changed or frozen or first else None
     edit.changed = False
-    findings += head_check.look(index, places[0].layers)
+    heads = head_check.judged(index, places[0].layers)
+    findings += head_check.look(heads)
     _judge(index, places, config, tick, known or [None] * sum(len(place.layers.by_node) for place in places))
     measured = _calibrate(index, places, statistics, config.bound_activations, probe)
     undone = search is not None and search(edit, folded, places)
     verdicts = [verdict for place in places for verdict in place.verdicts]
     known_of = [*statistics, *measured.statistics]
-    evidence = next((finding.sentence for finding in findings if finding.kind == head_check.STANDS_OUT), "")
     dosing = Dosing(index, config, known_of)
-    dose = dosing.decide(verdicts, gauge, evidence)
+    dose = dosing.decide(verdicts, gauge, head_check.evidence(heads))
     _prune(edit, places, dose.cuts)
     reaches = None if gauge is None or config.budget == 1 else dosing.reaches
     wanted = known_of if dose.caps is not None or config.bound_activations else []

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from onnx_clp.errors import ClpError
 
-SETTINGS = ("", "--bound-activations auto", "--budget 0.02 --bound-activations auto")
+SETTINGS = ("", "--bound-activations auto")
 """What is measured if nothing is named: the default run, and what README recommends."""
 
 _PICTURE = "predicted.png"
