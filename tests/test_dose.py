@@ -347,7 +347,7 @@ def test_what_stays_unreached_is_said(tmp_path: Path, capsys: pytest.CaptureFixt
 
 def unsure() -> ModelProto:
     """The same network with scores so small that no class is ever sure."""
-    return network(w2=weights()["w2"] * np.float32(0.2))
+    return network(w2=weights()["w2"] * np.float32(0.02))
 
 
 @pytest.mark.usefixtures("inside")

@@ -92,15 +92,17 @@ def test_scores_that_move_show_even_where_all_images_are_of_one_class() -> None:
     assert predicted([change(sure, sure)]) == NOTHING
 
 
-def test_scores_that_hardly_vary_are_held_against_a_nat() -> None:
+def test_scores_that_hardly_vary_are_held_against_a_tenth_of_a_nat() -> None:
     """An untrained network: no class is likelier than another, so no change of scores matters that is small."""
     small = LOGITS / 1000
     found = change(small, -small)
     plain = small - small.mean(axis=1, keepdims=True)
-    assert found.relative == pytest.approx(2 * math.sqrt(float((plain**2).mean())), rel=1e-3)
+    assert found.relative == pytest.approx(20 * math.sqrt(float((plain**2).mean())), rel=1e-3)
     assert found.relative is not None
-    assert found.relative < 0.01
-    assert predicted([found]).high < 1e-4
+    assert found.relative < 0.05
+    assert predicted([found]).high < 1e-3
+    larger = change(LOGITS, -LOGITS).relative
+    assert larger == pytest.approx(2, rel=0.05)
 
 
 def test_a_class_taken_over_counts_by_how_much_surer_the_model_was() -> None:

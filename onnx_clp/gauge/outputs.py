@@ -6,7 +6,7 @@ Class scores, one set an image or one a place of a sequence that sums to 1:
     changed    = share of images whose class (or whose classes of any place) another one takes
     cost       = mean p(top of p) − p(top of q)
     relative   = ‖l' − l‖ / ‖l − its mean over the images‖      l, l': log p and log q less their means over the
-                                                                classes; variation below a nat counts as a nat
+                                                                classes; variation counts as 0.1 nats at least
 
 `cost` is the accuracy that the change costs if the probabilities before are to be believed: a class that another one
 takes counts by how much surer the model was of it. `relative` sees what `divergence` cannot where the images are all of
@@ -37,6 +37,7 @@ Answers = Mapping[str, Sequence[Array]]
 _LEAST: Final = 1e-12
 _SUMS_TO_ONE: Final = 2e-2
 _SAME_LENGTH: Final = 1e-2
+_LEAST_VARIATION: Final = 0.1
 
 
 def changes(before: Answers, after: Answers) -> tuple[OutputChange, ...]:
@@ -120,9 +121,9 @@ def _centred(probabilities: Float64) -> Float64:
 
 
 def _relative_of_scores(before: Float64, after: Float64) -> float:
-    """Change over own variation; scores that vary by less than a nat count as if by one, as no class is sure then."""
+    """Change over own variation, which counts as 0.1 nats at least: below that no class is ever sure."""
     own = np.linalg.norm(before - before.mean(axis=0, keepdims=True))
-    return float(np.linalg.norm(after - before) / max(float(own), math.sqrt(before.size)))
+    return float(np.linalg.norm(after - before) / max(float(own), _LEAST_VARIATION * math.sqrt(before.size)))
 
 
 def _relative(before: Float64, after: Float64) -> float:
