@@ -224,7 +224,7 @@ def test_a_class_that_hardly_stands_out_is_told_and_is_no_evidence(z: float, fou
     scores = np.zeros(1000)
     scores[7] = z
     head = head_check.Head("fc", 1000, "", scores, np.zeros(1000), head_check.limit(1000))
-    assert len(head_check.look([head])) == found
+    assert len(head_check.findings([head])) == found
     said = head_check.evidence([head])
     assert bool(said) == convinces
     assert not convinces or said.startswith("class 7's row stands out")

@@ -87,8 +87,18 @@ class Head:
         return [c for c in order if self.z[c] > self.limit]
 
 
-def look(judged: Iterable[Head]) -> tuple[Finding, ...]:
-    """What is to be said of judged heads."""
+def look(index: ModelIndex, layers: Layers) -> tuple[Finding, ...]:
+    """What is to be said of the heads of the main graph, whose linear layers are `layers`."""
+    return findings(examined(index, layers))
+
+
+def examined(index: ModelIndex, layers: Layers) -> list[Head]:
+    """The heads of the main graph, each judged."""
+    return [examine(rewrite) for rewrite in heads(index, layers)]
+
+
+def findings(judged: Iterable[Head]) -> tuple[Finding, ...]:
+    """What is to be said of them."""
     return tuple(finding for head in judged for finding in _findings(head))
 
 
@@ -98,11 +108,6 @@ def evidence(judged: Iterable[Head]) -> str:
     Chance passes the limit of a finding once in twenty layers, this one once in a thousand.
     """
     return next((_sentence(head) for head in judged if len(head.z) and head.z.max() > convincing(head.classes)), "")
-
-
-def judged(index: ModelIndex, layers: Layers) -> list[Head]:
-    """The heads of the main graph, whose linear layers are `layers`."""
-    return [examine(rewrite) for rewrite in heads(index, layers)]
 
 
 def heads(index: ModelIndex, layers: Layers) -> list[LayerRewrite]:

@@ -166,8 +166,8 @@ def analyse(
     places = _fold_all(edit, index)
     folded = _snapshot(model) if edit.changed or frozen or first else None
     edit.changed = False
-    heads = head_check.judged(index, places[0].layers)
-    findings += head_check.look(heads)
+    heads = head_check.examined(index, places[0].layers)
+    findings += head_check.findings(heads)
     _judge(index, places, config, tick, known or [None] * sum(len(place.layers.by_node) for place in places))
     measured = _calibrate(index, places, statistics, config.bound_activations, probe)
     undone = search is not None and search(edit, folded, places)
