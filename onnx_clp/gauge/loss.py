@@ -14,7 +14,7 @@ from onnx_clp.document.gauge import Loss, OutputChange
 
 # loss = _SCALE · divergence, and the spread of what was measured about it (calibrated by tools/harm).
 _SCALE: Final = 0.2
-_ABOVE: Final = 3.0
+_ABOVE: Final = 4.0
 _BELOW: Final = 6.0
 _CURVATURE: Final = 0.5
 """The divergence of a network's own images per square of the relative change of its scores, where photographs that
