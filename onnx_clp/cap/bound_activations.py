@@ -25,6 +25,7 @@ from onnx_clp.cap.ceilings import Ceiling, clip_limits, expansion
 from onnx_clp.fold.affine_forms import is_training
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.layers.weights import FLOAT_TYPES, float_type
+from onnx_clp.numerics.widening import as_float64
 from onnx_clp.operators.nodes import attribute, has_reference, identity, input_name, is_op
 from onnx_clp.verdicts import Skipped, SkipReason
 
@@ -72,7 +73,7 @@ def _statistic(scope: GraphIndex, node: NodeProto) -> Statistic | None:
         return None
     if float_type(gamma.dtype) is None or float_type(beta.dtype) is None:
         return None
-    mean, std = beta.astype(np.float64), np.abs(gamma.astype(np.float64))
+    mean, std = as_float64(beta), np.abs(as_float64(gamma))
     if not (np.isfinite(mean).all() and np.isfinite(std).all()):
         return None
     name = node.name or identity(node)

@@ -27,6 +27,7 @@ from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.layers.weights import FLOAT_TYPES
 from onnx_clp.numerics.directions import Direction
+from onnx_clp.numerics.widening import as_float64
 from onnx_clp.operators.nodes import input_name, is_op
 from onnx_clp.verdicts import Skipped, SkipReason
 
@@ -82,7 +83,7 @@ def refusal(site: Site, direction: Direction) -> Skipped | None:
     if direction.u.shape != (site.channels,) or direction.v.shape != (site.channels,):
         return Skipped(SkipReason.WRONG_LENGTH, f"the direction is not one of {site.channels} channels")
     stored = [_stored(site, part) for part in (direction.u, direction.v, np.asarray(direction.offset))]
-    if all(np.isfinite(part.astype(np.float64)).all() for part in stored):
+    if all(np.isfinite(as_float64(part)).all() for part in stored):
         return None
     return Skipped(SkipReason.NOT_FINITE, "its numbers do not fit the value's type")
 

@@ -26,6 +26,7 @@ from onnx_clp.compaction.survey import Survey
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.layers.weights import FLOAT_TYPES
 from onnx_clp.numerics.affine import KernelLayout
+from onnx_clp.numerics.widening import as_float64
 from onnx_clp.operators.nodes import attribute, input_name, is_op, text_attribute
 
 Array = NDArray[Any]
@@ -97,14 +98,14 @@ class Absorption:
         weight = _values(survey, self.node.input[1])
         shift = self._shift(weight, gone)
         # A bias that was there is cut with the rest; a new one is made as long as it stays.
-        whole = shift[removal.keeps(self.made)] if bias is None else bias.astype(np.float64) + shift
+        whole = shift[removal.keeps(self.made)] if bias is None else as_float64(bias) + shift
         cuts.put(edit, survey.scope, self.node, _BIAS, whole.astype(weight.dtype))
         if stored is not None:
             survey.scope.store.release(stored)
 
     def _shift(self, weight: Array, gone: Ids) -> Float64:
         """What the inputs `gone` add to every output, float64 of shape (outputs,)."""
-        taken = np.take(weight, gone, axis=self.layout.in_axis).astype(np.float64)
+        taken = as_float64(np.take(weight, gone, axis=self.layout.in_axis))
         table = np.moveaxis(taken, (self.layout.out_axis, self.layout.in_axis), (0, 1))
         sums = table.reshape(*table.shape[:2], -1).sum(axis=2)
         factor = float(attribute(self.node, "alpha", 1.0)) if self.node.op_type == "Gemm" else 1.0

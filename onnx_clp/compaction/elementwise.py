@@ -18,6 +18,7 @@ from onnx_clp.compaction.atoms import UNKNOWN, Float64, View
 from onnx_clp.compaction.cuts import UnfitError
 from onnx_clp.compaction.survey import Survey, unknown
 from onnx_clp.fold.channel_views import drops_nothing
+from onnx_clp.numerics.widening import as_float64
 from onnx_clp.operators.nodes import attribute, input_name
 
 Array = NDArray[Any]
@@ -278,5 +279,5 @@ def uniform(values: Array) -> Float64:
     flat = values.reshape(len(values), -1)
     if not flat.shape[1] or values.dtype.kind not in "fiubV":
         return unknown(len(values))
-    wide = flat.astype(np.float64)
+    wide = as_float64(flat)
     return np.where((wide == wide[:, :1]).all(axis=1), wide[:, 0], UNKNOWN)

@@ -19,6 +19,7 @@ from onnx_clp.compaction.linear import Kernel, join
 from onnx_clp.compaction.spatial import pool
 from onnx_clp.compaction.survey import Survey
 from onnx_clp.numerics.affine import KernelLayout
+from onnx_clp.numerics.widening import as_float64
 from onnx_clp.operators.nodes import attribute, input_name
 
 Array = NDArray[Any]
@@ -31,7 +32,7 @@ def number(survey: Survey, node: NodeProto, slot: int, default: float = 0.0) -> 
     value = survey.constant(node, slot)
     if value is None or value.size != 1:
         raise UnfitError("a zero point or a scale of it is not one constant number")
-    return float(value.astype(np.float64).reshape(()))
+    return float(as_float64(value).reshape(()))
 
 
 def _layout(node: NodeProto, rank: int) -> KernelLayout:
@@ -96,7 +97,7 @@ def rounded(survey: Survey, node: NodeProto) -> list[int]:
     zero = number(survey, node, 7)
     vectors = _vectors(survey, node, (4, 5, 8), channels)
     value = survey.constant(node, 8)
-    bias = np.zeros(channels) if value is None else value.astype(np.float64)
+    bias = np.zeros(channels) if value is None else as_float64(value)
     return join(survey, kernel, np.where(bias == 0, zero, UNKNOWN), vectors)
 
 

@@ -22,6 +22,7 @@ from onnx_clp.compaction.removal import Demand, Grouping, Removal
 from onnx_clp.compaction.survey import Source, Survey, label, unknown
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.numerics.affine import KernelLayout
+from onnx_clp.numerics.widening import as_float64
 from onnx_clp.operators.grids import along_axis
 from onnx_clp.operators.nodes import attribute, input_name, is_op, set_attribute, text_attribute
 
@@ -95,7 +96,7 @@ def gemm(survey: Survey, node: NodeProto) -> list[int]:
     bias, value = np.zeros(channels), survey.constant(node, 2)
     slots: list[int] = []
     if value is not None:
-        wide = np.broadcast_to(value.astype(np.float64), np.broadcast_shapes(value.shape, (1, channels)))
+        wide = np.broadcast_to(as_float64(value), np.broadcast_shapes(value.shape, (1, channels)))
         bias = beta * np.where((wide == wide[:1]).all(axis=0), wide[0], UNKNOWN)
         slots = [2] if value.ndim and value.shape[-1] == channels > 1 else []
     elif input_name(node, 2):
@@ -127,7 +128,7 @@ def bias_vector(survey: Survey, node: NodeProto, slot: int) -> Float64:
     value = survey.constant(node, slot)
     if value is None or value.shape != (channels,):
         raise UnfitError("its bias is not a constant of its shape")
-    return value.astype(np.float64)
+    return as_float64(value)
 
 
 def join(survey: Survey, kernel: Kernel, bias: Float64, vectors: list[int]) -> list[int]:

@@ -14,6 +14,7 @@ from onnx_clp.compaction.cuts import UnfitError
 from onnx_clp.compaction.elementwise import number, steady
 from onnx_clp.compaction.survey import Survey
 from onnx_clp.fold.affine_forms import is_training
+from onnx_clp.numerics.widening import as_float64
 from onnx_clp.operators.nodes import attribute, input_name
 
 Array = NDArray[Any]
@@ -25,7 +26,7 @@ def batch_normalization(survey: Survey, node: NodeProto) -> list[int]:
     if is_training(survey.scope, node):
         raise UnfitError("it normalises by what it sees (training mode)")
     parts = [survey.constant(node, slot) for slot in range(1, 5)]
-    known = [p.astype(np.float64) for p in parts if p is not None]
+    known = [as_float64(p) for p in parts if p is not None]
     if len(known) < 4 or any(p.shape != known[0].shape or p.ndim != 1 for p in known):
         raise UnfitError("its statistics are not constant")
     sized = view.sized(len(known[0]))
@@ -49,7 +50,7 @@ def instance_normalization(survey: Survey, node: NodeProto) -> list[int]:
         raise UnfitError("its scale and shift are not constant")
     for slot in (1, 2):
         survey.cut(node, slot, 0, sized.ids)
-    survey.give(node, sized.becomes(np.where(np.isnan(sized.constant), UNKNOWN, shift.astype(np.float64))))
+    survey.give(node, sized.becomes(np.where(np.isnan(sized.constant), UNKNOWN, as_float64(shift))))
     return [0]
 
 
@@ -100,7 +101,7 @@ def _scaled(survey: Survey, node: NodeProto) -> tuple[View, Float64, Float64]:
             raise UnfitError("its scale or zero point is not constant")
         if value is not None and value.size > 1:
             view = _per_channel(survey, node, view, slot, value)
-        parts.append(np.zeros(1) if value is None else value.astype(np.float64).reshape(-1))
+        parts.append(np.zeros(1) if value is None else as_float64(value).reshape(-1))
     return view, parts[0], parts[1]
 
 

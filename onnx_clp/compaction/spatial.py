@@ -11,6 +11,7 @@ from onnx import NodeProto
 from onnx_clp.compaction.atoms import UNKNOWN, Float64, View
 from onnx_clp.compaction.cuts import UnfitError
 from onnx_clp.compaction.survey import Survey
+from onnx_clp.numerics.widening import as_float64
 from onnx_clp.operators.nodes import attribute, input_name, text_attribute
 
 Array = NDArray[Any]
@@ -174,7 +175,7 @@ def _padding(survey: Survey, node: NodeProto) -> float:
     value = survey.constant(node, 2)
     if value is None:
         return UNKNOWN if input_name(node, 2) else float(attribute(node, "value", 0.0))
-    return float(value.astype(np.float64).reshape(-1)[0])
+    return float(as_float64(value).reshape(-1)[0])
 
 
 def resize(survey: Survey, node: NodeProto) -> list[int]:

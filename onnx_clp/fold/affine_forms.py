@@ -18,6 +18,7 @@ from onnx import NodeProto
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.layers.weights import float_type, overridable_sentence
 from onnx_clp.numerics.affine import ChannelAffine
+from onnx_clp.numerics.widening import as_float64
 from onnx_clp.operators.nodes import attribute, has_reference, input_name, is_op
 from onnx_clp.verdicts import Skipped, SkipReason
 
@@ -111,7 +112,7 @@ def _batchnorm(scope: GraphIndex, node: NodeProto, frame: Frame) -> Affine | Ski
     epsilon = float(attribute(node, "epsilon", 1e-5))
     gamma, beta, mean, variance = parameters
     affine = ChannelAffine.of_batchnorm(gamma, beta, mean, variance, epsilon)
-    if float((variance.astype(np.float64) + epsilon).min(initial=1.0)) <= 0:
+    if float((as_float64(variance) + epsilon).min(initial=1.0)) <= 0:
         return Skipped(SkipReason.NOT_FINITE, "its variance is not above -epsilon")
     return Affine(affine, True, _obstacle(scope, node))
 
@@ -150,7 +151,7 @@ def _operand(scope: GraphIndex, node: NodeProto, frame: Frame) -> Array | Skippe
     shape = _aligned_shape(scope, node, value, frame)
     if isinstance(shape, Skipped):
         return shape
-    return _per_channel(value.astype(np.float64).reshape(shape), frame)
+    return _per_channel(as_float64(value).reshape(shape), frame)
 
 
 def _aligned_shape(scope: GraphIndex, node: NodeProto, value: Array, frame: Frame) -> tuple[int, ...] | Skipped:

@@ -20,6 +20,7 @@ from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.layers.rewrite import Layers
 from onnx_clp.numerics.affine import ChannelAffine
+from onnx_clp.numerics.widening import as_float64
 from onnx_clp.operators.nodes import identity, input_name, is_op, set_attribute
 
 Float64 = NDArray[np.float64]
@@ -178,7 +179,7 @@ def _put_vector(
 ) -> None:
     value = scope.constant(input_name(node, slot))
     assert value is not None
-    put(edit, scope, node, slot, value, lambda v: np.where(channels, wanted, v.astype(np.float64)))
+    put(edit, scope, node, slot, value, lambda v: np.where(channels, wanted, as_float64(v)))
 
 
 def _put_operand(
@@ -199,7 +200,7 @@ def _put_operand(
     target = (sign * wanted if is_op(node, "Add", "Sub") else np.zeros(len(wanted))).reshape(shape)
 
     def silent(old: Array) -> Array:
-        wide = np.broadcast_to(old.reshape(-1) if legacy else old, shape).astype(np.float64)
+        wide = as_float64(np.broadcast_to(old.reshape(-1) if legacy else old, shape))
         return np.where(mask, target, 1.0 / wide if invert else wide)
 
     put(edit, scope, node, 1 - slot, value, silent)

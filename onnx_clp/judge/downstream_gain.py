@@ -22,6 +22,7 @@ from onnx_clp.fold.affine_forms import Affine, Frame, data_slot, recognise
 from onnx_clp.fold.channel_views import ChannelView, Segment, carry, layer_view
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.layers.rewrite import LayerRewrite, Layers
+from onnx_clp.numerics.widening import as_float64
 from onnx_clp.operators.nodes import attribute, identity, input_name, is_op, operator
 
 Float64 = NDArray[np.float64]
@@ -199,7 +200,7 @@ def read_squares(rewrite: LayerRewrite) -> Float64:
     step = max(_BLOCK // max(kernels[0].size if outputs else 1, 1), 1)
     factors = (rewrite.out_scale * layer.gain) ** 2
     for start in range(0, outputs, step):
-        block = kernels[start : start + step].astype(np.float64)
+        block = as_float64(kernels[start : start + step])
         squares = np.einsum("oit,oit,o->oi", block, block, factors[start : start + len(block)])
         at = np.arange(start, start + len(block)) // (outputs // groups)
         np.add.at(total, at, squares)

@@ -27,6 +27,7 @@ from onnx_clp.graph.model import ModelIndex
 from onnx_clp.layers.layer import LinearLayer
 from onnx_clp.layers.rewrite import LayerRewrite, Layers
 from onnx_clp.numerics.outliers import LEAST_CHANNELS, Outliers, find_outliers
+from onnx_clp.numerics.widening import as_float64
 from onnx_clp.operators.nodes import MICROSOFT, input_name, is_op
 from onnx_clp.text import shown
 from onnx_clp.verdicts import INCONCLUSIVE, Finding
@@ -166,9 +167,9 @@ def _scores(rewrite: LayerRewrite) -> Float64:
     scores = np.zeros(classes)
     with np.errstate(all="ignore"):
         for here in (slice(start, start + step) for start in range(0, classes, step)):
-            mean += (rows[here].astype(np.float64) * factors[here, None]).sum(axis=0) / classes
+            mean += (as_float64(rows[here]) * factors[here, None]).sum(axis=0) / classes
         for here in (slice(start, start + step) for start in range(0, classes, step)):
-            block = rows[here].astype(np.float64) * factors[here, None] - mean
+            block = as_float64(rows[here]) * factors[here, None] - mean
             scores[here] = np.sqrt((np.maximum(block, 0.0) ** 2).sum(axis=1))
     rewrite.layer.weight.release()
     return scores

@@ -18,6 +18,7 @@ from onnx import NodeProto
 
 from onnx_clp.graph.index import GraphIndex, Use
 from onnx_clp.layers.weights import float_type
+from onnx_clp.numerics.widening import as_float64
 from onnx_clp.operators.nodes import MICROSOFT, attribute, input_name, is_op, operator, text_attribute
 from onnx_clp.verdicts import LayerStatus
 
@@ -237,7 +238,7 @@ class Silence:
         found = self._scope.constant(name)
         if found is None or found.size >= _SMALL or (float_type(found.dtype) is None and found.dtype.kind not in "iu"):
             return None
-        return found.astype(np.float64)
+        return as_float64(found)
 
     def _combine(self, node: NodeProto, known: str) -> None:
         operands = [self._operand(name) for name in node.input]

@@ -13,6 +13,7 @@ from onnx import NodeProto
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.layers.weights import float_type
+from onnx_clp.numerics.widening import as_float64
 from onnx_clp.operators.nodes import attribute, input_name, is_op, set_attribute
 
 Float64 = NDArray[np.float64]
@@ -46,7 +47,7 @@ class InputBias:
         if not name:
             return np.zeros(1)
         found = self.scope.constant(name)
-        return None if found is None or float_type(found.dtype) is None else found.astype(np.float64)
+        return None if found is None or float_type(found.dtype) is None else as_float64(found)
 
     def write(self, edit: GraphEdit, values: Float64, data_type: int, factor: Float64 | None = None) -> None:
         """Store the bias, adding the input where it was left out."""
@@ -70,7 +71,7 @@ class GemmBias:
         found = self.scope.constant(name)
         if found is None or float_type(found.dtype) is None:
             return None
-        return np.asarray(beta * found.astype(np.float64))
+        return np.asarray(beta * as_float64(found))
 
     def write(self, edit: GraphEdit, values: Float64, data_type: int, factor: Float64 | None = None) -> None:
         """Store values/beta; a beta of 0 becomes 1, since it silenced the C that was there."""
@@ -134,7 +135,7 @@ class AddedBias:
         if self.adder is None:
             return np.zeros(1)
         found = self.scope.constant(self.adder.input[self.slot])
-        return None if found is None else found.astype(np.float64).reshape(-1)
+        return None if found is None else as_float64(found).reshape(-1)
 
     def write(self, edit: GraphEdit, values: Float64, data_type: int, factor: Float64 | None = None) -> None:
         """Store the bias, shaped to broadcast along the channel axis; puts an Add in where there is none."""

@@ -12,6 +12,7 @@ from onnx import NodeProto
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.layers.quantized import put
+from onnx_clp.numerics.widening import as_float64
 from onnx_clp.operators.nodes import input_name, set_attribute
 
 Float64 = NDArray[np.float64]
@@ -31,7 +32,7 @@ class DequantizedBias:
     def values(self) -> Float64 | None:
         """The dequantised bias of shape (channels,)."""
         found = self.scope.constant(self.node.input[self.slot])
-        return None if found is None else found.astype(np.float64)
+        return None if found is None else as_float64(found)
 
     def write(self, edit: GraphEdit, values: Float64, data_type: int, factor: Float64 | None = None) -> None:
         """Store the bias in steps of a scale that follows the weight's `factor`."""
@@ -44,10 +45,10 @@ class DequantizedBias:
         zero = scope.constant(input_name(source, 2)) if input_name(source, 2) else None
         steps = scope.constant(source.input[0])
         assert steps is not None
-        new_scale = scale.astype(np.float64).reshape(-1) * (np.ones(1) if factor is None else factor)
+        new_scale = as_float64(scale).reshape(-1) * (np.ones(1) if factor is None else factor)
         new_scale = new_scale.astype(scale.dtype)
         with np.errstate(all="ignore"):
-            rounded = np.rint(values / new_scale.astype(np.float64))
+            rounded = np.rint(values / as_float64(new_scale))
         sole = scope.only_use(name) is not None
         fits = bool((np.abs(rounded) <= 2**31 - 1).all())
         widens = scale.size == 1 and new_scale.size > 1 and scope.opset < 13

@@ -16,6 +16,7 @@ from onnx_clp.layers.layer import Finder, LinearLayer, read_geometry
 from onnx_clp.layers.quantized import Quantized, put, read_constant, refusal, single_factor
 from onnx_clp.layers.weights import Scaling, float_type
 from onnx_clp.numerics.affine import KernelLayout
+from onnx_clp.numerics.widening import as_float64
 from onnx_clp.operators.nodes import attribute, identity, input_name, is_op, operator
 from onnx_clp.verdicts import Skipped, SkipReason
 
@@ -38,7 +39,7 @@ class IntegerBias:
         if not name:
             return np.zeros(1)
         found = self.scope.constant(name)
-        return None if found is None else found.astype(np.float64) * self.step
+        return None if found is None else as_float64(found) * self.step
 
     def write(self, edit: GraphEdit, values: Float64, data_type: int, factor: Float64 | None = None) -> None:
         """Store the bias as integers."""
@@ -104,7 +105,7 @@ class IntegerWeight:
             put(edit, self.scope, self.node, self.slot, values)
         if (factor != 1).any() and self.scaler is not None:
             node, slot = self.scaler
-            scale = self.parts.scale.astype(np.float64).reshape(-1) * factor
+            scale = as_float64(self.parts.scale).reshape(-1) * factor
             shape = (-1, *[1] * (self.rank - 2)) if self.rank > 2 else (-1,)
             put(edit, self.scope, node, slot, scale.reshape(shape).astype(self.parts.scale.dtype))
             if scale.size != self.parts.scale.size and not any(is_op(p, "Cast") for p in self._makers(node)):
@@ -125,7 +126,7 @@ def _find_rounded(scope: GraphIndex, node: NodeProto) -> LinearLayer | Skipped:
     step = scope.constant(input_name(node, 1))
     if step is None:
         return Skipped(SkipReason.NOT_CONSTANT, "its input scale is not a constant")
-    bias = IntegerBias(scope, node, 8, step.astype(np.float64) * parts.scale.astype(np.float64).reshape(-1))
+    bias = IntegerBias(scope, node, 8, as_float64(step) * as_float64(parts.scale).reshape(-1))
     return _layer(scope, node, weight, bias, [])
 
 

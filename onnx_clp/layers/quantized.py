@@ -18,6 +18,7 @@ from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.layers.weights import Scaling, float_type, overridable_sentence
 from onnx_clp.numerics.affine import KernelLayout, channel_factor
+from onnx_clp.numerics.widening import as_float64
 from onnx_clp.operators.grids import along_axis, integer_limits
 from onnx_clp.operators.nodes import attribute, input_name, set_attribute
 from onnx_clp.verdicts import Skipped, SkipReason
@@ -71,7 +72,7 @@ class Quantized:
 
     def _spread(self, part: Array) -> Float64:
         size = self.values.shape[self.axis] if not self.per_tensor else 1
-        wide = part.astype(np.float64)
+        wide = as_float64(part)
         return np.asarray(along_axis(wide, self.values.ndim, self.axis, size, self.block))
 
     @property
@@ -81,11 +82,11 @@ class Quantized:
 
     def real(self) -> Float64:
         """The weights as real numbers."""
-        return np.asarray((self.values.astype(np.float64) - self.zero_points) * self._spread(self.scale))
+        return np.asarray((as_float64(self.values) - self.zero_points) * self._spread(self.scale))
 
     def changed(self, flipped: Mask, zeroed: Mask, layout: KernelLayout) -> Array:
         """The integers with the sign of some output channels turned round the zero-point, others at it."""
-        steps, zero = self.values.astype(np.float64), np.broadcast_to(self.zero_points, self.values.shape)
+        steps, zero = as_float64(self.values), np.broadcast_to(self.zero_points, self.values.shape)
         turn = _mask(flipped, self.values.shape, layout)
         steps = np.where(turn, 2 * zero - steps, steps)
         return np.where(_mask(zeroed, self.values.shape, layout), zero, steps)
@@ -100,7 +101,7 @@ class Quantized:
 
 
 def _mask(channels: Mask, shape: tuple[int, ...], layout: KernelLayout) -> NDArray[np.bool_]:
-    return np.asarray(channel_factor(channels.astype(np.float64), shape, layout, output=True) > 0)
+    return np.asarray(channel_factor(as_float64(channels), shape, layout, output=True) > 0)
 
 
 def _data_type(value: Array) -> int:
@@ -193,9 +194,9 @@ class DequantizedWeight:
         kind = self.parts.scale.dtype
         smallest = np.abs(np.where(factor == 0, 1.0, factor)).min(initial=1.0)
         largest = np.abs(factor).max(initial=1.0)
-        low = (self.parts.scale.astype(np.float64).min() * smallest).astype(kind)
-        high = (self.parts.scale.astype(np.float64).max() * largest).astype(kind)
-        if low > 0 and np.isfinite(high.astype(np.float64)):
+        low = (as_float64(self.parts.scale).min() * smallest).astype(kind)
+        high = (as_float64(self.parts.scale).max() * largest).astype(kind)
+        if low > 0 and np.isfinite(as_float64(high)):
             return None
         return Skipped(SkipReason.OUT_OF_RANGE, f"the folded scale would leave the range of {kind}")
 
@@ -235,7 +236,7 @@ class DequantizedWeight:
         return placed
 
     def _write_scale(self, edit: GraphEdit, source: NodeProto, factor: Float64, layout: KernelLayout) -> None:
-        scale = self.parts.scale.astype(np.float64)
+        scale = as_float64(self.parts.scale)
         if np.all(factor == factor[0]):
             new = scale * factor[0]
         elif self.parts.blocked:

@@ -21,6 +21,7 @@ from onnx_clp.layers.find import find_layer
 from onnx_clp.layers.layer import LinearLayer
 from onnx_clp.layers.weights import Scaling
 from onnx_clp.numerics.affine import ChannelAffine, carry_shift, channel_factor, kernels
+from onnx_clp.numerics.widening import as_float64
 from onnx_clp.operators.nodes import identity
 from onnx_clp.verdicts import Skipped, SkipReason
 
@@ -77,7 +78,7 @@ class LayerRewrite:
         values = self.layer.weight.values()
         if self.in_scale is not None:
             factor = channel_factor(self.in_scale, values.shape, self.layer.layout, output=False)
-            values = values.astype(np.float64) * factor
+            values = as_float64(values) * factor
         return kernels(values, self.layer.layout)
 
     def _scaling(self, output: Float64, input_factor: Float64 | None) -> Scaling:
@@ -112,7 +113,7 @@ class LayerRewrite:
         if self.bias is None or not np.isfinite(self.bias).all():
             return None
         with np.errstate(all="ignore"):
-            stored = new.astype(numpy_dtype(self.layer.weight.data_type)).astype(np.float64)
+            stored = as_float64(new.astype(numpy_dtype(self.layer.weight.data_type)))
         return None if np.isfinite(stored).all() else _NOT_FINITE
 
     def absorb(self, affine: ChannelAffine) -> None:

@@ -22,6 +22,7 @@ from onnx_clp.graph.index import GraphIndex
 from onnx_clp.layers.quantized import Quantized, put, read_constant, refusal
 from onnx_clp.layers.weights import Scaling, float_type
 from onnx_clp.numerics.affine import KernelLayout, channel_factor
+from onnx_clp.numerics.widening import as_float64
 from onnx_clp.operators.grids import Grid
 from onnx_clp.operators.nodes import attribute, input_name, is_quantizer
 from onnx_clp.verdicts import Skipped
@@ -68,7 +69,7 @@ class SimulatedWeight:
 
     def write(self, edit: GraphEdit, scaling: Scaling, layout: KernelLayout) -> None:
         """Store zeros for the silent channels, in a copy of the two nodes where others read them too."""
-        silent = channel_factor(scaling.zeroed.astype(np.float64), self.floats.shape, layout, output=True) > 0
+        silent = channel_factor(as_float64(scaling.zeroed), self.floats.shape, layout, output=True) > 0
         values = np.where(silent, 0, self.floats).astype(self.floats.dtype)
         if self._is_shared():
             self._write_copy(edit, values)

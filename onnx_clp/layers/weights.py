@@ -14,6 +14,7 @@ from onnx_clp.file.store import Array, numpy_dtype
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.numerics.affine import KernelLayout, scale_weight, scaled_blocks
+from onnx_clp.numerics.widening import as_float64
 from onnx_clp.operators.nodes import input_name
 from onnx_clp.verdicts import Skipped, SkipReason
 
@@ -123,7 +124,7 @@ class FloatWeight:
         exact = scale_weight(values, layout, scaling.output, scaling.input, scaling.zeroed, wide)
         if not np.isfinite(exact).all():
             with np.errstate(all="ignore"):  # a signalling NaN
-                finite = np.isfinite(values.astype(np.float64)).all()
+                finite = np.isfinite(as_float64(values)).all()
             return _out_of_range(dtype) if finite else None
         wide_type = self.data_type in (TensorProto.FLOAT, TensorProto.BFLOAT16)
         if wide_type and max(self._largest, float(np.abs(exact).max(initial=0))) > _SUMMED:
@@ -174,7 +175,7 @@ def _out_of_range(dtype: np.dtype[Any]) -> Skipped:
 def survives(exact: Float64, dtype: np.dtype[Any]) -> bool:
     """Whether float64 values keep their size in `dtype`: none overflows, and together they round little."""
     with np.errstate(all="ignore"):
-        stored = exact.astype(dtype).astype(np.float64)
+        stored = as_float64(exact.astype(dtype))
         if not np.isfinite(stored).all():
             return False
         peak = float(np.abs(exact).max(initial=0.0))

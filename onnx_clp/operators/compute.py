@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from onnx import NodeProto
 
 from onnx_clp.file.store import numpy_dtype
+from onnx_clp.numerics.widening import as_float64
 from onnx_clp.operators.grids import Grid
 from onnx_clp.operators.nodes import attribute, is_op, text_attribute
 
@@ -162,7 +163,7 @@ def _reduce(function: Callable[..., Array]) -> Rule:
         if not axes and attribute(node, "noop_with_empty_axes", 0):
             raise NotConstantError("no axes, and none meant")
         whole = tuple(axes) if axes else None
-        wide = value if value.dtype.kind in "iu" else value.astype(np.float64)
+        wide = value if value.dtype.kind in "iu" else as_float64(value)
         out = function(wide, axis=whole, keepdims=bool(attribute(node, "keepdims", 1)))
         return np.asarray(out).astype(value.dtype)
 
@@ -174,7 +175,7 @@ def _matmul(_node: NodeProto, inputs: Inputs) -> Array:
     _fit([a.size // max(a.shape[-1], 1), b.size // max(b.shape[0 if b.ndim == 1 else -2], 1)], a.dtype)
     if a.dtype.kind in "iu":
         raise NotConstantError("a product of integers")
-    return np.asarray(np.matmul(a.astype(np.float64), b.astype(np.float64))).astype(a.dtype)
+    return np.asarray(np.matmul(as_float64(a), as_float64(b))).astype(a.dtype)
 
 
 def _gather(node: NodeProto, inputs: Inputs) -> Array:

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_clp.numerics.widening import as_float64
+
 Array = NDArray[Any]
 Float64 = NDArray[np.float64]
 
@@ -29,12 +31,12 @@ class Grid:
         steps, zero = self._spread(self.scale, values), self._zero(values)
         low, high = integer_limits(dtype)
         with np.errstate(all="ignore"):
-            found: Array = np.clip(np.rint(values.astype(np.float64) / steps) + zero, low, high).astype(dtype)
+            found: Array = np.clip(np.rint(as_float64(values) / steps) + zero, low, high).astype(dtype)
         return found
 
     def dequantized(self, values: Array) -> Float64:
         """Integers as real numbers."""
-        real = (values.astype(np.float64) - self._zero(values)) * self._spread(self.scale, values)
+        real = (as_float64(values) - self._zero(values)) * self._spread(self.scale, values)
         return np.asarray(real, np.float64)
 
     def _zero(self, values: Array) -> Array:
@@ -42,7 +44,7 @@ class Grid:
 
     def _spread(self, part: Array, values: Array) -> Array:
         size = values.shape[self.axis] if values.ndim and part.size > 1 else 1
-        return along_axis(part.astype(np.float64), values.ndim, self.axis, size, self.block)
+        return along_axis(as_float64(part), values.ndim, self.axis, size, self.block)
 
 
 def along_axis(values: Array, rank: int, axis: int, size: int, block: int) -> Array:
