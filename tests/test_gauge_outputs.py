@@ -307,6 +307,14 @@ def test_of_divergence_and_relative_change_of_scores_the_greater_counts() -> Non
     assert predicted([replace(classes(0.0), relative=math.inf)]) == Loss(1.0, 1.0, 1.0)
 
 
+def test_on_made_up_signals_the_upper_end_is_ten_times_as_high() -> None:
+    plain, noisy = predicted([classes(0.01)]), predicted([classes(0.01)], noise=True)
+    assert (noisy.share, noisy.low) == (plain.share, plain.low)
+    assert noisy.high == pytest.approx(10 * plain.high)
+    assert predicted([classes(5.0)], noise=True).high == 1.0
+    assert predicted([], noise=True) == NOTHING
+
+
 def test_the_output_that_moves_most_counts() -> None:
     small, large = classes(0.001), OutputChange("z", "values", relative=0.5)
     assert predicted([small, large]) == predicted([large, small]) == predicted([large])

@@ -106,7 +106,7 @@ class _Trial:
         """What a dose does to the images."""
         if chosen not in self._known:
             moved = outputs.changes(self._before, self._answers(chosen))
-            self._known[chosen] = Prediction(predicted(moved), moved)
+            self._known[chosen] = Prediction(predicted(moved, noise=self._made.source == "noise"), moved)
             self._send(f"tick gauge {len(self._known)} {_MOST_DOSES}")
         return self._known[chosen]
 
