@@ -395,6 +395,22 @@ def test_caps_without_pruning_are_measured_too() -> None:
     assert kernels(result)[OUTLIER].any()
 
 
+@pytest.mark.usefixtures("inside")
+def test_made_up_signals_do_not_choose_the_height_of_caps() -> None:
+    """A model of 6 pixels a side is no model of images to the gauge."""
+    facts = {"x": "float[1,3,6,6] x", "y": "float[1,10] y"}
+    proto = network(w2=weights()["w2"] * np.float32(0.001), **facts)
+    found = {caps: cleaned(proto, prune=False, bound_activations=caps, budget=0.5).report for caps in (0.0, 3.0)}
+    for report in found.values():
+        assert report.gauge is not None
+        assert report.gauge.ordinary is not None
+        assert report.gauge.ordinary.source == "noise"
+    automatic, asked = found[0.0].caps, found[3.0].caps
+    assert automatic is None or automatic.capped == 0
+    assert asked is not None
+    assert asked.capped == 1
+
+
 BLOCK = "c = Conv<pads=[1,1,1,1]>(x, w, b) n = BatchNormalization(c, g, b1, m, v) r = Relu(n) z = Conv(r, w2) "
 CAPPED = (
     "t = Constant<value = bool {1}>() y = If(t)<then_branch = one () => (o) { "

@@ -120,7 +120,7 @@ _UNDONE = Skipped(
     SkipReason.UNDONE, "the search undid the trigger it found, and caps on channels would cost accuracy on top of that"
 )
 
-_TOO_DEAR = Skipped(SkipReason.BUDGET, "caps at any height would cost more than the budget allows")
+_TOO_DEAR = Skipped(SkipReason.BUDGET, "caps at any height would cost more than the budget, as far as can be told")
 _UNMEASURED = Skipped(SkipReason.BUDGET, "what a cap there costs cannot be measured")
 
 Reaches = Callable[[Ceiling], bool]
