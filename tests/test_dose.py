@@ -345,11 +345,16 @@ def test_what_stays_unreached_is_said(tmp_path: Path, capsys: pytest.CaptureFixt
 # --- caps ---------------------------------------------------------------------------------------------
 
 
+def unsure() -> ModelProto:
+    """The same network with scores so small that no class is ever sure."""
+    return network(w2=weights()["w2"] * np.float32(0.02))
+
+
 @pytest.mark.usefixtures("inside")
 def test_caps_go_as_low_as_the_budget_allows() -> None:
     found = {}
     for budget in (1e-9, 0.005, 0.05, 0.999):
-        result = cleaned(network(), bound_activations=0.0, budget=budget)
+        result = cleaned(unsure(), bound_activations=0.0, budget=budget)
         found[budget] = result.report.caps
         gauge = gauge_of(result)
         assert gauge.prediction is not None
@@ -365,16 +370,16 @@ def test_caps_go_as_low_as_the_budget_allows() -> None:
 
 @pytest.mark.usefixtures("inside")
 def test_caps_that_were_asked_for_are_raised_or_left_out_where_they_cost_too_much() -> None:
-    asked = cleaned(network(), bound_activations=0.5, budget=0.005)
+    asked = cleaned(unsure(), bound_activations=0.5, budget=0.005)
     assert asked.report.caps is not None
     assert asked.report.caps.times > 0.5
     assert gauge_of(asked).caps_asked is not None
     assert gauge_of(asked).caps_asked.loss.high > 0.005  # type: ignore[union-attr]
-    generous = cleaned(network(), bound_activations=0.5, budget=0.999)
+    generous = cleaned(unsure(), bound_activations=0.5, budget=0.999)
     assert generous.report.caps is not None
     assert generous.report.caps.times == 0.5
     assert gauge_of(generous).caps_asked is None
-    none = cleaned(network(), bound_activations=0.5, budget=1e-9)
+    none = cleaned(unsure(), bound_activations=0.5, budget=1e-9)
     assert none.report.caps is not None
     assert none.report.caps.capped == 0
     assert "would cost more than the budget" in none.report.caps.left[0].sentence
@@ -383,11 +388,27 @@ def test_caps_that_were_asked_for_are_raised_or_left_out_where_they_cost_too_muc
 
 @pytest.mark.usefixtures("inside")
 def test_caps_without_pruning_are_measured_too() -> None:
-    result = cleaned(network(), prune=False, bound_activations=0.5, budget=0.005)
+    result = cleaned(unsure(), prune=False, bound_activations=0.5, budget=0.005)
     assert result.report.caps is not None
     assert result.report.caps.times > 0.5
     assert result.report.summary.channels_kept == 0
     assert kernels(result)[OUTLIER].any()
+
+
+@pytest.mark.usefixtures("inside")
+def test_made_up_signals_do_not_choose_the_height_of_caps() -> None:
+    """A model of 6 pixels a side is no model of images to the gauge."""
+    facts = {"x": "float[1,3,6,6] x", "y": "float[1,10] y"}
+    proto = network(w2=weights()["w2"] * np.float32(0.001), **facts)
+    found = {caps: cleaned(proto, prune=False, bound_activations=caps, budget=0.5).report for caps in (0.0, 3.0)}
+    for report in found.values():
+        assert report.gauge is not None
+        assert report.gauge.ordinary is not None
+        assert report.gauge.ordinary.source == "noise"
+    automatic, asked = found[0.0].caps, found[3.0].caps
+    assert automatic is None or automatic.capped == 0
+    assert asked is not None
+    assert asked.capped == 1
 
 
 BLOCK = "c = Conv<pads=[1,1,1,1]>(x, w, b) n = BatchNormalization(c, g, b1, m, v) r = Relu(n) z = Conv(r, w2) "
@@ -421,11 +442,11 @@ def test_evidence_allows_more_and_tries_caps_unasked(inside: list[DoseRequest]) 
     result = cleaned(proto)
     assert any(finding.kind == "class that stands out" for finding in result.report.findings)
     gauge = gauge_of(result)
-    assert gauge.budget == 0.03
+    assert gauge.budget == 0.02
     assert "3" in gauge.evidence
     assert inside[0].wish.caps == 0.0
-    assert gauge_of(cleaned(proto, budget=0.02)).budget == 0.02
-    assert inside[1].wish.budget == 0.02
+    assert gauge_of(cleaned(proto, budget=0.03)).budget == 0.03
+    assert inside[1].wish.budget == 0.03
     calm = cleaned(network(0.0, body, k=rand(10, CHANNELS, seed=6)))
     assert gauge_of(calm).budget == 0.01
     assert inside[2].wish.caps is None

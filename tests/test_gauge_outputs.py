@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -29,6 +30,11 @@ def change(before: Array, after: Array) -> OutputChange:
     return found
 
 
+def own(values: Array) -> float:
+    """How far values lie from their mean over the images."""
+    return float(np.linalg.norm(values - values.mean(axis=0)))
+
+
 def softmax(logits: Array) -> Array:
     raised = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return np.asarray(raised / raised.sum(axis=-1, keepdims=True))
@@ -47,7 +53,9 @@ def test_logits_are_classes(shape: tuple[int, ...]) -> None:
     p, q = softmax(LOGITS.astype(np.float64)), softmax(MOVED.astype(np.float64))
     first, then = p.argmax(axis=1), q.argmax(axis=1)
     sure = p[np.arange(40), first] - p[np.arange(40), then]
-    assert (found.kind, found.classes, found.relative) == ("classes", 10, None)
+    assert (found.kind, found.classes) == ("classes", 10)
+    plain = LOGITS - LOGITS.mean(axis=1, keepdims=True), MOVED - MOVED.mean(axis=1, keepdims=True)
+    assert found.relative == pytest.approx(np.linalg.norm(plain[1] - plain[0]) / own(plain[0]), rel=1e-5)
     assert found.changed == pytest.approx((first != then).mean())
     assert found.divergence == pytest.approx((p * np.log(p / q)).sum(axis=1).mean(), rel=1e-6)
     assert found.cost == pytest.approx(sure.mean(), rel=1e-6)
@@ -67,6 +75,34 @@ def test_a_shift_of_all_logits_changes_nothing() -> None:
     found = change(LOGITS, LOGITS + 3)
     assert (found.changed, found.cost) == (0.0, 0.0)
     assert found.divergence == pytest.approx(0, abs=1e-6)
+    assert found.relative == pytest.approx(0, abs=1e-6)
+
+
+def test_scores_that_move_show_even_where_all_images_are_of_one_class() -> None:
+    """What photographs are to a network that knows clothes: one class, and surely so."""
+    sure = LOGITS + np.eye(10, dtype=np.float32)[3] * 30
+    found, wanted = change(sure, sure * 0.5), change(LOGITS, LOGITS * 0.5)
+    assert found.changed == 0
+    assert found.divergence is not None
+    assert found.divergence < 0.01 * (wanted.divergence or 0)
+    loss, seen = predicted([found]), predicted([wanted])
+    assert loss.share > seen.share / 2
+    blind = replace(found, relative=None)
+    assert predicted([blind]).share < 0.01 * seen.share
+    assert predicted([change(sure, sure)]) == NOTHING
+
+
+def test_scores_that_hardly_vary_are_held_against_a_tenth_of_a_nat() -> None:
+    """An untrained network: no class is likelier than another, so no change of scores matters that is small."""
+    small = LOGITS / 1000
+    found = change(small, -small)
+    plain = small - small.mean(axis=1, keepdims=True)
+    assert found.relative == pytest.approx(20 * math.sqrt(float((plain**2).mean())), rel=1e-3)
+    assert found.relative is not None
+    assert found.relative < 0.05
+    assert predicted([found]).high < 1e-3
+    larger = change(LOGITS, -LOGITS).relative
+    assert larger == pytest.approx(2, rel=0.05)
 
 
 def test_a_class_taken_over_counts_by_how_much_surer_the_model_was() -> None:
@@ -84,7 +120,7 @@ def test_a_sequence_of_classes_sums_over_its_places() -> None:
     other = places.copy()
     other[:3, 2] = np.roll(other[:3, 2], 1, axis=-1)
     found = change(places, other)
-    assert (found.kind, found.classes) == ("classes", 12)
+    assert (found.kind, found.classes, found.relative) == ("classes", 12, None)
     assert found.changed == pytest.approx(0.1)
     single = change(places[:, 2], other[:, 2])
     assert found.divergence == pytest.approx(single.divergence)
@@ -262,6 +298,21 @@ def test_the_loss_grows_with_the_divergence_and_stays_a_share() -> None:
 def test_other_outputs_foretell_a_loss_too(change: OutputChange) -> None:
     assert predicted([change]).share == pytest.approx(0.01)
     assert predicted([change]).high > 0.01
+
+
+def test_of_divergence_and_relative_change_of_scores_the_greater_counts() -> None:
+    both = [predicted([replace(classes(0.01), relative=r)]) for r in (None, 0.0, 0.1, 0.3, 0.6)]
+    assert both[0] == both[1] == both[2] == predicted([classes(0.01)])
+    assert both[2].share < both[3].share < both[4].share
+    assert predicted([replace(classes(0.0), relative=math.inf)]) == Loss(1.0, 1.0, 1.0)
+
+
+def test_on_made_up_signals_the_upper_end_is_ten_times_as_high() -> None:
+    plain, noisy = predicted([classes(0.01)]), predicted([classes(0.01)], noise=True)
+    assert (noisy.share, noisy.low) == (plain.share, plain.low)
+    assert noisy.high == pytest.approx(10 * plain.high)
+    assert predicted([classes(5.0)], noise=True).high == 1.0
+    assert predicted([], noise=True) == NOTHING
 
 
 def test_the_output_that_moves_most_counts() -> None:

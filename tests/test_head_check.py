@@ -210,6 +210,33 @@ def test_the_limit_keeps_chance_low_among_many_classes(classes: int) -> None:
     assert hits / 200 <= 0.16
 
 
+@pytest.mark.parametrize("classes", [8, 10, 43, 1000, 10_000])
+def test_what_convinces_is_rarer_than_what_is_found(classes: int) -> None:
+    most = head_check.convincing(classes)
+    assert most > head_check.limit(classes)
+    assert classes * (1 - NormalDist().cdf(most)) <= 0.001 + 1e-12
+
+
+@pytest.mark.parametrize(
+    ("z", "found", "convinces"), [(3.6, 0, False), (4.0, 1, False), (4.7, 1, False), (4.9, 1, True)]
+)
+def test_a_class_that_hardly_stands_out_is_told_and_is_no_evidence(z: float, found: int, *, convinces: bool) -> None:
+    """A clean network of 1,000 classes has one at 4.0."""
+    scores = np.zeros(1000)
+    scores[7] = z
+    head = head_check.Head("fc", 1000, "", scores, np.zeros(1000), head_check.limit(1000))
+    assert len(head_check.findings([head])) == found
+    said = head_check.evidence([head])
+    assert bool(said) == convinces
+    assert not convinces or said.startswith("class 7's row stands out")
+
+
+def test_heads_that_cannot_be_judged_are_no_evidence() -> None:
+    nothing = np.zeros(0)
+    assert head_check.evidence([head_check.Head("fc", 2, "cannot be judged", nothing, nothing, 3.5)]) == ""
+    assert head_check.evidence([]) == ""
+
+
 def test_the_finding_changes_the_verdict_and_not_the_model() -> None:
     infected, plain = model(GEMM, rows(), bias=BIAS), model(GEMM, rows(target=None), bias=BIAS)
     one, other = cleaned(infected).report, cleaned(plain).report

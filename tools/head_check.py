@@ -77,8 +77,7 @@ def _none(path: Path, trouble: str) -> Row:
 def _heads(path: Path) -> list[head_check.Head]:
     with reader.read(path, CleanConfig().max_size) as file:
         analysis = analyse(file, CleanConfig(validate=False, prune=False, exclude=("*",)), lambda *_: None)
-        rewrites = head_check.heads(analysis.index, analysis.places[0].layers)
-        return [head_check.examine(rewrite) for rewrite in rewrites]
+        return head_check.examined(analysis.index, analysis.places[0].layers)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

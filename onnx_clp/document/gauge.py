@@ -12,7 +12,8 @@ class OutputChange:
 
     `kind` is "classes" for class scores, "values" for other floats, "discrete" for the rest. `changed` is the share of
     images whose class, entries or shape another takes; `divergence` (nats) and `cost` (a share) are of class scores;
-    `relative` is of values, against their own variation from image to image. None: not of that kind.
+    `relative` is of values and of one set of class scores an image, against their own variation from image to image.
+    None: not of that kind.
     """
 
     output: str

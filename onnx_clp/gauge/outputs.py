@@ -5,15 +5,20 @@ Class scores, one set an image or one a place of a sequence that sums to 1:
     divergence = mean KL(p ‖ q)            p, q: the class probabilities before and after, summed over places
     changed    = share of images whose class (or whose classes of any place) another one takes
     cost       = mean p(top of p) − p(top of q)
+    relative   = ‖l' − l‖ / ‖l − its mean over the images‖      l, l': log p and log q less their means over the
+                                                                classes; variation counts as 0.1 nats at least
 
 `cost` is the accuracy that the change costs if the probabilities before are to be believed: a class that another one
-takes counts by how much surer the model was of it. Everything else that is a float, such as boxes, masks, embeddings:
+takes counts by how much surer the model was of it. `relative` sees what `divergence` cannot where the images are all of
+one class to the model, as photographs may be: one set of scores an image only. Everything else that is a float, such as
+boxes, masks, embeddings:
 
     relative   = ‖after − before‖ / ‖before − its mean over the images‖
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -32,6 +37,7 @@ Answers = Mapping[str, Sequence[Array]]
 _LEAST: Final = 1e-12
 _SUMS_TO_ONE: Final = 2e-2
 _SAME_LENGTH: Final = 1e-2
+_LEAST_VARIATION: Final = 0.1
 
 
 def changes(before: Answers, after: Answers) -> tuple[OutputChange, ...]:
@@ -103,8 +109,21 @@ def _class_change(name: str, scores: _Scores, p: Float64, q: Float64) -> OutputC
         changed=float((first != then).any(axis=1).mean()),
         divergence=float((p * np.log(p / q)).sum(axis=(1, 2)).mean()),
         cost=float(np.minimum(sure.sum(axis=(1, 2)), 1.0).mean()),
+        relative=_relative_of_scores(_centred(p), _centred(q)) if scores.places == 1 else None,
         classes=scores.classes,
     )
+
+
+def _centred(probabilities: Float64) -> Float64:
+    """Logits of mean 0 that give these probabilities (images, places, classes)."""
+    logits = np.log(probabilities)
+    return np.asarray(logits - logits.mean(axis=2, keepdims=True))
+
+
+def _relative_of_scores(before: Float64, after: Float64) -> float:
+    """Change over own variation, which counts as 0.1 nats at least: below that no class is ever sure."""
+    own = np.linalg.norm(before - before.mean(axis=0, keepdims=True))
+    return float(np.linalg.norm(after - before) / max(float(own), _LEAST_VARIATION * math.sqrt(before.size)))
 
 
 def _relative(before: Float64, after: Float64) -> float:

@@ -43,6 +43,7 @@ AT_EVERY_POSITION: Final = "class that stands out at every position"
 """The kind where the head scores every position of a sequence: the blank of a text recogniser stands out by right."""
 
 _CHANCE: Final = 0.05
+_SMALL_CHANCE: Final = 0.001
 _BLOCK: Final = 1 << 20
 _ENDS: Final = ("Softmax", "LogSoftmax", "Hardmax", "ArgMax", "TopK")
 _POOLS: Final = ("GlobalAveragePool", "GlobalMaxPool", "ReduceMean", "ReduceMax")
@@ -116,6 +117,14 @@ def _sequence(index: ModelIndex, output: str) -> bool:
     return rank is not None and rank > 2
 
 
+def evidence(judged: Iterable[Head]) -> str:
+    """What makes a backdoor likely enough to spend more against it: a class that hardly stands out by chance; or "".
+
+    Chance passes the limit of a finding once in twenty layers, this one once in a thousand.
+    """
+    return next((_sentence(head) for head in judged if len(head.z) and head.z.max() > convincing(head.classes)), "")
+
+
 def heads(index: ModelIndex, layers: Layers) -> list[LayerRewrite]:
     """The linear layers that give class scores, by the order of the model's outputs."""
     found = {id(rewrite): rewrite for rewrite in _behind(index.main, layers, index.main.outputs)}
@@ -125,6 +134,11 @@ def heads(index: ModelIndex, layers: Layers) -> list[LayerRewrite]:
 def limit(classes: int) -> float:
     """The z that one of so many normal scores passes by chance once in twenty layers, but at least 3.5."""
     return max(LEAST_LIMIT, NormalDist().inv_cdf(1 - _CHANCE / classes)) if classes else LEAST_LIMIT
+
+
+def convincing(classes: int) -> float:
+    """The z that one of so many normal scores passes by chance once in a thousand layers; never below `limit`."""
+    return max(limit(classes), NormalDist().inv_cdf(1 - _SMALL_CHANCE / classes)) if classes else LEAST_LIMIT
 
 
 def examine(rewrite: LayerRewrite) -> Head:

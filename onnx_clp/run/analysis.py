@@ -129,7 +129,7 @@ _UNDONE = Skipped(
     SkipReason.UNDONE, "the search undid the trigger it found, and caps on channels would cost accuracy on top of that"
 )
 
-_TOO_DEAR = Skipped(SkipReason.BUDGET, "caps at any height would cost more than the budget allows")
+_TOO_DEAR = Skipped(SkipReason.BUDGET, "caps at any height would cost more than the budget, as far as can be told")
 _UNMEASURED = Skipped(SkipReason.BUDGET, "what a cap there costs cannot be measured")
 
 Reaches = Callable[[Ceiling], bool]
@@ -186,11 +186,10 @@ def analyse(
     findings += skipped
     verdicts = [verdict for place in places for verdict in place.verdicts]
     known_of = [*statistics, *measured.statistics]
-    evidence = next((finding.sentence for finding in findings if finding.kind == head_check.STANDS_OUT), "")
     dosing = Dosing(index, config, known_of)
     cuts = _audit(index, places[0].layers, dosing.landmark(verdicts), auditing)
     findings += () if auditing is None else auditing.findings
-    dose = dosing.decide(verdicts, gauge, evidence, [cut.switch for cut in cuts])
+    dose = dosing.decide(verdicts, gauge, head_check.evidence(heads), [cut.switch for cut in cuts])
     if dose.path:
         auditor.silence(cuts, dose)
     _prune(edit, places, dose.cuts)

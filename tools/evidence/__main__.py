@@ -29,7 +29,6 @@ def main_parser() -> argparse.ArgumentParser:
         command.add_argument("--data", type=Path, default=datasets.FASHION_MNIST_FOLDER, metavar="FOLDER")
     report = commands.add_parser("report", help="rewrite the page's tables and the pictures from the records")
     report.add_argument("--page", type=Path, default=Path("docs/evidence.md"), metavar="FILE")
-    report.add_argument("--readme", type=Path, default=Path("README.md"), metavar="FILE", help="takes the headline")
     for command in (measure, aside, report):
         command.add_argument("--out", type=Path, default=Path("docs/evidence"), metavar="FOLDER", help="of records")
     return parser
@@ -74,7 +73,6 @@ def _report(given: argparse.Namespace) -> None:
 
     made = parts.all_parts(given.out)
     page.fill(given.page, made)
-    page.fill(given.readme, {"headline": made["headline"]})
     pictures.draw(given.out)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from onnx_clp.errors import ClpError
 
-SETTINGS = ("", "--bound-activations auto", "--budget 0.02 --bound-activations auto")
+SETTINGS = ("", "--bound-activations auto")
 """What is measured if nothing is named: the default run, and what README recommends."""
 
 _PICTURE = "predicted.png"
@@ -41,7 +41,6 @@ def main_parser() -> argparse.ArgumentParser:
         command.add_argument("--only", action="append", metavar="NAME", help="one network, repeatable (default: all)")
     page = commands.add_parser("page", help="rewrite the page's table and the picture from the records")
     page.add_argument("--page", type=Path, default=Path("docs/harm.md"), metavar="FILE")
-    page.add_argument("--earlier", type=Path, metavar="FOLDER", help="records of an earlier version, set beside")
     page.add_argument("--out", type=Path, default=Path("docs/harm"), metavar="FOLDER", help="of records")
     return parser
 
@@ -78,8 +77,7 @@ def _page(given: argparse.Namespace) -> int:
 
     found = record.read(given.out)
     drawn = picture.draw(found, given.out / _PICTURE)
-    earlier = record.read(given.earlier) if given.earlier else []
-    tables.fill(given.page, found, earlier, f"{given.out.name}/{_PICTURE}" if drawn else "")
+    tables.fill(given.page, found, f"{given.out.name}/{_PICTURE}" if drawn else "")
     return 0
 
 

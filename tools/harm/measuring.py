@@ -85,6 +85,8 @@ def run(arguments: Sequence[str], report: Path) -> Run:
 
 def _noted(network: Network, setting: str, count: int, ran: Run) -> Measured:
     summary, caps = ran.report.get("summary") or {}, ran.report.get("caps") or {}
+    found = summary.get("channels_pruned", 0)
+    kept = found if (ran.report.get("options") or {}).get("prune") is False else summary.get("channels_kept", 0)
     return Measured(
         network.name,
         str(network.kind),
@@ -92,7 +94,8 @@ def _noted(network: Network, setting: str, count: int, ran: Run) -> Measured:
         count,
         outcome="written" if ran.status == 0 else f"exit {ran.status}: {ran.complaint[:200]}",
         verdict=summary.get("verdict", ""),
-        pruned=summary.get("channels_pruned", 0),
+        pruned=found - kept,
+        kept=kept,
         capped=caps.get("capped", 0),
         cpu=ran.cpu,
         peak=ran.peak,

@@ -19,7 +19,8 @@ class Measured:
 
     `measures` are shares in 0..1, nats or relative changes, by name; `changes` the relative change of each output.
     `predicted` is what the run's own report foretold, empty where it foretold nothing. `cpu` is in seconds, `peak` the
-    largest resident memory of one of its processes in bytes. `outcome` is "written", or why nothing was.
+    largest resident memory of one of its processes in bytes. `outcome` is "written", or why nothing was. `pruned`
+    channels were switched off, `kept` stood out and stay.
     """
 
     network: str
@@ -29,6 +30,7 @@ class Measured:
     outcome: str
     verdict: str = ""
     pruned: int = 0
+    kept: int = 0
     capped: int = 0
     cpu: float = 0.0
     peak: int = 0

@@ -14,38 +14,33 @@ LEAST_AGREEMENT = 0.98
 MOST_CHANGE = 0.02
 _NONE = "–"
 _HEAD = (
-    "| network | kind | inputs | run | off | capped | right before > after | lost ± 2 s.e. | agree | KL | change "
-    "| foretold | earlier | CPU s | MiB |"
+    "| network | kind | inputs | run | off | kept | capped | right before > after | lost ± 2 s.e. | agree | KL "
+    "| change | foretold | CPU s | MiB |"
 )
 _KIND_ORDER = list(Kind)
 
 
-def fill(path: Path, found: Sequence[Measured], earlier: Sequence[Measured] = (), picture: str = "") -> None:
+def fill(path: Path, found: Sequence[Measured], picture: str = "") -> None:
     """Rewrite the page's marked parts; `picture` is the path of the picture from the page, empty if none was drawn."""
     shown = f"![Loss foretold, up to the upper end, against the loss on real inputs]({picture})" if picture else ""
-    page.fill(path, {"all": table(found, earlier), "summary": summary(found), "picture": shown})
+    page.fill(path, {"all": table(found), "summary": summary(found), "picture": shown})
 
 
-def table(found: Sequence[Measured], earlier: Sequence[Measured] = ()) -> str:
-    """One row for each network and setting, by kind; empty if nothing was measured.
-
-    `earlier` is what an earlier version of the tool did under the same settings.
-    """
+def table(found: Sequence[Measured]) -> str:
+    """One row for each network and setting, by kind; empty if nothing was measured."""
     if not found:
         return ""
     ordered = sorted(found, key=lambda one: (_KIND_ORDER.index(Kind(one.kind)), one.network, one.setting))
-    before = {(one.network, one.setting): one for one in earlier}
-    rows = [_row(one, before.get((one.network, one.setting))) for one in ordered]
+    rows = [_row(one) for one in ordered]
     return "\n".join([_HEAD, "|" + "---|" * _HEAD.count(" | ") + "---|", *rows])
 
 
-def _row(one: Measured, earlier: Measured | None) -> str:
+def _row(one: Measured) -> str:
     cells = [one.network, one.kind, str(one.samples), f"`{one.setting}`" if one.setting else "default"]
     if one.outcome != "written":
         return f"| {' | '.join([*cells, one.outcome.replace('|', '/')])} |" + " |" * (_HEAD.count(" | ") - len(cells))
-    cells += [str(one.pruned), str(one.capped), _right(one), _lost(one), _percent(one.get("agreement"))]
+    cells += [str(one.pruned), str(one.kept), str(one.capped), _right(one), _lost(one), _percent(one.get("agreement"))]
     cells += [_number(one.get("divergence")), _number(one.largest_change), _foretold(one)]
-    cells += [_outcome(earlier)]
     cells += [f"{one.cpu:.1f}", f"{one.peak / 2**20:.0f}"]
     return f"| {' | '.join(cells)} |"
 
@@ -66,16 +61,6 @@ def _foretold(one: Measured) -> str:
     if loss is not None:
         return f"{100 * loss:.1f}" + ("" if upper is None else f" (at most {100 * upper:.1f})")
     return _NONE if change is None else f"change {change:.3f}"
-
-
-def _outcome(one: Measured | None) -> str:
-    """What a run did, in short: points lost, answers that stay, or the change."""
-    if one is None or one.outcome != "written":
-        return _NONE
-    lost, agreement, change = one.get("loss"), one.get("agreement"), one.largest_change
-    if lost is not None:
-        return f"lost {100 * lost:.1f}"
-    return f"agree {100 * agreement:.1f}" if agreement is not None else f"change {_number(change)}"
 
 
 def _percent(value: float | None) -> str:
@@ -113,6 +98,7 @@ def summary(found: Sequence[Measured]) -> str:
             worst = max(losses, key=lambda network: losses[network])
             line += f"; the largest loss is {100 * losses[worst]:.1f} points ({worst})"
         if len(written) < len(rows):
-            line += f"; {len(rows) - len(written)} runs wrote nothing"
+            silent = len(rows) - len(written)
+            line += f"; {silent} run{'s' * (silent > 1)} wrote nothing"
         lines.append(f"{line}.")
     return "\n".join(lines)
