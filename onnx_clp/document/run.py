@@ -13,6 +13,7 @@ from onnx_clp.document.audit import Audit as Audit
 from onnx_clp.document.audit import DormantLayer as DormantLayer
 from onnx_clp.document.audit import DormantPath as DormantPath
 from onnx_clp.document.audit import PathLayer as PathLayer
+from onnx_clp.document.audit import QuietValue as QuietValue
 from onnx_clp.document.changes import Change as Change
 from onnx_clp.document.changes import ChannelsKept as ChannelsKept
 from onnx_clp.document.changes import Cleanup as Cleanup
