@@ -288,7 +288,8 @@ def test_a_written_path_is_found_and_taken_out(width: int, tmp_path: Path) -> No
         assert audit.path.target == 4
         assert [finding.kind for finding in result.report.findings].count(PATH) == 1
         assert audit.removed >= 2
-        assert rates(result.model, images, triggered, 4)[1] < 10
+        usual = rates(clean, images, images.images, 4)[1]
+        assert rates(result.model, images, triggered, 4)[1] == pytest.approx(usual, abs=20)
 
 
 def test_a_plain_network_has_no_path(tmp_path: Path) -> None:
