@@ -398,7 +398,7 @@ def test_caps_without_pruning_are_measured_too() -> None:
 @pytest.mark.usefixtures("inside")
 def test_made_up_signals_do_not_choose_the_height_of_caps() -> None:
     """A model of 6 pixels a side is no model of images to the gauge."""
-    facts = {"x": "float[1,3,6,6] x", "y": "float[1,10] y"}
+    facts: dict[str, Any] = {"x": "float[1,3,6,6] x", "y": "float[1,10] y"}
     proto = network(w2=weights()["w2"] * np.float32(0.001), **facts)
     found = {caps: cleaned(proto, prune=False, bound_activations=caps, budget=0.5).report for caps in (0.0, 3.0)}
     for report in found.values():

@@ -139,7 +139,7 @@ class TestDetections:
 
 class TestRecord:
     measured = Measured(
-        "made", "classifier", "-u 5", 4, "written", "stood out", 2, 1, 1.5, 2**20, "onnx_clp 0", {"loss": 0.25}
+        "made", "classifier", "-u 5", 4, "written", "stood out", 2, 0, 1, 1.5, 2**20, "onnx_clp 0", {"loss": 0.25}
     )
 
     def test_what_is_written_is_read_again(self, tmp_path: Path) -> None:

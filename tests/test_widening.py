@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from onnx import ModelProto, numpy_helper
 
 import onnx_clp
@@ -16,7 +19,7 @@ SIGNALLING = np.array([0x7F800001], np.uint32).view(np.float32)
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.int8, np.uint64, np.bool_])
 def test_values_and_shape_stay(dtype: type) -> None:
-    values = np.array([[0, 1], [1, 0]], dtype)
+    values: NDArray[Any] = np.array([[0, 1], [1, 0]], dtype)
     found = as_float64(values)
     assert found.dtype == np.float64
     np.testing.assert_array_equal(found, values)
