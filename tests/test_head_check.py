@@ -237,6 +237,14 @@ def test_heads_that_cannot_be_judged_are_no_evidence() -> None:
     assert head_check.evidence([]) == ""
 
 
+def test_the_blank_of_a_text_recogniser_is_no_evidence() -> None:
+    scores = np.zeros(1000)
+    scores[0] = 7.4
+    head = head_check.Head("fc", 1000, "", scores, np.zeros(1000), head_check.limit(1000))
+    assert head_check.evidence([head])
+    assert head_check.evidence([replace(head, positional=True)]) == ""
+
+
 def test_the_finding_changes_the_verdict_and_not_the_model() -> None:
     infected, plain = model(GEMM, rows(), bias=BIAS), model(GEMM, rows(target=None), bias=BIAS)
     one, other = cleaned(infected).report, cleaned(plain).report

@@ -122,7 +122,8 @@ def evidence(judged: Iterable[Head]) -> str:
 
     Chance passes the limit of a finding once in twenty layers, this one once in a thousand.
     """
-    return next((_sentence(head) for head in judged if len(head.z) and head.z.max() > convincing(head.classes)), "")
+    judgeable = (head for head in judged if not head.positional and len(head.z))
+    return next((_sentence(head) for head in judgeable if head.z.max() > convincing(head.classes)), "")
 
 
 def heads(index: ModelIndex, layers: Layers) -> list[LayerRewrite]:
