@@ -474,7 +474,7 @@ def test_a_run_says_who_told_the_limits(
     words = ["m.onnx", "out.onnx", "--bound-activations", "2", "--calibrate", "data.npz", "--report", "r.json"]
     code, out, _ = commanded(words, capsys)
     assert code == 0
-    assert "1 other at mean + 2·std by calibration (37 inputs)" in " ".join(out.split())
+    assert "1 other at mean + 2.5·std by calibration (37 inputs)" in " ".join(out.split())
     caps: Mapping[str, Any] = json.loads(Path("r.json").read_text())["caps"]
     assert caps["values"] == [{"name": "c", "source": "calibration (37 inputs)"}]
     assert "Min" in [node.op_type for node in onnx.load("out.onnx").graph.node]

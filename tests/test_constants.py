@@ -134,6 +134,9 @@ ROWS = [
     row("DequantizeLinear", np.array([[1, 2, 3]], np.int32), scalar(0.25)),
     row("DequantizeLinear", np.arange(8, dtype=np.int8).reshape(4, 2), positive(2, 2), axis=0, block_size=2),
     row("DequantizeLinear", np.array([1, 2], np.uint8), scalar(0.5, np.float16)),
+    row("QuantizeLinear", floats(3, 4), scalar(0.1), scalar(3, np.uint8)),
+    row("QuantizeLinear", floats(3, 4), positive(4), np.array([-3, 0, 3, 9], np.int8)),
+    row("QuantizeLinear", 100 * floats(3, 4), positive(3), axis=0),
 ]
 
 

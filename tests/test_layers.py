@@ -157,7 +157,9 @@ def test_other_nodes_are_no_linear_layers() -> None:
     for body in ("y = Relu(x)", "y = MaxPool<kernel_shape=[2,2]>(x)"):
         assert find_layer(*first(body)) is None
     main, node = first("y = com.acme.Conv(x, w)", imports='"com.acme" : 1', y="float[2,4,6,6] y", w=rand(4, 3, 1, 1))
-    assert find_layer(main, node) is None
+    found = find_layer(main, node)
+    assert isinstance(found, Skipped)
+    assert "com.acme.Conv is of a domain" in found.sentence
 
 
 def test_blocked_nodes_are_told() -> None:

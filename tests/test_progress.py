@@ -19,14 +19,15 @@ from onnx_clp.process.progress import Progress
 from onnx_clp.report import bar
 from tests import reports
 bar.ProgressBar.__init__.__defaults__ = (0.2,)
-def run(source, destination, config, *, progress=None, **rest):
+def run(source, destination, config, *, progress=None, before_write, **rest):
     if progress is None:
         return reports.report()
     progress(Progress("score \\x1b[31m[red]", 3, 7))
     time.sleep(float(str(source)))
     progress(Progress("validate", 0, 0))
     time.sleep(float(str(source)))
-    return reports.report()
+    with before_write(reports.report()):
+        return reports.report()
 module = types.SimpleNamespace(run=run)
 sys.modules["onnx_clp.run.pipeline"] = onnx_clp.run.pipeline = module
 from onnx_clp.cli.main import main
