@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 from onnx import ModelProto
 
-from onnx_clp.cap import bound_activations, ceilings
+from onnx_clp.cap import bound_activations
 from onnx_clp.cap.bound_activations import Cap, Statistic
-from onnx_clp.cap.ceilings import Ceiling
 from onnx_clp.cleanup import cleaning
 from onnx_clp.cleanup.cleaning import Tally
 from onnx_clp.config import CleanConfig
@@ -25,8 +24,8 @@ from onnx_clp.gauge.request import Landmark
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.graph.model import ModelIndex
-from onnx_clp.judge import calibrated, head_check, prune_channels, triggers
-from onnx_clp.judge.calibrated import Calibrated, Probe
+from onnx_clp.judge import head_check, prune_channels, triggers
+from onnx_clp.judge.calibrated import Probe
 from onnx_clp.judge.downstream_gain import Gains
 from onnx_clp.judge.prune_channels import LayerVerdict, Raw
 from onnx_clp.layers.find import is_blocked
@@ -34,9 +33,10 @@ from onnx_clp.layers.rewrite import Layers, find_layers
 from onnx_clp.modelfile.reader import ModelFile
 from onnx_clp.run import auditor, outlook
 from onnx_clp.run.auditor import Auditing
+from onnx_clp.run.capping import bound, calibrate
 from onnx_clp.run.dose import Cuts, Dose, Dosing, Measure
 from onnx_clp.text import one_line
-from onnx_clp.verdicts import Finding, Skipped, SkipReason
+from onnx_clp.verdicts import Finding
 
 if TYPE_CHECKING:
     from onnx_clp.compaction.compact import Compacted
@@ -125,16 +125,6 @@ class Analysis:
         return [verdict for place in self.places for verdict in place.verdicts]
 
 
-_UNDONE = Skipped(
-    SkipReason.UNDONE, "the search undid the trigger it found, and caps on channels would cost accuracy on top of that"
-)
-
-_TOO_DEAR = Skipped(SkipReason.BUDGET, "caps at any height would cost more than the budget, as far as can be told")
-_UNMEASURED = Skipped(SkipReason.BUDGET, "what a cap there costs cannot be measured")
-
-Reaches = Callable[[Ceiling], bool]
-"""Whether what a cap costs can be measured there."""
-
 _FIRST = {"none": lambda *_: Tally(), "own": cleaning.drop_dead_readers, "all": cleaning.simplify}
 """What goes before folding, by the level of cleaning up: a dead reader keeps a normalisation from being folded."""
 
@@ -181,7 +171,8 @@ def analyse(
     heads = head_check.examined(index, places[0].layers)
     findings += head_check.findings(heads)
     _judge(index, places, config, tick, known or [None] * sum(len(place.layers.by_node) for place in places))
-    measured = _calibrate(index, places, statistics, config.bound_activations, probe)
+    layers = [(v.rewrite, place.sights[id(v.rewrite.layer.node)]) for place in places for v in place.verdicts]
+    measured = calibrate(index, layers, statistics, config.bound_activations, probe)
     undone, skipped = _searched(search, edit, folded, places, config.skip_unsearchable)
     findings += skipped
     verdicts = [verdict for place in places for verdict in place.verdicts]
@@ -195,7 +186,7 @@ def analyse(
     _prune(edit, places, dose.cuts)
     reaches = None if gauge is None or config.budget == 1 else dosing.reaches
     wanted = known_of if dose.caps is not None or config.bound_activations else []
-    caps = _bound(edit, wanted, dose.caps, reaches, undone)
+    caps = bound(edit, wanted, dose.caps, reaches, undone)
     final = model if edit.changed else None
     caps, findings = [*caps, *measured.left], findings + measured.findings
     found = Analysis(index, folded, final, places, frozen, before, caps, findings, dose, measured.readings)
@@ -292,39 +283,6 @@ def _judge(
             rewrite.layer.weight.release()
             done += 1
             tick("score", done, len(known))
-
-
-def _calibrate(
-    index: ModelIndex, places: list[Place], recorded: list[Statistic], times: float | None, probe: Probe | None
-) -> Calibrated:
-    if times is None:
-        return Calibrated(None, (), ())
-    layers = [(v.rewrite, p.sights[id(v.rewrite.layer.node)]) for p in places for v in p.verdicts]
-    return calibrated.calibrate(index, layers, recorded, times, probe)
-
-
-def _bound(
-    edit: GraphEdit, statistics: list[Statistic], times: float | None, reaches: Reaches | None, undone: bool
-) -> list[Cap]:
-    caps: list[Cap] = []
-    for statistic in statistics:
-        found = _UNDONE if undone else _ceiling(statistic, times, reaches)
-        skipped = found if isinstance(found, Skipped) else None
-        if not isinstance(found, Skipped):
-            ceilings.put(edit, found)
-        caps.append(Cap(statistic.output, statistic.source, skipped))
-    edit.finish()
-    return caps
-
-
-def _ceiling(statistic: Statistic, times: float | None, reaches: Reaches | None) -> Ceiling | Skipped:
-    """Where a cap goes; `times` is None where the budget allows for none, `reaches` where nothing was measured."""
-    found = bound_activations.examine(statistic, 1.0 if times is None else times)
-    if isinstance(found, Skipped):
-        return found
-    if reaches is not None and not reaches(found):
-        return _UNMEASURED
-    return _TOO_DEAR if times is None else found
 
 
 def _prune(edit: GraphEdit, places: list[Place], cuts: Cuts) -> None:
