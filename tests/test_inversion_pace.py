@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -194,6 +195,19 @@ def test_marks_stay_in_the_range_and_change_something(faint: bool) -> None:
     assert made.max() <= 1
     changed = (made != images).any(axis=(0, 1)).mean()
     assert changed == 1 if faint else 0 < changed < 0.5
+
+
+@pytest.mark.parametrize(
+    ("affordable", "images", "steps"), [(500.0, 60, 60), (30.5, 30, 60), (16.0, 16, 60), (4.0, 8, 30), (0.01, 8, 12)]
+)
+def test_images_become_fewer_before_steps_do(affordable: float, images: int, steps: int) -> None:
+    descents = 6 * (STEPS_OF["perturbation"] + STEPS_OF["patch"])
+    given: Any = SimpleNamespace(
+        _most=60, _deadline=Deadline(affordable * descents / 0.6, Clock()), _seconds=1.0, _finder=Finder(Range(0, 1), 0)
+    )
+    hunt.Hunt._thin(given, 6)
+    assert given._most == images
+    assert given._finder.steps("patch") == steps
 
 
 # --- forms that not every class has -------------------------------------------------------------------

@@ -19,7 +19,7 @@ from onnx_clp.inversion import finding, screen
 from onnx_clp.inversion.attack import Attack
 from onnx_clp.inversion.capped import capped
 from onnx_clp.inversion.changes import changes
-from onnx_clp.inversion.forms import KINDS, LEAST_STEPS, STEPS_OF, Finder, Form, Forms, measures
+from onnx_clp.inversion.forms import KINDS, STEPS_OF, Finder, Form, Forms, measures
 from onnx_clp.inversion.ladder import Rungs, other_patches, rungs
 from onnx_clp.inversion.ordinary import photographs
 from onnx_clp.inversion.pace import Deadline, TimeUp, fewer, thinned
@@ -40,6 +40,8 @@ LADDER: Final = 0.9
 """The share of the time that is over when it begins to be fitted."""
 REPAIRED: Final = 0.95
 LEAST_IMAGES: Final = 8
+FAIR_IMAGES: Final = 16
+"""Of a class; below it steps become fewer too."""
 _LEAST_FITTED: Final = 20
 _FITTING: Final = 0.05
 _FORWARD: Final = 0.3
@@ -196,15 +198,20 @@ class Hunt:
         return [int(one) for one in ordered if int(one) in able]
 
     def _classes_affordable(self) -> int:
-        """How many classes there is time for if each gets the least."""
-        least = LEAST_IMAGES * LEAST_STEPS * (len(_FIRST) + 1)
-        return int(_FOR_FIRST * self._deadline.left / (least * self._seconds))
+        """How many classes there is time for at full steps on a fair number of images."""
+        each = FAIR_IMAGES * sum(STEPS_OF[kind] for kind in _FIRST)
+        return int(_FOR_FIRST * self._deadline.left / (each * self._seconds))
 
     def _thin(self, classes: int) -> None:
-        """Take as many images a class, and steps a form, as there is time for."""
-        wanted = classes * self._most * sum(STEPS_OF[kind] for kind in _FIRST)
-        factor = thinned(_FOR_FIRST * self._deadline.left / self._seconds, wanted)
-        self._most = fewer(self._most, factor, LEAST_IMAGES)
+        """Take as many images a class, and steps a form, as there is time for.
+
+        Images go first: a patch that has too few steps to shrink says nothing.
+        """
+        wanted = classes * sum(STEPS_OF[kind] for kind in _FIRST)
+        affordable = _FOR_FIRST * self._deadline.left / (wanted * self._seconds)
+        fair = min(self._most, max(FAIR_IMAGES, int(affordable)))
+        factor = thinned(affordable, fair)
+        self._most = fewer(fair, factor, LEAST_IMAGES)
         self._finder = replace(self._finder, factor=factor)
 
     def _affordable(self, kind: str, found: list[Forms]) -> list[Forms]:
