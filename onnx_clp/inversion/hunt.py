@@ -172,7 +172,7 @@ class Hunt:
 
     def _chosen(self) -> list[int]:
         """The classes to search, in the order in which to begin."""
-        able = [c for c in range(self.classes) if len(self._others(c)) >= _FEWEST_OTHERS]
+        able = [c for c in range(self.classes) if np.count_nonzero(self._given != c) >= _FEWEST_OTHERS]
         if not able:
             raise UsageError("the model gives all images one class; no trigger can be told from that")
         if len(able) <= _MANY_CLASSES:

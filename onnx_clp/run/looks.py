@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from onnx_clp.config import CleanConfig
 from onnx_clp.process.clock import Listener
@@ -14,6 +15,17 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
     from onnx_clp.document.run import Report
+
+
+_CHANGES_NOTHING: Final[Mapping[str, Any]] = {
+    "prune": False,
+    "compact": False,
+    "bound_activations": None,
+    "calibrate": None,
+    "repair": False,
+    "sweep": (),
+}
+"""What keeps a run from changing the model."""
 
 
 def score(
@@ -32,18 +44,13 @@ def score(
     given = config or CleanConfig()
     chosen = replace(
         given,
-        prune=False,
+        **_CHANGES_NOTHING,
         validate=False,
-        compact=False,
-        bound_activations=None,
-        calibrate=None,
         eval_data=None,
-        sweep=(),
         compare_providers=False,
         latency=False,
         synthesize=False,
         invert=False,
-        repair=False,
     )
     with clean(source, chosen, progress=progress) as result:
         return result.report
@@ -64,16 +71,6 @@ def search(
         ClpError: the class tells why.
     """
     given = config or CleanConfig()
-    chosen = replace(
-        given,
-        invert=True,
-        repair=False,
-        prune=False,
-        validate=True,
-        compact=False,
-        bound_activations=None,
-        calibrate=None,
-        sweep=(),
-    )
+    chosen = replace(given, **_CHANGES_NOTHING, validate=True, invert=True)
     with clean(source, chosen, progress=progress) as result:
         return result.report
