@@ -1,7 +1,8 @@
 """Drive channels, one after the other, and see what becomes of the later ones and of the class.
 
-A path is what carries: a dormant channel that is driven turns ordinary inputs to one class, fires dormant channels
+A path is what carries: a watched channel that is driven turns ordinary inputs to one class, fires watched channels
 behind it, and loses its hold on the class when those are held at rest, at each of several later sites by itself.
+Watched are channels that no ordinary input fires, and those whose kernels read next to nothing but each other.
 Whatever dead channels of an ordinary network do when they are driven, they do through channels that are in use.
 """
 
@@ -14,14 +15,18 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_clp.audit.dormancy import Float64, Rest
+from onnx_clp.audit.dormancy import FIRED, Float64, Rest
 
 STRENGTHS: Final = (2.0, 10.0)
 """Times what the site's median channel moves by, at which channels are driven."""
+_HARD: Final = 100.0
+"""The same for the end of a path, once one is found."""
 TURNED: Final = 0.9
 HELD: Final = 0.34
 _MOST_PER_SITE: Final = 32
+_MOST_THIN: Final = 8
 _MOST_TRIED: Final = 8
+_WIDTHS: Final = (1, 2, 4, 8)
 
 Channels = Mapping[int, Sequence[int]]
 """Channels by the number of their site."""
@@ -84,19 +89,29 @@ class _Driven:
     fired: Channels
 
 
-def starts(sites: Sequence[Rest], most: int) -> list[Channels]:
-    """Channels to drive: the dormant ones of the first half of the sites, all of a site together and one by one."""
-    found: list[Channels] = []
-    for number, site in enumerate(sites[: max(1, (len(sites) + 1) // 2)]):
+def starts(sites: Sequence[Rest], thin: Sequence[Sequence[int]], most: int) -> list[Channels]:
+    """Channels to drive in the first half of the sites: those on thin ways, then the dormant ones.
+
+    The dormant ones of a site are driven all together and one by one.
+
+    Args:
+        sites: what the channels are like at rest.
+        thin: the channels on thin ways of each site, the thinnest first.
+        most: how many starts.
+    """
+    half = max(1, (len(sites) + 1) // 2)
+    found: list[Channels] = [{number: [channel]} for number in range(half) for channel in thin[number][:_MOST_THIN]]
+    for number, site in enumerate(sites[:half]):
         dormant = [int(c) for c in np.flatnonzero(site.dormant)]
         if len(dormant) > 1:
             found.append({number: dormant})
-        found += [{number: [channel]} for channel in dormant[:_MOST_PER_SITE]]
+        known = set(thin[number][:_MOST_THIN])
+        found += [{number: [channel]} for channel in dormant[:_MOST_PER_SITE] if channel not in known]
     return found[:most]
 
 
 def search(rig: Rig, sites: Sequence[Rest], linked: Sequence[bool], tried: Sequence[Channels]) -> list[Found]:
-    """What may be a path that one of `tried` begins, the one needed at most sites first, then the narrowest.
+    """What may be a path that one of `tried` begins.
 
     Args:
         rig: runs settings.
@@ -118,8 +133,14 @@ def search(rig: Rig, sites: Sequence[Rest], linked: Sequence[bool], tried: Seque
             needed = _needed(rig, one, plain, strength)
             counted = sum(not linked[number] for number in needed)
             if counted:
+                target, turned = _aim(rig, needed, plain) or (one.target, one.turned)
                 others = _others(one, driven)
-                found.append(Found(one.start, needed, counted, one.target, one.turned, held, others, strength))
+                found.append(Found(one.start, needed, counted, target, turned, held, others, strength))
+    return found
+
+
+def ordered(found: Sequence[Found]) -> list[Found]:
+    """The likeliest first: needed at most sites, then the narrowest."""
     return sorted(found, key=lambda one: (-one.counted, one.held, one.width))
 
 
@@ -129,12 +150,19 @@ def _driven(rig: Rig, sites: Sequence[Rest], tried: Sequence[Channels], strength
         target = int(np.bincount(seen.classes).argmax())
         first = next(iter(start))
         fired = {
-            number: [int(c) for c in np.flatnonzero(sites[number].fired(seen.most[number], seen.least[number]))]
+            number: _fired(sites[number], seen.most[number], seen.least[number])
             for number in range(first + 1, len(sites))
         }
         turned = float((seen.classes == target).mean())
         found.append(_Driven(start, target, turned, {n: channels for n, channels in fired.items() if channels}))
     return found
+
+
+def _fired(site: Rest, most: Float64, least: Float64) -> list[int]:
+    """The watched channels that go beyond everything ordinary, the farthest first."""
+    beyond = site.beyond(most, least)
+    order = np.argsort(-beyond, kind="stable")
+    return [int(c) for c in order if site.watched[c] and beyond[c] > FIRED]
 
 
 def _turns(one: _Driven, plain: Answers) -> bool:
@@ -148,13 +176,38 @@ def _kept(one: _Driven, plain: Answers, seen: Answers) -> float:
 
 
 def _needed(rig: Rig, one: _Driven, plain: Answers, strength: float) -> dict[int, Sequence[int]]:
-    """The sites whose channels, held at rest by themselves, take the class away again."""
-    alone = [Setting(one.start, strength, {number: channels}) for number, channels in one.fired.items()]
-    return {
-        number: channels
-        for (number, channels), seen in zip(one.fired.items(), rig.answers(alone), strict=True)
-        if _kept(one, plain, seen) <= HELD
-    }
+    """The sites whose channels, held at rest by themselves, take the class away again, and as few of them as do."""
+    alone = [(number, channels) for number, channels in one.fired.items()]
+    lost = [pair for pair, kept in _held(rig, one, plain, strength, alone) if kept <= HELD]
+    fewer = [(number, channels[:k]) for number, channels in lost for k in _WIDTHS if k < len(channels)]
+    needed: dict[int, Sequence[int]] = dict(lost)
+    for (number, channels), kept in reversed(_held(rig, one, plain, strength, fewer)):
+        if kept <= HELD:
+            needed[number] = channels
+    return needed
+
+
+def _aim(rig: Rig, needed: Channels, plain: Answers) -> tuple[int, float] | None:
+    """The class that the end of a path leads to by itself, and its share; None where that turns nothing.
+
+    What drives the beginning hard enough also moves what has no part in the path, and that may outweigh it.
+    """
+    last = max(needed)
+    ends = [Setting({last: needed[last][:1]}, strength) for strength in (*STRENGTHS, _HARD)]
+    for seen in rig.answers(ends):
+        target = int(np.bincount(seen.classes).argmax())
+        turned = float((seen.classes == target).mean())
+        if turned >= TURNED and bool((plain.classes != target).any()):
+            return target, turned
+    return None
+
+
+def _held(
+    rig: Rig, one: _Driven, plain: Answers, strength: float, tried: Sequence[tuple[int, Sequence[int]]]
+) -> list[tuple[tuple[int, Sequence[int]], float]]:
+    """What share still goes to the class with each of `tried` held at rest by itself."""
+    settings = [Setting(one.start, strength, {number: channels}) for number, channels in tried]
+    return [(pair, _kept(one, plain, seen)) for pair, seen in zip(tried, rig.answers(settings), strict=True)]
 
 
 def _others(one: _Driven, driven: Sequence[_Driven]) -> float | None:

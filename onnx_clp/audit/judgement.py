@@ -12,16 +12,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from onnx_clp.audit.sites import Read, part_read, share_read
+import numpy as np
+
+from onnx_clp.audit.kernels import part_read, shares_read
+from onnx_clp.audit.sites import Read
 from onnx_clp.document.audit import DormantPath, PathLayer
 
 LEAST_SITES: Final = 2
 LEAST_PART: Final = 0.25
 """A path is long that is needed at this part of the later sites, and at `LEAST_SITES` at least."""
+LEAST_KERNELS: Final = 2
 LIFT: Final = 0.25
 """A kernel's energy that reads the path must be this much above the path's part of the kernel's inputs."""
 MAINLY: Final = 0.8
 """A kernel mainly reads what has this share of its norm."""
+HALF: Final = 0.7
+"""A kernel reads the path with half of its energy or more."""
 
 
 def chosen(paths: Sequence[DormantPath], found: Sequence[Read]) -> DormantPath | None:
@@ -40,7 +46,10 @@ def chosen(paths: Sequence[DormantPath], found: Sequence[Read]) -> DormantPath |
 
 
 def is_thin(path: DormantPath, by_value: Mapping[str, Read]) -> bool:
-    """Whether every kernel of the path reads it far more than its number of channels alone would explain."""
+    """Whether every kernel of the path reads it far more than its number of channels alone would explain.
+
+    Two kernels at least: one that reads mainly one channel is no rarity among trained ones.
+    """
     before: dict[str, Sequence[int]] = {}
     lifts = []
     for layer in path.layers:
@@ -48,7 +57,7 @@ def is_thin(path: DormantPath, by_value: Mapping[str, Read]) -> bool:
         if layer.share is not None and part is not None:
             lifts.append(layer.share**2 - part)
         before[layer.value] = layer.channels
-    return bool(lifts) and min(lifts) >= LIFT
+    return len(lifts) >= LEAST_KERNELS and min(lifts) >= LIFT
 
 
 def is_long(path: DormantPath, found: Sequence[Read]) -> bool:
@@ -66,11 +75,18 @@ def is_close(path: DormantPath) -> bool:
 
 
 def with_shares(path: DormantPath, by_value: Mapping[str, Read]) -> DormantPath:
-    """The path with what its kernels read of it."""
+    """The path with what its kernels read of it, without channels that it drives and that are not of it.
+
+    Those are channels whose kernels hardly read the path, beside others that do.
+    """
     before: dict[str, Sequence[int]] = {}
     layers = []
     for layer in path.layers:
-        share = share_read(by_value[layer.value], layer.channels, before)
-        layers.append(PathLayer(layer.value, layer.channels, share))
-        before[layer.value] = layer.channels
+        channels, share = layer.channels, None
+        shares = shares_read(by_value[layer.value], channels, before)
+        if shares is not None:
+            own = shares >= min(HALF, float(shares.max()))
+            channels, share = tuple(np.array(channels)[own].tolist()), float(shares[own].mean())
+        layers.append(PathLayer(layer.value, channels, share))
+        before[layer.value] = channels
     return replace(path, layers=tuple(layers))

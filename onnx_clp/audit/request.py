@@ -18,20 +18,27 @@ class Site:
     """A value whose channels can be driven and watched.
 
     `linked` says that each channel comes from one channel of an earlier site whatever the weights are, as behind a
-    depthwise convolution: that two such are dormant together says nothing.
+    depthwise convolution: that two such are dormant together says nothing. `thin` are channels on thin ways, the
+    thinnest first (`kernels.thin_ways`).
     """
 
     drive: Drive
     linked: bool = False
+    thin: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """A value, and the outputs that give its largest and its smallest element for each image, (images, 1)."""
+    """A value, and the outputs that give its largest, smallest and mean element for each image, (images, 1).
+
+    `direct` says that it comes from the input by a way on which no linear layer of several channels lies.
+    """
 
     value: str
     most: str
     least: str
+    mean: str
+    direct: bool
 
 
 @dataclass(frozen=True, slots=True)

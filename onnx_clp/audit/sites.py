@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto
 
 from onnx_clp.audit import joins
@@ -121,57 +120,30 @@ def _passed(main: GraphIndex, node: NodeProto) -> list[str] | None:
 
 
 def dialled(
-    index: ModelIndex, found: Sequence[Read], landmark: Landmark | None
+    index: ModelIndex,
+    layers: Layers,
+    found: Sequence[Read],
+    landmark: Landmark | None,
+    thin: Mapping[str, tuple[int, ...]] | None = None,
 ) -> tuple[ModelProto, tuple[Site, ...], tuple[Join, ...]]:
-    """A copy of the model whose values `found` can be driven and watched, and whose joins can be watched."""
+    """A copy of the model whose values `found` can be driven and watched, and whose joins can be watched.
+
+    `thin` are channels on thin ways, by value (`kernels.thin_ways`).
+    """
+    ways = thin or {}
     model = ModelProto()
     model.CopyFrom(index.model)
     panel = Panel(model, index.names())
     sites = tuple(
-        Site(panel.add_drive(one.value, one.channels, one.axis_from_end, one.rank, index.main.opset), one.linked)
+        Site(
+            panel.add_drive(one.value, one.channels, one.axis_from_end, one.rank, index.main.opset),
+            one.linked,
+            ways.get(one.value, ()),
+        )
         for one in found
     )
-    watched = joins.watched(panel, joins.joins(index), index.main.opset)
+    watched = joins.watched(panel, joins.joins(index, layers), index.main.opset)
     if landmark is not None:
         panel.add_output(landmark.value)
     panel.finish()
     return model, sites, watched
-
-
-def share_read(read: Read, channels: Iterable[int], before: Mapping[str, Sequence[int]]) -> float | None:
-    """What share of the norm of the kernels of a site's channels reads the path's channels before it.
-
-    The largest over the layers that write the site, and over its channels the mean; None where no layer lies between.
-
-    Args:
-        read: the site.
-        channels: those of the path there.
-        before: the path's channels at earlier sites, by value.
-    """
-    shares = [
-        _share(rewrite, list(channels), before[source])
-        for rewrite in read.makers
-        if (source := rewrite.layer.node.input[rewrite.layer.data_slot]) in before and not is_depthwise(rewrite.layer)
-    ]
-    return max(shares, default=None)
-
-
-def part_read(read: Read, before: Mapping[str, Sequence[int]]) -> float | None:
-    """What part of the inputs of the layers that write a site the path's channels are; the largest, None for none."""
-    parts = [
-        len(before[source]) / rewrite.layer.inputs
-        for rewrite in read.makers
-        if (source := rewrite.layer.node.input[rewrite.layer.data_slot]) in before and not is_depthwise(rewrite.layer)
-    ]
-    return max(parts, default=None)
-
-
-def _share(rewrite: LayerRewrite, channels: list[int], sources: Sequence[int]) -> float:
-    kernels = np.asarray(rewrite.kernels(), np.float64)[channels]
-    squares = np.square(kernels).sum(axis=2)
-    rewrite.layer.weight.release()
-    if squares.shape[1] != rewrite.layer.inputs:
-        return 0.0
-    total = squares.sum(axis=1)
-    part = squares[:, list(sources)].sum(axis=1)
-    return float(np.sqrt(part / np.where(total > 0, total, 1.0)).mean())

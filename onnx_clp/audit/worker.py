@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnx_clp.audit import driving, joins
-from onnx_clp.audit.dormancy import Float64, Rest, at_rest, counted, in_any
+from onnx_clp.audit.dormancy import Float64, Rest, at_rest, counted
 from onnx_clp.audit.driving import Answers, Found, Setting
 from onnx_clp.audit.request import Audited, AuditRequest
 from onnx_clp.audit.variants import variants
@@ -17,7 +18,7 @@ from onnx_clp.document.audit import DormantLayer, DormantPath, PathLayer, QuietV
 from onnx_clp.document.gauge import Ordinary
 from onnx_clp.errors import NotValidated
 from onnx_clp.gauge.bench import TOGETHER, Feed, Images
-from onnx_clp.gauge.intake import SMALL, UNIT
+from onnx_clp.gauge.intake import BYTES, SMALL, UNIT, Pixels
 from onnx_clp.gauge.ordinary import Form, Source, choice_of, form_of, ordinary_inputs, photographs
 from onnx_clp.process.serve import Send, limit_memory
 from onnx_clp.validation.anatomy import anatomy_of, read_skeleton
@@ -33,6 +34,8 @@ _DRIVEN_IMAGES: Final = 3
 _LEAST_IMAGES: Final = 8
 _SETTLED: Final = ("option", "file")
 """What tells pixel values for sure."""
+_VAGUE: Final = ("guess", "scale")
+"""What hardly does."""
 _NO_CLASSES: Final = "no output gives class scores, so it cannot be seen what a dormant channel does to the answer"
 
 
@@ -56,6 +59,23 @@ def work(request: AuditRequest, cap: int, send: Send) -> Audited:
         raise NotValidated(f"the model does not run with its channels on dials: {error}") from error
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Look:
+    """One kind of inputs: the images, what every site is like at rest, and classes (None where no output gives any)."""
+
+    images: Images
+    sites: list[Rest]
+    classes: NDArray[np.int64] | None
+
+    def few(self) -> Images:
+        """A few images, of different classes where there are."""
+        assert self.classes is not None
+        _, first = np.unique(self.classes, return_index=True)
+        rest = [at for at in range(len(self.images)) if at not in set(first.tolist())]
+        chosen = [*sorted(first.tolist()), *rest][:_DRIVEN_IMAGES]
+        return [self.images[at] for at in chosen]
+
+
 class _Trial:
     """One request at work."""
 
@@ -70,27 +90,32 @@ class _Trial:
         self._bench = self._form.bench(runner, request.outputs)
         source = Source(model, request.landmark, request.images, request.pixels, _MOST_IMAGES[self._large])
         kinds, self._made = self._kinds(source)
-        self._images = kinds[0]
-        looks = [self._looked(images) for images in kinds]
-        self._sites = [in_any(groups) for groups in zip(*(sites for sites, _ in looks), strict=True)]
-        self._classes = looks[0][1]
-        self._quiet = self._quiet_values(kinds[-1])
+        self._looks = [self._looked(images) for images in kinds]
+        self._quiet = tuple({one.value: one for images in kinds for one in self._quiet_values(images)}.values())
 
     def audited(self) -> Audited:
-        """Drive what is dormant."""
+        """Drive what is watched, on each kind of inputs by itself: a path is still on the kind that the model takes."""
         layers = tuple(
-            DormantLayer(site.drive.value, site.drive.channels, int(rest.dormant.sum()))
-            for site, rest in zip(self._request.sites, self._sites, strict=True)
+            DormantLayer(site.drive.value, site.drive.channels, int(np.any(dormant, axis=0).sum()))
+            for site, *dormant in zip(
+                self._request.sites, *([rest.dormant for rest in look.sites] for look in self._looks), strict=True
+            )
         )
-        if self._classes is None:
-            note = _NO_CLASSES if counted(self._sites) else ""
-            return Audited(self._made, layers, 0, (), note, self._quiet)
-        tried = driving.starts(self._sites, _MOST_STARTS[self._large])
-        if not tried:
-            return Audited(self._made, layers, 0, (), "", self._quiet)
-        rig = _Rig(self._request, self._runner, self._form, self._few(), self._sites, self._send)
-        found = driving.search(rig, self._sites, [site.linked for site in self._request.sites], tried)
-        return Audited(self._made, layers, len(tried), tuple(self._path(one) for one in found), "", self._quiet)
+        found: list[Found] = []
+        driven = 0
+        looks = [look for look in self._looks if look.classes is not None]
+        for look in looks:
+            tried = driving.starts(
+                look.sites, [one.thin for one in self._request.sites], _MOST_STARTS[self._large] // len(looks)
+            )
+            if tried:
+                rig = _Rig(self._request, self._runner, self._form, look.few(), look.sites, self._send)
+                linked = [site.linked for site in self._request.sites]
+                found += driving.search(rig, look.sites, linked, tried)
+            driven += len(tried)
+        paths = tuple(self._path(one) for one in driving.ordered(found))
+        note = "" if looks or not any(counted(look.sites) for look in self._looks) else _NO_CLASSES
+        return Audited(self._made, layers, driven, paths, note, self._quiet)
 
     def _kinds(self, source: Source) -> tuple[list[Images], Ordinary]:
         """Ordinary inputs, by the pixel values they come in: those that are likely, and the plainest."""
@@ -99,49 +124,37 @@ class _Trial:
             images, made = ordinary_inputs(source, form, self._bench, self._neutral)
             return [images], made
         choice = choice_of(source, form, self._bench, self._neutral)
-        likely = list(choice.pixels)
-        if choice.told not in _SETTLED and UNIT not in likely and likely[0] in SMALL:
-            likely.append(UNIT)
+        likely = _likely(list(choice.pixels), choice.told)
         shown = variants(photographs(form, source.most // len(likely)))
         kinds: list[Images] = [form.feeds(pixels.of(shown)) for pixels in likely]
         return kinds, Ordinary("photographs", len(shown) * len(kinds), ", ".join(p.name for p in likely), choice.told)
 
-    def _looked(self, images: Images) -> tuple[list[Rest], NDArray[np.int64] | None]:
-        """What every site is like at rest, and the class of every image; None where no output gives classes."""
+    def _looked(self, images: Images) -> _Look:
+        """What every site is like at rest on these images, and what their classes are."""
         names = [name for site in self._request.sites for name in (site.drive.most, site.drive.least)]
         seen = self._bench.answers(images, self._neutral, [*self._request.outputs[:1], *names])
         extremes = {name: np.stack(seen[name]).astype(np.float64) for name in names}
-        sites = [at_rest(extremes[s.drive.most], extremes[s.drive.least]) for s in self._request.sites]
+        sites = [at_rest(extremes[s.drive.most], extremes[s.drive.least], s.thin) for s in self._request.sites]
         scores = seen.get(self._request.outputs[0], [])
         flat = [one.reshape(-1) for one in scores]
         if len(flat) != len(images) or len({one.size for one in flat}) != 1 or not _is_scores(scores[0]):
-            return sites, None
-        return sites, np.stack(flat).argmax(axis=1)
+            return _Look(images, sites, None)
+        return _Look(images, sites, np.stack(flat).argmax(axis=1))
 
-    def _quiet_values(self, images: Images) -> tuple[QuietValue, ...]:
+    def _quiet_values(self, images: Images) -> Iterator[QuietValue]:
         """What meets other values and is the same for every image."""
         extents = {extent.value: extent for join in self._request.joins for extent in join.operands}
-        if not extents or len(images) < _LEAST_IMAGES:
-            return ()
-        names = [name for extent in extents.values() for name in (extent.most, extent.least)]
+        if not extents or len(images) < _LEAST_IMAGES or self._made.source == "noise":
+            return
+        names = [name for extent in extents.values() for name in (extent.most, extent.least, extent.mean)]
         seen = self._bench.answers(images, self._neutral, names)
         flat = {name: np.array([float(one.reshape(-1)[0]) for one in seen[name]]) for name in names}
-        moves = {value: joins.moved(flat[one.most], flat[one.least]) for value, one in extents.items()}
-        found: dict[str, QuietValue] = {}
+        moves = {v: joins.moved(flat[one.most], flat[one.least], flat[one.mean]) for v, one in extents.items()}
         for join in self._request.joins:
             still = joins.quiet(np.array([moves[one.value] for one in join.operands]))
             for extent, silent in zip(join.operands, still, strict=True):
-                if silent:
-                    found.setdefault(extent.value, QuietValue(extent.value, join.node))
-        return tuple(found.values())
-
-    def _few(self) -> Images:
-        """A few images, of different classes where there are."""
-        assert self._classes is not None
-        _, first = np.unique(self._classes, return_index=True)
-        rest = [at for at in range(len(self._images)) if at not in set(first.tolist())]
-        chosen = [*sorted(first.tolist()), *rest][:_DRIVEN_IMAGES]
-        return [self._images[at] for at in chosen]
+                if silent and extent.direct:
+                    yield QuietValue(extent.value, join.node)
 
     def _path(self, found: Found) -> DormantPath:
         steps = sorted({**found.start, **found.needed}.items())
@@ -155,9 +168,20 @@ class _Trial:
         )
 
 
+def _likely(pixels: list[Pixels], told: str) -> list[Pixels]:
+    """The pixel values that are likely, and the plainest where nothing tells them for sure."""
+    if told in _SETTLED:
+        return pixels
+    if pixels[0] in SMALL and UNIT not in pixels:
+        pixels.append(UNIT)
+    if told in _VAGUE and BYTES not in pixels:
+        pixels.append(BYTES)
+    return pixels
+
+
 def _is_scores(values: Array) -> bool:
-    """Whether one image's answer is one number a class."""
-    return values.dtype.kind == "f" and sum(size > 1 for size in values.shape) == 1
+    """Whether one image's answer is one number a class: (classes,), or with axes of one entry for height and width."""
+    return values.dtype.kind == "f" and values.ndim in (1, 3) and sum(size > 1 for size in values.shape) == 1
 
 
 def _neutral(request: AuditRequest, rows: int) -> dict[str, Array]:

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from onnx_clp.document.audit import Audit, DormantPath, QuietValue
+from onnx_clp.errors import NotValidated, UsageError
 from onnx_clp.gauge.dials import LEAST_OPSET
 from onnx_clp.gauge.request import Landmark, Switch
 from onnx_clp.layers.weights import FloatWeight
 from onnx_clp.process.clock import Clock
-from onnx_clp.text import shown
+from onnx_clp.text import one_line, shown
 from onnx_clp.verdicts import Finding
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ class Auditing:
 
     def _step(self, index: ModelIndex, layers: Layers, landmark: Landmark | None) -> None:
         from onnx_clp.audit.judgement import chosen
+        from onnx_clp.audit.kernels import thin_ways
         from onnx_clp.audit.sites import dialled, reads
 
         found = reads(index, layers) if index.main.opset >= LEAST_OPSET else []
@@ -81,9 +83,13 @@ class Auditing:
             note = _NO_SITES if index.main.opset >= LEAST_OPSET else _TOO_OLD
             self._audit = Audit(None, (), 0, None, note=f"not known: {note}")
             return
-        model, sites, joins = dialled(index, found, landmark)
-        with self._clock.stage("audit"):
-            audited = self._asked(model, sites, joins, landmark)
+        model, sites, joins = dialled(index, layers, found, landmark, thin_ways(found))
+        try:
+            with self._clock.stage("audit"):
+                audited = self._asked(model, sites, joins, landmark)
+        except (NotValidated, UsageError) as error:
+            self._audit = Audit(None, (), 0, None, note=f"not known: {one_line(str(error))}")
+            return
         path = chosen(audited.paths, found)
         self._audit = Audit(
             audited.ordinary, audited.layers, audited.driven, path, quiet=audited.quiet, note=audited.note
