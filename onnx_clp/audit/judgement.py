@@ -56,7 +56,7 @@ def is_thin(path: DormantPath, by_value: Mapping[str, Read]) -> bool:
         part = part_read(by_value[layer.value], before)
         if layer.share is not None and part is not None:
             lifts.append(layer.share**2 - part)
-        before[layer.value] = layer.channels
+        before[layer.value] = _whole(by_value[layer.value], layer.channels)
     return len(lifts) >= LEAST_KERNELS and min(lifts) >= LIFT
 
 
@@ -88,5 +88,10 @@ def with_shares(path: DormantPath, by_value: Mapping[str, Read]) -> DormantPath:
             own = shares >= min(HALF, float(shares.max()))
             channels, share = tuple(np.array(channels)[own].tolist()), float(shares[own].mean())
         layers.append(PathLayer(layer.value, channels, share))
-        before[layer.value] = channels
+        before[layer.value] = _whole(by_value[layer.value], channels)
     return replace(path, layers=tuple(layers))
+
+
+def _whole(read: Read, channels: Sequence[int]) -> list[int]:
+    """All entries of the maps that these entries of a flat value belong to; the channels themselves elsewhere."""
+    return read.whole_of(read.row(one) for one in channels)

@@ -31,7 +31,10 @@ def shares_read(read: Read, channels: Sequence[int], before: Mapping[str, Sequen
         channels: those of the path there.
         before: the path's channels at earlier sites, by value.
     """
-    shares = [_shares(rewrite, list(channels), before[source]) for rewrite, source in _between(read, before)]
+    shares = [
+        _shares(rewrite, [read.row(one) for one in channels], before[source])
+        for rewrite, source in _between(read, before)
+    ]
     return np.max(shares, axis=0) if shares else None
 
 
@@ -57,7 +60,7 @@ def thin_ways(found: Sequence[Read]) -> dict[str, tuple[int, ...]]:
             for row, uneven in _thin_rows(energy):
                 heavy = np.argsort(-energy[row], kind="stable")[:_MOST_SOURCES]
                 heavy = heavy[energy[row][heavy] >= energy[row].max() / 2]
-                for value, channels in ((read.value, [row]), (source, heavy.tolist())):
+                for value, channels in ((read.value, read.whole_of([row])), (source, heavy.tolist())):
                     held = scored.setdefault(value, {})
                     held.update({c: max(uneven, held.get(c, 0.0)) for c in channels})
     return {value: tuple(sorted(held, key=lambda c: (-held[c], c))[:MOST_THIN]) for value, held in scored.items()}

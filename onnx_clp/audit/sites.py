@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,7 +16,7 @@ from onnx_clp.graph.index import GraphIndex
 from onnx_clp.graph.model import ModelIndex
 from onnx_clp.layers.layer import LinearLayer
 from onnx_clp.layers.rewrite import LayerRewrite, Layers
-from onnx_clp.operators.nodes import is_op
+from onnx_clp.operators.nodes import attribute, is_op
 
 # Through these a channel stays the channel it is.
 _PASSED: Final = (
@@ -32,8 +32,9 @@ _MOST_STEPS: Final = 200
 class Read:
     """A value that a linear layer reads.
 
-    `makers` are the linear layers that write its channels, one channel each for each of its own; empty where they
-    are not known.
+    `makers` are the linear layers that write its channels; empty where they are not known. Each of their channels is
+    one of its own, or `places` of them where a map was made flat: one after the other, or, if they are `inner`, every
+    so many.
     """
 
     value: str
@@ -41,6 +42,21 @@ class Read:
     axis_from_end: int
     rank: int
     makers: tuple[LayerRewrite, ...]
+    inner: bool = False
+
+    @property
+    def places(self) -> int:
+        """How many of its channels come from each channel of its makers."""
+        return self.channels // self.makers[0].layer.channels if self.makers else 1
+
+    def row(self, channel: int) -> int:
+        """The makers' channel that one comes from; itself where the makers are not known."""
+        return channel % (self.channels // self.places) if self.inner else channel // self.places
+
+    def whole_of(self, rows: Iterable[int]) -> list[int]:
+        """All channels that come from these channels of the makers."""
+        chosen = set(rows)
+        return [one for one in range(self.channels) if self.row(one) in chosen]
 
     @property
     def linked(self) -> bool:
@@ -66,8 +82,11 @@ def reads(index: ModelIndex, layers: Layers) -> list[Read]:
             continue
         rank = _rank(main, value, layer)
         if rank is not None and rank > layer.data_axis_from_end:
-            makers = tuple(_makers(main, owners, value))
-            found[value] = Read(value, layer.inputs, layer.data_axis_from_end, rank, makers)
+            flat, inner = _flattened(main, value)
+            makers = [one for one in _makers(main, owners, flat) if layer.inputs % one.layer.channels == 0]
+            if flat == value:
+                makers = [one for one in makers if one.layer.channels == layer.inputs]
+            found[value] = Read(value, layer.inputs, layer.data_axis_from_end, rank, tuple(makers), inner)
     order = {name: at for at, node in enumerate(main.nodes) for name in node.output}
     return sorted(found.values(), key=lambda one: order[one.value])
 
@@ -89,6 +108,16 @@ def _rank(main: GraphIndex, value: str, layer: LinearLayer) -> int | None:
     if layer.geometry is not None:
         return len(layer.geometry.kernel) + 2
     return 2 if is_op(layer.node, "Gemm") else main.ranks.of(value)
+
+
+def _flattened(main: GraphIndex, value: str) -> tuple[str, bool]:
+    """The map that a value is when it has height and width, and whether its channels come last; itself for none."""
+    name, inner = value, False
+    while (node := main.producer(name)) is not None and is_op(node, "Flatten", "Reshape", "Squeeze", "Transpose"):
+        name = node.input[0]
+        inner = inner or (is_op(node, "Transpose") and list(attribute(node, "perm") or [])[-1:] == [1])
+    rank = main.ranks.of(value)
+    return (name, inner) if rank == 2 or (rank is None and name != value) else (value, False)
 
 
 def _makers(main: GraphIndex, owners: Mapping[str, LayerRewrite], value: str) -> list[LayerRewrite]:

@@ -10,32 +10,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_clp.audit import driving, joins
-from onnx_clp.audit.dormancy import Float64, Rest, at_rest, counted
-from onnx_clp.audit.driving import Answers, Found, Setting
-from onnx_clp.audit.request import Audited, AuditRequest
+from onnx_clp.audit.dormancy import Rest, at_rest, counted
+from onnx_clp.audit.driving import Found
+from onnx_clp.audit.request import AUDIT, Audited, AuditRequest
+from onnx_clp.audit.rig import Rig, neutral
 from onnx_clp.audit.variants import variants
 from onnx_clp.document.audit import DormantLayer, DormantPath, PathLayer, QuietValue
 from onnx_clp.document.gauge import Ordinary
-from onnx_clp.errors import NotValidated
-from onnx_clp.gauge.bench import TOGETHER, Feed, Images
+from onnx_clp.gauge.bench import Images
 from onnx_clp.gauge.intake import BYTES, SMALL, UNIT, Pixels
-from onnx_clp.gauge.ordinary import Form, Source, choice_of, form_of, ordinary_inputs, photographs
-from onnx_clp.process.serve import Send, limit_memory
+from onnx_clp.gauge.ordinary import Source, choice_of, form_of, ordinary_inputs, photographs
+from onnx_clp.gauge.running import capped
+from onnx_clp.process.serve import Send
+from onnx_clp.validation import macs
 from onnx_clp.validation.anatomy import anatomy_of, read_skeleton
 from onnx_clp.validation.plan import AS_DEPLOYED
-from onnx_clp.validation.session import FailureKind, RunError, Runner, open_runner
+from onnx_clp.validation.session import Runner, open_runner
 
 Array = NDArray[Any]
 
 _SIDE: Final = 160
 _MOST_IMAGES: Final = (96, 32)
 _MOST_STARTS: Final = (160, 40)
+"""For small images, and for those of this side and larger."""
+_LEAST: Final = 4
+_WORK: Final = 2.5e11
+"""Multiply-accumulates that all runs together may take, about; images and starts are cut to it, not below `_LEAST`."""
 _DRIVEN_IMAGES: Final = 3
 _LEAST_IMAGES: Final = 8
 _SETTLED: Final = ("option", "file")
 """What tells pixel values for sure."""
 _VAGUE: Final = ("guess", "scale")
 """What hardly does."""
+_NO_IMAGES: Final = "it takes no images, and made-up signals do not tell which channels nothing ordinary fires"
 _NO_CLASSES: Final = "no output gives class scores, so it cannot be seen what a dormant channel does to the answer"
 
 
@@ -46,17 +53,12 @@ def work(request: AuditRequest, cap: int, send: Send) -> Audited:
         NotValidated: the model does not run.
         UsageError: the provider, a shape or the images do not fit.
     """
-    from onnx_clp.validation.provider import choose
-
-    engine = choose(request.limits.provider)
-    if not engine.on_gpu:
-        limit_memory(cap)
-    try:
-        return _Trial(request, open_runner(request.model, engine, AS_DEPLOYED), send).audited()
-    except RunError as error:
-        if error.kind is FailureKind.MEMORY:
-            raise MemoryError(str(error)) from error
-        raise NotValidated(f"the model does not run with its channels on dials: {error}") from error
+    return capped(
+        request,
+        cap,
+        AUDIT.instead,
+        lambda engine: _Trial(request, open_runner(request.model, engine, AS_DEPLOYED), send).audited(),
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,16 +84,22 @@ class _Trial:
     def __init__(self, request: AuditRequest, runner: Runner, send: Send) -> None:
         self._request, self._runner, self._send = request, runner, send
         model = read_skeleton(request.model)
-        self._neutral = _neutral(request, 1)
+        self._neutral = neutral(request, 1)
         specs = [spec for spec in anatomy_of(model).inputs if spec.name not in self._neutral]
         self._form = form_of(specs, request.limits.shapes, request.limits.seed, runner, self._neutral)
         intake = self._form.intake
         self._large = intake is not None and min(intake.height, intake.width) >= _SIDE
         self._bench = self._form.bench(runner, request.outputs)
-        source = Source(model, request.landmark, request.images, request.pixels, _MOST_IMAGES[self._large])
+        work = macs.count(request.original, self._form.shapes)
+        self._room = _WORK if not work else _WORK / work
+        most = self._at_most(_MOST_IMAGES[self._large], self._room / 4)
+        source = Source(model, request.landmark, request.images, request.pixels, most)
         kinds, self._made = self._kinds(source)
         self._looks = [self._looked(images) for images in kinds]
         self._quiet = tuple({one.value: one for images in kinds for one in self._quiet_values(images)}.values())
+
+    def _at_most(self, count: int, room: float) -> int:
+        return max(_LEAST, min(count, int(room)))
 
     def audited(self) -> Audited:
         """Drive what is watched, on each kind of inputs by itself: a path is still on the kind that the model takes."""
@@ -101,21 +109,23 @@ class _Trial:
                 self._request.sites, *([rest.dormant for rest in look.sites] for look in self._looks), strict=True
             )
         )
-        found: list[Found] = []
-        driven = 0
         looks = [look for look in self._looks if look.classes is not None]
-        for look in looks:
-            tried = driving.starts(
-                look.sites, [one.thin for one in self._request.sites], _MOST_STARTS[self._large] // len(looks)
-            )
-            if tried:
-                rig = _Rig(self._request, self._runner, self._form, look.few(), look.sites, self._send)
-                linked = [site.linked for site in self._request.sites]
-                found += driving.search(rig, look.sites, linked, tried)
-            driven += len(tried)
+        if self._made.source == "noise" or not looks:
+            note = _NO_IMAGES if self._made.source == "noise" else _NO_CLASSES
+            quiet = any(counted(look.sites) for look in self._looks)
+            return Audited(self._made, layers, 0, (), note if quiet else "", self._quiet)
+        most = self._at_most(_MOST_STARTS[self._large], self._room / (2 * _DRIVEN_IMAGES * len(driving.STRENGTHS)))
+        thin = [site.thin for site in self._request.sites]
+        tried = [driving.starts(look.sites, thin, most // len(looks)) for look in looks]
+        found = [one for look, starts in zip(looks, tried, strict=True) for one in self._searched(look, starts)]
         paths = tuple(self._path(one) for one in driving.ordered(found))
-        note = "" if looks or not any(counted(look.sites) for look in self._looks) else _NO_CLASSES
-        return Audited(self._made, layers, driven, paths, note, self._quiet)
+        return Audited(self._made, layers, sum(map(len, tried)), paths, "", self._quiet)
+
+    def _searched(self, look: _Look, starts: Sequence[driving.Channels]) -> list[Found]:
+        if not starts:
+            return []
+        rig = Rig(self._request, self._runner, self._form, look.few(), look.sites, self._send)
+        return driving.search(rig, look.sites, [site.linked for site in self._request.sites], starts)
 
     def _kinds(self, source: Source) -> tuple[list[Images], Ordinary]:
         """Ordinary inputs, by the pixel values they come in: those that are likely, and the plainest."""
@@ -182,75 +192,3 @@ def _likely(pixels: list[Pixels], told: str) -> list[Pixels]:
 def _is_scores(values: Array) -> bool:
     """Whether one image's answer is one number a class: (classes,), or with axes of one entry for height and width."""
     return values.dtype.kind == "f" and values.ndim in (1, 3) and sum(size > 1 for size in values.shape) == 1
-
-
-def _neutral(request: AuditRequest, rows: int) -> dict[str, Array]:
-    """Dials that change nothing."""
-    feed: dict[str, Array] = {}
-    for site in request.sites:
-        shape = (rows, site.drive.channels, *[1] * (site.drive.axis_from_end - 1))
-        feed[site.drive.keep], feed[site.drive.add] = np.ones(shape, np.float32), np.zeros(shape, np.float32)
-    return feed
-
-
-class _Rig:
-    """Runs settings on a few images, several at once where the model takes that; see `driving.Rig`."""
-
-    def __init__(
-        self, request: AuditRequest, runner: Runner, form: Form, images: Images, sites: Sequence[Rest], send: Send
-    ) -> None:
-        self._request, self._runner, self._images, self._sites, self._send = request, runner, images, sites, send
-        name = "" if form.intake is None else form.intake.name
-        size = next((spec.shape[0] if spec.shape else None for spec in form.specs if spec.name == name), 1)
-        self._name = name
-        self._fixed = isinstance(size, int) or len(form.specs) > 1
-        self._rows = (form.shapes[name][0] if name in form.shapes else 1) if self._fixed else TOGETHER
-        self._done = 0
-
-    def answers(self, settings: Sequence[Setting]) -> Iterator[Answers]:
-        """One answer a setting."""
-        rows = [(setting, image) for setting in settings for image in self._images]
-        gathered: list[tuple[int, list[Float64], list[Float64]]] = []
-        for start in range(0, len(rows), self._rows):
-            gathered += self._run(rows[start : start + self._rows])
-            while len(gathered) >= len(self._images):
-                yield _answers(gathered[: len(self._images)])
-                del gathered[: len(self._images)]
-
-    def _run(self, rows: Sequence[tuple[Setting, Feed]]) -> list[tuple[int, list[Float64], list[Float64]]]:
-        wanted = [name for site in self._request.sites for name in (site.drive.most, site.drive.least)]
-        filled = [*rows, *[rows[-1]] * (self._rows - len(rows))] if self._fixed else list(rows)
-        feed = {**filled[0][1], **self._dials([setting for setting, _ in filled])}
-        if len(filled) > 1:
-            feed[self._name] = np.concatenate([image[self._name] for _, image in filled])
-        seen = self._runner.run(feed, [self._request.outputs[0], *wanted])
-        scores = seen[self._request.outputs[0]].reshape(len(filled), -1)
-        self._done += len(rows)
-        self._send(f"tick audit {self._done} {max(self._done, 1)}")
-        return [
-            (
-                int(np.nan_to_num(scores[at], nan=-np.inf).argmax()),
-                [seen[name][at].astype(np.float64) for name in wanted[::2]],
-                [seen[name][at].astype(np.float64) for name in wanted[1::2]],
-            )
-            for at in range(len(rows))
-        ]
-
-    def _dials(self, settings: Sequence[Setting]) -> dict[str, Array]:
-        feed = _neutral(self._request, len(settings))
-        for row, setting in enumerate(settings):
-            for chosen, strength in ((setting.held, 0.0), (setting.driven, setting.strength)):
-                for number, channels in chosen.items():
-                    drive, rest = self._request.sites[number].drive, self._sites[number]
-                    at = list(channels)
-                    feed[drive.keep][row, at] = 0
-                    values = (rest.rest[at] + strength * rest.scale).astype(np.float32)
-                    feed[drive.add].reshape(len(settings), drive.channels)[row, at] = values
-        return feed
-
-
-def _answers(rows: Sequence[tuple[int, list[Float64], list[Float64]]]) -> Answers:
-    classes = np.array([one for one, _, _ in rows], np.int64)
-    most = [np.stack(column) for column in zip(*(most for _, most, _ in rows), strict=True)]
-    least = [np.stack(column) for column in zip(*(least for _, _, least in rows), strict=True)]
-    return Answers(classes, most, least)

@@ -10,19 +10,18 @@ from numpy.typing import NDArray
 from onnx.helper import tensor_dtype_to_np_dtype
 
 from onnx_clp.document.gauge import Prediction
-from onnx_clp.errors import NotValidated
 from onnx_clp.gauge import dosing, outputs
 from onnx_clp.gauge.bench import TOGETHER
 from onnx_clp.gauge.dosing import Dose
 from onnx_clp.gauge.loss import predicted
 from onnx_clp.gauge.ordinary import Source, form_of, ordinary_inputs
 from onnx_clp.gauge.request import CAPS_OFF, DOSING, Dial, DialSetting, Dosed, DoseRequest
-from onnx_clp.process.serve import Send, limit_memory
+from onnx_clp.gauge.running import capped
+from onnx_clp.process.serve import Send
 from onnx_clp.validation.anatomy import anatomy_of, read_skeleton
 from onnx_clp.validation.calibrating import Sums
 from onnx_clp.validation.plan import AS_DEPLOYED
 from onnx_clp.validation.provider import Engine
-from onnx_clp.validation.refusal import leaves_open, meaning
 from onnx_clp.validation.session import FailureKind, RunError, Runner, open_runner
 
 Array = NDArray[Any]
@@ -42,20 +41,7 @@ def dose(request: DoseRequest, cap: int, send: Send) -> Dosed:
         NotValidated: the model does not run.
         UsageError: the provider, a shape or the images do not fit.
     """
-    from onnx_clp.validation.provider import choose
-
-    engine = choose(request.limits.provider)
-    if not engine.on_gpu:
-        limit_memory(cap)
-    try:
-        return _dosed(request, engine, send)
-    except RunError as error:
-        if error.kind is FailureKind.MEMORY:
-            raise MemoryError(str(error)) from error
-        specs = anatomy_of(read_skeleton(request.model)).inputs
-        guessed = leaves_open(specs, request.limits.shapes)
-        cause, cure = meaning(error, engine.version, sizes_open=guessed)
-        raise NotValidated(f"{cause}; {f'{cure}, or ' if cure else ''}{DOSING.instead}") from error
+    return capped(request, cap, DOSING.instead, lambda engine: _dosed(request, engine, send))
 
 
 def _dosed(request: DoseRequest, engine: Engine, send: Send) -> Dosed:

@@ -133,8 +133,9 @@ def _cuts(path: DormantPath, found: Sequence[Read], *, zero: bool) -> Iterator[C
     rows: dict[int, tuple[LayerRewrite, set[int]]] = {}
     for layer in path.layers:
         for rewrite in by_value[layer.value].makers:
-            if by_value[layer.value].channels == rewrite.layer.channels and _fits(rewrite):
-                rows.setdefault(id(rewrite), (rewrite, set()))[1].update(layer.channels)
+            if _fits(rewrite):
+                own = {by_value[layer.value].row(one) for one in layer.channels}
+                rows.setdefault(id(rewrite), (rewrite, set()))[1].update(own)
     for rewrite, channels in rows.values():
         yield Cut(rewrite, _switch(rewrite, sorted(channels), zero=zero))
 
