@@ -43,11 +43,24 @@ class Setting:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Answers:
-    """What the images of one setting gave: the class of each (images,), and each site's extremes (images, channels)."""
+    """What the images of one setting gave: scores (images, classes), and each site's extremes (images, channels).
 
-    classes: NDArray[np.int64]
+    Scores are such that differences count, as those of logits or of logarithms of probabilities do.
+    """
+
+    scores: Float64
     most: Sequence[Float64]
     least: Sequence[Float64]
+
+    @property
+    def classes(self) -> NDArray[np.int64]:
+        """The class of each image."""
+        return np.asarray(self.scores.argmax(axis=1))
+
+    def margins(self, target: int) -> Float64:
+        """By how much the target's score is above all others; (images,)."""
+        others = np.delete(self.scores, target, axis=1)
+        return np.asarray(self.scores[:, target] - others.max(axis=1, initial=-np.inf))
 
 
 class Rig(Protocol):
@@ -81,11 +94,12 @@ class Found:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Driven:
-    """A start with what it did: the class that won, its share, and the dormant channels that fired, by site."""
+    """A start with what it did: the class that won, its share and margins, the watched channels that fired, by site."""
 
     start: Channels
     target: int
     turned: float
+    margins: Float64
     fired: Channels
 
 
@@ -154,7 +168,8 @@ def _driven(rig: Rig, sites: Sequence[Rest], tried: Sequence[Channels], strength
             for number in range(first + 1, len(sites))
         }
         turned = float((seen.classes == target).mean())
-        found.append(_Driven(start, target, turned, {n: channels for n, channels in fired.items() if channels}))
+        kept = {n: channels for n, channels in fired.items() if channels}
+        found.append(_Driven(start, target, turned, seen.margins(target), kept))
     return found
 
 
@@ -171,8 +186,16 @@ def _turns(one: _Driven, plain: Answers) -> bool:
 
 
 def _kept(one: _Driven, plain: Answers, seen: Answers) -> float:
-    """What share of the images of other classes still goes to the start's class."""
-    return float((seen.classes[plain.classes != one.target] == one.target).mean())
+    """What is left of the start's hold on its class, 0..1: of the images turned, or of how far its score rose.
+
+    The lesser of both: what drives the beginning moves channels in use as well, and these may lead to the same class.
+    """
+    turned = float((seen.classes[plain.classes != one.target] == one.target).mean())
+    before = plain.margins(one.target)
+    with np.errstate(all="ignore"):
+        rise = float((one.margins - before).mean())
+        left = float((seen.margins(one.target) - before).mean()) / rise if rise > 0 else np.nan
+    return min(turned, max(0.0, left)) if np.isfinite(left) else turned
 
 
 def _needed(rig: Rig, one: _Driven, plain: Answers, strength: float) -> dict[int, Sequence[int]]:

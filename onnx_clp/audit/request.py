@@ -14,17 +14,26 @@ from onnx_clp.process.errand import Errand
 
 
 @dataclass(frozen=True, slots=True)
+class Claim:
+    """What a normalisation says of the channels of a value: their means and standard deviations."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Site:
     """A value whose channels can be driven and watched.
 
     `linked` says that each channel comes from one channel of an earlier site whatever the weights are, as behind a
     depthwise convolution: that two such are dormant together says nothing. `thin` are channels on thin ways, the
-    thinnest first (`kernels.thin_ways`).
+    thinnest first (`kernels.thin_ways`); `claim` is what a normalisation says of the channels, if one does.
     """
 
     drive: Drive
     linked: bool = False
     thin: tuple[int, ...] = ()
+    claim: Claim | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +69,7 @@ class AuditRequest:
         joins: where values from the input meet, in graph order.
         landmark: what tells pixel values apart; None where nothing does.
         outputs: the outputs that count.
+        steep: whether an operator may have a slope that is no number, so that the gradient is to be looked at.
         images: an .npz file with the user's own unlabelled images; None takes photographs.
         pixels: the range of pixel values that the user names; None finds it out.
         limits: where and how far to run.
@@ -71,6 +81,7 @@ class AuditRequest:
     joins: tuple[Join, ...]
     landmark: Landmark | None
     outputs: tuple[str, ...]
+    steep: bool = False
     images: Path | None = None
     pixels: tuple[float, float] | None = None
     limits: RunLimits = field(default_factory=RunLimits)
@@ -88,7 +99,11 @@ class AuditRequest:
 
 @dataclass(frozen=True, slots=True)
 class Audited:
-    """The answer; see `document.audit.Audit` for the fields. `paths` are what may be one, the likeliest first."""
+    """The answer; see `document.audit.Audit` for the fields.
+
+    `paths` are what may be one, the likeliest first; `slope` says whether the class scores have a gradient that is
+    finite (None where that was not looked at).
+    """
 
     ordinary: Ordinary
     layers: tuple[DormantLayer, ...]
@@ -96,6 +111,8 @@ class Audited:
     paths: tuple[DormantPath, ...]
     note: str = ""
     quiet: tuple[QuietValue, ...] = ()
+    contradicted: tuple[str, ...] = ()
+    slope: bool | None = None
 
 
 AUDIT: Final = Errand(

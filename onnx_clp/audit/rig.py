@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,11 @@ from onnx_clp.process.serve import Send
 from onnx_clp.validation.session import Runner
 
 Array = NDArray[Any]
+_Row = tuple[Float64, list[Float64], list[Float64]]
+
+_FAR: Final = 1e30
+_LEAST: Final = 1e-12
+_ROUNDING: Final = 1e-3
 
 
 def neutral(request: AuditRequest, rows: int) -> dict[str, Array]:
@@ -45,14 +50,14 @@ class Rig:
     def answers(self, settings: Sequence[Setting]) -> Iterator[Answers]:
         """One answer a setting."""
         rows = [(setting, image) for setting in settings for image in self._images]
-        gathered: list[tuple[int, list[Float64], list[Float64]]] = []
+        gathered: list[_Row] = []
         for start in range(0, len(rows), self._rows):
             gathered += self._run(rows[start : start + self._rows])
             while len(gathered) >= len(self._images):
                 yield _answers(gathered[: len(self._images)])
                 del gathered[: len(self._images)]
 
-    def _run(self, rows: Sequence[tuple[Setting, Feed]]) -> list[tuple[int, list[Float64], list[Float64]]]:
+    def _run(self, rows: Sequence[tuple[Setting, Feed]]) -> list[_Row]:
         wanted = [name for site in self._request.sites for name in (site.drive.most, site.drive.least)]
         filled = [*rows, *[rows[-1]] * (self._rows - len(rows))] if self._fixed else list(rows)
         feed = {**filled[0][1], **self._dials([setting for setting, _ in filled])}
@@ -64,7 +69,7 @@ class Rig:
         self._send(f"tick audit {self._done} {max(self._done, 1)}")
         return [
             (
-                int(np.nan_to_num(scores[at], nan=-np.inf).argmax()),
+                differing(scores[at]),
                 [seen[name][at].astype(np.float64) for name in wanted[::2]],
                 [seen[name][at].astype(np.float64) for name in wanted[1::2]],
             )
@@ -84,8 +89,15 @@ class Rig:
         return feed
 
 
-def _answers(rows: Sequence[tuple[int, list[Float64], list[Float64]]]) -> Answers:
-    classes = np.array([one for one, _, _ in rows], np.int64)
+def differing(scores: Array) -> Float64:
+    """Scores (classes,) of which differences count: the logarithms of probabilities, anything else as it is."""
+    plain = np.nan_to_num(scores.astype(np.float64), nan=-_FAR, posinf=_FAR, neginf=-_FAR)
+    if plain.min() >= 0 and abs(plain.sum() - 1) < _ROUNDING:
+        return np.asarray(np.log(np.maximum(plain, _LEAST)))
+    return plain
+
+
+def _answers(rows: Sequence[_Row]) -> Answers:
     most = [np.stack(column) for column in zip(*(most for _, most, _ in rows), strict=True)]
     least = [np.stack(column) for column in zip(*(least for _, _, least in rows), strict=True)]
-    return Answers(classes, most, least)
+    return Answers(np.stack([scores for scores, _, _ in rows]), most, least)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from onnx import ModelProto, NodeProto, TensorProto
 
 from onnx_clp.audit import joins
-from onnx_clp.audit.request import Join, Site
+from onnx_clp.audit.request import Claim, Join, Site
 from onnx_clp.gauge.dials import Panel
 from onnx_clp.gauge.request import Landmark
 from onnx_clp.graph.index import GraphIndex
@@ -130,7 +130,7 @@ def _makers(main: GraphIndex, owners: Mapping[str, LayerRewrite], value: str) ->
             found[id(owners[name])] = owners[name]
             continue
         node = main.producer(name)
-        before = None if node is None else _passed(main, node)
+        before = None if node is None else passed(main, node)
         if before is None:
             return []
         stack += [one for one in before if one not in seen]
@@ -139,7 +139,8 @@ def _makers(main: GraphIndex, owners: Mapping[str, LayerRewrite], value: str) ->
     return list(found.values()) if len(channels) == 1 and not stack else []
 
 
-def _passed(main: GraphIndex, node: NodeProto) -> list[str] | None:
+def passed(main: GraphIndex, node: NodeProto) -> list[str] | None:
+    """The values whose channels a node gives on, each as the channel that it is; None where it does something else."""
     if is_op(node, *_PASSED):
         return [node.input[0]]
     if is_op(node, *_JOINED):
@@ -148,18 +149,25 @@ def _passed(main: GraphIndex, node: NodeProto) -> list[str] | None:
     return None
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """By value the channels on thin ways (`kernels.thin_ways`), and what is claimed of its channels (`claims`)."""
+
+    thin: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    claims: Mapping[str, Claim] = field(default_factory=dict)
+
+
 def dialled(
     index: ModelIndex,
     layers: Layers,
     found: Sequence[Read],
     landmark: Landmark | None,
-    thin: Mapping[str, tuple[int, ...]] | None = None,
+    known: Known = Known(),
 ) -> tuple[ModelProto, tuple[Site, ...], tuple[Join, ...]]:
     """A copy of the model whose values `found` can be driven and watched, and whose joins can be watched.
 
-    `thin` are channels on thin ways, by value (`kernels.thin_ways`).
+    `known` is what is known of the values without running the model.
     """
-    ways = thin or {}
     model = ModelProto()
     model.CopyFrom(index.model)
     panel = Panel(model, index.names())
@@ -167,7 +175,8 @@ def dialled(
         Site(
             panel.add_drive(one.value, one.channels, one.axis_from_end, one.rank, index.main.opset),
             one.linked,
-            ways.get(one.value, ()),
+            known.thin.get(one.value, ()),
+            known.claims.get(one.value),
         )
         for one in found
     )

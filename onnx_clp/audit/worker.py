@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnx_clp.audit import driving, joins
+from onnx_clp.audit.claims import contradicted
 from onnx_clp.audit.dormancy import Rest, at_rest, counted
 from onnx_clp.audit.driving import Found
 from onnx_clp.audit.request import AUDIT, Audited, AuditRequest
 from onnx_clp.audit.rig import Rig, neutral
+from onnx_clp.audit.slope import has_slope
 from onnx_clp.audit.variants import variants
 from onnx_clp.document.audit import DormantLayer, DormantPath, PathLayer, QuietValue
 from onnx_clp.document.gauge import Ordinary
@@ -25,6 +27,7 @@ from onnx_clp.process.serve import Send
 from onnx_clp.validation import macs
 from onnx_clp.validation.anatomy import anatomy_of, read_skeleton
 from onnx_clp.validation.plan import AS_DEPLOYED
+from onnx_clp.validation.provider import Engine
 from onnx_clp.validation.session import Runner, open_runner
 
 Array = NDArray[Any]
@@ -57,7 +60,7 @@ def work(request: AuditRequest, cap: int, send: Send) -> Audited:
         request,
         cap,
         AUDIT.instead,
-        lambda engine: _Trial(request, open_runner(request.model, engine, AS_DEPLOYED), send).audited(),
+        lambda engine: _Trial(request, open_runner(request.model, engine, AS_DEPLOYED), send).audited(engine),
     )
 
 
@@ -101,7 +104,25 @@ class _Trial:
     def _at_most(self, count: int, room: float) -> int:
         return max(_LEAST, min(count, int(room)))
 
-    def audited(self) -> Audited:
+    def audited(self, engine: Engine) -> Audited:
+        """All that is asked."""
+        told = [look.sites for look in self._looks] if self._made.source != "noise" else []
+        low = contradicted(told, [site.claim for site in self._request.sites])
+        return replace(
+            self._driven(),
+            contradicted=tuple(self._request.sites[at].drive.value for at in low),
+            slope=self._slope(engine) if self._request.steep else None,
+        )
+
+    def _slope(self, engine: Engine) -> bool | None:
+        """Whether the scores have a gradient on some kind of inputs."""
+        if self._form.intake is None:
+            return None
+        name, neutral = self._form.intake.name, self._neutral
+        found = [has_slope(self._request, name, look.images, neutral, engine) for look in self._looks]
+        return None if None in found else any(found)
+
+    def _driven(self) -> Audited:
         """Drive what is watched, on each kind of inputs by itself: a path is still on the kind that the model takes."""
         layers = tuple(
             DormantLayer(site.drive.value, site.drive.channels, int(np.any(dormant, axis=0).sum()))

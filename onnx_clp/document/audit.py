@@ -69,6 +69,8 @@ class Audit:
         removed: channels of the path whose kernels were zeroed.
         removal: what that is predicted to cost; None where nothing was removed.
         quiet: values that come from the input, are the same for all ordinary ones, and meet others that are not.
+        contradicted: values of which normalisations claim a spread that no ordinary input comes near.
+        blocked: why no gradient of the class scores reaches the input; "" where one does or nothing is known.
         note: why something could not be known; "" where everything could.
     """
 
@@ -79,4 +81,6 @@ class Audit:
     removed: int = 0
     removal: Prediction | None = None
     quiet: tuple[QuietValue, ...] = ()
+    contradicted: tuple[str, ...] = ()
+    blocked: str = ""
     note: str = ""

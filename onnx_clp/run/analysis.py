@@ -178,7 +178,7 @@ def analyse(
     verdicts = [verdict for place in places for verdict in place.verdicts]
     known_of = [*statistics, *measured.statistics]
     dosing = Dosing(index, config, known_of)
-    cuts = _audit(index, places[0].layers, dosing.landmark(verdicts), auditing)
+    cuts = _audit(index, places[0].layers, dosing.landmark(verdicts), auditing, statistics)
     findings += () if auditing is None else auditing.findings
     dose = dosing.decide(verdicts, gauge, head_check.evidence(heads), [cut.switch for cut in cuts])
     if dose.path:
@@ -216,12 +216,16 @@ def _searched(
 
 
 def _audit(
-    index: ModelIndex, layers: Layers, landmark: Landmark | None, auditing: Auditing | None
+    index: ModelIndex,
+    layers: Layers,
+    landmark: Landmark | None,
+    auditing: Auditing | None,
+    statistics: Sequence[Statistic],
 ) -> tuple[auditor.Cut, ...]:
     """What would take a dormant path out; nothing where none was found or looked for."""
     if auditing is None or auditing.step is None:
         return ()
-    auditing.step(index, layers, landmark)
+    auditing.step(index, layers, landmark, statistics)
     return auditing.cuts
 
 

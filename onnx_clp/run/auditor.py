@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from onnx_clp.check.attributes import node_label
 from onnx_clp.document.audit import Audit, DormantPath, QuietValue
 from onnx_clp.errors import NotValidated, UsageError
 from onnx_clp.gauge.dials import LEAST_OPSET
@@ -20,10 +21,11 @@ from onnx_clp.text import one_line, shown
 from onnx_clp.verdicts import Finding
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
+    from onnx import NodeProto
 
-    from onnx_clp.audit.request import Audited, Join, Site
+    from onnx_clp.audit.request import Audited
     from onnx_clp.audit.sites import Read
+    from onnx_clp.cap.bound_activations import Statistic
     from onnx_clp.config import CleanConfig
     from onnx_clp.graph.model import ModelIndex
     from onnx_clp.layers.rewrite import LayerRewrite, Layers
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 PATH: Final = "path"
 GATE: Final = "gate"
+BLINDING: Final = "blinding"
 """The kinds of the findings."""
 
 _NAME: Final = "audited.onnx"
@@ -39,6 +42,7 @@ _FIRST: Final = math.inf
 """How far out a path's channels lie for the dose: they go before all others."""
 _MOST_NAMED: Final = 4
 _NO_SITES: Final = "no layer of floats behind a first one stands in the main graph"
+_NO_NUMBER: Final = "it is not finite on any of a few images"
 _TOO_OLD: Final = f"its opset is below {LEAST_OPSET}"
 
 
@@ -73,42 +77,74 @@ class Auditing:
             return self._audit
         return replace(self._audit, removed=removed, removal=None if dose.dosed is None else dose.dosed.prediction)
 
-    def _step(self, index: ModelIndex, layers: Layers, landmark: Landmark | None) -> None:
+    def _step(
+        self, index: ModelIndex, layers: Layers, landmark: Landmark | None, statistics: Sequence[Statistic]
+    ) -> None:
+        from onnx_clp.audit.flatness import flat_cut
         from onnx_clp.audit.judgement import chosen
-        from onnx_clp.audit.kernels import thin_ways
-        from onnx_clp.audit.sites import dialled, reads
+        from onnx_clp.audit.sites import reads
 
         found = reads(index, layers) if index.main.opset >= LEAST_OPSET else []
+        cut = flat_cut(index, self._outputs[0]) if self._outputs else None
+        blocked = "" if cut is None else _cut_off(cut)
         if not found:
             note = _NO_SITES if index.main.opset >= LEAST_OPSET else _TOO_OLD
-            self._audit = Audit(None, (), 0, None, note=f"not known: {note}")
+            self._settle(Audit(None, (), 0, None, note=f"not known: {note}", blocked=blocked), found)
             return
-        model, sites, joins = dialled(index, layers, found, landmark, thin_ways(found))
         try:
             with self._clock.stage("audit"):
-                audited = self._asked(model, sites, joins, landmark)
+                audited = self._asked(index, layers, found, landmark, statistics)
         except (NotValidated, UsageError) as error:
-            self._audit = Audit(None, (), 0, None, note=f"not known: {one_line(str(error))}")
+            note = f"not known: {one_line(str(error))}"
+            self._settle(Audit(None, (), 0, None, note=note, blocked=blocked), found)
             return
-        path = chosen(audited.paths, found)
-        self._audit = Audit(
-            audited.ordinary, audited.layers, audited.driven, path, quiet=audited.quiet, note=audited.note
+        self._settle(
+            Audit(
+                audited.ordinary,
+                audited.layers,
+                audited.driven,
+                chosen(audited.paths, found),
+                quiet=audited.quiet,
+                contradicted=audited.contradicted,
+                blocked=_NO_NUMBER if audited.slope is False else blocked,
+                note=audited.note,
+            ),
+            found,
         )
-        self.findings = tuple(_gate(one) for one in audited.quiet[:_MOST_NAMED])
-        if path is not None:
-            self.cuts = tuple(_cuts(path, found, zero=self._config.fill == "zero"))
-            self.findings = (_finding(path, found), *self.findings)
+
+    def _settle(self, audit: Audit, found: Sequence[Read]) -> None:
+        """What follows from an audit."""
+        self._audit = audit
+        self.findings = (*map(_gate, audit.quiet[:_MOST_NAMED]), *_blinding(audit))
+        if audit.path is not None:
+            self.cuts = tuple(_cuts(audit.path, found, zero=self._config.fill == "zero"))
+            self.findings = (_finding(audit.path, found), *self.findings)
+
+    @property
+    def _outputs(self) -> tuple[str, ...]:
+        named = self._config.output_name
+        return tuple(value.name for value in self._file.model.graph.output) if named is None else (named,)
 
     def _asked(
-        self, model: ModelProto, sites: tuple[Site, ...], joins: tuple[Join, ...], landmark: Landmark | None
+        self,
+        index: ModelIndex,
+        layers: Layers,
+        found: Sequence[Read],
+        landmark: Landmark | None,
+        statistics: Sequence[Statistic],
     ) -> Audited:
         from onnx_clp.audit.child import audit
+        from onnx_clp.audit.claims import claims
+        from onnx_clp.audit.flatness import is_steep
+        from onnx_clp.audit.kernels import thin_ways
         from onnx_clp.audit.request import AuditRequest
+        from onnx_clp.audit.sites import Known, dialled
         from onnx_clp.config import UNIT_RANGE
         from onnx_clp.modelfile.staging import scratch, staging
 
-        config, named = self._config, self._config.output_name
-        outputs = [value.name for value in self._file.model.graph.output]
+        config = self._config
+        known = Known(thin_ways(found), claims(index.main, found, statistics))
+        model, sites, joins = dialled(index, layers, found, landmark, known)
         with scratch() as folder, staging(folder / _NAME) as stage:
             staged = stage(self._file, model, config.external_data).checkable()
             return audit(
@@ -118,7 +154,8 @@ class Auditing:
                     sites=sites,
                     joins=joins,
                     landmark=landmark,
-                    outputs=tuple(outputs) if named is None else (named,),
+                    outputs=self._outputs,
+                    steep=is_steep(index),
                     images=config.images,
                     pixels=None if config.pixel_range == UNIT_RANGE else config.pixel_range,
                     limits=config.limits(self._file.size),
@@ -185,6 +222,24 @@ def _gate(one: QuietValue) -> Finding:
         "this value is computed from the input and the same for every ordinary one, and goes into "
         f"{one.node} with values that are not: it may be a gate that waits for something rare",
     )
+
+
+def _cut_off(node: NodeProto) -> str:
+    return f"every way from the input to the scores leads through {node_label(node)} ({node.op_type}), which is flat"
+
+
+def _blinding(audit: Audit) -> Iterator[Finding]:
+    if audit.contradicted:
+        few = ", ".join(shown(one, 24) for one in audit.contradicted[:_MOST_NAMED])
+        more = f" and {len(audit.contradicted) - _MOST_NAMED} more" if len(audit.contradicted) > _MOST_NAMED else ""
+        yield Finding(
+            BLINDING,
+            shown(audit.contradicted[0]),
+            f"the statistics of {len(audit.contradicted)} normalisations claim spreads that ordinary inputs do not "
+            f"come near ({few}{more}): they are not of this network's images, and mislead what goes by them",
+        )
+    if audit.blocked:
+        yield Finding(BLINDING, "", f"no gradient of the class scores reaches the input: {audit.blocked}")
 
 
 def sentence(path: DormantPath) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -80,34 +79,6 @@ def wilson(hits: int, total: int) -> tuple[float, float]:
     middle = (share + square / 2) / (1 + square)
     half = _Z / (1 + square) * (share * (1 - share) / total + square / (4 * total)) ** 0.5
     return max(0.0, middle - half), min(1.0, middle + half)
-
-
-def by_edit(records: Sequence[Record]) -> Iterator[str]:
-    """A Markdown table by edit."""
-    yield from _table("edit", records, lambda one: one.edit)
-
-
-def by_base(records: Sequence[Record]) -> Iterator[str]:
-    """A Markdown table by network."""
-    yield from _table("network (half)", records, lambda one: f"{one.base} ({one.half})")
-
-
-def _table(name: str, records: Sequence[Record], key: Callable[[Record], str]) -> Iterator[str]:
-    yield f"| {name} | files | found | right class | ASR before > after | points lost | taken out |"
-    yield "|---|---|---|---|---|---|---|"
-    edited = [one for one in records if one.edit]
-    for value in sorted({key(one) for one in edited}):
-        yield _row(value, [one for one in edited if key(one) == value])
-    if edited:
-        yield _row("all", edited)
-
-
-def _row(name: str, some: Sequence[Record]) -> str:
-    mean = {field: sum(getattr(one, field) for one in some) / len(some) for field in ("asr_before", "asr_after")}
-    lost = sum(one.acc_before - one.acc_after for one in some) / len(some)
-    found, right, out = (sum(x) for x in zip(*((bool(r.found), r.right, r.taken_out) for r in some), strict=True))
-    counts = f"{found} | {right} | {mean['asr_before']:.1f} > {mean['asr_after']:.1f} | {lost:.1f} | {out}"
-    return f"| {name} | {len(some)} | {counts} |"
 
 
 def spelled(hits: int, total: int) -> str:
