@@ -14,6 +14,8 @@ from tools.redteam.plan import Base, Entry
 from tools.redteam.subject import Samples, load, rates
 
 log = logging.getLogger(__name__)
+_LOOKS, _FEW_LOOKS = 24, 6
+"""Images that a path is set by."""
 WORKS = 90.0
 """ASR in per cent from which an edit counts as one that works."""
 SPOILT = 15.0
@@ -40,7 +42,8 @@ def run(folders: list[Path], records: Path, only: Iterable[str] = ()) -> None:
 def _measure(entry: Entry, file: Path, samples: Samples, records: Path) -> None:
     name = f"{entry.base.name} {entry.edit} {entry.seed}"
     try:
-        made = catalogue.write(entry.edit, load(file), samples, target=entry.target, seed=entry.seed)
+        looks = _FEW_LOOKS if entry.base.large else _LOOKS
+        made = catalogue.write(entry.edit, load(file), samples, target=entry.target, seed=entry.seed, looks=looks)
     except UsageError as error:
         log.warning("%s: not written: %s", name, error)
         return

@@ -16,7 +16,7 @@ from tools.redteam.catalogue import ADAPTIVE, OTHERS, PATHS
 _PLAIN: Final = tuple(name for name in PATHS if name not in ADAPTIVE)
 _GATES: Final = tuple(f"gate-{kind}" for kind in gates.KINDS if f"gate-{kind}" not in ADAPTIVE)
 _FEW: Final = 40
-_MANY: Final = 300
+_MANY: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Base:
         half: "settings" or "report".
         classes: how many it has; targets are drawn from them.
         most: images taken.
-        large: whether it is slow, so that it gets few edits.
+        large: whether it is slow, so that it gets few edits, set by few images.
     """
 
     name: str
@@ -84,12 +84,12 @@ def entries() -> Iterator[Entry]:
 
 def _edits(number: int, base: Base) -> Iterator[str]:
     if base.large:
-        yield from ("level", "multi", "gate-ramp", "gate-logistic")
+        yield from ("gate-ramp", "gate-logistic", "level")
         return
-    yield from _PLAIN
+    yield from (name for at, name in enumerate(_PLAIN) if at != number % len(_PLAIN))
     yield from (_GATES[(number + at) % len(_GATES)] for at in (0, 3))
     yield OTHERS[number % len(OTHERS)]
-    yield from (ADAPTIVE[(2 * number + at) % len(ADAPTIVE)] for at in (0, 1))
+    yield ADAPTIVE[number % len(ADAPTIVE)]
 
 
 def located(folders: list[Path], name: str) -> Path | None:
