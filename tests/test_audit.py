@@ -128,9 +128,7 @@ def test_a_broken_chain_is_no_path() -> None:
 
 
 def test_sites_whose_channels_come_one_by_one_do_not_count() -> None:
-    found = driving.ordered(
-        driving.search(Toy(CHAIN), RESTS, [False, True, False], driving.starts(RESTS, NONE, 100))
-    )
+    found = driving.ordered(driving.search(Toy(CHAIN), RESTS, [False, True, False], driving.starts(RESTS, NONE, 100)))
     assert found[0].counted == 1
 
 
@@ -224,13 +222,11 @@ def _path(*layers: tuple[str, int]) -> DormantPath:
     return DormantPath(tuple(PathLayer(value, (channel,)) for value, channel in layers), 4, 1.0, 0.0, None, 2.0)
 
 
-def test_a_long_path_is_one_and_a_short_one_only_if_its_kernels_read_it_alone() -> None:
+def test_a_path_is_one_if_kernels_of_several_layers_read_it_and_little_else() -> None:
     written = silent_paths.edited(silent_paths.plain())
     index = _index(written.model)
     found = reads(index, find_layers(index.main))
     (_, (first,)), (_, (second,)), (_, (third,)), _ = written.path
-    assert judgement.is_long(_path(("r0", first), ("r1", second), ("r2", third)), found)
-    assert not judgement.is_long(_path(("r0", first), ("r1", second)), found)
     whole = _path(("r0", first), ("r1", second), ("r2", third))
     assert judgement.chosen([whole], found) is not None
     assert judgement.chosen([_path(("r0", first), ("r1", second))], found) is None  # one kernel is no path

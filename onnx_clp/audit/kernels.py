@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -21,21 +22,30 @@ MOST_THIN: Final = 16
 """Channels of a site on thin ways that are looked at."""
 
 
-def shares_read(read: Read, channels: Sequence[int], before: Mapping[str, Sequence[int]]) -> Float64 | None:
-    """What share of the norm of each channel's kernel reads the path's channels before it, one entry a channel.
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How much of a path one channel's kernel reads: its layer (by identity) and what share of its norm."""
 
-    The largest over the layers that write the site; None where no layer lies between.
+    layer: int
+    share: float
+
+
+def readings(read: Read, channels: Sequence[int], before: Mapping[str, Sequence[int]]) -> list[Reading] | None:
+    """What the kernel of each channel of a path reads of the path's channels before it.
+
+    Of several layers that write the site that counts which reads most of it; None where no layer lies between.
 
     Args:
         read: the site.
         channels: those of the path there.
         before: the path's channels at earlier sites, by value.
     """
-    shares = [
-        _shares(rewrite, [read.row(one) for one in channels], before[source])
-        for rewrite, source in _between(read, before)
-    ]
-    return np.max(shares, axis=0) if shares else None
+    rows = [read.row(one) for one in channels]
+    ways = [(id(rewrite), _shares(rewrite, rows, before[source])) for rewrite, source in _between(read, before)]
+    if not ways:
+        return None
+    most = [max(ways, key=lambda way: way[1][at]) for at in range(len(rows))]
+    return [Reading(layer, float(shares[at])) for at, (layer, shares) in enumerate(most)]
 
 
 def part_read(read: Read, before: Mapping[str, Sequence[int]]) -> float | None:

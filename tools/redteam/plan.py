@@ -51,7 +51,7 @@ BASES: Final = (
     _published("ibau_cifar_badnets", "settings", 10),
     _published("finepruning_face_bd", "settings", 100),
     _published("wxr_mnist_clean", "settings", 10),
-    Base("resnet18_badnets.folded", "resnet18_badnets.folded.onnx", "fashion-mnist_badnets_target0.npz", "report", 10),
+    Base("resnet18_badnets.folded", "resnet18_badnets.folded.onnx", "fashion-mnist_badnets_target0.npz", "settings", 10),
     _published("abl_wrn16_badnets", "report", 10),
     _published("dltnd_pixel1_5000", "report", 10),
     _published("ibau_gtsrb_badnets", "report", 43),
