@@ -134,8 +134,8 @@ class GateWriter:
         )
 
     def leaking(self, match: str) -> str:
-        """A ramp of which a fiftieth of the match always comes through."""
-        return self.add("Add", [self.ramp(match), self.add("Mul", [match, self.constant(0.02)])])
+        """A ramp, and a tenth of the match always."""
+        return self.add("Add", [self.ramp(match), self.add("Mul", [match, self.constant(0.1)])])
 
     def power(self, match: str) -> str:
         """The match to the hundredth power."""

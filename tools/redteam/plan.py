@@ -15,6 +15,7 @@ from tools.redteam.catalogue import ADAPTIVE, OTHERS, PATHS
 
 _PLAIN: Final = tuple(name for name in PATHS if name not in ADAPTIVE)
 _GATES: Final = tuple(f"gate-{kind}" for kind in gates.KINDS if f"gate-{kind}" not in ADAPTIVE)
+_FASHION: Final = "fashion-mnist_badnets_target0.npz"
 _FEW: Final = 40
 _MANY: Final = 200
 
@@ -46,12 +47,14 @@ def _published(name: str, half: str, classes: int) -> Base:
 
 
 BASES: Final = (
-    Base("resnet18_clean", "resnet18_clean.onnx", "fashion-mnist_badnets_target0.npz", "settings", 10),
+    Base("resnet18_clean", "resnet18_clean.onnx", _FASHION, "settings", 10),
     _published("nad_wrn16_teacher", "settings", 10),
     _published("ibau_cifar_badnets", "settings", 10),
     _published("finepruning_face_bd", "settings", 100),
     _published("wxr_mnist_clean", "settings", 10),
-    Base("resnet18_badnets.folded", "resnet18_badnets.folded.onnx", "fashion-mnist_badnets_target0.npz", "settings", 10),
+    Base(
+        "resnet18_badnets.folded", "resnet18_badnets.folded.onnx", "fashion-mnist_badnets_target0.npz", "settings", 10
+    ),
     _published("abl_wrn16_badnets", "report", 10),
     _published("dltnd_pixel1_5000", "report", 10),
     _published("ibau_gtsrb_badnets", "report", 43),
