@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,8 +13,6 @@ Mask = NDArray[np.bool_]
 
 SILENT: Final = 0.1
 """A channel is dormant that moves by at most this much of what the site's median channel moves by."""
-FIRED: Final = 0.3
-"""A channel has fired that goes beyond everything ordinary by more than this much of it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,7 +24,6 @@ class Rest:
         low, high: the smallest and the largest value of each.
         scale: how far the median moving channel gets from its rest; 0 where none moves.
         dormant: which channels hardly move.
-        watched: which channels may belong to a path: those, and the ones on thin ways (`kernels.thin_ways`).
     """
 
     rest: Float64
@@ -35,7 +31,6 @@ class Rest:
     high: Float64
     scale: float
     dormant: Mask
-    watched: Mask
 
     def beyond(self, most: Float64, least: Float64) -> Float64:
         """How far channels go beyond everything ordinary on every input of a run, in scales; (inputs, channels) in."""
@@ -43,25 +38,13 @@ class Rest:
         return np.asarray(moved / self.scale if self.scale > 0 else np.zeros(len(moved)))
 
 
-def at_rest(most: Float64, least: Float64, thin: Sequence[int] = ()) -> Rest:
-    """Channels at rest, from the largest and smallest value of each on ordinary inputs, (inputs, channels).
-
-    `thin` are channels on thin ways: they may belong to a path although they move.
-    """
+def at_rest(most: Float64, least: Float64) -> Rest:
+    """Channels at rest, from the largest and smallest value of each on ordinary inputs, (inputs, channels)."""
     with np.errstate(all="ignore"):
         rest, low, high = np.median(np.concatenate([most, least]), axis=0), least.min(axis=0), most.max(axis=0)
         moved = np.maximum(high - rest, rest - low)
     moving = moved[moved > 0]
     scale = float(np.median(moving)) if moving.size else 0.0
     if not (np.isfinite(moved).all() and np.isfinite(scale)):
-        nothing = np.zeros(len(moved), bool)
-        return Rest(rest, low, high, 0.0, nothing, nothing)
-    dormant = np.asarray(moved <= SILENT * scale)
-    watched = dormant.copy()
-    watched[list(thin)] = True
-    return Rest(rest, low, high, scale, dormant, watched)
-
-
-def counted(sites: Sequence[Rest]) -> int:
-    """How many channels are watched."""
-    return int(sum(site.watched.sum() for site in sites))
+        return Rest(rest, low, high, 0.0, np.zeros(len(moved), bool))
+    return Rest(rest, low, high, scale, np.asarray(moved <= SILENT * scale))

@@ -22,17 +22,39 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class Stretch:
+    """Channels of one site, by its number."""
+
+    site: int
+    channels: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What kernels of one layer make, at each site where that is read.
+
+    `share` is what share of their norm reads the stages before; None for where a chain begins.
+    """
+
+    stretches: tuple[Stretch, ...]
+    share: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """Stages one behind the other, each read by little else than the next."""
+
+    stages: tuple[Stage, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Site:
     """A value whose channels can be driven and watched.
 
-    `linked` says that each channel comes from one channel of an earlier site whatever the weights are, as behind a
-    depthwise convolution: that two such are dormant together says nothing. `thin` are channels on thin ways, the
-    thinnest first (`kernels.thin_ways`); `claim` is what a normalisation says of the channels, if one does.
+    `claim` is what a normalisation says of its channels, if one does.
     """
 
     drive: Drive
-    linked: bool = False
-    thin: tuple[int, ...] = ()
     claim: Claim | None = None
 
 
@@ -66,9 +88,11 @@ class AuditRequest:
         original: the input model.
         model: the folded model with its sites on dials.
         sites: in graph order.
+        chains: what may be a path, the likeliest first.
         joins: where values from the input meet, in graph order.
         landmark: what tells pixel values apart; None where nothing does.
         outputs: the outputs that count.
+        scores: the value with one score a class, the first output's before a Softmax at the end.
         steep: whether an operator may have a slope that is no number, so that the gradient is to be looked at.
         images: an .npz file with the user's own unlabelled images; None takes photographs.
         pixels: the range of pixel values that the user names; None finds it out.
@@ -79,8 +103,10 @@ class AuditRequest:
     model: Path
     sites: tuple[Site, ...]
     joins: tuple[Join, ...]
+    chains: tuple[Chain, ...]
     landmark: Landmark | None
     outputs: tuple[str, ...]
+    scores: str
     steep: bool = False
     images: Path | None = None
     pixels: tuple[float, float] | None = None
@@ -101,14 +127,14 @@ class AuditRequest:
 class Audited:
     """The answer; see `document.audit.Audit` for the fields.
 
-    `paths` are what may be one, the likeliest first; `slope` says whether the class scores have a gradient that is
+    `slope` says whether the class scores have a gradient that is
     finite (None where that was not looked at).
     """
 
     ordinary: Ordinary
     layers: tuple[DormantLayer, ...]
     driven: int
-    paths: tuple[DormantPath, ...]
+    path: DormantPath | None
     note: str = ""
     quiet: tuple[QuietValue, ...] = ()
     contradicted: tuple[str, ...] = ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +17,7 @@ from onnx_clp.process.serve import Send
 from onnx_clp.validation.session import Runner
 
 Array = NDArray[Any]
-_Row = tuple[Float64, list[Float64], list[Float64]]
-
-_FAR: Final = 1e30
-_LEAST: Final = 1e-12
-_ROUNDING: Final = 1e-3
+_Row = tuple[int, list[Float64], list[Float64]]
 
 
 def neutral(request: AuditRequest, rows: int) -> dict[str, Array]:
@@ -63,13 +59,13 @@ class Rig:
         feed = {**filled[0][1], **self._dials([setting for setting, _ in filled])}
         if len(filled) > 1:
             feed[self._name] = np.concatenate([image[self._name] for _, image in filled])
-        seen = self._runner.run(feed, [self._request.outputs[0], *wanted])
-        scores = seen[self._request.outputs[0]].reshape(len(filled), -1)
+        seen = self._runner.run(feed, [self._request.scores, *wanted])
+        scores = seen[self._request.scores].reshape(len(filled), -1)
         self._done += len(rows)
         self._send(f"tick audit {self._done} {max(self._done, 1)}")
         return [
             (
-                differing(scores[at]),
+                int(np.nan_to_num(scores[at], nan=-np.inf).argmax()),
                 [seen[name][at].astype(np.float64) for name in wanted[::2]],
                 [seen[name][at].astype(np.float64) for name in wanted[1::2]],
             )
@@ -79,25 +75,17 @@ class Rig:
     def _dials(self, settings: Sequence[Setting]) -> dict[str, Array]:
         feed = neutral(self._request, len(settings))
         for row, setting in enumerate(settings):
-            for chosen, strength in ((setting.held, 0.0), (setting.driven, setting.strength)):
-                for number, channels in chosen.items():
-                    drive, rest = self._request.sites[number].drive, self._sites[number]
-                    at = list(channels)
-                    feed[drive.keep][row, at] = 0
-                    values = (rest.rest[at] + strength * rest.scale).astype(np.float32)
-                    feed[drive.add].reshape(len(settings), drive.channels)[row, at] = values
+            for number, channels in setting.driven.items():
+                drive, rest = self._request.sites[number].drive, self._sites[number]
+                at = list(channels)
+                feed[drive.keep][row, at] = 0
+                values = (rest.rest[at] + setting.strength * rest.scale).astype(np.float32)
+                feed[drive.add].reshape(len(settings), drive.channels)[row, at] = values
         return feed
 
 
-def differing(scores: Array) -> Float64:
-    """Scores (classes,) of which differences count: the logarithms of probabilities, anything else as it is."""
-    plain = np.nan_to_num(scores.astype(np.float64), nan=-_FAR, posinf=_FAR, neginf=-_FAR)
-    if plain.min() >= 0 and abs(plain.sum() - 1) < _ROUNDING:
-        return np.asarray(np.log(np.maximum(plain, _LEAST)))
-    return plain
-
-
 def _answers(rows: Sequence[_Row]) -> Answers:
+    classes = np.array([one for one, _, _ in rows], np.int64)
     most = [np.stack(column) for column in zip(*(most for _, most, _ in rows), strict=True)]
     least = [np.stack(column) for column in zip(*(least for _, _, least in rows), strict=True)]
-    return Answers(np.stack([scores for scores, _, _ in rows]), most, least)
+    return Answers(classes, most, least)

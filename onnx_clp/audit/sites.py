@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from onnx import ModelProto, NodeProto, TensorProto
@@ -57,11 +57,6 @@ class Read:
         """All channels that come from these channels of the makers."""
         chosen = set(rows)
         return [one for one in range(self.channels) if self.row(one) in chosen]
-
-    @property
-    def linked(self) -> bool:
-        """Whether only depthwise convolutions write it."""
-        return bool(self.makers) and all(is_depthwise(one.layer) for one in self.makers)
 
 
 def is_depthwise(layer: LinearLayer) -> bool:
@@ -149,12 +144,13 @@ def passed(main: GraphIndex, node: NodeProto) -> list[str] | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
-    """By value the channels on thin ways (`kernels.thin_ways`), and what is claimed of its channels (`claims`)."""
-
-    thin: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    claims: Mapping[str, Claim] = field(default_factory=dict)
+def scores_of(main: GraphIndex, output: str) -> str:
+    """What an output is made from: the value before a Softmax at the end, or itself."""
+    node = main.producer(output)
+    while node is not None and is_op(node, "Softmax", "LogSoftmax", "Identity") and main.producer(node.input[0]):
+        output = node.input[0]
+        node = main.producer(output)
+    return output
 
 
 def dialled(
@@ -162,11 +158,12 @@ def dialled(
     layers: Layers,
     found: Sequence[Read],
     landmark: Landmark | None,
-    known: Known = Known(),
+    scores: str,
+    claims: Mapping[str, Claim] | None = None,
 ) -> tuple[ModelProto, tuple[Site, ...], tuple[Join, ...]]:
     """A copy of the model whose values `found` can be driven and watched, and whose joins can be watched.
 
-    `known` is what is known of the values without running the model.
+    `scores` is given out as well; `claims` are what is claimed of the channels of the values.
     """
     model = ModelProto()
     model.CopyFrom(index.model)
@@ -174,14 +171,12 @@ def dialled(
     sites = tuple(
         Site(
             panel.add_drive(one.value, one.channels, one.axis_from_end, one.rank, index.main.opset),
-            one.linked,
-            known.thin.get(one.value, ()),
-            known.claims.get(one.value),
+            (claims or {}).get(one.value),
         )
         for one in found
     )
     watched = joins.watched(panel, joins.joins(index, layers), index.main.opset)
-    if landmark is not None:
-        panel.add_output(landmark.value)
+    for value in (*([] if landmark is None else [landmark.value]), scores):
+        panel.add_output(value)
     panel.finish()
     return model, sites, watched

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from onnx_clp.audit import driving, joins
 from onnx_clp.audit.claims import contradicted
-from onnx_clp.audit.dormancy import Rest, at_rest, counted
+from onnx_clp.audit.dormancy import Rest, at_rest
 from onnx_clp.audit.driving import Found
-from onnx_clp.audit.request import AUDIT, Audited, AuditRequest
+from onnx_clp.audit.request import AUDIT, Audited, AuditRequest, Chain
 from onnx_clp.audit.rig import Rig, neutral
 from onnx_clp.audit.slope import has_slope
 from onnx_clp.audit.variants import variants
@@ -33,12 +33,13 @@ from onnx_clp.validation.session import Runner, open_runner
 Array = NDArray[Any]
 
 _SIDE: Final = 160
-_MOST_IMAGES: Final = (96, 32)
-_MOST_STARTS: Final = (160, 40)
+_MOST_IMAGES: Final = (64, 32)
 """For small images, and for those of this side and larger."""
 _LEAST: Final = 4
+_SETTINGS: Final = 32
+"""Runs of a chain of some stages, about."""
 _WORK: Final = 2.5e11
-"""Multiply-accumulates that all runs together may take, about; images and starts are cut to it, not below `_LEAST`."""
+"""Multiply-accumulates that all runs together may take, about; images and chains are cut to it, not below `_LEAST`."""
 _DRIVEN_IMAGES: Final = 3
 _LEAST_IMAGES: Final = 8
 _SETTLED: Final = ("option", "file")
@@ -66,9 +67,13 @@ def work(request: AuditRequest, cap: int, send: Send) -> Audited:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Look:
-    """One kind of inputs: the images, what every site is like at rest, and classes (None where no output gives any)."""
+    """One kind of inputs: the images and their pixel values, what every site is like at rest, and their classes.
+
+    Of the pixel values None says that nothing was guessed, of the classes that no output gives any.
+    """
 
     images: Images
+    pixels: Pixels | None
     sites: list[Rest]
     classes: NDArray[np.int64] | None
 
@@ -95,14 +100,11 @@ class _Trial:
         self._bench = self._form.bench(runner, request.outputs)
         work = macs.count(request.original, self._form.shapes)
         self._room = _WORK if not work else _WORK / work
-        most = self._at_most(_MOST_IMAGES[self._large], self._room / 4)
+        most = max(_LEAST, min(_MOST_IMAGES[self._large], int(self._room / 4)))
         source = Source(model, request.landmark, request.images, request.pixels, most)
         kinds, self._made = self._kinds(source)
-        self._looks = [self._looked(images) for images in kinds]
-        self._quiet = tuple({one.value: one for images in kinds for one in self._quiet_values(images)}.values())
-
-    def _at_most(self, count: int, room: float) -> int:
-        return max(_LEAST, min(count, int(room)))
+        self._looks = [self._looked(images, pixels) for images, pixels in kinds]
+        self._quiet = tuple({one.value: one for images, _ in kinds for one in self._quiet_values(images)}.values())
 
     def audited(self, engine: Engine) -> Audited:
         """All that is asked."""
@@ -133,44 +135,44 @@ class _Trial:
         looks = [look for look in self._looks if look.classes is not None]
         if self._made.source == "noise" or not looks:
             note = _NO_IMAGES if self._made.source == "noise" else _NO_CLASSES
-            quiet = any(counted(look.sites) for look in self._looks)
-            return Audited(self._made, layers, 0, (), note if quiet else "", self._quiet)
-        most = self._at_most(_MOST_STARTS[self._large], self._room / (2 * _DRIVEN_IMAGES * len(driving.STRENGTHS)))
-        thin = [site.thin for site in self._request.sites]
-        tried = [driving.starts(look.sites, thin, most // len(looks)) for look in looks]
-        found = [one for look, starts in zip(looks, tried, strict=True) for one in self._searched(look, starts)]
-        paths = tuple(self._path(one) for one in driving.ordered(found))
-        return Audited(self._made, layers, sum(map(len, tried)), paths, "", self._quiet)
+            return Audited(self._made, layers, 0, None, note if self._request.chains else "", self._quiet)
+        most = max(_LEAST, int(self._room / 2 / (len(looks) * _DRIVEN_IMAGES * _SETTINGS)))
+        chains = self._request.chains[:most]
+        found = ((one, look) for look in looks for one in self._searched(look, chains))
+        path = next((self._path(one, look) for one, look in found), None)
+        return Audited(self._made, layers, len(chains), path, "", self._quiet)
 
-    def _searched(self, look: _Look, starts: Sequence[driving.Channels]) -> list[Found]:
-        if not starts:
-            return []
-        rig = Rig(self._request, self._runner, self._form, look.few(), look.sites, self._send)
-        return driving.search(rig, look.sites, [site.linked for site in self._request.sites], starts)
+    def _searched(self, look: _Look, chains: Sequence[Chain]) -> Iterator[Found]:
+        if chains:
+            rig = Rig(self._request, self._runner, self._form, look.few(), look.sites, self._send)
+            yield from driving.search(rig, look.sites, chains)
 
-    def _kinds(self, source: Source) -> tuple[list[Images], Ordinary]:
+    def _kinds(self, source: Source) -> tuple[list[tuple[Images, Pixels | None]], Ordinary]:
         """Ordinary inputs, by the pixel values they come in: those that are likely, and the plainest."""
         form, request = self._form, self._request
         if form.intake is None or request.images is not None:
             images, made = ordinary_inputs(source, form, self._bench, self._neutral)
-            return [images], made
+            return [(images, None)], made
         choice = choice_of(source, form, self._bench, self._neutral)
         likely = _likely(list(choice.pixels), choice.told)
         shown = variants(photographs(form, source.most // len(likely)))
-        kinds: list[Images] = [form.feeds(pixels.of(shown)) for pixels in likely]
+        guessed = len(likely) > 1
+        kinds: list[tuple[Images, Pixels | None]] = [
+            (form.feeds(pixels.of(shown)), pixels if guessed else None) for pixels in likely
+        ]
         return kinds, Ordinary("photographs", len(shown) * len(kinds), ", ".join(p.name for p in likely), choice.told)
 
-    def _looked(self, images: Images) -> _Look:
+    def _looked(self, images: Images, pixels: Pixels | None) -> _Look:
         """What every site is like at rest on these images, and what their classes are."""
         names = [name for site in self._request.sites for name in (site.drive.most, site.drive.least)]
-        seen = self._bench.answers(images, self._neutral, [*self._request.outputs[:1], *names])
+        seen = self._bench.answers(images, self._neutral, [self._request.scores, *names])
         extremes = {name: np.stack(seen[name]).astype(np.float64) for name in names}
-        sites = [at_rest(extremes[s.drive.most], extremes[s.drive.least], s.thin) for s in self._request.sites]
-        scores = seen.get(self._request.outputs[0], [])
+        sites = [at_rest(extremes[s.drive.most], extremes[s.drive.least]) for s in self._request.sites]
+        scores = seen.get(self._request.scores, [])
         flat = [one.reshape(-1) for one in scores]
         if len(flat) != len(images) or len({one.size for one in flat}) != 1 or not _is_scores(scores[0]):
-            return _Look(images, sites, None)
-        return _Look(images, sites, np.stack(flat).argmax(axis=1))
+            return _Look(images, pixels, sites, None)
+        return _Look(images, pixels, sites, np.stack(flat).argmax(axis=1))
 
     def _quiet_values(self, images: Images) -> Iterator[QuietValue]:
         """What meets other values and is the same for every image."""
@@ -187,15 +189,19 @@ class _Trial:
                 if silent and extent.direct:
                     yield QuietValue(extent.value, join.node)
 
-    def _path(self, found: Found) -> DormantPath:
-        steps = sorted({**found.start, **found.needed}.items())
+    def _path(self, found: Found, look: _Look) -> DormantPath:
+        steps = sorted(
+            (stretch.site, stretch.channels, one.share) for one in found.chain.stages for stretch in one.stretches
+        )
+        values = [site.drive.value for site in self._request.sites]
         return DormantPath(
-            layers=tuple(PathLayer(self._request.sites[at].drive.value, tuple(channels)) for at, channels in steps),
+            layers=tuple(PathLayer(values[at], channels, share) for at, channels, share in steps),
             target=found.target,
             turned=found.turned,
-            held=found.held,
             others=found.others,
             strength=found.strength,
+            silent=found.silent,
+            pixels=None if look.pixels is None else look.pixels.ends,
         )
 
 

@@ -180,7 +180,8 @@ def analyse(
     dosing = Dosing(index, config, known_of)
     cuts = _audit(index, places[0].layers, dosing.landmark(verdicts), auditing, statistics)
     findings += () if auditing is None else auditing.findings
-    dose = dosing.decide(verdicts, gauge, head_check.evidence(heads), [cut.switch for cut in cuts])
+    still = None if auditing is None else auditing.pixels
+    dose = dosing.decide(verdicts, gauge, head_check.evidence(heads), [cut.switch for cut in cuts], still)
     if dose.path:
         auditor.silence(cuts, dose)
     _prune(edit, places, dose.cuts)

@@ -81,7 +81,6 @@ class Auditing:
         self, index: ModelIndex, layers: Layers, landmark: Landmark | None, statistics: Sequence[Statistic]
     ) -> None:
         from onnx_clp.audit.flatness import flat_cut
-        from onnx_clp.audit.judgement import chosen
         from onnx_clp.audit.sites import reads
 
         found = reads(index, layers) if index.main.opset >= LEAST_OPSET else []
@@ -103,7 +102,7 @@ class Auditing:
                 audited.ordinary,
                 audited.layers,
                 audited.driven,
-                chosen(audited.paths, found),
+                audited.path,
                 quiet=audited.quiet,
                 contradicted=audited.contradicted,
                 blocked=_NO_NUMBER if audited.slope is False else blocked,
@@ -121,6 +120,12 @@ class Auditing:
             self.findings = (_finding(audit.path, found), *self.findings)
 
     @property
+    def pixels(self) -> tuple[float, float] | None:
+        """The pixel values on which the path is still, where nothing else tells them; on others it may well act."""
+        path = None if self._audit is None else self._audit.path
+        return None if path is None else path.pixels
+
+    @property
     def _outputs(self) -> tuple[str, ...]:
         named = self._config.output_name
         return tuple(value.name for value in self._file.model.graph.output) if named is None else (named,)
@@ -136,15 +141,16 @@ class Auditing:
         from onnx_clp.audit.child import audit
         from onnx_clp.audit.claims import claims
         from onnx_clp.audit.flatness import is_steep
-        from onnx_clp.audit.kernels import thin_ways
+        from onnx_clp.audit.kernels import chains
         from onnx_clp.audit.request import AuditRequest
-        from onnx_clp.audit.sites import Known, dialled
+        from onnx_clp.audit.sites import dialled, scores_of
         from onnx_clp.config import UNIT_RANGE
         from onnx_clp.modelfile.staging import scratch, staging
 
         config = self._config
-        known = Known(thin_ways(found), claims(index.main, found, statistics))
-        model, sites, joins = dialled(index, layers, found, landmark, known)
+        scores = scores_of(index.main, self._outputs[0])
+        claimed = claims(index.main, found, statistics)
+        model, sites, joins = dialled(index, layers, found, landmark, scores, claimed)
         with scratch() as folder, staging(folder / _NAME) as stage:
             staged = stage(self._file, model, config.external_data).checkable()
             return audit(
@@ -153,8 +159,10 @@ class Auditing:
                     model=staged,
                     sites=sites,
                     joins=joins,
+                    chains=chains(found),
                     landmark=landmark,
                     outputs=self._outputs,
+                    scores=scores,
                     steep=is_steep(index),
                     images=config.images,
                     pixels=None if config.pixel_range == UNIT_RANGE else config.pixel_range,
@@ -247,13 +255,13 @@ def sentence(path: DormantPath) -> str:
     steps = [f"{shown(one.value, 24)} {_listed(one.channels)}" for one in path.layers]
     if len(steps) > _MOST_NAMED:
         steps = [*steps[: _MOST_NAMED - 1], f"... {len(steps) - _MOST_NAMED} more", steps[-1]]
-    others = "" if path.others is None else f", other silent channels there {100 * path.others:.0f} %"
+    others = "" if path.others is None else f", other channels there {100 * path.others:.0f} %"
     shares = [one.share for one in path.layers if one.share is not None]
-    mainly = f"; each reads the one before with {100 * float(np.median(shares)):.0f} % of its kernel" if shares else ""
+    mainly = f", each read with {100 * float(np.median(shares)):.0f} % of the next one's kernel" if shares else ""
     return (
-        f"channels that no ordinary input fires lead to class {path.target} ({' > '.join(steps)}): driven, they turn "
-        f"{100 * path.turned:.0f} % of ordinary images to it{others}; with the later ones held still "
-        f"{100 * path.held:.0f} %{mainly}"
+        f"a path of few channels leads to class {path.target} ({' > '.join(steps)}{mainly}): its end, driven, turns "
+        f"{100 * path.turned:.0f} % of ordinary images to it{others}; no ordinary input fires "
+        f"{100 * path.silent:.0f} % of its channels"
     )
 
 

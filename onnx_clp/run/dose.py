@@ -109,6 +109,7 @@ class Dosing:
         measure: Measure | None,
         evidence: str = "",
         path: Sequence[Switch] = (),
+        pixels: tuple[float, float] | None = None,
     ) -> Dose:
         """How far the run goes.
 
@@ -117,6 +118,7 @@ class Dosing:
             measure: runs doses; None where nothing may run.
             evidence: what makes a backdoor likely, so that more may be spent and caps are tried; "" for nothing.
             path: channels of a dormant path, which go before all others where pruning is asked for.
+            pixels: the range of pixel values on which that path is still, if only it tells of them.
         """
         config = self._config
         least = min(config.u, *config.sweep, config.u)
@@ -129,24 +131,23 @@ class Dosing:
         if caps is None and evidence and config.prune and not path:
             caps = 0.0
         budget = config.budget if config.budget is not None else SUSPICIOUS_BUDGET if evidence else BUDGET
-        dose = self._measured(verdicts, places, caps, budget, measure, path)
+        wish = Wish(budget, config.u, caps, config.sweep, pixels)
+        dose = self._measured(verdicts, places, wish, measure, path)
         return replace(dose, budget=budget, evidence=evidence)
 
     def _measured(
         self,
         verdicts: Sequence[LayerVerdict],
         places: Sequence[Outlying],
-        caps: float | None,
-        budget: float,
+        wish: Wish,
         measure: Measure,
         path: Sequence[Switch],
     ) -> Dose:
         switches = {(one.at, one.number): switch for one in places if (switch := self._switch(one)) is not None}
-        capped = self._capped() if caps is not None else []
+        capped = self._capped() if wish.caps is not None else []
         if not switches and not capped and not path:
             return Dose({}, None, unreached=sum(len(one.chosen) for one in places))
         model, controls = self._model(verdicts, [*switches.values(), *path], capped)
-        wish = Wish(budget, self._config.u, caps, self._config.sweep)
         dosed = measure(model, controls, wish)
         return replace(self._dose(places, list(switches), dosed), path=dosed.settings[len(switches) :])
 

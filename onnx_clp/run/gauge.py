@@ -41,7 +41,7 @@ def gauge(file: ModelFile, source: Path | None, config: CleanConfig, clock: Cloc
                     controls=controls,
                     wish=wish,
                     images=config.images,
-                    pixels=None if config.pixel_range == UNIT_RANGE else config.pixel_range,
+                    pixels=wish.pixels if config.pixel_range == UNIT_RANGE else config.pixel_range,
                     limits=config.limits(file.size),
                 ),
                 clock.tick,
