@@ -14,13 +14,12 @@ import pytest
 from onnx import ModelProto
 
 import onnx_clp
-from onnx_clp.audit import claims, driving, flatness, joins, judgement
+from onnx_clp.audit import claims, driving, flatness, joins
 from onnx_clp.audit.dormancy import Rest, at_rest
 from onnx_clp.audit.driving import Answers, Setting
-from onnx_clp.audit.kernels import thin_ways
-from onnx_clp.audit.request import Claim
-from onnx_clp.audit.rig import differing
-from onnx_clp.audit.sites import dialled, reads
+from onnx_clp.audit.kernels import chains
+from onnx_clp.audit.request import Chain, Claim, Stage, Stretch
+from onnx_clp.audit.sites import Read, dialled, reads, scores_of
 from onnx_clp.audit.variants import variants
 from onnx_clp.document.audit import Audit, DormantLayer, DormantPath, PathLayer, QuietValue
 from onnx_clp.document.gauge import Loss, Ordinary, Prediction
@@ -57,12 +56,6 @@ def test_values_that_are_not_finite_make_nothing_dormant() -> None:
     assert not found.dormant.any()
 
 
-def test_channels_on_thin_ways_are_watched_though_they_move() -> None:
-    most = np.array([[1.0, 0.0, 3.0], [2.0, 0.0, 5.0]])
-    assert at_rest(most, np.zeros((2, 3))).watched.tolist() == [False, True, False]
-    assert at_rest(most, np.zeros((2, 3)), [2]).watched.tolist() == [False, True, True]
-
-
 def test_what_goes_beyond_everything_ordinary_on_every_input_has_fired() -> None:
     rest = at_rest(np.array([[1.0, 4.0]]), np.array([[0.0, 0.0]]))
     assert rest.beyond(np.array([[3.0, 4.0], [2.0, 9.0]]), np.zeros((2, 2))) == pytest.approx([1 / rest.scale, 0.0])
@@ -83,7 +76,7 @@ def test_variants_are_images_in_range_and_more_than_were_given() -> None:
 class Toy:
     """Three sites of four channels; `wiring` says which channel fires which of the next site; class 1 if the end fires.
 
-    With `direct` driving anything gives class 1 by way of channels in use.
+    With `direct` driving anything at the last site gives class 1.
     """
 
     def __init__(self, wiring: Sequence[dict[int, int]], *, direct: bool = False) -> None:
@@ -94,82 +87,49 @@ class Toy:
         for setting in settings:
             firing: list[set[int]] = []
             for number in range(3):
-                on = set(setting.driven.get(number, ())) if setting.strength else set()
+                on = set(setting.driven.get(number, ())) if setting.strength > 0 else set()
                 if number:
                     on |= {self._wiring[number - 1][c] for c in firing[-1] if c in self._wiring[number - 1]}
-                firing.append(on - set(setting.held.get(number, ())))
+                firing.append(on)
             most = [np.array([[float(c in on) for c in range(4)]] * 2) for on in firing]
-            won = 3 in firing[2] or (self._direct and any(firing))
-            yield Answers(np.array([[0.5, float(won)]] * 2), most, [np.zeros((2, 4))] * 3)
+            won = bool(firing[2]) if self._direct else 3 in firing[2]
+            yield Answers(np.array([int(won)] * 2), most, [np.zeros((2, 4))] * 3)
 
 
-SILENT = np.array([False, True, True, True])
-RESTS = [Rest(np.zeros(4), np.zeros(4), np.zeros(4), 1.0, SILENT, SILENT)] * 3
-NONE: list[list[int]] = [[]] * 3
-CHAIN = [{2: 1}, {1: 3}]
+REST = Rest(np.zeros(4), np.zeros(4), np.zeros(4), 1.0, np.array([False, True, True, True]))
+RESTS = [REST] * 3
+CHAIN = Chain(
+    (
+        Stage((Stretch(0, (2,)),)),
+        Stage((Stretch(1, (1,)),), 1.0),
+        Stage((Stretch(2, (3,)),), 0.95),
+    )
+)
 
 
-def test_a_chain_of_dormant_channels_is_found_from_where_it_is_driven() -> None:
-    tried = driving.starts(RESTS, NONE, 100)
-    found = driving.ordered(driving.search(Toy(CHAIN), RESTS, [False] * 3, tried))
-    assert found[0].start == {0: [2]}
-    assert found[0].needed == {1: [1], 2: [3]}
-    assert (found[0].target, found[0].turned, found[0].held, found[0].others) == (1, 1.0, 0.0, 0.0)
-    assert found[0].counted == 2
+def test_a_chain_whose_stages_fire_each_other_and_whose_end_leads_to_a_class_is_a_path() -> None:
+    (found,) = driving.search(Toy([{2: 1}, {1: 3}]), RESTS, [CHAIN])
+    assert (found.target, found.turned, found.others, found.silent) == (1, 1.0, 0.0, 1.0)
 
 
-def test_channels_that_act_through_those_in_use_are_no_path() -> None:
-    tried = driving.starts(RESTS, NONE, 100)
-    assert driving.search(Toy(CHAIN, direct=True), RESTS, [False] * 3, tried) == []
+@pytest.mark.parametrize("wiring", [[{2: 1}, {}], [{}, {1: 3}]])
+def test_a_chain_that_does_not_carry_on_is_no_path(wiring: list[dict[int, int]]) -> None:
+    assert list(driving.search(Toy(wiring), RESTS, [CHAIN])) == []
 
 
-def test_a_broken_chain_is_no_path() -> None:
-    assert driving.search(Toy([{2: 1}, {}]), RESTS, [False] * 3, driving.starts(RESTS, NONE, 100)) == []
+def test_an_end_that_leads_where_any_channel_there_leads_is_none_of_a_path() -> None:
+    assert list(driving.search(Toy([{2: 1}, {1: 3}], direct=True), RESTS, [CHAIN])) == []
 
 
-def test_sites_whose_channels_come_one_by_one_do_not_count() -> None:
-    found = driving.ordered(driving.search(Toy(CHAIN), RESTS, [False, True, False], driving.starts(RESTS, NONE, 100)))
-    assert found[0].counted == 1
+def test_an_end_that_turns_nothing_is_none_of_a_path() -> None:
+    elsewhere = Chain((*CHAIN.stages[:-1], Stage((Stretch(2, (0,)),), 1.0)))
+    assert list(driving.search(Toy([{2: 1}, {1: 0}]), RESTS, [elsewhere])) == []
 
 
-def test_starts_are_of_the_first_half_all_of_a_site_and_one_by_one() -> None:
-    assert driving.starts(RESTS, NONE, 4) == [{0: [1, 2, 3]}, {0: [1]}, {0: [2]}, {0: [3]}]
-    assert {site for start in driving.starts(RESTS, NONE, 100) for site in start} == {0, 1}
-
-
-def test_channels_on_thin_ways_are_driven_first_and_once() -> None:
-    tried = driving.starts(RESTS, [[3], [0], []], 100)
-    assert tried[:2] == [{0: [3]}, {1: [0]}]
-    assert tried.count({0: [3]}) == 1
-
-
-def test_a_path_is_as_narrow_as_takes_the_class_away() -> None:
-    class Wide(Toy):
-        """Driving anything fires channel 1 of the last site as well."""
-
-        def answers(self, settings: Sequence[Setting]) -> Iterator[Answers]:
-            """One answer a setting."""
-            for setting, seen in zip(settings, super().answers(settings), strict=True):
-                if setting.driven and 1 not in setting.held.get(2, ()):
-                    seen.most[2][:, 1] = 0.5
-                yield seen
-
-    found = driving.ordered(driving.search(Wide(CHAIN), RESTS, [False] * 3, [{0: [2]}]))
-    assert found[0].needed == {1: [1], 2: [3]}
-
-
-def test_what_a_score_lost_counts_where_the_class_stays() -> None:
-    plain, driven = (Answers(np.array([scores]), [], []) for scores in ([1.0, 0.0], [1.0, 10.0]))
-    one = driving._Driven({0: [0]}, 1, 1.0, driven.margins(1), {})
-    assert driving._kept(one, plain, Answers(np.array([[1.0, 2.5]]), [], [])) == pytest.approx(0.25)
-    assert driving._kept(one, plain, driven) == 1
-    assert driving._kept(one, plain, Answers(np.array([[1.0, 0.5]]), [], [])) == 0
-
-
-def test_probabilities_count_by_their_logarithms() -> None:
-    assert differing(np.array([0.25, 0.75])) == pytest.approx(np.log([0.25, 0.75]))
-    assert differing(np.array([2.0, -1.0])).tolist() == [2.0, -1.0]
-    assert np.isfinite(differing(np.array([np.nan, np.inf, 0.0]))).all()
+def test_channels_that_move_may_be_of_a_path_and_that_is_said() -> None:
+    moving = replace(REST, dormant=np.zeros(4, bool))
+    (found,) = driving.search(Toy([{2: 1}, {1: 3}]), [moving, *RESTS[1:]], [CHAIN])
+    assert found.silent == pytest.approx(2 / 3)
 
 
 # --- sites -----------------------------------------------------------------------------------------
@@ -200,7 +160,7 @@ def test_dials_at_neutral_change_nothing_and_driving_adds() -> None:
     model = silent_paths.plain()
     index = _index(model)
     found = reads(index, find_layers(index.main))
-    on_dials, sites, _ = dialled(index, find_layers(index.main), found, None)
+    on_dials, sites, _ = dialled(index, find_layers(index.main), found, None, "scores")
     images = silent_paths.samples(2)
     feed = {"images": images.fed(images.images)}
     for site in sites:
@@ -215,39 +175,67 @@ def test_dials_at_neutral_change_nothing_and_driving_adds() -> None:
     assert most[1, 3] != 7
 
 
-# --- judging ---------------------------------------------------------------------------------------
+def test_scores_are_those_before_a_softmax_at_the_end() -> None:
+    model = silent_paths.plain()
+    assert scores_of(_index(model).main, "scores") == "scores"
+    model.graph.node[-1].output[0] = "raw"
+    model.graph.node.append(onnx.helper.make_node("Softmax", ["raw"], ["scores"], axis=1))
+    assert scores_of(_index(model).main, "scores") == "raw"
 
 
-def _path(*layers: tuple[str, int]) -> DormantPath:
-    return DormantPath(tuple(PathLayer(value, (channel,)) for value, channel in layers), 4, 1.0, 0.0, None, 2.0)
+# --- kernels ---------------------------------------------------------------------------------------
 
 
-def test_a_path_is_one_if_kernels_of_several_layers_read_it_and_little_else() -> None:
-    written = silent_paths.edited(silent_paths.plain())
+def _chains(model: ModelProto) -> tuple[tuple[Chain, ...], list[Read]]:
+    index = _index(model)
+    found = reads(index, find_layers(index.main))
+    return chains(found), found
+
+
+@pytest.mark.parametrize("width", [1, 2])
+def test_a_written_path_is_a_chain_from_the_first_layer_to_the_last(width: int) -> None:
+    written = silent_paths.edited(silent_paths.plain(), width=width)
+    (chain, *_), found = _chains(written.model)
+    steps = {(found[part.site].value, part.channels) for stage in chain.stages for part in stage.stretches}
+    by_name = dict(written.path)
+    for value, layer in (("r0", "conv0"), ("r1", "conv1")):
+        assert (value, by_name[layer]) in steps
+    assert chain.stages[-1].stretches[-1].site == len(found) - 1
+    assert all(stage.share == pytest.approx(1) for stage in chain.stages[1:])
+
+
+@pytest.mark.parametrize("residual", [False, True])
+def test_a_random_network_has_no_chain(residual: bool) -> None:
+    for seed in range(3):
+        assert _chains(silent_paths.plain(seed, residual=residual))[0] == ()
+
+
+def test_what_a_sum_carries_on_is_of_the_stage_that_made_it() -> None:
+    written = silent_paths.edited(silent_paths.plain(residual=True))
     index = _index(written.model)
     found = reads(index, find_layers(index.main))
-    (_, (first,)), (_, (second,)), (_, (third,)), _ = written.path
-    whole = _path(("r0", first), ("r1", second), ("r2", third))
-    assert judgement.chosen([whole], found) is not None
-    assert judgement.chosen([_path(("r0", first), ("r1", second))], found) is None  # one kernel is no path
-    many = tuple(range(10))
-    wide = replace(whole, layers=(PathLayer("r0", many), *whole.layers[1:]))
-    assert judgement.chosen([wide], found) is None
-    other = next(channel for channel in range(silent_paths.WIDTH) if channel != second)
-    assert judgement.chosen([_path(("r0", first), ("r1", other), ("r2", third))], found) is None
-    both = replace(whole, layers=(whole.layers[0], PathLayer("r1", (second, other)), whole.layers[2]))
-    chosen = judgement.chosen([both], found)
-    assert chosen is not None
-    assert chosen.layers[1].channels == (second,)  # what does not read the path is not of it
+    (chain,) = chains(found, 1)
+    (_, (first,)), (_, (second,)) = written.path
+    assert [[found[part.site].value for part in stage.stretches] for stage in chain.stages] == [["r0"], ["r1", "flat"]]
+    assert chain.stages[0].stretches[0].channels == (first,)
+    assert {part.channels for part in chain.stages[1].stretches} == {(second,)}
 
 
-def test_thin_ways_are_what_was_written_and_nothing_of_a_random_network() -> None:
+def test_a_chain_that_ends_before_the_last_site_or_has_one_kernel_is_none() -> None:
     written = silent_paths.edited(silent_paths.plain())
-    index, plain = _index(written.model), _index(silent_paths.plain())
-    ways = thin_ways(reads(index, find_layers(index.main)))
-    for value, (_, (channel,)) in zip(("r0", "r1", "r2"), written.path, strict=False):
-        assert ways[value] == (channel,)
-    assert thin_ways(reads(plain, find_layers(plain.main))) == {}
+    held = {tensor.name: tensor for tensor in written.model.graph.initializer}
+    names = {node.name: node.input[1] for node in written.model.graph.node if node.op_type == "Conv"}
+    random = np.random.default_rng(0)
+    for layer in ("conv3", "conv2"):
+        weight = onnx.numpy_helper.to_array(held[names[layer]]).copy()
+        weight[dict(written.path)[layer][0]] = random.normal(size=weight.shape[1:])
+        held[names[layer]].CopyFrom(onnx.numpy_helper.from_array(weight, names[layer]))
+        assert _chains(written.model)[0] == ()
+
+
+def test_kernels_that_read_a_path_among_much_else_are_not_of_it() -> None:
+    written = catalogue.write("blended", silent_paths.plain(), silent_paths.samples(), target=4, seed=3)
+    assert _chains(written.model)[0] == ()
 
 
 def test_entries_of_a_flat_value_belong_to_the_channels_of_its_map() -> None:
@@ -264,12 +252,6 @@ def test_entries_of_a_flat_value_belong_to_the_channels_of_its_map() -> None:
     assert flat.places == places
     assert flat.row(places) == 1
     assert flat.whole_of([1]) == list(range(places, 2 * places))
-
-
-def test_the_sentence_names_path_class_and_reason() -> None:
-    text = sentence(DormantPath((PathLayer("a", (5,)), PathLayer("b", (7,), 0.93)), 3, 1.0, 0.0, 0.25, 2.0))
-    for part in ("class 3", "a channel 5 > b channel 7", "100 %", "other silent channels there 25 %", "93 %"):
-        assert part in text
 
 
 # --- joins -----------------------------------------------------------------------------------------
@@ -343,6 +325,16 @@ def test_only_what_the_input_reaches_is_steep() -> None:
     assert not flatness.is_steep(_index(clean))
     assert flatness.is_steep(_index(catalogue.write("broken-gradient", clean, images, target=4, seed=3).model))
     assert not flatness.is_steep(_index(catalogue.write("blinded", clean, images, target=4, seed=3).model))
+
+
+def _path(*layers: tuple[str, int]) -> DormantPath:
+    return DormantPath(tuple(PathLayer(value, (channel,)) for value, channel in layers), 4, 1.0, None, 2.0, 1.0)
+
+
+def test_the_sentence_names_path_class_and_reason() -> None:
+    text = sentence(DormantPath((PathLayer("a", (5,)), PathLayer("b", (7,), 0.93)), 3, 1.0, 0.25, 2.0, 0.5))
+    for part in ("class 3", "a channel 5 > b channel 7", "100 %", "other channels there 25 %", "93 %", "50 %"):
+        assert part in text
 
 
 # --- reports ---------------------------------------------------------------------------------------

@@ -54,15 +54,16 @@ class _Growing:
     shares: dict[int, float] = field(default_factory=dict)
 
 
-def chains(found: Sequence[Read]) -> tuple[Chain, ...]:
+def chains(found: Sequence[Read], least: int = LEAST_LAYERS) -> tuple[Chain, ...]:
     """The chains of thin kernels of several layers that lead up to the last site, those of most layers first.
 
     Args:
         found: all sites, in graph order.
+        least: layers whose kernels mainly read what is before them.
     """
     thin = {id(one): _thin_of(one) for read in found for one in read.makers if not is_depthwise(one.layer)}
     grown = {_grown(found, thin, number, group) for number, group in _beginnings(found, thin)}
-    long = [one for one in grown if len(one.stages) > LEAST_LAYERS and _ends(one, len(found) - 1)]
+    long = [one for one in grown if len(one.stages) > least and _ends(one, len(found) - 1)]
     return tuple(sorted(long, key=_likelihood)[:_MOST_CHAINS])
 
 
