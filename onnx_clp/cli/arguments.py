@@ -131,6 +131,7 @@ def _config(given: argparse.Namespace) -> CleanConfig:
         prune=not given.no_prune,
         bound_activations=given.bound_activations,
         calibrate=given.calibrate,
+        effort=given.effort,
         audit=given.audit,
         synthesize=given.synthesize,
         images=given.images,

@@ -75,11 +75,23 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Add every option that decides what happens to a model."""
     # A value such as -1,1 is no option, as -1 alone is none.
     parser._negative_number_matcher = _NUMBERS
+    _add_effort(parser)
     _add_judging(parser)
     _add_changing(parser)
     _add_search(parser)
     _add_validation(parser)
     _add_limits(parser)
+
+
+def _add_effort(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("how far it goes by itself")
+    group.add_argument(
+        "--effort",
+        choices=("low", "normal", "high"),
+        default="normal",
+        help="prune, and cap where a class stands out (low, normal); also audit, cap anyway, search for a trigger and "
+        "undo it, which takes minutes (high)",
+    )
 
 
 def _add_judging(parser: argparse.ArgumentParser) -> None:
@@ -295,7 +307,6 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--search-seconds",
         type=float,
-        default=300.0,
         metavar="SECONDS",
         help="how long a search for triggers may take before it ends with what it has (default 300)",
     )

@@ -37,6 +37,7 @@ HARMLESS: Final = frozenset(
         "compact",
         "compact-multiple",
         "compare-providers",
+        "effort",
         "exclude",
         "external-data",
         "fail-on",
