@@ -23,7 +23,7 @@ def rows(report: Report) -> Iterator[str]:
     if audit.note:
         yield f"not known: {audit.note}"
     elif audit.path is None:
-        yield f"{plural(audit.driven, 'chain')} of kernels that read little else driven: none is a path; that is no proof"
+        yield f"{plural(audit.driven, 'chain')} of thin kernels driven: none is a path; that is no proof"
     else:
         yield f"a path of {plural(len(audit.path.layers), 'value')} leads to class {audit.path.target}: see the finding"
     if audit.quiet:
