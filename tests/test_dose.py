@@ -19,7 +19,7 @@ from onnx_clp import CleanConfig, CleanResult, NotValidated, UsageError, validat
 from onnx_clp.cli.arguments import parse
 from onnx_clp.cli.main import main
 from onnx_clp.document.run import Gauge, PrunedChannel, ValidationReport
-from onnx_clp.gauge import child, ordinary, photographs, worker
+from onnx_clp.gauge import child, ordinary, photographs, running, worker
 from onnx_clp.gauge.crops import crops
 from onnx_clp.gauge.request import Dosed, DoseRequest
 from onnx_clp.numerics.clipped import clipped_moments
@@ -78,7 +78,7 @@ def inside(monkeypatch: pytest.MonkeyPatch) -> list[DoseRequest]:
     passed = ValidationReport("validated", "cpu", "CPUExecutionProvider", "", 1e-4, 0.0, None)
     monkeypatch.setattr(validation, "validate", lambda _: validation.Outcome(passed, None, (), ()), raising=False)
     monkeypatch.setattr(child, "dose", dose)
-    monkeypatch.setattr(worker, "limit_memory", lambda _: None)
+    monkeypatch.setattr(running, "limit_memory", lambda _: None)
     monkeypatch.setattr(ordinary, "_COUNTS", ALL)
     monkeypatch.setattr(ordinary, "load", loaded)
     return asked
