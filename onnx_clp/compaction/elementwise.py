@@ -19,16 +19,12 @@ from onnx_clp.compaction.cuts import UnfitError
 from onnx_clp.compaction.survey import Survey, unknown
 from onnx_clp.fold.channel_views import drops_nothing
 from onnx_clp.numerics.widening import as_float64
-from onnx_clp.operators.nodes import attribute, input_name
+from onnx_clp.operators import read
+from onnx_clp.operators.nodes import input_name
 
 Array = NDArray[Any]
 Function = Callable[[NodeProto, Float64], Float64]
 Combine = Callable[..., Float64]
-
-
-def number(node: NodeProto, name: str, default: float) -> float:
-    """A float attribute."""
-    return float(attribute(node, name, default))
 
 
 def _zero_only(_node: NodeProto, x: Float64) -> Float64:
@@ -42,18 +38,18 @@ def _elu(scale: float, alpha: float, x: Float64) -> Float64:
 def _cast(node: NodeProto, x: Float64) -> Float64:
     wide = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.INT32)
     whole = x == np.rint(x)
-    return np.where((x == 0) | (whole & (np.abs(x) < 256) & (attribute(node, "to") in wide)), x, UNKNOWN)
+    return np.where((x == 0) | (whole & (np.abs(x) < 256) & (read.cast_type(node) in wide)), x, UNKNOWN)
 
 
 UNARY: Final[dict[str, Function]] = {
     "Relu": lambda _, x: np.maximum(x, 0),
-    "LeakyRelu": lambda n, x: np.where(x < 0, number(n, "alpha", 0.01) * x, x),
-    "ThresholdedRelu": lambda n, x: np.where(x > number(n, "alpha", 1.0), x, 0),
-    "Elu": lambda n, x: _elu(1.0, number(n, "alpha", 1.0), x),
-    "Selu": lambda n, x: _elu(number(n, "gamma", 1.0507), number(n, "alpha", 1.6733), x),
+    "LeakyRelu": lambda n, x: np.where(x < 0, read.alpha(n) * x, x),
+    "ThresholdedRelu": lambda n, x: np.where(x > read.alpha(n), x, 0),
+    "Elu": lambda n, x: _elu(1.0, read.alpha(n), x),
+    "Selu": lambda n, x: _elu(read.gamma(n), read.alpha(n), x),
     "Celu": lambda _, x: np.where(x < 0, UNKNOWN, x),
     "Sigmoid": lambda _, x: 1 / (1 + np.exp(-x)),
-    "HardSigmoid": lambda n, x: np.clip(number(n, "alpha", 0.2) * x + number(n, "beta", 0.5), 0, 1),
+    "HardSigmoid": lambda n, x: np.clip(read.alpha(n) * x + read.beta(n), 0, 1),
     "HardSwish": lambda _, x: x * np.clip(x / 6 + 0.5, 0, 1),
     "Tanh": lambda _, x: np.tanh(x),
     "Softplus": lambda _, x: np.log1p(np.exp(x)),
@@ -98,14 +94,7 @@ def unary(survey: Survey, node: NodeProto) -> list[int]:
 def clip(survey: Survey, node: NodeProto) -> list[int]:
     """Clip (opset 1 to 13) between constants, or between what is computed: then a zero is not known to stay one."""
     view = survey.need(node)
-    limits: list[float] = []
-    for slot, name, default in ((1, "min", -np.inf), (2, "max", np.inf)):
-        value = survey.constant(node, slot)
-        if value is not None and value.size == 1:
-            limits.append(float(value.reshape(())))
-        else:
-            limits.append(UNKNOWN if input_name(node, slot) else number(node, name, default))
-    low, high = limits
+    low, high = (UNKNOWN if one is None else one for one in read.clip_limits(node, survey.scope.constant))
     survey.give(node, view.becomes(steady(lambda _, x: np.minimum(np.maximum(x, low), high), node, view.constant)))
     return [0]
 
@@ -155,7 +144,7 @@ def joint(survey: Survey, node: NodeProto) -> list[int]:
     combine = JOINT[node.op_type]
     if node.op_type == "Mul" and not any(name in survey.views for name in node.input):
         return _scales(survey, node)
-    if survey.scope.opset < 7 and attribute(node, "axis") is not None:
+    if survey.scope.opset < 7 and read.old_broadcast(node)[1] is not None:
         raise UnfitError("it broadcasts as opset 6 did")
     views, values = operands(survey, node, list(range(len(node.input))))
     first = views[0]

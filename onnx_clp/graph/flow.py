@@ -14,7 +14,8 @@ from onnx import FunctionProto, NodeProto
 from onnx_clp.graph.functions import FunctionKey, called_function, key_of
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.graph.model import ModelIndex
-from onnx_clp.operators.nodes import attribute, is_op
+from onnx_clp.operators import read
+from onnx_clp.operators.nodes import is_op
 
 Value = tuple[GraphIndex, str]
 _Key = tuple[int, str]
@@ -113,5 +114,5 @@ def _fed_back(body: GraphIndex, slot: int) -> Iterator[Value]:
         return
     if is_op(owner, "Loop") and 1 <= slot < len(owner.input) - 1:
         yield from _input_at(body, slot + 1)
-    elif is_op(owner, "Scan") and slot < len(owner.input) - int(attribute(owner, "num_scan_inputs", 0)):
+    elif is_op(owner, "Scan") and slot < len(owner.input) - read.scan_inputs(owner):
         yield from _input_at(body, slot)

@@ -16,8 +16,8 @@ from onnx import FunctionProto, GraphProto, NodeProto, SparseTensorProto, Tensor
 from onnx_clp.file.store import TensorStore
 from onnx_clp.graph import constants
 from onnx_clp.graph.ranks import Ranks
-from onnx_clp.operators import compute
-from onnx_clp.operators.nodes import attribute, has_reference, input_name, is_op
+from onnx_clp.operators import compute, read
+from onnx_clp.operators.nodes import has_reference, input_name, is_op
 
 Array = NDArray[Any]
 
@@ -215,8 +215,7 @@ class GraphIndex:
             return self.types[name], ""
         node = self.producers.get(name)
         if node is not None and is_op(node, "Cast"):
-            to = attribute(node, "to")
-            return (None if to is None else int(to)), ""
+            return read.cast_type(node), ""
         return None, "" if node is None or not _keeps_type(node, name) else input_name(node, 0)
 
     # For edit

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-import numpy as np
 from onnx import GraphProto, NodeProto, ValueInfoProto
 
 from onnx_clp.graph.scope import Scope
-from onnx_clp.operators.nodes import attribute, input_name, is_op
+from onnx_clp.operators import read
+from onnx_clp.operators.nodes import is_op
 
 # Operators whose output has the shape of their first input.
 _SHAPE_KEEPING: Final = frozenset(
@@ -174,16 +174,12 @@ class Ranks:
         if is_op(node, "MatMul"):
             return max(2, *ranks) - ranks.count(1)  # a vector operand loses the axis it was given
         if is_op(node, "Unsqueeze", "Squeeze"):
-            listed = attribute(node, "axes")
-            axes = self._scope.constant(input_name(node, 1)) if listed is None else None
-            if listed is None and axes is None:
-                return None
-            count = len(listed) if listed is not None else int(axes.size) if axes is not None else 0
-            return ranks[0] + (count if node.op_type == "Unsqueeze" else -count)
-        if is_op(node, *_REDUCING) and not attribute(node, "keepdims", 1):
-            listed = attribute(node, "axes")
-            axes = self._scope.constant(input_name(node, 1)) if listed is None else np.asarray(listed)
-            return None if axes is None or not axes.size else ranks[0] - int(axes.size)
+            axes = read.AXES.of(node, self._scope.constant)
+            count = len(axes or ()) * (1 if node.op_type == "Unsqueeze" else -1)
+            return None if axes is None else ranks[0] + count
+        if is_op(node, *_REDUCING) and not read.keeps_dims(node):
+            axes = read.AXES.of(node, self._scope.constant)
+            return ranks[0] - len(axes) if axes else None
         return max(ranks, default=None) if ranks else None
 
 

@@ -23,7 +23,8 @@ from onnx_clp.fold.channel_views import ChannelView, Segment, carry, layer_view
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.layers.rewrite import LayerRewrite, Layers
 from onnx_clp.numerics.widening import as_float64
-from onnx_clp.operators.nodes import attribute, identity, input_name, is_op, operator
+from onnx_clp.operators import read
+from onnx_clp.operators.nodes import identity, input_name, is_op, operator
 
 Float64 = NDArray[np.float64]
 
@@ -103,7 +104,7 @@ class Gains:
 
     def _flattens(self, node: NodeProto) -> bool:
         if is_op(node, "Flatten"):
-            return int(attribute(node, "axis", 1)) == 1
+            return read.axis(node) == 1
         return is_op(node, "Reshape") and self._scope.ranks.of(node.output[0]) == 2
 
     # Backwards: how strongly each is read
@@ -210,16 +211,14 @@ def read_squares(rewrite: LayerRewrite) -> Float64:
 
 def _reduced(scope: GraphIndex, node: NodeProto, view: ChannelView) -> ChannelView | None:
     """The view behind a reduction over other axes than the channels'; None where it is over theirs or unknown."""
-    listed = attribute(node, "axes")
-    given = scope.constant(input_name(node, 1)) if listed is None and input_name(node, 1) else None
-    axes = listed if listed is not None else [] if given is None else [int(a) for a in given.reshape(-1)]
+    axes = read.AXES.of(node, scope.constant)
     if not axes or view.rank is None:
         return None
     rank = view.rank
     gone = {rank - a if a >= 0 else -a for a in axes}
     if view.axis_from_end in gone:
         return None
-    if int(attribute(node, "keepdims", 1)):
+    if read.keeps_dims(node):
         return view
     shift = sum(at < view.axis_from_end for at in gone)
     return replace(view, rank=rank - len(gone), axis_from_end=view.axis_from_end - shift)
@@ -236,13 +235,11 @@ def _padded(scope: GraphIndex, node: NodeProto, view: ChannelView) -> ChannelVie
 
 def _channel_pads(scope: GraphIndex, node: NodeProto, view: ChannelView) -> tuple[int, int] | None:
     """How many channels a Pad adds before and after; None where that is not known."""
-    listed = attribute(node, "pads")
-    given = None if listed is not None else scope.constant(input_name(node, 1))
-    pads = listed if listed is not None else None if given is None else given.reshape(-1).tolist()
-    if pads is None or view.rank != len(pads) // 2 or input_name(node, 3):
+    pads = read.PADS.of(node, scope.constant)
+    if pads is None or view.rank != len(pads) // 2 or not read.AXES.left_out(node):
         return None
     axis = view.rank - view.axis_from_end
-    return int(pads[axis]), int(pads[axis + view.rank])
+    return pads[axis], pads[axis + view.rank]
 
 
 def _unflattened(view: ChannelView, after: Float64) -> Float64 | None:

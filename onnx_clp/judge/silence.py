@@ -19,7 +19,8 @@ from onnx import NodeProto
 from onnx_clp.graph.index import GraphIndex, Use
 from onnx_clp.layers.weights import float_type
 from onnx_clp.numerics.widening import as_float64
-from onnx_clp.operators.nodes import MICROSOFT, attribute, input_name, is_op, operator, text_attribute
+from onnx_clp.operators import read
+from onnx_clp.operators.nodes import MICROSOFT, is_op, operator
 from onnx_clp.verdicts import LayerStatus
 
 Array = NDArray[Any]
@@ -31,7 +32,7 @@ def _sigmoid(x: Array) -> Array:
 
 
 def _hard_sigmoid(node: NodeProto, x: Array) -> Array:
-    return np.clip(float(attribute(node, "alpha", 0.2)) * x + float(attribute(node, "beta", 0.5)), 0, 1)
+    return np.clip(read.alpha(node) * x + read.beta(node), 0, 1)
 
 
 def _leaky(slope: float, x: Array) -> Array:
@@ -41,10 +42,10 @@ def _leaky(slope: float, x: Array) -> Array:
 # Elementwise operators with one data input, as functions of a constant input.
 NONLINEAR: Final[dict[str, Function]] = {
     "Relu": lambda _, x: np.maximum(x, 0),
-    "LeakyRelu": lambda n, x: _leaky(float(attribute(n, "alpha", 0.01)), x),
+    "LeakyRelu": lambda n, x: _leaky(read.alpha(n), x),
     "PRelu": lambda _, x: _leaky(0.25, x),
-    "ThresholdedRelu": lambda n, x: np.where(x > float(attribute(n, "alpha", 1.0)), x, 0),
-    "Elu": lambda n, x: np.where(x < 0, float(attribute(n, "alpha", 1.0)) * np.expm1(x), x),
+    "ThresholdedRelu": lambda n, x: np.where(x > read.alpha(n), x, 0),
+    "Elu": lambda n, x: np.where(x < 0, read.alpha(n) * np.expm1(x), x),
     "Selu": lambda _, x: np.where(x < 0, 1.758 * np.expm1(x), 1.0507 * x),
     "Celu": lambda _, x: np.where(x < 0, np.expm1(x), x),
     "Sigmoid": lambda _, x: _sigmoid(x),
@@ -215,7 +216,7 @@ class Silence:
         self._fail(sentence, LayerStatus.UNJUDGEABLE)
 
     def _is_exact(self, node: NodeProto) -> bool:
-        return node.op_type != "Gelu" or text_attribute(node, "approximate", "none") in ("none", "tanh")
+        return node.op_type != "Gelu" or read.gelu_by_tanh(node) is not None
 
     def _turn(self, node: NodeProto, value: Array) -> None:
         """A nonlinearity: a channel that is 0 behind it is off; any other value goes on."""
@@ -223,14 +224,8 @@ class Silence:
             self._give(node, value)
 
     def _clipped(self, node: NodeProto, value: Array) -> Array:
-        low, high = self._limit(node, 1, "min", -math.inf), self._limit(node, 2, "max", math.inf)
-        return np.minimum(np.maximum(value, low), high)
-
-    def _limit(self, node: NodeProto, slot: int, name: str, default: float) -> float:
-        if input_name(node, slot):
-            found = self._operand(node.input[slot])
-            return default if found is None or found.size != 1 else float(found.reshape(-1)[0])
-        return float(attribute(node, name, default))
+        low, high = read.clip_limits(node, self._operand)
+        return np.minimum(np.maximum(value, -math.inf if low is None else low), math.inf if high is None else high)
 
     def _operand(self, name: str) -> Array | None:
         if name in self._values:

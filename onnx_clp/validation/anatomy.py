@@ -11,6 +11,7 @@ import onnx
 from onnx import AttributeProto, GraphProto, NodeProto, TensorProto
 
 from onnx_clp.file.wire import lift
+from onnx_clp.operators import read
 
 Dim = int | str | None
 Axes = tuple[int, ...]
@@ -137,7 +138,7 @@ def _precision(model: onnx.ModelProto, nodes: list[NodeProto], types: set[int]) 
         return "quantised"
     found = set(types)
     found |= {t.data_type for t in model.graph.initializer if len(t.dims) > 0}
-    found |= {a.i for n in nodes if n.op_type == "Cast" for a in n.attribute if a.name == "to"}
+    found |= {read.cast_type(n) or 0 for n in nodes if n.op_type == "Cast"}
     found |= {a.t.data_type for n in nodes if n.op_type == "Constant" for a in n.attribute if len(a.t.dims) > 0}
     known = {_PRECISION_OF[kind] for kind in found if kind in _PRECISION_OF}
     return max(known, key=_PRECISIONS.index, default="float32")
@@ -205,7 +206,7 @@ def _through(node: NodeProto, axes: Axes | None) -> list[Axes | None]:
         return [axes]
     if node.op_type != "Transpose" or axes is None:
         return []
-    perm = next((list(a.ints) for a in node.attribute if a.name == "perm"), list(range(len(axes)))[::-1])
+    perm = read.perm(node, len(axes)) or ()
     return [tuple(axes[p] for p in perm)] if sorted(perm) == list(range(len(axes))) else []
 
 
@@ -213,15 +214,14 @@ def _asked_by(node: NodeProto, initializers: Mapping[str, TensorProto]) -> tuple
     """(rank, axis, size) that a node with a constant weight asks of its first input; size 0: nothing."""
     weight = initializers.get(node.input[1]) if len(node.input) > 1 else None
     dims = tuple(weight.dims) if weight is not None else ()
-    ints = {a.name: a.i for a in node.attribute}
     if node.op_type == "Conv" and len(dims) > 2:
-        return len(dims), 1, dims[1] * ints.get("group", 1)
+        return len(dims), 1, dims[1] * read.groups(node)
     if node.op_type == "ConvTranspose" and len(dims) > 2:
         return len(dims), 1, dims[0]
     if node.op_type == "BatchNormalization" and dims:
         return 4, 1, dims[0]
     if node.op_type == "Gemm" and len(dims) == 2:
-        return 2, -1, dims[1] if ints.get("transB") else dims[0]
+        return 2, -1, dims[1] if read.transposed(node)[1] else dims[0]
     if node.op_type == "MatMul" and len(dims) >= 2:
         return 2, -1, dims[-2]
     return 0, 0, 0

@@ -18,7 +18,8 @@ from typing import Final
 
 from onnx import GraphProto, ModelProto, NodeProto, TypeProto, inliner, shape_inference
 
-from onnx_clp.operators.nodes import attribute, is_op, subgraphs
+from onnx_clp.operators import read
+from onnx_clp.operators.nodes import is_op, subgraphs
 from onnx_clp.validation.anatomy import read_skeleton
 
 Shape = tuple[int, ...]
@@ -130,7 +131,7 @@ def _conv_transpose(_node: NodeProto, data: Shape, weight: Shape, _result: Shape
 
 
 def _gemm(node: NodeProto, data: Shape, _weight: Shape, result: Shape) -> int:
-    return math.prod(result) * data[0 if attribute(node, "transA", 0) else 1]
+    return math.prod(result) * data[0 if read.transposed(node)[0] else 1]
 
 
 def _matmul(_node: NodeProto, data: Shape, _weight: Shape, result: Shape) -> int:
