@@ -69,6 +69,10 @@ SCALES = np.array([1, 1, 2, 3], np.float32)
         ("y, z = Split<axis=1>(x)", 11, {}),
         ("y, z = Split<axis=1>(x, s)", 13, {"s": np.array([1, 3])}),
         ("y = ReduceMean<axes=[2,3]>(x)", 13, {}),
+        ("y = Asinh(x)", 13, {}),
+        ("y = Hardmax(x)", 13, {}),
+        ("y = ReduceLogSumExp(x, a)", 18, {"a": np.array([1])}),
+        ("g = GreaterOrEqual(x, a) y = Cast<to=1>(g)", 16, {"a": np.float32(0)}),
         ("y = ReduceSum(x, a)", 13, {"a": np.array([-1])}),
     ],
 )
@@ -103,6 +107,26 @@ def test_an_lp_normalization_works_along_the_last_axis_where_it_names_none() -> 
     chain = "a = Conv(x, w) n = LpNormalization{}(a) y = Conv(n, v)"
     assert removed(chain.format(""), 11, **weights) == removed(chain.format("<axis=-1>"), 11, **weights) == 2
     assert removed(chain.format("<axis=1>"), 11, **weights) == 0
+
+
+@pytest.mark.parametrize(
+    ("between", "gone"),
+    [
+        ("n = Asinh(a)", 2),
+        ("n = Acos(a)", 0),
+        ("n = Hardmax<axis=3>(a)", 0),
+        ("p = ReduceProd(a, s) n = Mul(a, p)", 2),
+        ("t = IsNaN(a) n = Cast<to=1>(t)", 2),
+        ("t = Mod<fmod=1>(a, a) n = Cast<to=1>(t)", 0),
+    ],
+)
+def test_a_zero_goes_through_what_keeps_one(between: str, gone: int) -> None:
+    weights = {
+        "w": dead("w", (8, 4, 3, 3), (2, 5)),
+        "v": filled("v", (3, 8, 3, 3)),
+        "s": np.array([2, 3]),
+    }
+    assert removed(f"a = Conv(x, w) {between} y = Conv<pads=[1,1,1,1]>(n, v)", 18, **weights) == gone
 
 
 @pytest.mark.parametrize(("stated", "gone"), [("output_dtype=3, ", 0), ("", 1)])

@@ -17,6 +17,7 @@ from onnx_clp.operators.table import TABLE
 from onnx_clp.operators.traits import Kind, Operator, Trait
 from tests.operators.examples import EXAMPLES, UNSHOWN, UNTRIED, Key
 from tests.operators.trying import CLAIMS, Node, asked
+from tools.operators import PAGE, page
 
 
 @cache
@@ -92,7 +93,7 @@ def test_the_size_of_what_is_found_depends_on_the_content(key: Key) -> None:
 @pytest.mark.parametrize("row", [row for row in TABLE.values() if not row.domain], ids=lambda row: row.name)
 def test_every_standard_operator_is_one(row: Operator) -> None:
     schema = defs.get_schema(row.name, 9) if row.name == "Upsample" else defs.get_schema(row.name)
-    if row.kind is Kind.LINEAR and row.name not in ("Attention", "Einsum"):
+    if row.kind is Kind.LINEAR and row.name != "Einsum":
         assert schema.inputs[row.weight].name.lower() in ("w", "b")
     assert row.every_output is (row.name == "Split")
 
@@ -136,3 +137,15 @@ def test_what_a_pass_has_a_rule_for_is_in_the_table() -> None:
     assert {("", op) for op in ruled - BESIDE} <= TABLE.keys()
     assert rules.RULES.keys() <= TABLE.keys()
     assert not {("", op) for op in BESIDE} & TABLE.keys()
+
+
+@pytest.mark.skipif(not PAGE.parent.exists(), reason="the documents are not there")
+def test_the_page_is_what_the_table_says() -> None:
+    assert PAGE.read_text(encoding="utf-8") == page(), "python -m tools.operators"
+
+
+def test_the_page_has_a_line_for_every_row() -> None:
+    lines = [line for line in page().splitlines() if line.startswith("| ")]
+    for key, row in TABLE.items():
+        name = f"{row.name} ({key[0]})" if key[0] else row.name
+        assert sum(line.startswith(f"| {name} |") for line in lines) == 1

@@ -42,6 +42,9 @@ def graph(body: str, functions: str = "") -> ModelProto:
     model = parser.parse_model(text)
     weight = numpy_helper.from_array(np.ones((4, 192), np.float32), "w")
     model.graph.initializer.append(weight)
+    if "dw" in body:
+        held = {"dw": np.ones((4, 3, 1, 1), np.float32), "off": np.zeros((1, 2, 8, 8), np.float32)}
+        model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in held.items())
     onnx.checker.check_model(model)
     return model
 
@@ -127,6 +130,10 @@ LOOK_ALIKES = {
     ),
     "comparison of learned features, as in a thresholded activation": (
         f"{LOGITS} c = Greater(logits, zero) m = Cast<to = 1>(c) y = Mul(logits, m)"
+    ),
+    "comparison of features of a deformable convolution": (
+        f"{LOGITS} d = DeformConv(x, dw, off) t = ReduceMax<keepdims = 0>(d) c = Greater(t, one) "
+        "m = Cast<to = 1>(c) y = Mul(logits, m)"
     ),
     "comparison of a shape": (f"{LOGITS} n = Size(x) c = Equal(n, three) m = Cast<to = 1>(c) y = Mul(logits, m)"),
     "type taken from the image": (f"{LOGITS} c = CastLike(one, x) d = Greater(c, zero) y = Where(d, logits, target)"),

@@ -21,11 +21,12 @@ from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.operators import read
 from onnx_clp.operators.nodes import has_reference, input_name, is_op
+from onnx_clp.operators.table import keeps
+from onnx_clp.operators.traits import Trait
 
 Shape = tuple[int | None, ...]
 
 _MOST_STEPS: Final = 1000
-_SHAPE_KEEPING: Final = ("Relu", "LeakyRelu", "Sigmoid", "Tanh", "Softmax", "Identity", "Cast", "Neg", "Elu", "Erf")
 
 
 def find(scope: GraphIndex) -> Iterator[NodeProto]:
@@ -127,7 +128,7 @@ def known_shape(scope: GraphIndex, name: str) -> Shape | None:
         if is_op(node, "Reshape") and not has_reference(node):
             wanted = _target(home, node)
             return None if wanted is None else tuple(d if d > 0 else None for d in wanted)
-        if not is_op(node, *_SHAPE_KEEPING):
+        if not keeps(node, Trait.SHAPE, name):
             return None
         name = input_name(node, 0)
     return None

@@ -29,6 +29,7 @@ from onnx_clp.numerics.affine import KernelLayout
 from onnx_clp.numerics.widening import as_float64
 from onnx_clp.operators import read, windows
 from onnx_clp.operators.nodes import input_name, is_op
+from onnx_clp.operators.table import weight_slot
 
 Array = NDArray[Any]
 
@@ -71,7 +72,7 @@ def pads(survey: Survey, node: NodeProto) -> bool:
     window = windows.window(node)
     if window.begins is not None:
         return not window.pads_nothing
-    weight = input_name(node, 3 if node.op_type == "QLinearConv" else 1)
+    weight = input_name(node, weight_slot(node))
     return any(size != 1 for size in cuts.shape_of(survey.scope, weight)[2:])
 
 

@@ -21,6 +21,8 @@ from onnx_clp.fold.channel_views import drops_nothing
 from onnx_clp.numerics.widening import as_float64
 from onnx_clp.operators import read
 from onnx_clp.operators.nodes import input_name
+from onnx_clp.operators.table import keeps
+from onnx_clp.operators.traits import Trait
 
 Array = NDArray[Any]
 Function = Callable[[NodeProto, Float64], Float64]
@@ -29,6 +31,10 @@ Combine = Callable[..., Float64]
 
 def _zero_only(_node: NodeProto, x: Float64) -> Float64:
     return np.where(x == 0, 0.0, UNKNOWN)
+
+
+def _unknown(_node: NodeProto, x: Float64) -> Float64:
+    return unknown(len(x))
 
 
 def _elu(scale: float, alpha: float, x: Float64) -> Float64:
@@ -66,10 +72,8 @@ UNARY: Final[dict[str, Function]] = {
     "Sign": lambda _, x: np.sign(x),
     "Identity": lambda _, x: x,
     "Cast": _cast,
-    "CastLike": _zero_only,
-    **dict.fromkeys(("Gelu", "Mish", "Swish", "Erf", "Sin", "Tan", "Asinh", "Atan", "Sinh", "Shrink"), _zero_only),
-    **dict.fromkeys(("Cos", "Cosh", "IsNaN", "IsInf", "Not", "BitwiseNot"), lambda _, x: np.full(len(x), UNKNOWN)),
 }
+"""Where more is known of a constant than whether a zero stays one."""
 
 
 def steady(function: Function, node: NodeProto, constant: Float64) -> Float64:
@@ -84,7 +88,7 @@ def unary(survey: Survey, node: NodeProto) -> list[int]:
     view = survey.need(node)
     if node.op_type == "Dropout" and not drops_nothing(survey.scope, node):
         raise UnfitError("it drops entries at random, or its mask is read")
-    function = UNARY.get(node.op_type, _zero_only)
+    function = UNARY.get(node.op_type, _zero_only if keeps(node, Trait.ZERO) else _unknown)
     if view.zero and node.op_type != "Identity":
         view = view.forgets()
     survey.give(node, replace(view, constant=steady(function, node, view.constant)))
@@ -135,13 +139,13 @@ JOINT: Final[dict[str, Combine]] = {
     "Sum": lambda *o: np.sum(np.broadcast_arrays(*o), axis=0),
     "Mean": lambda *o: np.mean(np.broadcast_arrays(*o), axis=0),
     "Where": _where,
-    **dict.fromkeys(["Greater", "Less", "GreaterOrEqual", "LessOrEqual", "Equal", "And", "Or", "Xor", "Mod"], _nothing),
 }
+"""Where something is known of the result."""
 
 
 def joint(survey: Survey, node: NodeProto) -> list[int]:
     """An elementwise operator of several operands that broadcast."""
-    combine = JOINT[node.op_type]
+    combine = JOINT.get(node.op_type, _nothing)
     if node.op_type == "Mul" and not any(name in survey.views for name in node.input):
         return _scales(survey, node)
     if survey.scope.opset < 7 and read.old_broadcast(node)[1] is not None:

@@ -16,6 +16,8 @@ from onnx_clp.compaction import extent_windows
 from onnx_clp.compaction.extents import Extents, Sizes
 from onnx_clp.operators import read, windows
 from onnx_clp.operators.nodes import has_reference, input_name, is_op
+from onnx_clp.operators.table import is_a, keeps, names
+from onnx_clp.operators.traits import Kind, Trait
 
 Rule = Callable[[Extents, NodeProto], Sizes | None]
 
@@ -201,38 +203,10 @@ def _resize(extents: Extents, node: NodeProto) -> Sizes | None:
     return tuple(None if size is None else math.floor(size * s) for size, s in zip(sizes, scales, strict=True))
 
 
-_SHAPE_KEEPING: Final = (
-    "Relu LeakyRelu PRelu Clip Sigmoid HardSigmoid HardSwish Tanh Elu Selu Celu Gelu Mish Swish Softplus Softsign "
-    "Softmax Identity Cast CastLike Dropout BatchNormalization InstanceNormalization LRN Neg Abs Exp Log Sqrt Erf "
-    "Reciprocal Floor Ceil Round Sign QuantizeLinear DequantizeLinear DynamicQuantizeLinear ThresholdedRelu Not"
-)
 RULES: Final[dict[str, Rule]] = {
-    **dict.fromkeys(_SHAPE_KEEPING.split(), _same),
-    **dict.fromkeys(
-        [
-            "Add",
-            "Sub",
-            "Mul",
-            "Div",
-            "Pow",
-            "Min",
-            "Max",
-            "Sum",
-            "Mean",
-            "Where",
-            "Greater",
-            "Less",
-            "Equal",
-            "And",
-            "Or",
-        ],
-        _broadcast,
-    ),
-    **dict.fromkeys(["MaxPool", "AveragePool", "LpPool"], extent_windows.pool),
-    **dict.fromkeys(["GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"], extent_windows.global_pool),
-    **dict.fromkeys(
-        ["ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2", "ReduceSumSquare"], _reduce
-    ),
+    **dict.fromkeys(names(Kind.POOL), extent_windows.pool),
+    **dict.fromkeys(names(Kind.GLOBAL_POOL), extent_windows.global_pool),
+    **dict.fromkeys(names(Kind.REDUCE), _reduce),
     "Conv": extent_windows.conv,
     "ConvInteger": extent_windows.conv,
     "ConvTranspose": extent_windows.conv_transpose,
@@ -259,10 +233,19 @@ def visit(extents: Extents, node: NodeProto) -> None:
     """Work out the sizes of a node's first output, and fill in what the file leaves open."""
     if has_reference(node) or not len(node.output) or not len(node.input):
         return
-    rule = RULES.get(node.op_type) if is_op(node, node.op_type) else None
+    rule = _rule(node)
     if is_op(node, "DynamicQuantizeLinear"):
         for name in node.output[1:]:
             extents.settle(name, ())
     made = None if rule is None else rule(extents, node)
     if made is not None:
         extents.settle(node.output[0], made)
+
+
+def _rule(node: NodeProto) -> Rule | None:
+    """The operator's own rule, or the one that follows from what it keeps."""
+    if is_op(node, *RULES):
+        return RULES[node.op_type]
+    if keeps(node, Trait.SHAPE):
+        return _same
+    return _broadcast if is_a(node, Kind.JOINT, Kind.COMPARE) else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,14 +10,13 @@ from onnx import NodeProto
 
 from onnx_clp.compaction.atoms import UNKNOWN, Float64, View
 from onnx_clp.compaction.cuts import UnfitError
-from onnx_clp.compaction.survey import Survey
+from onnx_clp.compaction.survey import Survey, unknown
 from onnx_clp.operators import read, windows
 from onnx_clp.operators.nodes import input_name
+from onnx_clp.operators.table import is_a, keeps
+from onnx_clp.operators.traits import Kind, Trait
 
 Array = NDArray[Any]
-
-_KEEPING: Final = ("ReduceMean", "ReduceMax", "ReduceMin")
-_SUMMING: Final = ("ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare")
 
 
 def integers(survey: Survey, node: NodeProto, part: read.IntList) -> list[int] | None:
@@ -48,7 +47,7 @@ def pool(survey: Survey, node: NodeProto) -> list[int]:
         raise UnfitError("its channels come in along another axis")
     if any(name and survey.scope.uses(name) for name in node.output[1:]):
         raise UnfitError("its indices, which count over the channels, are read")
-    plain = node.op_type in ("GlobalAveragePool", "GlobalMaxPool") or _stays(node)
+    plain = (is_a(node, Kind.GLOBAL_POOL) and keeps(node, Trait.EVEN)) or _stays(node)
     survey.give(node, view.becomes(view.constant if plain else zero_stays(view)))
     return [0]
 
@@ -79,7 +78,7 @@ def reduce(survey: Survey, node: NodeProto) -> list[int]:
         return _reduce_channels(survey, node, view)
     if view.spread:
         raise UnfitError("how many times its channels repeat is not known")
-    made = view.becomes(view.constant if node.op_type in _KEEPING else zero_stays(view))
+    made = view.becomes(_reduced(node, view))
     if not read.keeps_dims(node):
         after = sum(place < view.from_end for place in gone)
         made = made.moved(view.from_end - after, None if view.rank is None else view.rank - len(gone))
@@ -87,8 +86,15 @@ def reduce(survey: Survey, node: NodeProto) -> list[int]:
     return [0]
 
 
+def _reduced(node: NodeProto, view: View) -> Float64:
+    """What is known of channels whose places a node brings together."""
+    if keeps(node, Trait.EVEN):
+        return view.constant
+    return zero_stays(view) if keeps(node, Trait.ZERO) else unknown(len(view.ids))
+
+
 def _reduce_channels(survey: Survey, node: NodeProto, view: View) -> list[int]:
-    if node.op_type not in _SUMMING:
+    if not keeps(node, Trait.NEUTRAL):
         raise UnfitError("it takes all channels together")
     survey.need_zero(node, view)
     return [0]

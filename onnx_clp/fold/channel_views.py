@@ -8,7 +8,6 @@ operator ends it.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Final
 
 from onnx import NodeProto
 
@@ -16,6 +15,8 @@ from onnx_clp.graph.index import GraphIndex
 from onnx_clp.layers.rewrite import LayerRewrite
 from onnx_clp.operators import read, windows
 from onnx_clp.operators.nodes import has_reference, input_name, is_dequantizer, is_op, is_quantizer, operator
+from onnx_clp.operators.table import is_a
+from onnx_clp.operators.traits import Kind
 from onnx_clp.verdicts import Skipped, SkipReason
 
 
@@ -237,10 +238,6 @@ def _cut(segments: tuple[Segment, ...], start: int, count: int) -> tuple[Segment
     return tuple(out)
 
 
-# Operators that treat every channel alike and by itself, and may change sizes along other axes.
-_POOLS: Final = ("MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
-
-
 def carry_by_channel(scope: GraphIndex, node: NodeProto, views: dict[str, ChannelView]) -> bool:
     """Carry a view through an operator that mixes places but no channels: pooling, resizing, padding, flattening.
 
@@ -258,11 +255,11 @@ def carry_by_channel(scope: GraphIndex, node: NodeProto, views: dict[str, Channe
 
 def _by_channel(scope: GraphIndex, node: NodeProto, view: ChannelView) -> ChannelView | None:
     axis = None if view.rank is None else view.rank - view.axis_from_end
-    if is_op(node, *_POOLS):
-        return view if axis == 1 else None
+    if is_a(node, Kind.POOL, Kind.GLOBAL_POOL):
+        return view if axis == 1 and not windows.channels_last(node) else None
     if is_op(node, "Resize", "Upsample", "Pad"):
         return view if axis is not None and _leaves_axis(scope, node, view, axis) else None
-    if is_op(node, "ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum", "ReduceL1", "ReduceL2"):
+    if is_a(node, Kind.REDUCE):
         return None if axis is None else _reduced(scope, node, view, axis)
     if is_op(node, "Flatten", "Reshape"):
         return None if axis is None else _flattened(scope, node, view, axis)

@@ -25,21 +25,13 @@ from onnx_clp.layers.rewrite import LayerRewrite, Layers
 from onnx_clp.numerics.widening import as_float64
 from onnx_clp.operators import read
 from onnx_clp.operators.nodes import identity, input_name, is_op, operator
+from onnx_clp.operators.table import is_a, keeps
+from onnx_clp.operators.traits import Kind, Trait
 
 Float64 = NDArray[np.float64]
 
 _BLOCK: Final = 1 << 20
-# One data input, and channel c of the output comes from channel c of the input alone.
-_PASSING: Final = (
-    *("Relu", "LeakyRelu", "PRelu", "ThresholdedRelu", "Elu", "Selu", "Celu", "Sigmoid", "HardSigmoid", "Tanh"),
-    *("Softsign", "Softplus", "HardSwish", "Gelu", "Mish", "Swish", "Erf", "Abs", "Sqrt", "Exp", "Log", "Neg"),
-    *("Clip", "Pow", "Div", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "LpPool"),
-    *("Resize", "Upsample", "Identity", "Cast", "CastLike", "Dropout", "Expand", "InstanceNormalization"),
-    *("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"),
-)
-_MIXING: Final = ("Add", "Sub", "Mul", "Sum", "Max", "Min", "Mean")
-_LAYOUT: Final = ("Transpose", "Squeeze", "Unsqueeze")
-_REDUCING: Final = ("ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum")
+_APART: Final = (Kind.POINTWISE, Kind.RETYPE, Kind.QUANTISE, Kind.POOL, Kind.GLOBAL_POOL, Kind.RESAMPLE)
 
 
 class Gains:
@@ -51,7 +43,7 @@ class Gains:
         self._squares: dict[str, Float64] = {}
         self._unseen: dict[str, str] = {}
         inside = {id(n) for r in layers.by_node.values() for n in r.layer.own_nodes}
-        inside |= {id(n) for n in scope.nodes if is_op(n, "Shape", "Size") or scope.is_constant(identity(n))}
+        inside |= {id(n) for n in scope.nodes if is_a(n, Kind.SIZES) or scope.is_constant(identity(n))}
         nodes = [n for n in scope.nodes if n.output and id(n) not in inside]
         for node in nodes:
             self._view(node)
@@ -90,11 +82,11 @@ class Gains:
         found = [self._views[name] for name in node.input if name in self._views]
         if not found:
             return None
-        if is_op(node, *_MIXING):
+        if is_a(node, Kind.JOINT):
             return max(found, key=lambda view: (view.channels is not None, view.rank or 0))
-        if is_op(node, "BatchNormalization", *_PASSING):
-            return found[0]
-        if is_op(node, *_REDUCING):
+        if _keeps_apart(node):
+            return self._views.get(node.input[0])
+        if is_a(node, Kind.REDUCE):
             return _reduced(self._scope, node, found[0])
         if is_op(node, "Pad"):
             return _padded(self._scope, node, found[0])
@@ -164,7 +156,7 @@ class Gains:
         if is_op(node, "Pad") and view.channels is not None:
             start = (_channel_pads(self._scope, node, view) or (0, 0))[0]
             return after[start : start + view.channels]
-        if data_slot(self._scope, node) == slot and not is_op(node, *_LAYOUT):
+        if data_slot(self._scope, node) == slot:
             frame = Frame(view.axis_from_end, view.rank, len(after))
             found = recognise(self._scope, node, frame)
             if isinstance(found, Affine):
@@ -190,6 +182,13 @@ class Gains:
                 return None
             parts.append(self._squares.get(name, np.zeros(channels)))
         return np.concatenate(parts) if any(name in self._squares for name in node.output) else None
+
+
+def _keeps_apart(node: NodeProto) -> bool:
+    """Whether channel c of what a node gives comes from channel c of its first operand alone."""
+    if is_a(node, *_APART):
+        return True
+    return (is_a(node, Kind.NORMALISE) and keeps(node, Trait.CHANNELS)) or is_op(node, "Identity", "Dropout", "Expand")
 
 
 def read_squares(rewrite: LayerRewrite) -> Float64:

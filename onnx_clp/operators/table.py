@@ -99,7 +99,7 @@ _ROWS: Final = (
     Operator("MatMulInteger", _K.LINEAR),
     Operator("QLinearConv", _K.LINEAR, _T.RANK | _T.ROUNDS, weight=3),
     Operator("QLinearMatMul", _K.LINEAR, _T.ROUNDS, weight=3),
-    Operator("Attention", _K.LINEAR, _T.TYPE | _T.RANK | _T.CHANNELS),
+    Operator("Attention", _K.ATTEND, _T.TYPE | _T.RANK | _T.CHANNELS),
     Operator("LSTM", _K.RECURRENT, _T.TYPE),
     Operator("GRU", _K.RECURRENT, _T.TYPE),
     Operator("RNN", _K.RECURRENT, _T.TYPE),
@@ -246,6 +246,12 @@ def keeps(node: NodeProto, trait: Trait, output: str | None = None) -> bool:
     if found is None or trait not in found.traits:
         return False
     return output is None or found.every_output or output == node.output[0]
+
+
+def weight_slot(node: NodeProto) -> int:
+    """Where what sums products has its second factor."""
+    found = row(node)
+    return 1 if found is None else found.weight
 
 
 def names(*kinds: Kind, domain: str = "") -> tuple[str, ...]:

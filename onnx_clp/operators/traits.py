@@ -11,6 +11,7 @@ class Kind(Enum):
 
     LINEAR = "sums products over channels"
     RECURRENT = "recurrent"
+    ATTEND = "attends"
     POINTWISE = "entry by entry, of one operand"
     JOINT = "entry by entry, of several operands that broadcast"
     COMPARE = "compares entry by entry"

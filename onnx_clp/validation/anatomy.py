@@ -12,32 +12,14 @@ from onnx import AttributeProto, GraphProto, NodeProto, TensorProto
 
 from onnx_clp.file.wire import lift
 from onnx_clp.operators import read
+from onnx_clp.operators.table import is_a, keeps
+from onnx_clp.operators.traits import Kind, Trait
 
 Dim = int | str | None
 Axes = tuple[int, ...]
+# The axes of what they give are those of their first operand.
+_TRANSPARENT = (Kind.POINTWISE, Kind.JOINT, Kind.RETYPE, Kind.QUANTISE)
 
-_RANDOM = {
-    "RandomNormal",
-    "RandomNormalLike",
-    "RandomUniform",
-    "RandomUniformLike",
-    "Multinomial",
-    "Bernoulli",
-}
-_DATA_DEPENDENT = {"NonZero", "NonMaxSuppression", "Unique", "Compress", "Loop", "If", "SequenceMap"}
-_QUANTISING = {
-    "QuantizeLinear",
-    "DynamicQuantizeLinear",
-    "QLinearConv",
-    "QLinearMatMul",
-    "QGemm",
-    "QLinearAdd",
-}
-_TRANSPARENT = {"Identity", "Cast", "Sub", "Add", "Mul", "Div", "Pad", "Clip", "Relu", "DequantizeLinear"} | {
-    "QuantizeLinear",
-    "Dropout",
-    "Neg",
-}
 # From the most precise to the least; a model is as precise as its least precise arithmetic.
 _PRECISIONS = ("float64", "float32", "float16", "bfloat16", "float8", "quantised")
 _PRECISION_OF: dict[int, str] = {
@@ -108,13 +90,13 @@ def anatomy_of(model: onnx.ModelProto) -> Anatomy:
         float_outputs=bool(outputs & _PRECISION_OF.keys()),
         precision=_precision(model, nodes, types),
         random=any(_is_random(node) for node in nodes) or bool(domains - {f.domain for f in model.functions}),
-        data_dependent=any(node.op_type in _DATA_DEPENDENT for node in nodes),
+        data_dependent=any(keeps(node, Trait.SIZED_BY_DATA) for node in nodes),
     )
 
 
 def _is_random(node: NodeProto) -> bool:
     # Dropout has a training_mode input from opset 12 on, BatchNormalization an attribute from 14 on.
-    return node.op_type in _RANDOM or (node.op_type == "Dropout" and len(node.input) > 2)
+    return keeps(node, Trait.RANDOM) or (node.op_type == "Dropout" and len(node.input) > 2)
 
 
 def _all_nodes(model: onnx.ModelProto) -> Iterator[NodeProto]:
@@ -134,7 +116,7 @@ def _graphs(attribute: AttributeProto) -> Iterator[GraphProto]:
 
 
 def _precision(model: onnx.ModelProto, nodes: list[NodeProto], types: set[int]) -> str:
-    if any(node.op_type in _QUANTISING for node in nodes):
+    if any(keeps(node, Trait.ROUNDS) for node in nodes):
         return "quantised"
     found = set(types)
     found |= {t.data_type for t in model.graph.initializer if len(t.dims) > 0}
@@ -202,7 +184,7 @@ def _channel_hint(
 
 def _through(node: NodeProto, axes: Axes | None) -> list[Axes | None]:
     """The input's axes as the node's output has them; empty when the node cannot be looked through."""
-    if node.op_type in _TRANSPARENT:
+    if is_a(node, *_TRANSPARENT) or node.op_type in ("Identity", "Dropout", "Pad"):
         return [axes]
     if node.op_type != "Transpose" or axes is None:
         return []
