@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from onnx import NodeProto
 
 from onnx_clp.fold.affine_forms import Affine, Frame, data_slot, recognise
+from onnx_clp.fold.by_channel import reduced
 from onnx_clp.fold.channel_views import ChannelView, Segment, carry, layer_view
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.layers.rewrite import LayerRewrite, Layers
@@ -87,7 +88,7 @@ class Gains:
         if _keeps_apart(node):
             return self._views.get(node.input[0])
         if is_a(node, Kind.REDUCE):
-            return _reduced(self._scope, node, found[0])
+            return reduced(self._scope, node, found[0])
         if is_op(node, "Pad"):
             return _padded(self._scope, node, found[0])
         if self._flattens(node):
@@ -206,21 +207,6 @@ def read_squares(rewrite: LayerRewrite) -> Float64:
         np.add.at(total, at, squares)
     layer.weight.release()
     return total.reshape(-1)
-
-
-def _reduced(scope: GraphIndex, node: NodeProto, view: ChannelView) -> ChannelView | None:
-    """The view behind a reduction over other axes than the channels'; None where it is over theirs or unknown."""
-    axes = read.AXES.of(node, scope.constant)
-    if not axes or view.rank is None:
-        return None
-    rank = view.rank
-    gone = {rank - a if a >= 0 else -a for a in axes}
-    if view.axis_from_end in gone:
-        return None
-    if read.keeps_dims(node):
-        return view
-    shift = sum(at < view.axis_from_end for at in gone)
-    return replace(view, rank=rank - len(gone), axis_from_end=view.axis_from_end - shift)
 
 
 def _padded(scope: GraphIndex, node: NodeProto, view: ChannelView) -> ChannelView | None:
