@@ -23,6 +23,7 @@ from onnx_clp.operators.nodes import attribute, is_op, text_attribute
 
 def _elementwise(function: Callable[..., Array]) -> Rule:
     def rule(node: NodeProto, inputs: Inputs) -> Array:
+        """A function of entries that broadcast as NumPy's do; of opset 7 and up."""
         if read.old_broadcast(node) != (False, None):
             raise NotConstantError("broadcasting of opset 6 and below")
         values = [need(inputs, i) for i in range(len(inputs))]
@@ -35,6 +36,7 @@ def _elementwise(function: Callable[..., Array]) -> Rule:
 
 def _same_type(function: Callable[[Array], Array]) -> Rule:
     def rule(_node: NodeProto, inputs: Inputs) -> Array:
+        """A function of each entry, in the type of the input."""
         value = need(inputs, 0)
         return np.asarray(function(value)).astype(value.dtype, copy=False)
 
@@ -74,9 +76,8 @@ def _constant_of_shape(node: NodeProto, inputs: Inputs) -> Array:
 
 
 def _reduce(function: Callable[..., Array]) -> Rule:
-    """ReduceSum and the like (ONNX opset 1 to 18), added up in float64 where the type is a floating-point one."""
-
     def rule(node: NodeProto, inputs: Inputs) -> Array:
+        """ReduceSum and the like (ONNX opset 1 to 18), added up in float64 where the type is a floating-point one."""
         value, axes = need(inputs, 0), read.AXES.of(node, given(node, inputs))
         if not axes and read.idle_without_axes(node):
             raise NotConstantError("no axes, and none meant")

@@ -1,8 +1,9 @@
 """Where an operator keeps its parameters: an attribute in one opset, an input in another.
 
-The only place that reads attributes by name, with `windows` and `compute` beside it. Each reader is for the operators
-that its docstring names. `known` gives the value of a constant by its name (`GraphIndex.constant`), None where it is
-none. Defaults are those of the ONNX operator specifications, opset 1 to 26.
+The only place that reads attributes by name, with `windows` and `compute` beside it; `check` looks before at whether
+they can be read at all. Each reader is for the operators that its docstring names. `known` gives the value of a
+constant by its name (`GraphIndex.constant`), None where it is none. Defaults are those of the ONNX operator
+specifications, opset 1 to 26.
 """
 
 from __future__ import annotations
