@@ -163,6 +163,15 @@ def test_a_local_function_is_looked_into_and_its_domain_is_not_foreign() -> None
     assert findings(graph(f"{LOGITS} c = local.choose(target, one) y = Add(logits, c)", function)) == []
 
 
+def test_a_local_function_named_like_a_learned_layer_is_looked_into() -> None:
+    function = """
+        <opset_import: ["" : 20], domain: "com.microsoft">
+        FusedConv (v) => (r) { r = Identity(v) }
+    """
+    body = f"{LOGITS} {PIXEL} b = com.microsoft.FusedConv(bright) hit = Greater(b, one) m = Cast<to = 1>(hit) "
+    assert [one.kind for one in findings(graph(body + "y = Mul(logits, m)", function))] == [COMPARISON]
+
+
 def test_a_scan_feeds_its_state_back() -> None:
     state = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1]) for n in ("s", "v", "item")]
     nodes = [

@@ -82,6 +82,8 @@ class Flow:
                 yield from self._through(use.scope, use.node, use.slot)
 
     def _ends(self, node: NodeProto, slot: int) -> bool:
+        if self.function(node) is not None:  # whatever operator it is called after
+            return False
         return keeps(node, Trait.READS_SHAPE) or (is_op(node, "CastLike") and slot == 1) or self._stops(node)
 
     def _through(self, scope: GraphIndex, node: NodeProto, slot: int) -> Iterator[Value]:
