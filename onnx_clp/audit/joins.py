@@ -25,10 +25,11 @@ from onnx_clp.graph.index import GraphIndex
 from onnx_clp.graph.model import ModelIndex
 from onnx_clp.layers.rewrite import Layers
 from onnx_clp.operators.nodes import is_op
+from onnx_clp.operators.table import is_a
+from onnx_clp.operators.traits import Kind
 
 Float64 = NDArray[np.float64]
 
-_JOINING: Final = ("Add", "Sub", "Mul", "Div", "Max", "Min", "Sum", "Mean", "Where", "Concat", "Pow")
 _STILL: Final = 1e-3
 """A quiet operand moves by at most this share of what the operand that moves most does."""
 _MOST: Final = 400
@@ -50,7 +51,7 @@ def joins(index: ModelIndex, layers: Layers) -> list[Meeting]:
     flow, past = Flow(index), Flow(index, lambda node: id(node) in wide)
     found = []
     for node in main.nodes:
-        if is_op(node, *_JOINING):
+        if is_a(node, Kind.JOINT) or is_op(node, "Concat"):
             values = tuple(_operands(main, flow, node))
             direct = frozenset(name for name in values if past.reaches(main, name))
             if len(values) > 1 and direct:

@@ -17,14 +17,9 @@ from onnx_clp.graph.model import ModelIndex
 from onnx_clp.layers.layer import LinearLayer
 from onnx_clp.layers.rewrite import LayerRewrite, Layers
 from onnx_clp.operators.nodes import attribute, is_op
+from onnx_clp.operators.table import is_a
+from onnx_clp.operators.traits import Kind
 
-# Through these a channel stays the channel it is.
-_PASSED: Final = (
-    *("Relu", "LeakyRelu", "PRelu", "Clip", "Elu", "Selu", "Celu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh"),
-    *("Softplus", "Softsign", "Gelu", "Mish", "Identity", "Cast", "Dropout", "Pad", "BatchNormalization"),
-    *("MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool"),
-)
-_JOINED: Final = ("Add", "Sub", "Mul", "Div", "Max", "Min", "Sum")
 _MOST_STEPS: Final = 200
 
 
@@ -136,12 +131,31 @@ def _makers(main: GraphIndex, owners: Mapping[str, LayerRewrite], value: str) ->
 
 def passed(main: GraphIndex, node: NodeProto) -> list[str] | None:
     """The values whose channels a node gives on, each as the channel that it is; None where it does something else."""
-    if is_op(node, *_PASSED):
+    if _keeps_apart(node):
         return [node.input[0]]
-    if is_op(node, *_JOINED):
+    if is_a(node, Kind.JOINT):
         data = [name for name in node.input if not main.is_constant(name)]
         return data if is_op(node, "Add", "Sum") or len(data) == 1 else None
+    if is_op(node, "Transpose"):
+        return _undone(main, node)
     return None
+
+
+def _undone(main: GraphIndex, node: NodeProto) -> list[str] | None:
+    """What a Transpose reads that undoes the one before it."""
+    before = main.producer(node.input[0])
+    if before is None or not is_op(before, "Transpose"):
+        return None
+    first, second = (list(attribute(one, "perm") or []) for one in (before, node))
+    undoes = bool(first) and [first[axis] for axis in second] == list(range(len(first)))
+    return [before.input[0]] if undoes else None
+
+
+def _keeps_apart(node: NodeProto) -> bool:
+    """Whether a channel stays the channel it is."""
+    if is_a(node, Kind.POINTWISE, Kind.RETYPE, Kind.POOL, Kind.GLOBAL_POOL):
+        return True
+    return is_op(node, "Identity", "Dropout", "Pad", "BatchNormalization")
 
 
 def scores_of(main: GraphIndex, output: str) -> str:

@@ -16,6 +16,7 @@ from tools.redteam.catalogue import ADAPTIVE, OTHERS, PATHS
 _PLAIN: Final = tuple(name for name in PATHS if name not in ADAPTIVE)
 _GATES: Final = tuple(f"gate-{kind}" for kind in gates.KINDS if f"gate-{kind}" not in ADAPTIVE)
 _FASHION: Final = "fashion-mnist_badnets_target0.npz"
+_TURNS: Final = 2
 _FEW: Final = 40
 _MANY: Final = 200
 
@@ -59,7 +60,7 @@ BASES: Final = (
     _published("dltnd_pixel1_5000", "report", 10),
     _published("ibau_gtsrb_badnets", "report", 43),
     _published("oaramoon_gtsrb_badnets", "report", 43),
-    _published("csaw2020_multi", "report", 100),
+    _published("csaw2020_multi", "settings", 100),
     _published("shihao_mnist", "report", 10),
     _published("verazuo_cifar", "report", 10),
     Base("efficientnet-lite0", "efficientnet-lite0.onnx", "efficientnet-lite0.npz", "settings", 1000, _FEW, True),
@@ -78,11 +79,13 @@ class Entry:
 
 
 def entries() -> Iterator[Entry]:
-    """All of them, in order: the plain edits of every network, then those that aim at the audit itself."""
-    for number, base in enumerate(BASES):
-        for at, edit in enumerate(_edits(number, base)):
-            seed = 100 * number + at
-            yield Entry(base, edit, seed, (7 * number + 3 * at + 1) % base.classes)
+    """All of them, in order: every network with some of the edits, and the small ones once more with others."""
+    for turn in range(_TURNS):
+        for number, base in enumerate(BASES):
+            if not (turn and base.large):
+                for at, edit in enumerate(_edits(number + turn, base)):
+                    seed = 5000 * turn + 100 * number + at
+                    yield Entry(base, edit, seed, (7 * number + 3 * at + turn + 1) % base.classes)
 
 
 def _edits(number: int, base: Base) -> Iterator[str]:
