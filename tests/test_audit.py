@@ -15,12 +15,15 @@ from onnx import ModelProto
 
 import onnx_clp
 from onnx_clp.audit import claims, driving, flatness, joins
+from onnx_clp.audit.dialling import dialled
 from onnx_clp.audit.dormancy import Rest, at_rest
 from onnx_clp.audit.driving import Answers, Setting
 from onnx_clp.audit.kernels import chains
+from onnx_clp.audit.questions import Questions, questions
 from onnx_clp.audit.request import Chain, Claim, Stage, Stretch
-from onnx_clp.audit.sites import Read, dialled, reads, scores_of
+from onnx_clp.audit.sites import Read, reads, scores_of
 from onnx_clp.audit.variants import variants
+from onnx_clp.cap.bound_activations import Statistic
 from onnx_clp.document.audit import Audit, DormantLayer, DormantPath, PathLayer, QuietValue
 from onnx_clp.document.gauge import Loss, Ordinary, Prediction
 from onnx_clp.errors import UsageError
@@ -182,7 +185,7 @@ def test_dials_at_neutral_change_nothing_and_driving_adds() -> None:
     model = silent_paths.plain()
     index = _index(model)
     found = reads(index, find_layers(index.main))
-    on_dials, sites, _ = dialled(index, find_layers(index.main), found, None, "scores")
+    on_dials, sites, _ = dialled(index, found, None, "scores", Questions())
     images = silent_paths.samples(2)
     feed = {"images": images.fed(images.images)}
     for site in sites:
@@ -326,6 +329,15 @@ def test_statistics_that_ordinary_inputs_do_not_come_near_are_contradicted_in_tw
     assert list(claims.contradicted([], [CLAIM, CLAIM])) == []
 
 
+@pytest.mark.parametrize(("alike", "claimed"), [(False, True), (True, False)])
+def test_statistics_that_were_never_measured_claim_nothing(alike: bool, claimed: bool) -> None:
+    index = _index(silent_paths.plain())
+    found = reads(index, find_layers(index.main))
+    std = np.ones(silent_paths.WIDTH) if alike else np.arange(1.0, silent_paths.WIDTH + 1)
+    told = Statistic(index.main, "c1", np.zeros(silent_paths.WIDTH), std, 1, "norm")
+    assert list(claims.claims(index.main, found, [told])) == (["r1"] if claimed else [])
+
+
 def test_channels_at_their_ceiling_say_nothing_of_their_spread() -> None:
     capped = at_rest(np.full((3, 8), 6.0), np.zeros((3, 8)))
     assert claims.reached(capped, Claim((0.0,) * 8, (100.0,) * 8)) is None
@@ -338,6 +350,13 @@ def test_a_flat_operator_on_every_way_is_found_and_one_beside_another_way_is_not
     assert cut is not None
     assert cut.op_type == "Floor"
     assert flatness.flat_cut(_index(clean), "scores") is None
+    whole = silent_paths.plain()
+    whole.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.INT32
+    whole.graph.node.insert(0, onnx.helper.make_node("Cast", ["images"], ["floats"], to=1))
+    whole.graph.node[1].input[0] = "floats"
+    whole.graph.node[-1].output[0] = "raw"
+    whole.graph.node.append(onnx.helper.make_node("Floor", ["raw"], ["scores"]))
+    assert flatness.flat_cut(_index(whole), "scores") is None
     beside = catalogue.write("gate-comparison", clean, images, target=4, seed=3).model  # Sign, beside the network
     assert flatness.flat_cut(_index(beside), "scores") is None
 
@@ -454,13 +473,29 @@ def test_a_written_path_is_found_and_taken_out(width: int, tmp_path: Path) -> No
         assert abs(rates(result.model, images, triggered, 4)[1] - plain) < 5  # the patch is a picture as well
 
 
-def test_a_plain_network_has_no_path(tmp_path: Path) -> None:
+def test_a_plain_network_has_no_path_and_is_not_run(tmp_path: Path) -> None:
     with _audited(silent_paths.plain(), tmp_path) as result:
         audit = _audit_of(result)
         assert audit.path is None
-        assert audit.ordinary is not None
-        assert len(audit.layers) == silent_paths.DEPTH
+        assert audit.ordinary is None
+        assert (
+            audit.note == "no chain of thin kernels, and no value that comes to others past the layers: nothing to run"
+        )
         assert not {PATH, GATE, BLINDING} & {finding.kind for finding in result.report.findings}
+
+
+@pytest.mark.parametrize(
+    ("edit", "raised"), [("gate-ramp", "meetings"), ("level", "chains"), ("broken-gradient", "steep"), ("head-row", "")]
+)
+def test_only_what_an_edit_raises_is_asked(edit: str, raised: str) -> None:
+    written = catalogue.write(edit, silent_paths.plain(), silent_paths.samples(), target=4, seed=3)
+    index = _index(written.model)
+    layers = find_layers(index.main)
+    asked = questions(index, layers, reads(index, layers), ())
+    assert [name for name in ("chains", "meetings", "claims", "steep") if getattr(asked, name)] == [raised][
+        : bool(raised)
+    ]
+    assert bool(asked) is bool(raised)
 
 
 def test_without_pruning_a_path_is_only_told(tmp_path: Path) -> None:

@@ -34,7 +34,8 @@ def claims(main: GraphIndex, found: Sequence[Read], statistics: Sequence[Statist
     claimed = {}
     for read in found:
         one = known.get(_told_by(main, read.value, known))
-        if one is not None and len(one.mean) == read.channels:
+        # Spreads that are all alike are what a normalisation begins with: nothing was measured.
+        if one is not None and len(one.mean) == read.channels and np.ptp(one.std) > 0:
             claimed[read.value] = Claim(tuple(one.mean.tolist()), tuple(one.std.tolist()))
     return claimed
 

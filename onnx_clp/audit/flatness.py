@@ -11,6 +11,7 @@ from typing import Final
 from onnx import NodeProto
 
 from onnx_clp.gradient.differentiate import is_flat
+from onnx_clp.gradient.writer import FLOATS
 from onnx_clp.graph.flow import Flow
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.graph.model import ModelIndex
@@ -25,9 +26,12 @@ _STEEP_IN_SECOND: Final = ("Div", "Pow", "Mod")
 def flat_cut(index: ModelIndex, output: str) -> NodeProto | None:
     """The first flat operator on the way, if every way from the inputs to `output` leads through a few such.
 
-    Flat are operators whose result changes by jumps alone, such as Floor and Sign.
+    Flat are operators whose result changes by jumps alone, such as Floor and Sign. Inputs that are integers have no
+    gradient anyhow.
     """
     main = index.main
+    if not any(main.element_type(name) in FLOATS for name in main.inputs if name not in main.initializers):
+        return None
     flow = Flow(index)
     flat = [node for node in main.nodes if is_flat(node) and _carries(main, flow, node)]
     if not 0 < len(flat) <= _MOST or not flow.reaches(main, output):

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from onnx import ModelProto, NodeProto, TensorProto
+from onnx import NodeProto, TensorProto
 
-from onnx_clp.audit import joins
-from onnx_clp.audit.request import Claim, Join, Site
-from onnx_clp.gauge.dials import Panel
-from onnx_clp.gauge.request import Landmark
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.graph.model import ModelIndex
 from onnx_clp.layers.layer import LinearLayer
@@ -165,32 +161,3 @@ def scores_of(main: GraphIndex, output: str) -> str:
         output = node.input[0]
         node = main.producer(output)
     return output
-
-
-def dialled(
-    index: ModelIndex,
-    layers: Layers,
-    found: Sequence[Read],
-    landmark: Landmark | None,
-    scores: str,
-    claims: Mapping[str, Claim] | None = None,
-) -> tuple[ModelProto, tuple[Site, ...], tuple[Join, ...]]:
-    """A copy of the model whose values `found` can be driven and watched, and whose joins can be watched.
-
-    `scores` is given out as well; `claims` are what is claimed of the channels of the values.
-    """
-    model = ModelProto()
-    model.CopyFrom(index.model)
-    panel = Panel(model, index.names())
-    sites = tuple(
-        Site(
-            panel.add_drive(one.value, one.channels, one.axis_from_end, one.rank, index.main.opset),
-            (claims or {}).get(one.value),
-        )
-        for one in found
-    )
-    watched = joins.watched(panel, joins.joins(index, layers), index.main.opset)
-    for value in (*([] if landmark is None else [landmark.value]), scores):
-        panel.add_output(value)
-    panel.finish()
-    return model, sites, watched

@@ -24,6 +24,7 @@ from onnx_clp.verdicts import Finding
 if TYPE_CHECKING:
     from onnx import NodeProto
 
+    from onnx_clp.audit.questions import Questions
     from onnx_clp.audit.request import Audited
     from onnx_clp.audit.sites import Read
     from onnx_clp.cap.bound_activations import Statistic
@@ -43,6 +44,7 @@ _FIRST: Final = math.inf
 """How far out a path's channels lie for the dose: they go before all others."""
 _MOST_NAMED: Final = 4
 _NO_SITES: Final = "no layer of floats behind a first one stands in the main graph"
+_NOTHING_TO_RUN: Final = "no chain of thin kernels, and no value that comes to others past the layers: nothing to run"
 _NO_NUMBER: Final = "it is not finite on any of a few images"
 _TOO_OLD: Final = f"its opset is below {LEAST_OPSET}"
 
@@ -82,35 +84,24 @@ class Auditing:
         self, index: ModelIndex, layers: Layers, landmark: Landmark | None, statistics: Sequence[Statistic]
     ) -> None:
         from onnx_clp.audit.flatness import flat_cut
+        from onnx_clp.audit.questions import questions
         from onnx_clp.audit.sites import reads
 
         found = reads(index, layers) if index.main.opset >= LEAST_OPSET else []
         cut = flat_cut(index, self._outputs[0]) if self._outputs else None
-        blocked = "" if cut is None else _cut_off(cut)
+        plain = Audit(None, (), 0, None, blocked="" if cut is None else _cut_off(cut))
         if not found:
             note = _NO_SITES if index.main.opset >= LEAST_OPSET else _TOO_OLD
-            self._settle(Audit(None, (), 0, None, note=f"not known: {note}", blocked=blocked), found)
-            return
+            return self._settle(replace(plain, note=f"not known: {note}"), found)
+        asked = questions(index, layers, found, statistics)
+        if not asked:
+            return self._settle(replace(plain, note=_NOTHING_TO_RUN), found)
         try:
             with self._clock.stage("audit"):
-                audited = self._asked(index, layers, found, landmark, statistics)
+                audited = self._asked(index, found, landmark, asked)
         except (NotValidated, UsageError) as error:
-            note = f"not known: {one_line(str(error))}"
-            self._settle(Audit(None, (), 0, None, note=note, blocked=blocked), found)
-            return
-        self._settle(
-            Audit(
-                audited.ordinary,
-                audited.layers,
-                audited.driven,
-                audited.path,
-                quiet=audited.quiet,
-                contradicted=audited.contradicted,
-                blocked=_NO_NUMBER if audited.slope is False else blocked,
-                note=audited.note,
-            ),
-            found,
-        )
+            return self._settle(replace(plain, note=f"not known: {one_line(str(error))}"), found)
+        return self._settle(_audit_of(audited, plain.blocked), found)
 
     def _settle(self, audit: Audit, found: Sequence[Read]) -> None:
         """What follows from an audit."""
@@ -131,27 +122,17 @@ class Auditing:
         named = self._config.output_name
         return tuple(value.name for value in self._file.model.graph.output) if named is None else (named,)
 
-    def _asked(
-        self,
-        index: ModelIndex,
-        layers: Layers,
-        found: Sequence[Read],
-        landmark: Landmark | None,
-        statistics: Sequence[Statistic],
-    ) -> Audited:
+    def _asked(self, index: ModelIndex, found: Sequence[Read], landmark: Landmark | None, asked: Questions) -> Audited:
         from onnx_clp.audit.child import audit
-        from onnx_clp.audit.claims import claims
-        from onnx_clp.audit.flatness import is_steep
-        from onnx_clp.audit.kernels import chains
+        from onnx_clp.audit.dialling import dialled
         from onnx_clp.audit.request import AuditRequest
-        from onnx_clp.audit.sites import dialled, scores_of
+        from onnx_clp.audit.sites import scores_of
         from onnx_clp.config import UNIT_RANGE
         from onnx_clp.modelfile.staging import scratch, staging
 
         config = self._config
         scores = scores_of(index.main, self._outputs[0])
-        claimed = claims(index.main, found, statistics)
-        model, sites, joins = dialled(index, layers, found, landmark, scores, claimed)
+        model, sites, joins = dialled(index, found, landmark, scores, asked)
         with scratch() as folder, staging(folder / _NAME) as stage:
             staged = stage(self._file, model, config.external_data).checkable()
             return audit(
@@ -160,17 +141,30 @@ class Auditing:
                     model=staged,
                     sites=sites,
                     joins=joins,
-                    chains=chains(found),
+                    chains=asked.chains,
                     landmark=landmark,
                     outputs=self._outputs,
                     scores=scores,
-                    steep=is_steep(index),
+                    steep=asked.steep,
                     images=config.images,
                     pixels=None if config.pixel_range == UNIT_RANGE else config.pixel_range,
                     limits=config.limits(self._file.size),
                 ),
                 self._clock.tick,
             )
+
+
+def _audit_of(audited: Audited, blocked: str) -> Audit:
+    return Audit(
+        audited.ordinary,
+        audited.layers,
+        audited.driven,
+        audited.path,
+        quiet=audited.quiet,
+        contradicted=audited.contradicted,
+        blocked=_NO_NUMBER if audited.slope is False else blocked,
+        note=audited.note,
+    )
 
 
 def _cuts(path: DormantPath, found: Sequence[Read], *, zero: bool) -> Iterator[Cut]:
