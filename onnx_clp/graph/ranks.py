@@ -48,10 +48,9 @@ _RANK_KEEPING: Final = _SHAPE_KEEPING | frozenset(
         "Slice",
         "Concat",
         "Split",
-        "Neg",
-        "Sqrt",
-        "Exp",
-        "Erf",
+        *("Neg", "Sqrt", "Exp", "Erf", "Abs", "Sign", "Log", "Reciprocal", "Floor", "Ceil", "Round", "Not", "IsNaN"),
+        *("Sin", "Cos", "Tan", "Asin", "Acos", "Atan", "Sinh", "Cosh", "Asinh", "Acosh", "Atanh", "IsInf", "Shrink"),
+        *("Softsign", "Softplus", "Mish", "Swish", "Celu", "ThresholdedRelu", "Hardmax", "LpNormalization", "CastLike"),
         "QuantizeLinear",
         "DequantizeLinear",
         "Transpose",
@@ -60,8 +59,16 @@ _RANK_KEEPING: Final = _SHAPE_KEEPING | frozenset(
         "QLinearConv",
     ]
 )
-_BROADCASTING: Final = frozenset(("Add", "Sub", "Mul", "Div", "Min", "Max", "Pow", "Where", "MatMul"))
-_REDUCING: Final = ("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin")
+_BROADCASTING: Final = frozenset(
+    (
+        *("Add", "Sub", "Mul", "Div", "Min", "Max", "Pow", "Where", "MatMul", "Sum", "Mean", "Mod", "Equal", "Less"),
+        *("Greater", "LessOrEqual", "GreaterOrEqual", "And", "Or", "Xor"),
+    )
+)
+_REDUCING: Final = (
+    *("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2", "ReduceLogSum"),
+    *("ReduceLogSumExp", "ReduceSumSquare"),
+)
 _ELEMENTWISE: Final = ("Add", "Sub", "Mul", "Div")
 _MAX_STEPS: Final = 10_000
 
@@ -78,14 +85,18 @@ def recorded_sizes(value: ValueInfoProto) -> tuple[int, ...]:
 
 
 class Ranks:
-    """Ranks of one scope's values, and sizes along an axis, worked out when asked and remembered."""
+    """Ranks of one scope's values, and sizes along an axis, worked out when asked and remembered.
 
-    def __init__(self, scope: Scope) -> None:
-        self._scope = scope
+    Without `recorded` nothing is believed but what a runtime enforces: graph inputs, constants and operators.
+    """
+
+    def __init__(self, scope: Scope, *, recorded: bool = True) -> None:
+        self._scope, self._recorded = scope, recorded
         self._known: dict[str, int | None] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
         if isinstance(scope.proto, GraphProto):
-            for values in (scope.proto.input, scope.proto.value_info, scope.proto.output):
+            told = (scope.proto.value_info, scope.proto.output) if recorded else ()
+            for values in (scope.proto.input, *told):
                 self._known.update({v.name: rank for v in values if (rank := recorded_rank(v)) is not None})
                 self._shapes.update({v.name: recorded_sizes(v) for v in values})
 
@@ -161,11 +172,13 @@ class Ranks:
         tensor = self._scope.initializers.get(name)
         if tensor is not None:
             return len(tensor.dims)
-        return self._scope.outer_rank(name)
+        return self._scope.outer_rank(name) if self._recorded else None
 
     def _apply(self, node: NodeProto, ranks: list[int]) -> int | None:
         if is_op(node, "Flatten", "Gemm"):
             return 2
+        if is_op(node, "Transpose") and not ranks:
+            return len(attribute(node, "perm"))
         if is_op(node, "Reshape", "Constant"):
             shape = self._scope.constant(node.input[1] if len(node.input) > 1 else node.output[0])
             if shape is None:
@@ -188,6 +201,8 @@ class Ranks:
 
 
 def _sources(node: NodeProto) -> list[str]:
+    if is_op(node, "Transpose") and attribute(node, "perm") is not None:
+        return []
     if is_op(node, *_RANK_KEEPING, *_REDUCING, "Unsqueeze", "Squeeze"):
         return [node.input[0]]
     return [n for n in node.input if n] if is_op(node, *_BROADCASTING) else []
