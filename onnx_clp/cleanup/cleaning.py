@@ -108,7 +108,7 @@ def clean(model: ModelProto, store: TensorStore) -> Tally:
 
 def _join_transposes(model: ModelProto, store: TensorStore) -> Tally:
     index = ModelIndex(model, store)
-    gone = transposes.apply(model, store, _kept(index))
+    gone = transposes.apply(model, index, _kept(index))
     return Tally(transposes=gone, nodes=index.node_count() - ModelIndex(model, store).node_count()) if gone else Tally()
 
 

@@ -30,9 +30,10 @@ _MOST_ORDERS: Final = 8
 _MOST_BYTES: Final = 1 << 26
 
 
-def apply(model: ModelProto, store: TensorStore, kept: Set[str]) -> int:
+def apply(model: ModelProto, index: ModelIndex, kept: Set[str]) -> int:
     """Take out every Transpose that can go, in place; how many fewer there are. Values that `kept` names stay."""
-    before = left = count(ModelIndex(model, store))
+    store, before = index.store, count(index)
+    left = before
     for _ in range(_MOST_ROUNDS if before else 0):
         trial = ModelProto()
         trial.CopyFrom(model)
