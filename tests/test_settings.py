@@ -16,6 +16,7 @@ from onnx_clp.errors import UsageError
 from tests.test_pipeline import infected
 
 WRITES_OR_WEAKENS: dict[str, object] = {
+    "attestation": [["in-toto", "a.json"]],
     "report": ["r.json"],
     "sarif": "r.sarif",
     "json": True,
@@ -111,13 +112,16 @@ def test_every_option_but_a_few_can_be_set_by_a_named_file() -> None:
     parser = main_parser()
     for action in parser._actions:
         for name in (n for n in action.option_strings if n.startswith("--")):
-            value = True if action.nargs == 0 else ["x"] if isinstance(action, argparse._AppendAction) else "x"
+            value: object = True if action.nargs == 0 else ["x"] if isinstance(action, argparse._AppendAction) else "x"
+            wanted = [name if value is True else f"{name}=x"]
+            if action.nargs == 2:
+                value, wanted = [["x", "y"]], [name, "x", "y"]
             found = settings.Settings(Path("f"), {name[2:]: value}, trusted=True)
             if name in ("--help", "--version", "--config", "--no-config"):
                 with pytest.raises(UsageError):
                     found.words(parser)
             else:
-                assert found.words(parser) == {action.dest: [name if value is True else f"{name}=x"]}
+                assert found.words(parser) == {action.dest: wanted}
 
 
 # --- what is refused ----------------------------------------------------------------------------------

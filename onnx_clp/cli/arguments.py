@@ -22,6 +22,7 @@ PAPER = {"rule": "paper", "u": 3.0, "fill": "zero", "budget": 1.0}
 PAPER_WORDS = "--rule paper -u 3 --fill zero --budget 1"
 REPORT_SUFFIXES = (".json", ".html")
 SARIF_SUFFIXES = (".sarif", ".json")
+ATTESTATIONS = {"in-toto": ".json", "cyclonedx": ".json", "model-card": ".md"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +39,7 @@ class Arguments:
     overwrite: bool
     reports: tuple[Path, ...]
     sarif: Path | None
+    attestations: tuple[tuple[str, Path], ...]
     json: bool
     fail_on: tuple[FailOn, ...]
     baseline: Path | None
@@ -65,6 +67,7 @@ def parse(argv: Sequence[str]) -> Arguments:
         overwrite=given.overwrite,
         reports=tuple(given.report),
         sarif=given.sarif,
+        attestations=tuple((form, Path(path)) for form, path in given.attestation),
         json=given.json,
         fail_on=_gates(given.fail_on),
         baseline=given.baseline,
@@ -182,17 +185,27 @@ def _check_outputs(arguments: Arguments, destination: Path | None) -> None:
     sarif = arguments.sarif
     if sarif is not None and sarif.suffix.lower() not in SARIF_SUFFIXES:
         raise UsageError(f"--sarif {sarif}: the name must end in .sarif or .json")
+    for form, path in arguments.attestations:
+        _check_attestation(form, path)
     taken = [(arguments.source, "the input model")]
     if destination is not None:
         taken.append((destination, "the output model"))
     config = arguments.config
     data = ((config.eval_data, "evaluation data"), (config.calibrate, "calibration data"), (config.images, "images"))
     taken += [(read, f"the {what}") for read, what in data if read is not None]
-    for path in (*arguments.reports, *([sarif] if sarif is not None else [])):
+    attested = [path for _, path in arguments.attestations]
+    for path in (*arguments.reports, *([sarif] if sarif is not None else []), *attested):
         for other, what in taken:
             if _same_file(path, other):
                 raise UsageError(f"{path}: a report there would overwrite {what}; choose another name")
         taken.append((path, "another report"))
+
+
+def _check_attestation(form: str, path: Path) -> None:
+    if form not in ATTESTATIONS:
+        raise UsageError(f"--attestation {form}: no such format; choose from {', '.join(ATTESTATIONS)}")
+    if path.suffix.lower() != ATTESTATIONS[form]:
+        raise UsageError(f"--attestation {form} {path}: the name must end in {ATTESTATIONS[form]}")
 
 
 def _same_file(one: Path, other: Path) -> bool:

@@ -21,6 +21,15 @@ def add_reporting(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--json", action="store_true", help="print the JSON report instead of the table")
     group.add_argument("--sarif", type=Path, metavar="PATH", help="write the pruned channels as SARIF 2.1.0")
+    group.add_argument(
+        "--attestation",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("FORMAT", "PATH"),
+        help="write what was found in a form to file beside the model: in-toto, cyclonedx (.json) or model-card (.md); "
+        "repeatable; nothing is signed",
+    )
     add_fail_on(group, "exit with 1")
     group.add_argument(
         "--baseline",

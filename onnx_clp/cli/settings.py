@@ -100,6 +100,11 @@ class Settings:
             if not isinstance(value, bool):
                 raise UsageError(f"{self.path}: {key} must be true or false")
             yield from [flag] * value
+        elif action.nargs == 2:
+            for pair in value if isinstance(value, list) else [value]:
+                if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(word, str) for word in pair)):
+                    raise UsageError(f"{self.path}: {key} must be a list of pairs of strings")
+                yield from (flag, *pair)
         elif isinstance(action, argparse._AppendAction) and isinstance(value, list):
             for item in value:
                 yield self._word(key, flag, item)

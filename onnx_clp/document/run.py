@@ -59,11 +59,15 @@ SCHEMA = 2
 
 @dataclass(frozen=True, slots=True)
 class FileFacts:
-    """A model file: its path as given, SHA-256 and size in bytes (external data counted in `bytes`)."""
+    """A model file: its path as given, SHA-256 and size in bytes (external data counted in `bytes`).
+
+    `data` says that tensors lie in data files, which `sha256` does not cover.
+    """
 
     path: str
     sha256: str
     bytes: int
+    data: bool = False
 
 
 @dataclass(frozen=True, slots=True)
