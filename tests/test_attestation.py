@@ -169,7 +169,7 @@ def words(folder: Path) -> list[str]:
 
 
 def asked(folder: Path) -> list[str]:
-    return [w for form, end in ATTESTATIONS.items() for w in ("--attestation", form, str(folder / f"{form}{end}"))]
+    return [f"--attestation={form}={folder / form}{end}" for form, end in ATTESTATIONS.items()]
 
 
 def test_a_run_writes_all_three_with_the_digests_of_its_files(tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_a_run_writes_all_three_with_the_digests_of_its_files(tmp_path: Path) ->
 def test_a_card_of_somebody_elses_is_not_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     card = tmp_path / "README.md"
     card.write_text("---\nlicense: mit\n---\n# My model\n")
-    assert main([*words(tmp_path), "--attestation", "model-card", str(card)]) == 2
+    assert main([*words(tmp_path), f"--attestation=model-card={card}"]) == 2
     assert "holds no report" in capsys.readouterr().err
     assert not (tmp_path / "out.onnx").exists()
     assert card.read_text().endswith("# My model\n")
@@ -194,7 +194,7 @@ def test_a_card_of_somebody_elses_is_not_replaced(tmp_path: Path, capsys: pytest
 @pytest.mark.parametrize(
     ("form", "name", "said"),
     [
-        ("spdx", "a.json", "no such format; choose from in-toto, cyclonedx, model-card"),
+        ("spdx", "a.json", "write FORMAT=PATH; the formats are in-toto, cyclonedx, model-card"),
         ("in-toto", "a.yaml", "the name must end in .json"),
         ("model-card", "in.onnx", "the name must end in .md"),
     ],
@@ -202,24 +202,21 @@ def test_a_card_of_somebody_elses_is_not_replaced(tmp_path: Path, capsys: pytest
 def test_a_wrong_request_is_one_line(
     form: str, name: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([*words(tmp_path), "--attestation", form, str(tmp_path / name)]) == 2
+    assert main([*words(tmp_path), f"--attestation={form}={tmp_path / name}"]) == 2
     assert said in capsys.readouterr().err
 
 
 def test_two_reports_never_share_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     same = str(tmp_path / "a.json")
-    assert main([*words(tmp_path), "--report", same, "--attestation", "in-toto", same]) == 2
+    assert main([*words(tmp_path), "--report", same, f"--attestation=in-toto={same}"]) == 2
     assert "would overwrite another report" in capsys.readouterr().err
 
 
-def test_a_configuration_may_ask_for_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_configuration_may_ask_for_them(tmp_path: Path) -> None:
     config = tmp_path / "c.toml"
-    config.write_text(f'attestation = [["in-toto", "{tmp_path}/a.json"]]\n')
+    config.write_text(f'attestation = ["in-toto={tmp_path}/a.json"]\n')
     assert main([*words(tmp_path), "--config", str(config)]) == 0
     assert (tmp_path / "a.json").exists()
-    config.write_text('attestation = "in-toto"\n')
-    assert main([*words(tmp_path), "--config", str(config)]) == 2
-    assert "attestation must be a list of pairs" in capsys.readouterr().err
 
 
 def test_a_signature_over_the_folder_still_verifies(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from onnx_clp.cli.options import main_parser
 from onnx_clp.cli.settings import Settings, load
 from onnx_clp.cli.words import OLD_GATES
 from onnx_clp.config import CleanConfig
+from onnx_clp.config.options import OF_CONFIG
 from onnx_clp.errors import UsageError
 
 Color = Literal["auto", "always", "never"]
@@ -39,13 +40,13 @@ class Arguments:
     overwrite: bool
     reports: tuple[Path, ...]
     sarif: Path | None
-    attestations: tuple[tuple[str, Path], ...]
     json: bool
     fail_on: tuple[FailOn, ...]
     baseline: Path | None
     color: Color
     quiet: bool
     verbosity: int
+    attestations: tuple[tuple[str, Path], ...] = ()
     configured: str = ""
     warnings: tuple[str, ...] = ()
 
@@ -67,7 +68,7 @@ def parse(argv: Sequence[str]) -> Arguments:
         overwrite=given.overwrite,
         reports=tuple(given.report),
         sarif=given.sarif,
-        attestations=tuple((form, Path(path)) for form, path in given.attestation),
+        attestations=tuple(map(_attestation, given.attestation)),
         json=given.json,
         fail_on=_gates(given.fail_on),
         baseline=given.baseline,
@@ -119,48 +120,10 @@ def _without_separator(argv: Sequence[str]) -> list[str]:
 
 
 def _config(given: argparse.Namespace) -> CleanConfig:
-    shapes = dict(given.shape)
-    if len(shapes) < len(given.shape):
+    if len(dict(given.shape)) < len(given.shape):
         raise UsageError("--shape names the same input twice: give each input once")
     _spell_paper_out(given)
-    return CleanConfig(
-        u=given.u,
-        rule=given.rule,
-        fill=given.fill,
-        bound=given.bound,
-        layers=given.layers,
-        include=tuple(given.include),
-        exclude=tuple(given.exclude),
-        prune=not given.no_prune,
-        bound_activations=given.bound_activations,
-        calibrate=given.calibrate,
-        audit=given.audit,
-        synthesize=given.synthesize,
-        images=given.images,
-        pixel_range=given.pixel_range,
-        invert=given.invert,
-        budget=given.budget,
-        compact=given.compact,
-        compact_multiple=given.compact_multiple,
-        freeze_inputs=given.freeze_inputs,
-        provider=given.provider,
-        validate=not given.no_validate,
-        tolerance=given.tolerance,
-        seed=given.seed,
-        shapes=shapes,
-        eval_data=given.eval,
-        output_name=given.output,
-        max_size=given.max_size,
-        memory=given.memory,
-        timeout=given.timeout,
-        search_seconds=given.search_seconds,
-        external_data=given.external_data,
-        sweep=given.sweep,
-        compare_providers=given.compare_providers,
-        cleanup=given.cleanup,
-        skip_unsearchable=given.skip_unsearchable,
-        latency=given.measure_latency,
-    )
+    return CleanConfig(**{name: one.value(getattr(given, one.destination)) for name, one in OF_CONFIG.items()})
 
 
 def _gates(names: tuple[str, ...]) -> tuple[FailOn, ...]:
@@ -185,8 +148,6 @@ def _check_outputs(arguments: Arguments, destination: Path | None) -> None:
     sarif = arguments.sarif
     if sarif is not None and sarif.suffix.lower() not in SARIF_SUFFIXES:
         raise UsageError(f"--sarif {sarif}: the name must end in .sarif or .json")
-    for form, path in arguments.attestations:
-        _check_attestation(form, path)
     taken = [(arguments.source, "the input model")]
     if destination is not None:
         taken.append((destination, "the output model"))
@@ -201,11 +162,13 @@ def _check_outputs(arguments: Arguments, destination: Path | None) -> None:
         taken.append((path, "another report"))
 
 
-def _check_attestation(form: str, path: Path) -> None:
+def _attestation(word: str) -> tuple[str, Path]:
+    form, _, path = word.partition("=")
     if form not in ATTESTATIONS:
-        raise UsageError(f"--attestation {form}: no such format; choose from {', '.join(ATTESTATIONS)}")
-    if path.suffix.lower() != ATTESTATIONS[form]:
-        raise UsageError(f"--attestation {form} {path}: the name must end in {ATTESTATIONS[form]}")
+        raise UsageError(f"--attestation {word}: write FORMAT=PATH; the formats are {', '.join(ATTESTATIONS)}")
+    if Path(path).suffix.lower() != ATTESTATIONS[form]:
+        raise UsageError(f"--attestation {word}: the name must end in {ATTESTATIONS[form]}")
+    return form, Path(path)
 
 
 def _same_file(one: Path, other: Path) -> bool:

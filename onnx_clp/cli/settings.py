@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from onnx_clp.config.options import HARMLESS
 from onnx_clp.errors import UsageError
 from onnx_clp.text import shown
 
@@ -26,40 +27,6 @@ TABLE: Final = "onnx-clp"
 LARGEST: Final = 1_000_000
 MOST_DOTS: Final = 100
 """In one line: the standard library's parser takes time with the square of a dotted key's length."""
-HARMLESS: Final = frozenset(
-    {
-        "audit",
-        "bound",
-        "bound-activations",
-        "budget",
-        "cleanup",
-        "color",
-        "compact",
-        "compact-multiple",
-        "compare-providers",
-        "exclude",
-        "external-data",
-        "fail-on",
-        "fill",
-        "freeze-inputs",
-        "include",
-        "invert",
-        "layers",
-        "measure-latency",
-        "no-prune",
-        "output",
-        "paper",
-        "pixel-range",
-        "provider",
-        "rule",
-        "seed",
-        "shape",
-        "skip-unsearchable",
-        "sweep",
-        "synthesize",
-        "u",
-    }
-)
 _NEVER: Final = frozenset({"help", "version", "config", "no-config"})
 
 
@@ -100,11 +67,6 @@ class Settings:
             if not isinstance(value, bool):
                 raise UsageError(f"{self.path}: {key} must be true or false")
             yield from [flag] * value
-        elif action.nargs == 2:
-            for pair in value if isinstance(value, list) else [value]:
-                if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(word, str) for word in pair)):
-                    raise UsageError(f"{self.path}: {key} must be a list of pairs of strings")
-                yield from (flag, *pair)
         elif isinstance(action, argparse._AppendAction) and isinstance(value, list):
             for item in value:
                 yield self._word(key, flag, item)
