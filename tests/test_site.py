@@ -68,6 +68,10 @@ def test_links_out_of_the_documents_stay_within_the_site() -> None:
     assert site.linked("[`f.py`](../onnx_clp/text.py) [r](../README.md)", "docs") == "`f.py` [r](index.md)"
 
 
+def test_bars_in_the_code_of_a_cell_are_shown_as_bars() -> None:
+    assert site.plain_pipes("| `a \\| b` | c \\| d |\n`e \\| f`") == "| `a | b` | c \\| d |\n`e \\| f`"
+
+
 def test_a_notebook_becomes_a_page_with_its_code_and_output() -> None:
     cells = [
         {"cell_type": "markdown", "source": ["# T\n", "text"]},

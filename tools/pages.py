@@ -61,7 +61,7 @@ def _table(title: str, rows: Iterator[str], text: str = "") -> str:
 
 
 def _row(option: Option) -> str:
-    value = f" {'|'.join(option.choices) if option.choices else option.metavar or ''}".rstrip()
+    value = f" {' | '.join(option.choices) if option.choices else option.metavar or ''}".rstrip()
     names = ", ".join(f"`{name}`" for name in (option.short, f"{option.name}{value}") if name)
     more = f" ([more]({MORE[option.name]}))" if option.name in MORE else ""
     return f"| {_cell(names)} | {_cell(option.help)}{more} |"

@@ -16,6 +16,7 @@ ROOT: Final = Path(__file__).parent.parent
 PAGES: Final = {"README.md": "index.md", "CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md"}
 """Files of the root that are pages of the site, with their names there."""
 
+_CODE: Final = re.compile(r"`[^`]*`")
 NOTEBOOK: Final = "notebook.ipynb"
 _LINK: Final = re.compile(r"(?<!\\)\[([^\]]*)\]\(([^)\s#]+)(#[^)\s]*)?\)")
 
@@ -34,7 +35,15 @@ def on_files(files: Any, config: Any) -> Any:
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Turn links out of `docs/` into links within the site."""
-    return markdown if page.file.generated_by is not None else linked(markdown, "docs")
+    return plain_pipes(markdown if page.file.generated_by is not None else linked(markdown, "docs"))
+
+
+def plain_pipes(text: str) -> str:
+    """Bars in the code of a table's cell, which GitHub wants escaped and Python-Markdown does not."""
+    lines = (
+        _CODE.sub(lambda found: found[0].replace("\\|", "|"), s) if s.startswith("|") else s for s in text.split("\n")
+    )
+    return "\n".join(lines)
 
 
 def linked(text: str, folder: str) -> str:
