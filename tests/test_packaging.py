@@ -74,6 +74,12 @@ def test_the_page_on_versions_names_this_ones_schema() -> None:
     assert f"## {__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
+def test_the_page_on_the_cpu_build_installs_all_that_the_package_needs() -> None:
+    (line,) = re.findall(r"^pip install (ml-dtypes .*)$", (ROOT / "docs" / "gpu.md").read_text(encoding="utf-8"), re.M)
+    needed = {re.match(r"[\w-]+", one)[0] for one in PROJECT["dependencies"]}  # type: ignore[index]
+    assert set(line.split()) == needed - {"onnxruntime-gpu"}
+
+
 # --- a release ----------------------------------------------------------------------------------------
 
 
