@@ -17,6 +17,7 @@ from onnx_clp.cli.arguments import ATTESTATIONS
 from onnx_clp.cli.main import main
 from onnx_clp.document.assessment import assess
 from onnx_clp.document.run import EvaluationReport, FileFacts, Rates, Report
+from onnx_clp.errors import UsageError
 from onnx_clp.report import atlas, sarif
 from onnx_clp.report.attestation import FORMATS
 from tests import reports
@@ -113,6 +114,13 @@ def test_the_bill_of_materials_names_the_input_as_ancestor() -> None:
     alone = json.loads(FORMATS["cyclonedx"](FAMILY["analysis"]))["metadata"]["component"]
     assert "ancestors" not in alone["pedigree"]
     assert alone["hashes"][0]["content"] == "0123456789abcdef" * 4
+
+
+def test_a_report_gives_its_attestations_in_python_too() -> None:
+    report = FAMILY["plain"]
+    assert report.to_attestation("in-toto") == FORMATS["in-toto"](report)
+    with pytest.raises(UsageError, match="choose from in-toto, cyclonedx, model-card"):
+        report.to_attestation("spdx")
 
 
 @pytest.mark.parametrize("form", FORMATS)

@@ -200,6 +200,14 @@ class Report:
         """
         return _view("notebook").frame(self)
 
+    def to_attestation(self, form: str) -> str:
+        """The report as `in-toto`, `cyclonedx` or `model-card`, for other programs.
+
+        Raises:
+            UsageError: there is no such format.
+        """
+        return str(_view("attestation").render(form, self))
+
     def to_dict(self) -> dict[str, Any]:
         """Plain dicts, lists, strings and numbers; non-finite floats become None, as JSON has none."""
         plain = _plain(self)

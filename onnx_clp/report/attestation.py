@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from onnx_clp.document.run import Evidence, FileFacts, Report, Verdict
+from onnx_clp.errors import UsageError
 from onnx_clp.report import bom, model_card
 from onnx_clp.report.wording import brief
 from onnx_clp.text import one_line, shown
@@ -110,3 +111,14 @@ FORMATS: Final[dict[str, Callable[[Report], str]]] = {
     "model-card": model_card.model_card,
 }
 """What `--attestation` writes, by the name of the format."""
+
+
+def render(form: str, report: Report) -> str:
+    """The report in one of the formats.
+
+    Raises:
+        UsageError: there is no such format.
+    """
+    if form not in FORMATS:
+        raise UsageError(f"{form!r} is no format of an attestation; choose from {', '.join(FORMATS)}")
+    return FORMATS[form](report)

@@ -113,7 +113,7 @@ class ReportFiles:
             if path == asked:
                 from onnx_clp.report import attestation
 
-                return attestation.FORMATS[form](report)
+                return attestation.render(form, report)
         if _is_html(path):
             from onnx_clp.report import html
 
