@@ -154,6 +154,16 @@ def test_the_card_is_one_that_hugging_face_reads() -> None:
     }
 
 
+@pytest.mark.parametrize("name", FAMILY)
+def test_sarif_is_sarif(name: str) -> None:
+    found = pytest.importorskip("sarif_pydantic")
+    log = json.loads(sarif.render(FAMILY[name]))
+    found.Sarif.model_validate(log)
+    log["runs"][0]["tool"]["driver"]["rules"][0]["id"] = 7
+    with pytest.raises(ValueError, match="valid string"):
+        found.Sarif.model_validate(log)
+
+
 def test_sarif_points_to_the_techniques_of_atlas() -> None:
     (run,) = json.loads(sarif.render(FAMILY["plain"]))["runs"]
     (taxonomy,) = run["taxonomies"]
