@@ -228,6 +228,17 @@ def test_a_residual_network_of_tensorflow_keeps_the_first_alone() -> None:
     assert (count(proto), count(joined(proto))) == (8, 1)
 
 
+def test_regions_of_several_orders_are_done_together() -> None:
+    body, held = "", "x"
+    for number, order in enumerate(permutations(range(4))):
+        there, back = ([*order], [*permutable.inverse(order)])
+        body += f"a{number} = Transpose<perm={there}>({held}) b{number} = Relu(a{number}) "
+        body += f"c{number} = Transpose<perm={back}>(b{number}) r{number} = Reshape(c{number}, s) "
+        held = f"r{number}"
+    proto = graph(f"{body.replace(' ', '  ')} y = Relu({held})", s=np.array([2, 3, 4, 5], np.int64))
+    assert (count(proto), count(joined(proto))) == (48, 0)
+
+
 def test_a_run_proves_it_and_says_so() -> None:
     body = f"c = Conv(x, w) a = {TO}(c) b = Relu(a) d = {BACK}(b) y = Conv(d, w2)"
     proto = graph(body, x="float[1,3,8,8] x", w=(4, 3, 3, 3), w2=(2, 4, 1, 1))

@@ -38,6 +38,10 @@ class Choice:
     saved: int
     ready: dict[str, str]
 
+    def names(self) -> set[str]:
+        """Every value that carrying it out has to do with."""
+        return {name for one in self.plans for name in (*one.node.input, *one.node.output)} | set(self.ready.values())
+
 
 def choose(scope: GraphIndex, plans: Sequence[Plan], order: Order, orders: Mapping[int, Order]) -> Choice:
     """What to run in another order, of the nodes that can; `orders` has that of each Transpose, by the node's id."""

@@ -159,14 +159,17 @@ def _hand_over(edit: GraphEdit, scope: GraphIndex, node: NodeProto, kept: Set[st
 
 
 def _flip(model: ModelProto, store: TensorStore, kept: Set[str]) -> None:
-    """Change the order of axes in each scope where that saves most."""
+    """Change the order of axes in each scope where that saves most, and wherever else that meets none of it."""
     edit = GraphEdit(ModelIndex(model, store), keep_orphans=True)
     for scope in edit.index.scopes:
         orders = {id(node): order for node, order in _transposes(scope)}
-        choices = [_choice(scope, orders, one, kept) for one in _candidates(orders)]
-        best = max(choices, key=lambda choice: choice.saved, default=None)
-        if best is not None and best.saved:
-            _carry(edit, scope, best)
+        ranks, taken = Ranks(scope, recorded=False), set[str]()
+        choices = [_choice(scope, ranks, orders, one, kept) for one in _candidates(orders)]
+        for choice in sorted(choices, key=lambda choice: -choice.saved):
+            names = choice.names()
+            if choice.saved and not names & taken:
+                taken |= names
+                _carry(edit, scope, choice)
     edit.finish()
 
 
@@ -177,8 +180,7 @@ def _candidates(orders: dict[int, Order]) -> list[Order]:
     return [order for order, _ in ranked.most_common(_MOST_ORDERS) if order != tuple(range(len(order)))]
 
 
-def _choice(scope: GraphIndex, orders: dict[int, Order], order: Order, kept: Set[str]) -> Choice:
-    ranks = Ranks(scope, recorded=False)
+def _choice(scope: GraphIndex, ranks: Ranks, orders: dict[int, Order], order: Order, kept: Set[str]) -> Choice:
     found = (plan(scope, ranks, node, order) for node in scope.nodes)
     return choose(scope, [one for one in found if one is not None and not kept & set(one.node.output)], order, orders)
 
