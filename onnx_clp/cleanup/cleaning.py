@@ -93,7 +93,9 @@ def drop_dead_readers(model: ModelProto, store: TensorStore) -> Tally:
 
 def clean(model: ModelProto, store: TensorStore) -> Tally:
     """Take out everything that the module's docstring lists, in place."""
-    total = simplify(model, store) + _join_transposes(model, store)
+    total = simplify(model, store)
+    while joined := _join_transposes(model, store):
+        total += joined + simplify(model, store)
     edit = GraphEdit(ModelIndex(model, store), keep_orphans=True)
     kept = _kept(edit.index)
     merged = duplicate_initializers.apply(edit, edit.index, kept)
