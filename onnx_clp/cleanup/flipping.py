@@ -18,7 +18,7 @@ from onnx import NodeProto
 from onnx_clp.cleanup.permutable import Order, Plan, inverse
 from onnx_clp.graph.index import GraphIndex, Use
 
-_FLIPPED, _AS_IT_IS = 0, 1
+_FLIPPED, _AS_IT_IS, _NEITHER = 0, 1, -1
 _NEVER: Final = 1 << 30
 
 
@@ -46,16 +46,19 @@ class Choice:
 def choose(scope: GraphIndex, plans: Sequence[Plan], order: Order, orders: Mapping[int, Order]) -> Choice:
     """What to run in another order, of the nodes that can; `orders` has that of each Transpose, by the node's id."""
     ends = _Ends(scope, plans, order, orders)
-    values = [(ends.maker(name), *ends.readers(name)) for name in ends.values]
-    now = sum(len(set(sides)) > 1 and _FLIPPED in sides for sides in values)
-    cost, flipped = _cut(len(plans) + 2, [set(sides) for sides in values]) if now else (0, np.zeros(0, bool))
+    values = [ends.of(name) for name in ends.values]
+    now = sum(len(sides) > 1 and _FLIPPED in sides for sides in values)
+    cost, flipped = _cut(len(plans) + 2, values) if now else (0, np.zeros(0, bool))
     if cost >= now:
         return Choice(order, (), 0, {})
     return Choice(order, [plan for at, plan in enumerate(plans) if flipped[at + 2]], now - cost, ends.ready)
 
 
 class _Ends:
-    """What makes and what reads each value: one of the nodes that can run either way, or one of the two sides."""
+    """What makes and what reads each value: one of the nodes that can run either way, or one of the two sides.
+
+    A Transpose of yet another order is on neither: it is one Transpose on either side.
+    """
 
     def __init__(self, scope: GraphIndex, plans: Sequence[Plan], order: Order, orders: Mapping[int, Order]) -> None:
         self._scope, self._order, self._orders = scope, order, orders
@@ -64,32 +67,52 @@ class _Ends:
         data = (plan.node.input[slot] for plan in plans for slot in plan.data)
         self.values = list(dict.fromkeys((*data, *(name for plan in plans for name in plan.results))))
         self.ready: dict[str, str] = {}
+        self._seconds = self._every_other() if order == inverse(order) else set()
 
-    def maker(self, name: str) -> int:
-        """The side or the node that makes a value."""
+    def of(self, name: str) -> set[int]:
+        """The sides and the nodes that make and read a value."""
+        found = {self._maker(name), *(self._reader(use) for use in self._scope.uses(name))}
+        return {end for end in found if end != _NEITHER}
+
+    def _maker(self, name: str) -> int:
         node = self._scope.producer(name)
         if node is None:
             return _AS_IT_IS
+        if self._is_another(node):
+            return _NEITHER
         if self._orders.get(id(node)) == self._order and not self._undoes(node):
             self.ready[name] = node.input[0]
             return _FLIPPED
         return self._vertices.get(id(node), _AS_IT_IS) if name in self._results else _AS_IT_IS
 
-    def readers(self, name: str) -> set[int]:
-        """The sides and the nodes that read a value."""
-        return {self._reader(use) for use in self._scope.uses(name)}
-
     def _reader(self, use: Use) -> int:
         if use.node is None or use.scope is not self._scope:
             return _AS_IT_IS
+        if self._is_another(use.node):
+            return _NEITHER
         if self._orders.get(id(use.node)) == inverse(self._order) and self._undoes(use.node):
             return _FLIPPED
         return self._vertices.get(id(use.node), _AS_IT_IS)
 
+    def _is_another(self, node: NodeProto) -> bool:
+        return self._orders.get(id(node), self._order) not in (self._order, inverse(self._order))
+
     def _undoes(self, node: NodeProto) -> bool:
-        """Whether a Transpose takes data out of the order; of one that could do either, what makes its data decides."""
+        """Whether a Transpose takes data out of the order; of an order that undoes itself, every other one does."""
         own = self._orders[id(node)]
-        return own == inverse(self._order) and (own != self._order or node.input[0] in self._results)
+        return own == inverse(self._order) and (own != self._order or id(node) in self._seconds)
+
+    def _every_other(self) -> set[int]:
+        """The Transposes of this order whose data has passed an odd number of them, by the node's id."""
+        found, odd = set[int](), dict[str, bool]()
+        for node in self._scope.nodes:
+            passed = any(odd.get(name, False) for name in node.input)
+            if self._orders.get(id(node)) == self._order:
+                found |= {id(node)} if passed else set()
+                odd[node.output[0]] = not passed
+            elif id(node) in self._vertices:
+                odd.update((name, passed) for name in node.output)
+        return found
 
 
 def _cut(vertices: int, values: Sequence[set[int]]) -> tuple[int, NDArray[np.bool_]]:

@@ -16,33 +16,21 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import NodeProto, helper
+from onnx import NodeProto, TensorProto, helper
 
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.graph.ranks import Ranks
-from onnx_clp.operators.nodes import attribute, has_reference, input_name, is_op, set_attribute, text_attribute
+from onnx_clp.operators import read, windows
+from onnx_clp.operators.nodes import STANDARD_DOMAINS, has_reference, input_name, set_attribute
+from onnx_clp.operators.table import is_a
+from onnx_clp.operators.traits import Kind
 
 Array = NDArray[Any]
 Order = tuple[int, ...]
 Rewrite = Callable[[GraphEdit, GraphIndex], None]
 
 _MOST_ELEMENTS: Final = 1 << 20  # a larger constant that something else reads too would be stored twice
-_UNARY: Final = (
-    *("Relu", "LeakyRelu", "ThresholdedRelu", "Elu", "Selu", "Celu", "Clip", "Shrink", "Sigmoid", "HardSigmoid"),
-    *("HardSwish", "Tanh", "Softsign", "Softplus", "Gelu", "Mish", "Swish", "Erf", "Abs", "Neg", "Sign", "Exp", "Log"),
-    *("Sqrt", "Reciprocal", "Floor", "Ceil", "Round", "Sin", "Cos", "Tan", "Asin", "Acos", "Atan", "Sinh", "Cosh"),
-    *("Asinh", "Acosh", "Atanh", "Not", "IsNaN", "IsInf", "Identity", "Cast", "CastLike"),
-)
-_BROADCASTING: Final = (
-    *("Add", "Sub", "Mul", "Div", "Pow", "Mod", "Min", "Max", "Sum", "Mean", "PRelu", "Where", "Equal", "Less"),
-    *("Greater", "LessOrEqual", "GreaterOrEqual", "And", "Or", "Xor"),
-)
-_ALONG_ONE_AXIS: Final = {"Softmax": -1, "LogSoftmax": -1, "Hardmax": -1, "Split": 0, "LpNormalization": -1}
-_REDUCING: Final = (
-    *("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2", "ReduceLogSum"),
-    *("ReduceLogSumExp", "ReduceSumSquare"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +52,21 @@ class Plan:
 
 def plan(scope: GraphIndex, ranks: Ranks, node: NodeProto, order: Order) -> Plan | None:
     """How a node runs with its data in that order; None where it cannot."""
-    rule = next((rule for names, rule in _RULES if is_op(node, *names)), None)
+    rule = _rule(node)
     if rule is None or scope.opset < 7 or has_reference(node) or not all(node.output) or not node.input:
         return None
     found = rule(scope, node, order)
     if found is None or not found.data or any(ranks.of(node.input[slot]) != len(order) for slot in found.data):
         return None
     return None if any(scope.is_constant(node.input[slot]) for slot in found.data) else found
+
+
+def _rule(node: NodeProto) -> Rule | None:
+    """By the operator's name, else by what the table of operators says it is."""
+    if node.domain not in STANDARD_DOMAINS:
+        return None
+    named = _BY_NAME.get(node.op_type)
+    return named or next((rule for kinds, rule in _BY_KIND if is_a(node, *kinds)), None)
 
 
 def _unary(_scope: GraphIndex, node: NodeProto, _order: Order) -> Plan | None:
@@ -127,27 +123,26 @@ def put_constant(edit: GraphEdit, scope: GraphIndex, node: NodeProto, slot: int,
 
 
 def _along_one_axis(scope: GraphIndex, node: NodeProto, order: Order) -> Plan | None:
-    if node.op_type in ("Softmax", "LogSoftmax", "Hardmax") and scope.opset < 13:
+    if is_a(node, Kind.SHARE) and scope.opset < 13:
         return None  # it flattens what follows the axis
-    results = tuple(node.output)
-    return Plan(node, (0,), results, _axis_moved(node, order, _ALONG_ONE_AXIS[node.op_type]))
+    return Plan(node, (0,), tuple(node.output), _axis_moved(node, order))
 
 
-def _axis_moved(node: NodeProto, order: Order, default: int) -> Rewrite:
+def _axis_moved(node: NodeProto, order: Order) -> Rewrite:
     def rewrite(_edit: GraphEdit, _scope: GraphIndex) -> None:
-        set_attribute(node, "axis", order[attribute(node, "axis", default)])
+        set_attribute(node, "axis", order[read.axis(node)])
 
     return rewrite
 
 
 def _concat(scope: GraphIndex, node: NodeProto, order: Order) -> Plan | None:
     constants = _constants(scope, node, order, padded=False)
-    if constants is None or attribute(node, "axis") is None:
+    if constants is None:
         return None
     data = tuple(slot for slot, name in enumerate(node.input) if not scope.is_constant(name))
 
     def rewrite(edit: GraphEdit, scope: GraphIndex) -> None:
-        set_attribute(node, "axis", order[attribute(node, "axis")])
+        set_attribute(node, "axis", order[read.axis(node)])
         _put(edit, scope, node, constants)
 
     return Plan(node, data, tuple(node.output), rewrite)
@@ -155,59 +150,49 @@ def _concat(scope: GraphIndex, node: NodeProto, order: Order) -> Plan | None:
 
 def _quantiser(scope: GraphIndex, node: NodeProto, order: Order) -> Plan | None:
     scale = scope.constant(input_name(node, 1))
-    if scale is None or attribute(node, "block_size", 0):
+    if scale is None or read.quantized_block(node):
         return None
     if scale.size == 1:
         return Plan(node, (0,), (node.output[0],), _nothing)
-    return Plan(node, (0,), (node.output[0],), _axis_moved(node, order, 1)) if scope.opset >= 13 else None
+    return Plan(node, (0,), (node.output[0],), _axis_moved(node, order)) if scope.opset >= 13 else None
 
 
 def _reducing(scope: GraphIndex, node: NodeProto, order: Order) -> Plan | None:
-    axes = _axes(scope, node, slot=1)
-    if axes is None:
+    axes = _axes(scope, node)
+    if axes is None or (not axes and read.idle_without_axes(node)):
         return None
-    listed = list(range(len(order))) if not len(axes) else axes
-    if not len(axes) and attribute(node, "noop_with_empty_axes", 0):
+    keeps = read.keeps_dims(node)
+    if not (keeps or _order_stays(order, axes or range(len(order)))):
         return None
-    keeps = bool(attribute(node, "keepdims", 1))
-    if not (keeps or _order_stays(order, listed)):
-        return None
-    rewrite = _axes_moved(node, order, axes, 1) if len(axes) else _nothing
+    rewrite = _axes_moved(node, order, axes) if axes else _nothing
     return Plan(node, (0,), (node.output[0],) if keeps else (), rewrite)
 
 
 def _squeeze(scope: GraphIndex, node: NodeProto, order: Order) -> Plan | None:
-    axes = _axes(scope, node, slot=1)
-    if axes is None or not len(axes) or not _order_stays(order, axes):
-        return None
-    return Plan(node, (0,), (), _axes_moved(node, order, axes, 1))
+    axes = _axes(scope, node)
+    return Plan(node, (0,), (), _axes_moved(node, order, axes)) if axes and _order_stays(order, axes) else None
 
 
 def _arg(_scope: GraphIndex, node: NodeProto, order: Order) -> Plan | None:
-    keeps = bool(attribute(node, "keepdims", 1))
-    if not (keeps or _order_stays(order, [attribute(node, "axis", 0)])):
+    keeps = read.keeps_dims(node)
+    if not (keeps or _order_stays(order, [read.axis(node)])):
         return None
-    return Plan(node, (0,), (node.output[0],) if keeps else (), _axis_moved(node, order, 0))
+    return Plan(node, (0,), (node.output[0],) if keeps else (), _axis_moved(node, order))
 
 
-def _axes(scope: GraphIndex, node: NodeProto, slot: int) -> Sequence[int] | None:
-    """The axes a node names, as attribute or as constant input; none where it names none, None where unknown."""
-    listed = attribute(node, "axes")
-    if listed is not None:
-        return [int(axis) for axis in listed]
-    name = input_name(node, slot)
-    value = scope.constant(name) if name else np.zeros(0, np.int64)
-    return None if value is None else [int(axis) for axis in value.reshape(-1)]
+def _axes(scope: GraphIndex, node: NodeProto) -> tuple[int, ...] | None:
+    """The axes a node names; none where it names none, None where they are unknown."""
+    return () if read.AXES.left_out(node) else read.AXES.of(node, scope.constant)
 
 
-def _axes_moved(node: NodeProto, order: Order, axes: Sequence[int], slot: int) -> Rewrite:
+def _axes_moved(node: NodeProto, order: Order, axes: Sequence[int]) -> Rewrite:
     moved = [order[axis] for axis in axes]
 
     def rewrite(edit: GraphEdit, scope: GraphIndex) -> None:
-        if attribute(node, "axes") is not None:
-            set_attribute(node, "axes", moved)
+        if read.AXES.listed(node) is not None:
+            read.AXES.set(node, moved)
         else:
-            put_constant(edit, scope, node, slot, np.asarray(moved, np.int64))
+            put_constant(edit, scope, node, 1, np.asarray(moved, np.int64))
 
     return rewrite
 
@@ -220,17 +205,16 @@ def _order_stays(order: Order, gone: Sequence[int]) -> bool:
 
 
 def _pad(scope: GraphIndex, node: NodeProto, order: Order) -> Plan | None:
-    if text_attribute(node, "mode", "constant") not in ("constant", "reflect", "edge") or input_name(node, 3):
+    if windows.pad_mode(node) not in ("constant", "reflect", "edge") or input_name(node, 3):
         return None
-    listed = attribute(node, "pads")
-    pads = scope.constant(input_name(node, 1)) if listed is None else np.asarray(listed, np.int64)
-    if pads is None or pads.size != 2 * len(order):
+    pads = read.PADS.of(node, scope.constant)
+    if pads is None or len(pads) != 2 * len(order):
         return None
-    moved = pads.reshape(2, -1)[:, inverse(order)].reshape(-1)
+    moved = np.asarray(pads, np.int64).reshape(2, -1)[:, inverse(order)].reshape(-1)
 
     def rewrite(edit: GraphEdit, scope: GraphIndex) -> None:
-        if listed is not None:
-            set_attribute(node, "pads", [int(n) for n in moved])
+        if read.PADS.listed(node) is not None:
+            read.PADS.set(node, moved.tolist())
         else:
             put_constant(edit, scope, node, 1, moved)
 
@@ -238,21 +222,16 @@ def _pad(scope: GraphIndex, node: NodeProto, order: Order) -> Plan | None:
 
 
 def _slice(scope: GraphIndex, node: NodeProto, order: Order) -> Plan | None:
-    axes = _axes(scope, node, slot=3)
-    if axes is None:
+    axes, starts = _axes(scope, node), read.STARTS.of(node, scope.constant)
+    if axes is None or starts is None:
         return None
-    if not len(axes):
-        starts = attribute(node, "starts") if scope.opset < 10 else scope.constant(input_name(node, 1))
-        axes = list(range(0 if starts is None else np.asarray(starts).size))
-    if not len(axes):
-        return None
-    moved = [order[axis] for axis in axes]
+    moved = [order[axis] for axis in axes or range(len(starts))]
 
     def rewrite(edit: GraphEdit, scope: GraphIndex) -> None:
         if scope.opset < 10:
-            set_attribute(node, "axes", moved)
+            read.AXES.set(node, moved)
         else:
-            kind = np.int32 if scope.element_type(input_name(node, 1)) == 6 else np.int64
+            kind = np.int32 if scope.element_type(input_name(node, 1)) == TensorProto.INT32 else np.int64
             put_constant(edit, scope, node, 3, np.asarray(moved, kind))
 
     return Plan(node, (0,), (node.output[0],), rewrite)
@@ -263,15 +242,25 @@ def inverse(order: Order) -> Order:
     return tuple(sorted(range(len(order)), key=order.__getitem__))
 
 
-_RULES: Final[tuple[tuple[Sequence[str], Callable[[GraphIndex, NodeProto, Order], Plan | None]], ...]] = (
-    (_UNARY, _unary),
-    (_BROADCASTING, _broadcasting),
-    (tuple(_ALONG_ONE_AXIS), _along_one_axis),
-    (("Concat",), _concat),
-    (("QuantizeLinear", "DequantizeLinear"), _quantiser),
-    (_REDUCING, _reducing),
-    (("Squeeze",), _squeeze),
-    (("ArgMax", "ArgMin"), _arg),
-    (("Pad",), _pad),
-    (("Slice",), _slice),
+Rule = Callable[[GraphIndex, NodeProto, Order], Plan | None]
+
+_BY_NAME: Final[dict[str, Rule]] = {
+    "Identity": _unary,
+    "PRelu": _broadcasting,
+    "Concat": _concat,
+    "Split": _along_one_axis,
+    "LpNormalization": _along_one_axis,
+    "QuantizeLinear": _quantiser,
+    "DequantizeLinear": _quantiser,
+    "Squeeze": _squeeze,
+    "ArgMax": _arg,
+    "ArgMin": _arg,
+    "Pad": _pad,
+    "Slice": _slice,
+}
+_BY_KIND: Final[tuple[tuple[tuple[Kind, ...], Rule], ...]] = (
+    ((Kind.POINTWISE, Kind.RETYPE), _unary),
+    ((Kind.JOINT, Kind.COMPARE), _broadcasting),
+    ((Kind.SHARE,), _along_one_axis),
+    ((Kind.REDUCE,), _reducing),
 )

@@ -23,7 +23,8 @@ from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.graph.model import ModelIndex
 from onnx_clp.graph.ranks import Ranks
-from onnx_clp.operators.nodes import attribute, has_reference, is_op, set_attribute
+from onnx_clp.operators import read
+from onnx_clp.operators.nodes import has_reference, is_op, set_attribute
 
 _MOST_ROUNDS: Final = 16
 _MOST_ORDERS: Final = 8
@@ -58,11 +59,9 @@ def _transposes(scope: GraphIndex) -> list[tuple[NodeProto, Order]]:
     ranks, found = Ranks(scope, recorded=False), []
     for node in scope.nodes:
         if is_op(node, "Transpose") and not has_reference(node):
-            perm, rank = attribute(node, "perm"), ranks.of(node.input[0])
-            if perm is not None:
-                found.append((node, tuple(perm)))
-            elif rank is not None:
-                found.append((node, tuple(reversed(range(rank)))))
+            order = read.perm(node, ranks.of(node.input[0]))
+            if order is not None:
+                found.append((node, order))
     return found
 
 
