@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from onnx import ModelProto, NodeProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, shape_inference
 
 import onnx_clp
 from onnx_clp.cli.main import main
@@ -131,7 +131,7 @@ def tame(proto: ModelProto) -> bool:
 def well_typed(proto: ModelProto) -> bool:
     """Whether every operator gets element types that it takes; the reference evaluator computes with others, too."""
     try:
-        onnx.shape_inference.infer_shapes(proto, check_type=True)
+        shape_inference.infer_shapes(proto, check_type=True)
     except Exception:
         return False
     return True
