@@ -127,7 +127,6 @@ class Auditing:
         from onnx_clp.audit.dialling import dialled
         from onnx_clp.audit.request import AuditRequest
         from onnx_clp.audit.sites import scores_of
-        from onnx_clp.config import UNIT_RANGE
         from onnx_clp.modelfile.staging import scratch, staging
 
         config = self._config
@@ -147,7 +146,7 @@ class Auditing:
                     scores=scores,
                     steep=asked.steep,
                     images=config.images,
-                    pixels=None if config.pixel_range == UNIT_RANGE else config.pixel_range,
+                    pixels=config.pixel_range,
                     limits=config.limits(self._file.size),
                 ),
                 self._clock.tick,
