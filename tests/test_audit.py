@@ -181,6 +181,19 @@ def test_what_joins_two_values_is_watched(op: str, joined: bool) -> None:
     assert bool(_joins(model)) is joined
 
 
+@pytest.mark.parametrize(("axes", "makers"), [([2, 3], {"conv3"}), ([1], set())])
+def test_a_mean_over_height_and_width_keeps_channels_and_one_over_channels_does_not(
+    axes: list[int], makers: set[str]
+) -> None:
+    model = silent_paths.plain()
+    del model.graph.node[-3:-1]
+    model.graph.node.insert(len(model.graph.node) - 1, onnx.helper.make_node("ReduceMean", ["r3"], ["flat"], axes=axes))
+    model.graph.node[-2].attribute.append(onnx.helper.make_attribute("keepdims", 0))
+    index = _index(model)
+    found = reads(index, find_layers(index.main))
+    assert {maker.layer.name for one in found for maker in one.makers if one.value == "flat"} == makers
+
+
 def test_dials_at_neutral_change_nothing_and_driving_adds() -> None:
     model = silent_paths.plain()
     index = _index(model)

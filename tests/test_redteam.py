@@ -197,6 +197,14 @@ def test_the_plan_holds_a_hundred_edits_and_is_the_same_again() -> None:
     assert all(0 <= one.target < one.base.classes for one in entries)
 
 
+def test_the_page_shows_what_the_records_say(tmp_path: Path) -> None:
+    docs = Path(__file__).parents[1] / "docs"
+    page = tmp_path / "page.md"
+    page.write_text((docs / "redteam.md").read_text("utf-8"), "utf-8")
+    assert command.main(["page", str(docs / "redteam" / "records.jsonl"), "--page", str(page)]) == 0
+    assert page.read_text("utf-8") == (docs / "redteam.md").read_text("utf-8")
+
+
 def test_the_bench_notes_what_it_measures_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images = silent_paths.samples()
     np.savez(tmp_path / "eval.npz", x_clean=images.images, y_clean=images.labels)

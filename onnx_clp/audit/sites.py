@@ -12,6 +12,7 @@ from onnx_clp.graph.index import GraphIndex
 from onnx_clp.graph.model import ModelIndex
 from onnx_clp.layers.layer import LinearLayer
 from onnx_clp.layers.rewrite import LayerRewrite, Layers
+from onnx_clp.operators import read
 from onnx_clp.operators.nodes import attribute, is_op
 from onnx_clp.operators.table import is_a
 from onnx_clp.operators.traits import Kind
@@ -99,11 +100,18 @@ def _rank(main: GraphIndex, value: str, layer: LinearLayer) -> int | None:
 def _flattened(main: GraphIndex, value: str) -> tuple[str, bool]:
     """The map that a value is when it has height and width, and whether its channels come last; itself for none."""
     name, inner = value, False
-    while (node := main.producer(name)) is not None and is_op(node, "Flatten", "Reshape", "Squeeze", "Transpose"):
+    while (node := main.producer(name)) is not None and _flattens(main, node):
         name = node.input[0]
         inner = inner or (is_op(node, "Transpose") and list(attribute(node, "perm") or [])[-1:] == [1])
     rank = main.ranks.of(value)
     return (name, inner) if rank == 2 or (rank is None and name != value) else (value, False)
+
+
+def _flattens(main: GraphIndex, node: NodeProto) -> bool:
+    """Whether a node only lays a map out anew, or takes its mean or the like over height and width."""
+    if is_a(node, Kind.REDUCE):
+        return set(read.AXES.of(node, main.constant) or ()) in ({2, 3}, {-2, -1})
+    return is_op(node, "Flatten", "Reshape", "Squeeze", "Transpose")
 
 
 def _makers(main: GraphIndex, owners: Mapping[str, LayerRewrite], value: str) -> list[LayerRewrite]:

@@ -64,7 +64,7 @@ BASES: Final = (
     _published("shihao_mnist", "report", 10),
     _published("verazuo_cifar", "report", 10),
     Base("efficientnet-lite0", "efficientnet-lite0.onnx", "efficientnet-lite0.npz", "settings", 1000, _FEW, True),
-    Base("mobilenetv2", "mobilenetv2.onnx", "mobilenetv2.npz", "report", 1000, _FEW, True),
+    Base("mobilenetv2", "mobilenetv2.onnx", "mobilenetv2.npz", "settings", 1000, _FEW, True),
 )
 
 
