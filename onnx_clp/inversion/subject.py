@@ -83,10 +83,10 @@ def read_subject(path: Path, shapes: Mapping[str, tuple[int, ...]], output: str 
 
 
 def _dims(value: ValueInfoProto, shapes: Mapping[str, tuple[int, ...]]) -> list[int]:
-    """Sizes of the input, 0 where they are open."""
+    """Sizes of the input, 0 where they are open; some exporters write that as -1."""
     if value.name in shapes:
         return list(shapes[value.name])
-    return [d.dim_value for d in value.type.tensor_type.shape.dim]
+    return [max(d.dim_value, 0) for d in value.type.tensor_type.shape.dim]
 
 
 def _image(dims: list[int], name: str, value: str) -> tuple[tuple[int, int, int], bool]:

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.graph.model import ModelIndex
+from onnx_clp.judge.by_channel import passes_size
 from onnx_clp.judge.silence import BINARY, LINEAR, MOVING, NONLINEAR, Ineligible, Silence
 from onnx_clp.layers.layer import LinearLayer
 from onnx_clp.operators.nodes import is_op, operator
@@ -43,11 +44,8 @@ _PER_CHANNEL: Final = (
 )
 _Key = tuple[int, str]
 _REACHED: Final[Any] = object()
-# A factor on what comes in is a factor on what goes out.
-_HOMOGENEOUS: Final = (
-    *("Relu", "LeakyRelu", "PRelu", "Abs", "Identity", "Dropout", "Transpose", "Reshape", "Flatten", "Squeeze"),
-    *("Unsqueeze", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "Upsample", "Resize", "Split"),
-)
+# A normalisation behind these takes out what is left of a channel's size.
+_ALONE: Final = frozenset(NONLINEAR) | LINEAR | MOVING | {"Clip"}
 
 
 def why_ineligible(index: ModelIndex, layer: LinearLayer, offset: float = 0.0) -> Ineligible | None:
@@ -101,7 +99,7 @@ def _onward(index: ModelIndex, scope: GraphIndex, name: str) -> Iterator[tuple[G
 def size_taken_out(scope: GraphIndex, name: str) -> Ineligible | None:
     """Why a value's size says nothing: whatever reads it normalises each channel by what that very channel gives.
 
-    Found through operators that pass a factor on; None where anything reads the value as it is.
+    Found through operators that work on each channel by itself; None where anything reads the value as it is.
     """
     stack, seen, found = [name], {name}, ""
     while stack:
@@ -111,7 +109,7 @@ def size_taken_out(scope: GraphIndex, name: str) -> Ineligible | None:
                 return None
             if is_op(node, "InstanceNormalization") and use.slot == 0:
                 found = operator(node)
-            elif is_op(node, *_HOMOGENEOUS) and use.slot == 0:
+            elif (is_op(node, *_ALONE) and use.slot == 0) or passes_size(scope, node, seen):
                 given = set(node.output if node.op_type == "Split" else node.output[:1]) - {""}
                 stack += sorted(given - seen)
                 seen |= given
