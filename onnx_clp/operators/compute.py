@@ -197,6 +197,8 @@ def _slice(node: NodeProto, inputs: Inputs) -> Array:
     for i, axis in enumerate(range(len(starts)) if axes is None else axes):
         step = 1 if steps is None else steps[i]
         end = None if step < 0 and ends[i] < -value.shape[axis] else ends[i]
+        if step < 0 and (starts[i] < -value.shape[axis] or ends[i] == np.iinfo(np.int64).max):
+            raise NotConstantError("onnx.reference and ONNX Runtime disagree on it")
         cut[axis] = slice(starts[i], end, step)
     return value[tuple(cut)]
 
@@ -260,6 +262,7 @@ RULES: Final[dict[str, Rule]] = {
     "Log": _same_type(np.log),
     "Floor": _same_type(np.floor),
     "Ceil": _same_type(np.ceil),
+    "Round": _same_type(np.rint),
     "Reciprocal": _same_type(lambda v: np.divide(np.asarray(1, v.dtype), v)),
     "Sign": _same_type(np.sign),
     "Identity": lambda _, inputs: _need(inputs, 0),
