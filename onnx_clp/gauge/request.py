@@ -10,6 +10,7 @@ from typing import Final
 from onnx_clp.config import RunLimits
 from onnx_clp.document.gauge import Ordinary, Prediction
 from onnx_clp.process.errand import Errand
+from onnx_clp.validation.request import spare
 
 CAPS_OFF: Final = 1e6
 """Times the std at which a cap cuts nothing."""
@@ -194,4 +195,5 @@ DOSING: Final = Errand(
     failed="its loss could not be predicted",
     instead="go without with --no-validate",
     names=True,
+    spare=lambda request: spare(request.images),
 )

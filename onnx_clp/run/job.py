@@ -87,7 +87,6 @@ class Job:
             return Done(self._prove_and_write(analysis, cleanup), analysis)
 
     def _analyse(self) -> Analysis:
-        from onnx_clp.modelfile import reader
         from onnx_clp.run.analysis import analyse
         from onnx_clp.run.gauge import gauge
         from onnx_clp.run.probe import probe
