@@ -21,10 +21,12 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 from onnx_clp.file import wire
+from onnx_clp.operators.nodes import subgraphs
+from onnx_clp.validation.anatomy import read_skeleton
 from onnx_clp.validation.compare import is_float, wide
 from onnx_clp.validation.mapping import Mapped, map_weights
 from onnx_clp.validation.measuring import Terms, nudged
-from onnx_clp.validation.session import Array, Feeds, OrtRunner
+from onnx_clp.validation.session import Array, FailureKind, Feeds, OrtRunner, RunError
 
 Float64 = NDArray[np.float64]
 
@@ -32,6 +34,47 @@ ROUNDINGS: Final = 3.0
 """Times what moving the inputs by one unit of their rounding does, or the tolerance, that a value may differ by."""
 
 _AT_ONCE: Final = 12
+_FINE: Final = 1e-3
+_WRONG: Final = 5e-3
+_STEPS: Final = frozenset(
+    [
+        *(
+            "QuantizeLinear",
+            "DynamicQuantizeLinear",
+            "Round",
+            "Floor",
+            "Ceil",
+            "Sign",
+            "Mod",
+            "ArgMax",
+            "ArgMin",
+            "TopK",
+        ),
+        *(
+            "Greater",
+            "Less",
+            "GreaterOrEqual",
+            "LessOrEqual",
+            "Equal",
+            "NonZero",
+            "Hardmax",
+            "NonMaxSuppression",
+            "Loop",
+        ),
+        *(
+            "If",
+            "Scan",
+            "Unique",
+            "IsNaN",
+            "IsInf",
+            "MaxUnpool",
+            "Multinomial",
+            "Bernoulli",
+            "Shrink",
+            "ThresholdedRelu",
+        ),
+    ]
+)
 _SMALL_CHANNEL: Final = 1e-3
 
 
@@ -131,6 +174,58 @@ def differences(before: Path, after: Path, terms: Terms, feeds: Sequence[Feeds])
         if first.runner is not None and then.runner is not None:
             found += list(_compared(part, first, then, terms, feeds))
     return found
+
+
+def spoiled(before: Path, after: Path, terms: Terms, feeds: Sequence[Feeds]) -> Difference | None:
+    """The value, if any, of which a channel differs by more than rounding and half a per cent.
+
+    Looked for on the first feed. A network of many channels can hide a wrong one from its outputs; here it shows. Where
+    a step in the network (quantisation, a comparison) can turn rounding into a jump nothing is looked at, nor where the
+    arithmetic itself is as coarse as that.
+
+    Raises:
+        RunError: a model does not run with more outputs.
+    """
+    if terms.tolerance > _FINE or terms.reference or _has_steps(before):
+        return None
+    names = changed_values(before, after)
+    try:
+        return _worst(before, after, names, terms, feeds[0])
+    except RunError as error:
+        if error.kind is not FailureKind.MEMORY or len(names) <= _AT_ONCE:
+            raise
+    parts = (names[start : start + _AT_ONCE] for start in range(0, len(names), _AT_ONCE))
+    return next((one for part in parts if (one := _worst(before, after, part, terms, feeds[0]))), None)
+
+
+def _worst(before: Path, after: Path, names: Sequence[str], terms: Terms, feed: Feeds) -> Difference | None:
+    """The first of some values that is wrong."""
+    wanted, got = (_Probe(path, names, terms).run(feed, names) for path in (before, after))
+    far = [name for name in names if _is_far(wanted[name], got[name])]
+    if not far:
+        return None
+    first, then = (_Probe(path, far, terms) for path in (before, after))
+    return next((one for one in _compared(far, first, then, terms, [feed]) if not one.sound), None)
+
+
+def _is_far(wanted: Array, got: Array) -> bool:
+    """Whether a channel differs by more than `_WRONG`; nearly always the largest difference of all says no."""
+    if wanted.shape == got.shape and wanted.dtype == got.dtype == np.float32 and wanted.size:
+        with np.errstate(all="ignore"):
+            if np.abs(wanted - got).max() <= _WRONG * _SMALL_CHANNEL * np.abs(wanted).max():
+                return False
+    return by_channel(wanted, got) > _WRONG
+
+
+def _has_steps(path: Path) -> bool:
+    model = read_skeleton(path)
+    graphs = [model.graph]
+    operators = {node.op_type for function in model.functions for node in function.node}
+    while graphs:
+        for node in graphs.pop().node:
+            operators.add(node.op_type)
+            graphs += [graph for _, graph in subgraphs(node)]
+    return bool(operators & _STEPS)
 
 
 class _Probe:

@@ -124,7 +124,20 @@ def _prove_same(
         wrong = _beyond_rounding(step, terms, original, [a for a in judged if a in wrong], findings)
         for agreement in wrong:
             raise ValidationFailed(_mismatch(step, agreement, terms))
+        _require_right_channels(step, terms, original)
         return _summed(step, judged or found)
+
+
+def _require_right_channels(step: _Step, terms: Terms, original: Measured) -> None:
+    """Refuse a step that made a channel wrong inside the graph, where the outputs do not show it."""
+    if step.after is None or terms.request.tolerance is not None or terms.anatomy.random:
+        return
+    found = inner.spoiled(step.before, step.after, terms, original.feeds)
+    if found is not None:
+        raise ValidationFailed(
+            f"{step.doing} changed a channel of value {quoted(found.value, 60)} by {found.error:.2g} of what it was, and "
+            f"rounding explains {found.allowed:.2g} at most; please report this"
+        )
 
 
 def _beyond_rounding(
