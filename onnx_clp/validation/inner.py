@@ -189,6 +189,8 @@ def spoiled(before: Path, after: Path, terms: Terms, feeds: Sequence[Feeds]) -> 
     if terms.tolerance > _FINE or terms.reference or _has_steps(before):
         return None
     names = changed_values(before, after)
+    if not names:
+        return None
     try:
         return _worst(before, after, names, terms, feeds[0])
     except RunError as error:
