@@ -44,6 +44,8 @@ _PER_CHANNEL: Final = (
 )
 _Key = tuple[int, str]
 _REACHED: Final[Any] = object()
+_FARTHEST: Final = 64
+"""Values that are followed at most: a chain of depthwise convolutions shall take time in proportion to its length."""
 # A normalisation behind these takes out what is left of a channel's size.
 _ALONE: Final = frozenset(NONLINEAR) | LINEAR | MOVING | {"Clip"}
 
@@ -105,7 +107,7 @@ def size_taken_out(scope: GraphIndex, name: str) -> Ineligible | None:
     while stack:
         for use in scope.uses(stack.pop()):
             node = use.node
-            if node is None or use.scope is not scope:
+            if node is None or use.scope is not scope or len(seen) > _FARTHEST:
                 return None
             if is_op(node, "InstanceNormalization") and use.slot == 0:
                 found = operator(node)
