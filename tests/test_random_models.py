@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from onnx import ModelProto
 
 import onnx_clp
+from onnx_clp.config import RunLimits
+from onnx_clp.validation import Request
+from onnx_clp.validation.proof import prove
+from onnx_clp.validation.provider import choose
 from tests.forms.build import Array, Oracle
 from tests.forms.judge import check
 from tests.forms.run import difference, feeds, outputs
@@ -19,6 +26,7 @@ PRUNE = onnx_clp.CleanConfig(u=0.5, layers="all", validate=False)
 COMPACT = onnx_clp.CleanConfig(u=0.5, layers="all", validate=False, compact=True, compact_multiple=1)
 IDLE = onnx_clp.CleanConfig(prune=False, validate=False, bound_activations=1e6)
 """Caps that no value reaches: they must sit on values of the right shape, and change nothing."""
+MEMORY = 4 << 30
 CAPPED = onnx_clp.CleanConfig(prune=False, validate=False, bound_activations=0.5)
 
 
@@ -34,6 +42,7 @@ def wrong(model: ModelProto) -> list[str]:
         found += [f"{name}: {words}" for name, result in made.items() if (words := check(result))]
     again = onnx_clp.clean(folded, FOLD)
     found += ["a second run folds again" for layer in again.report.layers if layer.folded]
+    found += refused(model, folded)
     for feed in feeds(model):
         wanted = outputs(model, feed, Oracle.ORT)
         got = {name: outputs(result, feed, Oracle.ORT) for name, result in made.items()}
@@ -41,6 +50,20 @@ def wrong(model: ModelProto) -> list[str]:
         found += [f"{name}: {words}" for name, to in same.items() if (words := difference(got[name], to, 1e-3))]
         found += [f"capped: {words}" for words in moved_shapes(got["capped"], wanted)]
     return found
+
+
+def refused(model: ModelProto, folded: ModelProto) -> list[str]:
+    """What the proof says against a fold, which was found right otherwise."""
+    with tempfile.TemporaryDirectory() as folder:
+        before, after = (Path(folder) / name for name in ("before.onnx", "after.onnx"))
+        onnx.save(model, before)
+        onnx.save(folded, after)
+        request = Request(original=before, folded=after, final=None, limits=RunLimits(provider="cpu"))
+        try:
+            prove(request, choose("cpu"), MEMORY)
+        except onnx_clp.ClpError as error:
+            return [f"refused: {error}"]
+    return []
 
 
 def moved_shapes(got: Sequence[Array], wanted: Sequence[Array]) -> list[str]:

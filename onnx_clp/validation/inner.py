@@ -8,9 +8,6 @@ unchanged rest of the graph makes of their rounding; a channel that is wrong sho
 
 from __future__ import annotations
 
-import hashlib
-import mmap
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +15,11 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto
+from onnx import ModelProto, ValueInfoProto
 
-from onnx_clp.file import wire
 from onnx_clp.operators.nodes import subgraphs
 from onnx_clp.validation.anatomy import read_skeleton
+from onnx_clp.validation.changed import changed_values
 from onnx_clp.validation.compare import is_float, wide
 from onnx_clp.validation.mapping import Mapped, map_weights
 from onnx_clp.validation.measuring import Terms, nudged
@@ -90,74 +87,6 @@ class Difference:
     def sound(self) -> bool:
         """Whether rounding explains it."""
         return self.error <= self.allowed
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """A model without its large weights, and a digest of each initializer of its main graph."""
-
-    model: ModelProto
-    weights: dict[str, bytes]
-
-    def makers(self) -> dict[str, NodeProto]:
-        """By value of the main graph the node that makes it."""
-        return {name: node for node in self.model.graph.node for name in node.output if name}
-
-    def function(self, node: NodeProto) -> list[bytes]:
-        """The bodies of the local function that a node calls."""
-        called = (f for f in self.model.functions if (f.domain, f.name) == (node.domain, node.op_type))
-        return [body.SerializeToString(deterministic=True) for body in called]
-
-
-def changed_values(before: Path, after: Path) -> list[str]:
-    """Values of the main graph, in its order, that both models have and compute in different ways.
-
-    That is by another operator, from other values, or from the same names with other weights behind them. So a rest of
-    the graph in which nothing changed gives the same from the same values.
-    """
-    one, other = _known(before), _known(after)
-    makers = one.makers()
-    return [
-        name for name, node in other.makers().items() if name in makers and _differs(makers[name], node, one, other)
-    ]
-
-
-def _differs(first: NodeProto, then: NodeProto, one: _Known, other: _Known) -> bool:
-    if (first.domain, first.op_type, list(first.input)) != (then.domain, then.op_type, list(then.input)):
-        return True
-    if _attributes(first) != _attributes(then) or one.function(first) != other.function(then):
-        return True
-    return any(one.weights.get(name) != other.weights.get(name) for name in then.input)
-
-
-def _attributes(node: NodeProto) -> list[bytes]:
-    return sorted(attribute.SerializeToString(deterministic=True) for attribute in node.attribute)
-
-
-def _known(path: Path) -> _Known:
-    """The model at `path`; what is large in it is read once, for its digest."""
-    real = Path(os.path.realpath(path))
-    with (
-        real.open("rb") as file,
-        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
-        memoryview(mapped) as view,
-    ):
-        model = ModelProto.FromString(wire.lift(view, lambda start, end: _digest(view[start:end])))
-    return _Known(model, {tensor.name: _weight(tensor, real.parent) for tensor in model.graph.initializer})
-
-
-def _weight(tensor: TensorProto, folder: Path) -> bytes:
-    if tensor.data_location != TensorProto.EXTERNAL:
-        return tensor.SerializeToString(deterministic=True)
-    entries = {entry.key: entry.value for entry in tensor.external_data}
-    start, length = int(entries.get("offset", 0)), entries.get("length")
-    with (folder / entries["location"]).open("rb") as file:
-        file.seek(start)
-        return _digest(file.read(-1 if length is None else int(length)))
-
-
-def _digest(data: bytes | memoryview) -> bytes:
-    return hashlib.sha256(data).digest()
 
 
 def differences(before: Path, after: Path, terms: Terms, feeds: Sequence[Feeds]) -> list[Difference]:
