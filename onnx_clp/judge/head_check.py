@@ -112,6 +112,11 @@ def findings(judged: Iterable[Head]) -> tuple[Finding, ...]:
     return tuple(finding for head in judged for finding in _findings(head))
 
 
+def classes_judged(judged: Iterable[Head]) -> int:
+    """How many classes' rows could be compared."""
+    return sum(head.classes for head in judged if not head.trouble)
+
+
 def _sequence(index: ModelIndex, output: str) -> bool:
     rank = index.main.ranks.of(output)
     return rank is not None and rank > 2
