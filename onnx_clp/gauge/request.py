@@ -193,7 +193,7 @@ DOSING: Final = Errand(
     asked=DoseRequest,
     answered=Dosed,
     failed="its loss could not be predicted",
-    instead="go without with --no-validate",
+    instead="go without a proof with --no-validate",
     names=True,
     spare=lambda request: spare(request.images),
 )
