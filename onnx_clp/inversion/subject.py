@@ -23,6 +23,7 @@ from onnx_clp.text import quoted, shown
 Float64 = NDArray[np.float64]
 
 _MOST_CHANNELS: Final = 4
+_USUAL: Final = (1, 3, 224, 224)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,7 +94,8 @@ def _image(dims: list[int], name: str, value: str) -> tuple[tuple[int, int, int]
     if len(dims) != 4:
         raise UsageError(f"{name}: a search for triggers needs images of shape (batch, channels, height, width)")
     if 0 in dims[1:]:
-        raise UsageError(f"{name}: the size of its images is open; give it with --shape {shown(value)}:1,3,224,224")
+        likely = ",".join(str(size or usual) for size, usual in zip([1, *dims[1:]], _USUAL, strict=True))
+        raise UsageError(f"{name}: the size of its images is open; give it with --shape {shown(value)}:{likely}")
     last = dims[3] <= _MOST_CHANNELS < dims[1]
     return ((dims[3], dims[1], dims[2]) if last else (dims[1], dims[2], dims[3])), last
 
