@@ -11,7 +11,8 @@ from typing import Final
 from onnx import NodeProto
 
 from onnx_clp.graph.index import GraphIndex
-from onnx_clp.operators.nodes import attribute, input_name, is_op
+from onnx_clp.operators import read
+from onnx_clp.operators.nodes import is_op
 
 SUMS: Final = ("ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare")
 _MEANS: Final = ("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool", "ReduceMean", "ReduceMax", "ReduceMin")
@@ -36,9 +37,7 @@ def keeps_channels(scope: GraphIndex, node: NodeProto, known: Container[str]) ->
 
 
 def _spares_channels(scope: GraphIndex, node: NodeProto) -> bool:
-    axes = attribute(node, "axes")
-    if axes is None and input_name(node, 1):
-        axes = scope.constant(node.input[1])
+    axes = read.AXES.of(node, scope.constant)
     return axes is not None and not {0, 1} & {int(axis) % _RANK for axis in axes}
 
 
@@ -58,7 +57,7 @@ def _is_depthwise(scope: GraphIndex, node: NodeProto) -> bool:
     stored = scope.stored(node.input[1])
     weight = None if stored is not None else scope.constant(node.input[1])
     shape = stored.dims if stored is not None else () if weight is None else weight.shape
-    return len(shape) > 1 and shape[1] == 1 and int(attribute(node, "group", 1)) == shape[0] > 1
+    return len(shape) > 1 and shape[1] == 1 and read.groups(node) == shape[0] > 1
 
 
 def is_own_mean(scope: GraphIndex, name: str, known: Container[str]) -> bool:
