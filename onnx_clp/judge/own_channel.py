@@ -13,12 +13,13 @@ from onnx import NodeProto
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.operators import read
 from onnx_clp.operators.nodes import is_op
+from onnx_clp.operators.table import is_a
+from onnx_clp.operators.traits import Kind
 
-SUMS: Final = ("ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare")
-_MEANS: Final = ("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool", "ReduceMean", "ReduceMax", "ReduceMin")
-_STEPS: Final = ("Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Sum", "Mean")
+_SUMS: Final = ("ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare")
+_MEANS: Final = (Kind.GLOBAL_POOL, Kind.REDUCE)
 # What stands between a value and its own mean or size.
-_INSIDE: Final = (*_STEPS, *SUMS, *_MEANS, "Abs", "Sqrt", "Exp", "Reciprocal", "Cast", "Identity", "Clip", "Reshape")
+_INSIDE: Final = (*_MEANS, Kind.JOINT, Kind.POINTWISE, Kind.RETYPE, Kind.LAYOUT)
 _FARTHEST: Final = 16
 _RANK: Final = 4
 """What negative axes count from: convolutions of images."""
@@ -27,13 +28,13 @@ _RANK: Final = 4
 def keeps_channels(scope: GraphIndex, node: NodeProto, known: Container[str]) -> bool:
     """Whether an operator that adds values up makes each channel of what it gives from that channel of `known` values.
 
-    TopK and Einsum of one operand count: they move values, or add up some.
+    TopK, MaxUnpool and Einsum of one operand count: they move values, or add up some.
     """
     if is_op(node, "Sum", "Mean"):
         return all(name in known for name in node.input)
-    if is_op(node, *SUMS):
+    if is_op(node, *_SUMS):
         return _spares_channels(scope, node)
-    return is_op(node, "TopK") or (is_op(node, "Einsum") and len(node.input) == 1)
+    return is_op(node, "TopK", "MaxUnpool") or (is_op(node, "Einsum") and len(node.input) == 1)
 
 
 def _spares_channels(scope: GraphIndex, node: NodeProto) -> bool:
@@ -48,7 +49,7 @@ def passes_size(scope: GraphIndex, node: NodeProto, known: Container[str]) -> bo
     """
     if is_op(node, "Conv"):
         return node.input[0] in known and _is_depthwise(scope, node)
-    if is_op(node, *_STEPS):
+    if is_a(node, Kind.JOINT):
         return all(name in known or scope.is_constant(name) for name in node.input)
     return node.input[0] in known and keeps_channels(scope, node, known)
 
@@ -70,9 +71,9 @@ def is_own_mean(scope: GraphIndex, name: str, known: Container[str]) -> bool:
     reached = False
     while waiting and len(seen) <= _FARTHEST:
         node = scope.producer(waiting.pop())
-        if node is None or not is_op(node, *_INSIDE):
+        if node is None or not is_a(node, *_INSIDE):
             continue
-        reduces = reduces or is_op(node, *SUMS, *_MEANS)
+        reduces = reduces or is_a(node, *_MEANS)
         reached = reached or any(used in known for used in node.input)
         fresh = [used for used in node.input if used and used not in seen and used not in known]
         seen.update(fresh)

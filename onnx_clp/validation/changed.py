@@ -16,29 +16,13 @@ from typing import Final
 from onnx import ModelProto, NodeProto, TensorProto
 
 from onnx_clp.file import wire
-from onnx_clp.operators.nodes import is_op
+from onnx_clp.operators.table import is_a
+from onnx_clp.operators.traits import Kind
 
-# They move values, so a factor may stand on either side of them.
-_MOVING: Final = (
-    *(
-        "Identity",
-        "Transpose",
-        "Reshape",
-        "Flatten",
-        "Squeeze",
-        "Unsqueeze",
-        "Cast",
-        "Dropout",
-        "Split",
-        "Concat",
-        "Pad",
-    ),
-    *("Slice", "Gather", "Expand", "CastLike", "DepthToSpace", "SpaceToDepth", "AveragePool", "GlobalAveragePool"),
-)
-
-_LAYERS: Final = ("Conv", "ConvTranspose", "DeformConv", "Gemm", "MatMul", "ConvInteger", "MatMulInteger")
+# They move values or average them, so a factor may stand on either side of them.
+_MOVING: Final = (Kind.LAYOUT, Kind.RETYPE, Kind.POOL, Kind.GLOBAL_POOL)
 # They take up what an affine beside them leaves.
-_AFFINE: Final = ("Add", "Sub", "Mul", "Div", "BatchNormalization")
+_AFFINE: Final = (Kind.JOINT, Kind.NORMALISE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +52,9 @@ def changed_values(before: Path, after: Path) -> list[str]:
     one, other = _known(before), _known(after)
     makers, made = one.makers(), other.makers()
     differing = [name for name, node in made.items() if name in makers and _differs(makers[name], node, one, other)]
-    affines = {name: node for name, node in makers.items() if not is_op(node, *_LAYERS)}
+    affines = {name: node for name, node in makers.items() if not is_a(node, Kind.LINEAR)}
     gone = {name for name, node in affines.items() if name not in made or made[name].op_type != node.op_type}
-    taking = {name for name in differing if is_op(makers[name], *_AFFINE)}
+    taking = {name for name in differing if is_a(makers[name], *_AFFINE)}
     within = _before_one_of(gone | taking, one.model) | _moved_from(gone, one.model)
     moving = _moving(one.model)
     return [name for name in differing if name in moving and name not in within]
@@ -80,7 +64,7 @@ def _before_one_of(gone: set[str], model: ModelProto) -> set[str]:
     """Values that go, through what only moves them, into a node that is gone, or that took something up."""
     found: set[str] = set()
     for node in reversed(model.graph.node):
-        if gone & set(node.output) or (is_op(node, *_MOVING) and found & set(node.output)):
+        if gone & set(node.output) or (is_a(node, *_MOVING) and found & set(node.output)):
             found.update(node.input)
     return found
 
@@ -89,7 +73,7 @@ def _moved_from(gone: set[str], model: ModelProto) -> set[str]:
     """What only moves the values that nodes gave which are gone."""
     found: set[str] = set()
     for node in model.graph.node:
-        if is_op(node, *_MOVING) and (gone | found) & set(node.input):
+        if is_a(node, *_MOVING) and (gone | found) & set(node.input):
             found.update(node.output)
     return found
 

@@ -15,9 +15,11 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, ValueInfoProto
+from onnx import ModelProto, NodeProto, ValueInfoProto
 
-from onnx_clp.operators.nodes import subgraphs
+from onnx_clp.operators.nodes import is_dequantizer, is_op
+from onnx_clp.operators.table import is_a, keeps
+from onnx_clp.operators.traits import Kind, Trait
 from onnx_clp.validation.anatomy import read_skeleton
 from onnx_clp.validation.changed import changed_values
 from onnx_clp.validation.compare import is_float, wide
@@ -33,45 +35,9 @@ ROUNDINGS: Final = 3.0
 _AT_ONCE: Final = 12
 _FINE: Final = 1e-3
 _WRONG: Final = 5e-3
-_STEPS: Final = frozenset(
-    [
-        *(
-            "QuantizeLinear",
-            "DynamicQuantizeLinear",
-            "Round",
-            "Floor",
-            "Ceil",
-            "Sign",
-            "Mod",
-            "ArgMax",
-            "ArgMin",
-            "TopK",
-        ),
-        *(
-            "Greater",
-            "Less",
-            "GreaterOrEqual",
-            "LessOrEqual",
-            "Equal",
-            "NonZero",
-            "Hardmax",
-            "NonMaxSuppression",
-            "Loop",
-        ),
-        *(
-            "If",
-            "Scan",
-            "Unique",
-            "IsNaN",
-            "IsInf",
-            "MaxUnpool",
-            "Multinomial",
-            "Bernoulli",
-            "Shrink",
-            "ThresholdedRelu",
-        ),
-    ]
-)
+_JUMPING: Final = (Kind.COMPARE, Kind.PICK, Kind.SEARCH, Kind.CONTROL)
+_STEPS: Final = ("Round", "Floor", "Ceil", "Sign")
+_GAPS: Final = ("Shrink", "ThresholdedRelu", "Hardmax", "Mod")
 _SMALL_CHANNEL: Final = 1e-3
 
 
@@ -150,13 +116,15 @@ def _is_far(wanted: Array, got: Array) -> bool:
 
 def _has_steps(path: Path) -> bool:
     model = read_skeleton(path)
-    graphs = [model.graph]
-    operators = {node.op_type for function in model.functions for node in function.node}
-    while graphs:
-        for node in graphs.pop().node:
-            operators.add(node.op_type)
-            graphs += [graph for _, graph in subgraphs(node)]
-    return bool(operators & _STEPS)
+    bodies = [model.graph.node, *(function.node for function in model.functions)]
+    return any(_jumps(node) for body in bodies for node in body)
+
+
+def _jumps(node: NodeProto) -> bool:
+    """Whether rounding of what comes in can become a jump of what goes out; what holds graphs counts."""
+    if is_a(node, Kind.QUANTISE) and not is_dequantizer(node):
+        return True
+    return is_a(node, *_JUMPING) or keeps(node, Trait.ROUNDS) or is_op(node, *_STEPS) or is_op(node, *_GAPS)
 
 
 class _Probe:
