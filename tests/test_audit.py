@@ -443,7 +443,7 @@ def _audit_of(result: onnx_clp.CleanResult) -> Audit:
     return result.report.audit
 
 
-@pytest.mark.parametrize("kind", ["ramp", "hidden"])
+@pytest.mark.parametrize("kind", [pytest.param("ramp", marks=pytest.mark.slow), "hidden"])
 def test_a_gate_is_named(kind: str, tmp_path: Path) -> None:
     written = catalogue.write(f"gate-{kind}", silent_paths.plain(), silent_paths.samples(), target=4, seed=3)
     with _audited(written.model, tmp_path) as result:
@@ -459,6 +459,7 @@ def test_scores_without_a_gradient_are_named(edit: str, tmp_path: Path) -> None:
         assert BLINDING in {finding.kind for finding in result.report.findings}
 
 
+@pytest.mark.slow
 def test_a_slope_that_may_be_no_number_and_is_one_is_not_named(tmp_path: Path) -> None:
     model = silent_paths.plain()
     model.graph.node[-1].output[0] = "raw"
@@ -469,7 +470,7 @@ def test_a_slope_that_may_be_no_number_and_is_one_is_not_named(tmp_path: Path) -
         assert not _audit_of(result).blocked
 
 
-@pytest.mark.parametrize("width", [1, 2])
+@pytest.mark.parametrize("width", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_written_path_is_found_and_taken_out(width: int, tmp_path: Path) -> None:
     clean, images = silent_paths.plain(), silent_paths.samples()
     written = silent_paths.edited(clean, width=width)
@@ -511,6 +512,7 @@ def test_only_what_an_edit_raises_is_asked(edit: str, raised: str) -> None:
     assert bool(asked) is bool(raised)
 
 
+@pytest.mark.slow
 def test_without_pruning_a_path_is_only_told(tmp_path: Path) -> None:
     with _audited(silent_paths.edited(silent_paths.plain()).model, tmp_path, prune=False) as result:
         audit = _audit_of(result)
