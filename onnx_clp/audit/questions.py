@@ -32,6 +32,11 @@ class Questions:
     claims: Mapping[str, Claim] = field(default_factory=dict)
     steep: bool = False
 
+    @property
+    def pressing(self) -> bool:
+        """Whether there is one that ordinary networks do not raise; most make claims."""
+        return bool(self.chains or self.meetings or self.steep)
+
     def __bool__(self) -> bool:
         """Whether there is any."""
         return bool(self.chains or self.meetings or self.claims or self.steep)

@@ -110,8 +110,8 @@ class CleanConfig:
             with them.
         compact_multiple: a layer that loses channels to `compact` keeps a multiple of this many, or all (>= 1).
         effort: how far a run goes by itself beyond what is asked for (`run.effort`): "low" prunes, and caps where a
-            class stands out; "normal" also searches for a trigger where a class stands out and nothing can be capped;
-            "high" audits, searches and caps whatever it saw, which takes minutes (needs `validate`).
+            class stands out; "normal" also audits, running the model only where its weights or its graph raise a
+            question; "high" audits, searches and caps whatever it saw, which takes minutes (needs `validate`).
         audit: look for a path of channels that nothing ordinary fires, and take it out (needs `validate`).
         synthesize: make images from the model alone and show them in the report.
         images: an .npz file with unlabelled images to measure and to search with (array images, x or x_clean).

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from onnx_clp.document.gauge import Ordinary, Prediction
+
+UNKNOWN: Final = "not known: "
+"""How a note begins that says why something could not be known."""
 
 
 @dataclass(frozen=True, slots=True)

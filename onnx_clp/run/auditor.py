@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from onnx_clp.check.attributes import node_label
-from onnx_clp.document.audit import Audit, DormantPath, QuietValue
+from onnx_clp.document.audit import UNKNOWN, Audit, DormantPath, QuietValue
 from onnx_clp.errors import NotValidated, UsageError
 from onnx_clp.gauge.dials import LEAST_OPSET
 from onnx_clp.gauge.request import Landmark, Switch
 from onnx_clp.layers.weights import FloatWeight
 from onnx_clp.process.clock import Clock
-from onnx_clp.run.effort import audits
+from onnx_clp.run.effort import audits, thoroughly
 from onnx_clp.text import one_line, shown
 from onnx_clp.verdicts import Finding
 
@@ -92,15 +92,15 @@ class Auditing:
         plain = Audit(None, (), 0, None, blocked="" if cut is None else _cut_off(cut))
         if not found:
             note = _NO_SITES if index.main.opset >= LEAST_OPSET else _TOO_OLD
-            return self._settle(replace(plain, note=f"not known: {note}"), found)
+            return self._settle(replace(plain, note=f"{UNKNOWN}{note}"), found)
         asked = questions(index, layers, found, statistics)
-        if not asked:
+        if not (asked if thoroughly(self._config) else asked.pressing):
             return self._settle(replace(plain, note=_NOTHING_TO_RUN), found)
         try:
             with self._clock.stage("audit"):
                 audited = self._asked(index, found, landmark, asked)
         except (NotValidated, UsageError) as error:
-            return self._settle(replace(plain, note=f"not known: {one_line(str(error))}"), found)
+            return self._settle(replace(plain, note=f"{UNKNOWN}{one_line(str(error))}"), found)
         return self._settle(_audit_of(audited, plain.blocked), found)
 
     def _settle(self, audit: Audit, found: Sequence[Read]) -> None:
