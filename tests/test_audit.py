@@ -434,7 +434,7 @@ def test_an_audit_fits_the_schema() -> None:
 def _audited(model: ModelProto, folder: Path, **options: object) -> onnx_clp.CleanResult:
     path = folder / "model.onnx"
     onnx.save(model, path)
-    config = onnx_clp.CleanConfig(audit=True, provider="cpu", **options)  # type: ignore[arg-type]
+    config = onnx_clp.CleanConfig(**{"audit": True, "provider": "cpu", **options})  # type: ignore[arg-type]
     return onnx_clp.clean(path, config)
 
 
@@ -485,6 +485,16 @@ def test_a_written_path_is_found_and_taken_out(width: int, tmp_path: Path) -> No
         assert [finding.kind for finding in result.report.findings].count(PATH) == 1
         assert audit.removed >= 2
         assert abs(rates(result.model, images, triggered, 4)[1] - plain) < 5  # the patch is a picture as well
+
+
+@pytest.mark.parametrize(("effort", "found"), [("normal", True), ("low", False)])
+def test_a_run_that_asks_for_nothing_finds_a_path_unless_its_effort_is_low(
+    effort: str, found: bool, tmp_path: Path
+) -> None:
+    written = silent_paths.edited(silent_paths.plain())
+    with _audited(written.model, tmp_path, audit=False, effort=effort, pixel_range=(0.0, 1.0)) as result:
+        assert (PATH in {one.kind for one in result.report.findings}) == found
+        assert (result.report.audit is not None) == found
 
 
 def test_a_plain_network_has_no_path_and_is_not_run(tmp_path: Path) -> None:
