@@ -23,6 +23,7 @@ from onnx_clp.gauge import child, ordinary, photographs, worker
 from onnx_clp.gauge.crops import crops
 from onnx_clp.gauge.request import Dosed, DoseRequest
 from onnx_clp.numerics.clipped import clipped_moments
+from onnx_clp.report import gauging
 from tests.forms.build import bn, model, rand
 from tests.judging import OUTLIER, weight
 from tests.validation_models import MEMORY
@@ -445,11 +446,38 @@ def test_evidence_allows_more_and_tries_caps_unasked(inside: list[DoseRequest]) 
     assert gauge.budget == 0.02
     assert "3" in gauge.evidence
     assert inside[0].wish.caps == 0.0
+    assert inside[0].wish.changed == 1.0
     assert gauge_of(cleaned(proto, budget=0.03)).budget == 0.03
     assert inside[1].wish.budget == 0.03
     calm = cleaned(network(0.0, body, k=rand(10, CHANNELS, seed=6)))
     assert gauge_of(calm).budget == 0.01
     assert inside[2].wish.caps is None
+    assert inside[2].wish.changed == 0.02
+
+
+def undecided() -> ModelProto:
+    """Two classes are close, and on two photographs of 24 the channel that stands out decides between them."""
+    given = weights()
+    head = given["w2"]
+    head[0] = head[1] = 2 * np.abs(head[0])
+    head[0, OUTLIER], head[1, OUTLIER + 1] = 0.1, head[1, OUTLIER + 1] + 0.2
+    body = CONV + NORM + HEAD
+    return model(body, x=f"float[n,3,{SIDE},{SIDE}] x", y="float[n,10] y", opset=20, ir=10, **given)()
+
+
+def test_where_nothing_is_suspicious_answers_stay_too(inside: list[DoseRequest]) -> None:
+    kept = cleaned(undecided())
+    assert inside[0].wish.changed == 0.02
+    gauge = gauge_of(kept)
+    assert gauge.whole is not None
+    assert gauge.whole.loss.high < gauge.budget == 0.01
+    assert gauge.whole.outputs[0].changed == pytest.approx(2 / 24)
+    assert kept.report.summary.channels_kept == 1
+    assert any("but 8.3 % of the classes change" in row for row in gauging.rows(kept.report))
+    gone = cleaned(undecided(), budget=0.045)
+    assert inside[1].wish.changed == 0.09
+    assert gone.report.summary.channels_kept == 0
+    assert not any("of the classes change" in row for row in gauging.rows(gone.report))
 
 
 # --- sweeps -------------------------------------------------------------------------------------------

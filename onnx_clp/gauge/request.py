@@ -114,12 +114,14 @@ class Wish:
         u: channels whose z is above this may go.
         caps: times the std to cap at: None for no caps, 0 for as low as the budget allows, else that or higher.
         sweep: thresholds whose loss is asked for too.
+        changed: the largest share of images whose class may change (0..1); one image always may.
     """
 
     budget: float
     u: float
     caps: float | None = None
     sweep: tuple[float, ...] = ()
+    changed: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -91,12 +91,13 @@ class _Trial:
         every = dosing.ordered(dials, spreads)
         channels = [one for one in every if one.z > wish.u]
         caps, asked = None, None
+        allowed = dosing.Allowance(wish.budget, max(wish.changed, 1 / len(self._images)))
         # Made-up signals do not tell which height is low enough.
         blind = self._made.source == "noise" and wish.caps == 0
         if wish.caps is not None and self._request.controls.caps_input and not blind:
-            caps, _ = dosing.lowest(wish.caps, wish.budget, self.measure)
+            caps, _ = dosing.lowest(wish.caps, allowed, self.measure)
             asked = self.measure(Dose((), wish.caps)) if 0 < wish.caps != caps else None
-        chosen, prediction = dosing.longest(channels, caps, wish.budget, self.measure)
+        chosen, prediction = dosing.longest(channels, caps, allowed, self.measure)
         whole = Dose(tuple(channels), None)
         return Dosed(
             ordinary=self._made,

@@ -33,6 +33,8 @@ Measure = Callable[[ModelProto, Controls, Wish], Dosed]
 
 BUDGET: Final = 0.01
 SUSPICIOUS_BUDGET: Final = 0.02
+CHANGED_PER_BUDGET: Final = 2.0
+"""Answers that may change for each one that may be lost, where nothing is suspicious: the budget of 1 % keeps 98 %."""
 
 Cuts = dict[int, tuple[Cut, ...]]
 """By the place of a verdict among all: one cut a branch, of layers that lose a channel."""
@@ -129,24 +131,24 @@ class Dosing:
         if caps is None and evidence and config.prune and not path:
             caps = 0.0
         budget = config.budget if config.budget is not None else SUSPICIOUS_BUDGET if evidence else BUDGET
-        dose = self._measured(verdicts, places, caps, budget, measure, path)
+        changed = 1.0 if evidence or path else min(CHANGED_PER_BUDGET * budget, 1.0)
+        wish = Wish(budget, config.u, caps, config.sweep, changed)
+        dose = self._measured(verdicts, places, wish, measure, path)
         return replace(dose, budget=budget, evidence=evidence)
 
     def _measured(
         self,
         verdicts: Sequence[LayerVerdict],
         places: Sequence[Outlying],
-        caps: float | None,
-        budget: float,
+        wish: Wish,
         measure: Measure,
         path: Sequence[Switch],
     ) -> Dose:
         switches = {(one.at, one.number): switch for one in places if (switch := self._switch(one)) is not None}
-        capped = self._capped() if caps is not None else []
+        capped = self._capped() if wish.caps is not None else []
         if not switches and not capped and not path:
             return Dose({}, None, unreached=sum(len(one.chosen) for one in places))
         model, controls = self._model(verdicts, [*switches.values(), *path], capped)
-        wish = Wish(budget, self._config.u, caps, self._config.sweep)
         dosed = measure(model, controls, wish)
         return replace(self._dose(places, list(switches), dosed), path=dosed.settings[len(switches) :])
 
