@@ -131,7 +131,7 @@ def test_what_costs_nothing_goes(body: str) -> None:
 @pytest.mark.usefixtures("inside")
 @pytest.mark.parametrize("body", [CONV + NORM + HEAD, PLAIN], ids=["normalised", "plain"])
 def test_what_costs_more_than_the_budget_stays_and_a_larger_one_lets_it_go(body: str) -> None:
-    proto = network(1.0, body)
+    proto = network(0.3, body)
     kept = cleaned(proto)
     assert (kept.report.summary.channels_pruned, kept.report.summary.channels_kept) == (1, 1)
     (channel,) = stood_out(kept)
