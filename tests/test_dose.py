@@ -6,6 +6,7 @@ import itertools
 import json
 from functools import lru_cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,9 @@ import onnx_clp
 from onnx_clp import CleanConfig, CleanResult, NotValidated, UsageError, validation
 from onnx_clp.cli.arguments import parse
 from onnx_clp.cli.main import main
-from onnx_clp.document.run import Gauge, PrunedChannel, ValidationReport
-from onnx_clp.gauge import child, ordinary, photographs, worker
+from onnx_clp.document.run import Gauge, Loss, OutputChange, PrunedChannel, ValidationReport
+from onnx_clp.gauge import child, ordinary, outputs, photographs, worker
+from onnx_clp.gauge.bench import Bench
 from onnx_clp.gauge.crops import crops
 from onnx_clp.gauge.request import Dosed, DoseRequest
 from onnx_clp.numerics.clipped import clipped_moments
@@ -218,6 +220,26 @@ def test_a_channel_gives_what_its_normalisation_says_of_it() -> None:
     assert bias[OUTLIER] == pytest.approx(mean[OUTLIER], rel=1e-6)
     (zero,) = stood_out(cleaned(network(), fill="zero"))
     assert zero.fill == 0.0
+
+
+@pytest.mark.usefixtures("inside")
+def test_what_no_normalisation_tells_is_measured_in_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every value before a dial, of all dials at once, and every image once."""
+    asked: list[tuple[int, tuple[str, ...]]] = []
+    plain = Bench.answers
+
+    def answers(self: Bench, images: Any, dials: Any, wanted: Any = ()) -> Any:
+        asked.append((len(images), tuple(wanted)))
+        return plain(self, images, dials, wanted)
+
+    monkeypatch.setattr(Bench, "answers", answers)
+    body = CONV + "r = Relu(c) d = Conv<pads=[1,1,1,1]>(r, w3, b) s = Relu(d) " + HEAD.replace("(r,", "(s,")
+    given = {"w3": weight(CHANNELS, CHANNELS, 3, 3)}
+    result = cleaned(network(1.0, body, **given))
+    assert result.report.summary.channels_pruned == 2
+    passes = [(count, names) for count, names in asked if len(names) == 2]
+    assert sum(count for count, _ in passes) == 24
+    assert len({names for _, names in passes}) == 1
 
 
 @pytest.mark.usefixtures("inside")
@@ -565,6 +587,27 @@ def test_the_range_that_is_named_holds_for_photographs_and_images(tmp_path: Path
     assert bytes_.whole is not None
     assert floats.whole is not None
     assert bytes_.whole.loss.share == pytest.approx(floats.whole.loss.share, rel=1e-3)
+
+
+@pytest.mark.usefixtures("inside")
+@pytest.mark.parametrize(("body", "ways"), [(PLAIN, 3), (CONV + NORM + HEAD, 1)], ids=["three", "one"])
+def test_of_pixel_values_that_are_as_likely_those_count_that_cost_most(
+    body: str, ways: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only one of them can be the model's; photographs in the others would water its loss down."""
+    images, costs = [], itertools.cycle([0.1, 0.5, 0.2][:ways])
+
+    def changes(before: Any, after: Any) -> tuple[OutputChange, ...]:
+        images.append(len(before["y"]))
+        return outputs.changes(before, after)
+
+    monkeypatch.setattr(worker, "outputs", SimpleNamespace(changes=changes))
+    monkeypatch.setattr(worker, "predicted", lambda _, **__: Loss(next(costs), 0.0, 1.0))
+    whole = gauge_of(cleaned(network(1.0, body))).whole
+    assert whole is not None
+    assert whole.loss.share == (0.5 if ways == 3 else 0.1)
+    assert set(images) == {24 // ways}
+    assert len(images) % ways == 0
 
 
 # --- other models -------------------------------------------------------------------------------------
