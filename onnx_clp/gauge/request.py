@@ -115,6 +115,7 @@ class Wish:
         caps: times the std to cap at: None for no caps, 0 for as low as the budget allows, else that or higher.
         sweep: thresholds whose loss is asked for too.
         changed: the largest share of images whose class may change (0..1); one image always may.
+        unheard: the largest loss predicted on made-up signals, in place of `budget`; None for no other.
     """
 
     budget: float
@@ -122,6 +123,7 @@ class Wish:
     caps: float | None = None
     sweep: tuple[float, ...] = ()
     changed: float = 1.0
+    unheard: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -94,7 +94,8 @@ class _Trial:
         every = dosing.ordered(dials, spreads)
         channels = [one for one in every if one.z > wish.u]
         caps, asked = None, None
-        allowed = dosing.Allowance(wish.budget, max(wish.changed, self._ways / len(self._images)))
+        budget = wish.budget if wish.unheard is None or self._made.source != "noise" else wish.unheard
+        allowed = dosing.Allowance(budget, max(wish.changed, self._ways / len(self._images)))
         # Made-up signals do not tell which height is low enough.
         blind = self._made.source == "noise" and wish.caps == 0
         if wish.caps is not None and self._request.controls.caps_input and not blind:

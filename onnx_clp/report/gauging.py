@@ -55,6 +55,8 @@ def _answers(gauge: Gauge, whole: Prediction) -> str:
     """What else keeps channels whose loss the budget allows."""
     if whole.loss.high > gauge.budget:
         return ""
+    if gauge.ordinary is not None and gauge.ordinary.source == "noise":
+        return " as made-up signals have it, and real ones may lose more; --budget takes their word"
     changed = max((one.changed or 0.0 for one in whole.outputs if one.kind == "classes"), default=0.0)
     return f", but {percent(changed)} of the classes change"
 
