@@ -64,7 +64,7 @@ def in_order(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def _scales_per_channel(model: onnx.ModelProto) -> onnx.ModelProto:
+def scales_per_channel(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model in an opset whose DequantizeLinear has an axis."""
     held = next(one.version for one in model.opset_import if one.domain in ("", "ai.onnx"))
     return model if held >= _PER_CHANNEL_OPSET else convert_version(model, _PER_CHANNEL_OPSET)
@@ -73,7 +73,7 @@ def _scales_per_channel(model: onnx.ModelProto) -> onnx.ModelProto:
 def _quantise(layout: QuantFormat, source: Path, out: Path, feeds: list[Feed]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         folded = Path(folder) / "folded.onnx"
-        onnx.save(_scales_per_channel(onnx.load(source)), folded)
+        onnx.save(scales_per_channel(onnx.load(source)), folded)
         quant_pre_process(str(folded), str(folded), skip_symbolic_shape=True)
         quantize_static(
             str(folded),
