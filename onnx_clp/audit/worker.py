@@ -151,7 +151,7 @@ class _Trial:
         """Ordinary inputs, by the pixel values they come in: those that are likely, and the plainest."""
         form, request = self._form, self._request
         if form.intake is None or request.images is not None:
-            images, made = ordinary_inputs(source, form, self._bench, self._neutral)
+            images, made, _ = ordinary_inputs(source, form, self._bench, self._neutral)
             return [(images, None)], made
         choice = choice_of(source, form, self._bench, self._neutral)
         likely = _likely(list(choice.pixels), choice.told)

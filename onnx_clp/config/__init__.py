@@ -100,7 +100,7 @@ class CleanConfig:
         fill: what a channel gives once it is switched off: "mean", what it is on average, or "zero", as in the paper.
         budget: the largest predicted loss that pruning and caps may cause together, and the largest share of a
             search's images whose class its repair may change (0..1). None: 0.01, twice that where something in the
-            file is suspicious. 1 allows everything.
+            file is suspicious. 1 allows everything. Where nothing is, twice this share of photographs may change class.
         bound_activations: cap every normalised channel at beta + this·|gamma| of its BatchNormalization, or higher
             where the budget asks for that; 0 caps as low as the budget allows; None puts no caps in. With `repair`
             only where the search did not undo what it found.
