@@ -6,8 +6,9 @@ import argparse
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from onnx_clp.cli.options import main_parser
 from onnx_clp.cli.words import OLD_GATES
+from onnx_clp.config.options import OPTIONS
+from onnx_clp.config.options.option import Option
 
 Given = argparse.Namespace
 
@@ -44,17 +45,16 @@ def of(given: Given) -> Iterator[str]:
     """One sentence for each option that was given and does nothing, and for each old name.
 
     Args:
-        given: a command line of `main_parser`, parsed.
+        given: a parsed command line.
     """
-    parser = main_parser()
     for names, idle, why in _IDLE:
-        for name in names:
-            if idle(given) and getattr(given, name) != parser.get_default(name):
-                yield f"{_option(parser, name)} does nothing here: {why}"
+        for option in map(_option, names if idle(given) else ()):
+            if getattr(given, option.destination) != option.start:
+                yield f"{option.name} does nothing here: {why}"
     for name in given.fail_on:
         if name in OLD_GATES:
             yield f"--fail-on {name} is an old name: say --fail-on {OLD_GATES[name]}"
 
 
-def _option(parser: argparse.ArgumentParser, name: str) -> str:
-    return next(action.option_strings[-1] for action in parser._actions if action.dest == name)
+def _option(destination: str) -> Option:
+    return next(option for option in OPTIONS if option.destination == destination)

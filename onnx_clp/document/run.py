@@ -8,13 +8,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from onnx_clp.document.audit import Audit as Audit
-from onnx_clp.document.audit import DormantLayer as DormantLayer
-from onnx_clp.document.audit import DormantPath as DormantPath
-from onnx_clp.document.audit import PathLayer as PathLayer
-from onnx_clp.document.audit import QuietValue as QuietValue
 from onnx_clp.document.changes import Change as Change
 from onnx_clp.document.changes import ChannelsKept as ChannelsKept
 from onnx_clp.document.changes import Cleanup as Cleanup
@@ -24,11 +19,6 @@ from onnx_clp.document.changes import Footprint as Footprint
 from onnx_clp.document.decisions import Decision as Decision
 from onnx_clp.document.evidence import Evidence as Evidence
 from onnx_clp.document.evidence import Outlook as Outlook
-from onnx_clp.document.gauge import Gauge as Gauge
-from onnx_clp.document.gauge import Loss as Loss
-from onnx_clp.document.gauge import Ordinary as Ordinary
-from onnx_clp.document.gauge import OutputChange as OutputChange
-from onnx_clp.document.gauge import Prediction as Prediction
 from onnx_clp.document.layers import AffineLeft as AffineLeft
 from onnx_clp.document.layers import CapLeft as CapLeft
 from onnx_clp.document.layers import CappedValue as CappedValue
@@ -36,15 +26,6 @@ from onnx_clp.document.layers import Caps as Caps
 from onnx_clp.document.layers import Judgement as Judgement
 from onnx_clp.document.layers import LayerReport as LayerReport
 from onnx_clp.document.layers import PrunedChannel as PrunedChannel
-from onnx_clp.document.search import ChannelChanges as ChannelChanges
-from onnx_clp.document.search import ClassInversion as ClassInversion
-from onnx_clp.document.search import FormFound as FormFound
-from onnx_clp.document.search import Inversion as Inversion
-from onnx_clp.document.search import Picture as Picture
-from onnx_clp.document.search import RepairedLayer as RepairedLayer
-from onnx_clp.document.search import RepairReport as RepairReport
-from onnx_clp.document.search import SearchImages as SearchImages
-from onnx_clp.document.search import ValueLeft as ValueLeft
 from onnx_clp.document.validation import EngineFacts as EngineFacts
 from onnx_clp.document.validation import EvaluationReport as EvaluationReport
 from onnx_clp.document.validation import ProviderComparison as ProviderComparison
@@ -54,6 +35,50 @@ from onnx_clp.document.validation import ValidationReport as ValidationReport
 from onnx_clp.verdicts import Finding as Finding
 from onnx_clp.verdicts import LayerStatus as LayerStatus
 from onnx_clp.verdicts import Verdict as Verdict
+
+if TYPE_CHECKING:
+    from onnx_clp.document.audit import Audit as Audit
+    from onnx_clp.document.audit import DormantLayer as DormantLayer
+    from onnx_clp.document.audit import DormantPath as DormantPath
+    from onnx_clp.document.audit import PathLayer as PathLayer
+    from onnx_clp.document.audit import QuietValue as QuietValue
+    from onnx_clp.document.gauge import Gauge as Gauge
+    from onnx_clp.document.gauge import Loss as Loss
+    from onnx_clp.document.gauge import Ordinary as Ordinary
+    from onnx_clp.document.gauge import OutputChange as OutputChange
+    from onnx_clp.document.gauge import Prediction as Prediction
+    from onnx_clp.document.search import ChannelChanges as ChannelChanges
+    from onnx_clp.document.search import ClassInversion as ClassInversion
+    from onnx_clp.document.search import FormFound as FormFound
+    from onnx_clp.document.search import Inversion as Inversion
+    from onnx_clp.document.search import Picture as Picture
+    from onnx_clp.document.search import RepairedLayer as RepairedLayer
+    from onnx_clp.document.search import RepairReport as RepairReport
+    from onnx_clp.document.search import SearchImages as SearchImages
+    from onnx_clp.document.search import ValueLeft as ValueLeft
+
+_HOMES = {
+    "Audit": "audit",
+    "DormantLayer": "audit",
+    "DormantPath": "audit",
+    "PathLayer": "audit",
+    "QuietValue": "audit",
+    "Gauge": "gauge",
+    "Loss": "gauge",
+    "Ordinary": "gauge",
+    "OutputChange": "gauge",
+    "Prediction": "gauge",
+    "ChannelChanges": "search",
+    "ClassInversion": "search",
+    "FormFound": "search",
+    "Inversion": "search",
+    "Picture": "search",
+    "RepairedLayer": "search",
+    "RepairReport": "search",
+    "SearchImages": "search",
+    "ValueLeft": "search",
+}
+"""What few runs have; loaded where it is used."""
 
 SCHEMA = 2
 
@@ -131,6 +156,12 @@ class Summary:
     affines_left: int
     channels_kept: int = 0
     classes_judged: int = 0
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"onnx_clp.document.{_HOMES[name]}"), name)
 
 
 def _view(name: str) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import filecmp
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -76,6 +75,8 @@ class Staged:
         place = self.data_destination
         existed = os.path.lexists(place)
         if existed and self._is_needed(place):
+            import filecmp
+
             if not place.is_file() or not filecmp.cmp(self.data, place, shallow=False):
                 raise SaveError(f"{shown_path(place)}: holds data of another model; name another output")
             self.data.unlink()

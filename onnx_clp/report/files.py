@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -166,7 +165,7 @@ def _keep(target: Path, name: Path) -> None:
 
 
 def _beside(target: Path) -> Path:
-    return target.with_name(f".onnx-clp-{secrets.token_hex(8)}.tmp")
+    return target.with_name(f".onnx-clp-{os.urandom(8).hex()}.tmp")
 
 
 def _is_html(path: Path) -> bool:

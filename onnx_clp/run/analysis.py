@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from onnx import ModelProto
 
@@ -17,25 +17,27 @@ from onnx_clp.document.evidence import Outlook
 from onnx_clp.document.readings import Readings
 from onnx_clp.errors import NotValidated, UnsupportedModelError, UsageError
 from onnx_clp.fold import normalisations
-from onnx_clp.gauge.request import Landmark
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.model import ModelIndex
 from onnx_clp.judge import head_check, prune_channels
 from onnx_clp.judge.calibrated import Calibrated, Probe
 from onnx_clp.judge.downstream_gain import Gains
+from onnx_clp.judge.expected import Expectations
 from onnx_clp.judge.prune_channels import LayerVerdict, Raw
 from onnx_clp.modelfile.reader import ModelFile
-from onnx_clp.run import auditor, effort
-from onnx_clp.run.auditor import Auditing
+from onnx_clp.run import effort
 from onnx_clp.run.capping import Reaches, bound, calibrate
-from onnx_clp.run.dose import Cuts, Dose, Dosing, Measure
+from onnx_clp.run.dose import Cuts, Dose, Measure, undosed
 from onnx_clp.run.effort import Searched
 from onnx_clp.run.folding import Folded, Place, fold, snapshot
+from onnx_clp.run.outlying import standing_out
 from onnx_clp.text import one_line
 from onnx_clp.verdicts import Finding
 
 if TYPE_CHECKING:
     from onnx_clp.compaction.compact import Compacted
+    from onnx_clp.run.auditor import Auditing, Cut
+    from onnx_clp.run.dosing import Dosing
 
 Tick = Callable[[str, int, int], None]
 
@@ -163,22 +165,47 @@ def analyse(
     _judge(folded.index, places, config, tick, known or [None] * sum(len(place.layers.by_node) for place in places))
     measured = _calibrated(folded, config, probe)
     searched, skipped = _searched(search, folded, lenient=effort.lenient(config))
-    verdicts = [verdict for place in places for verdict in place.verdicts]
     statistics = [*folded.statistics, *measured.statistics]
-    dosing = Dosing(folded.index, config, statistics)
-    cuts, audited = _audit(folded, dosing.landmark(verdicts), auditing)
     evidence = head_check.evidence(heads) or searched.named
-    still = None if auditing is None else auditing.pixels
-    dose = dosing.decide(verdicts, gauge, evidence, [cut.switch for cut in cuts], searched, still)
-    reaches = None if gauge is None or config.budget == 1 else dosing.reaches
-    final, caps = _changed(folded, config, dose, cuts, statistics, reaches, searched)
-    findings = (*folded.findings, *head_check.findings(heads), *skipped, *audited, *measured.findings)
-    found = Analysis.of(folded, final, [*caps, *measured.left], findings, dose)
+    decided = _decided(folded, config, statistics, evidence, searched, gauge, auditing)
+    final, caps = _changed(folded, config, decided, statistics, searched)
+    findings = (*folded.findings, *head_check.findings(heads), *skipped, *decided.audited, *measured.findings)
+    found = Analysis.of(folded, final, [*caps, *measured.left], findings, decided.dose)
     found.readings, found.classes_judged = measured.readings, head_check.classes_judged(heads)
     capped = sum(cap.skipped is None for cap in caps)
-    found.decisions = effort.decisions(config, evidence, searched, bool(cuts), capped, folded.outlook)
+    found.decisions = effort.decisions(config, evidence, searched, bool(decided.cuts), capped, folded.outlook)
     _tidy(found, folded.edit, file, config)
     return found
+
+
+class _Decided(NamedTuple):
+    """How far the run goes; what would take a dormant path out; where caps can be measured; what an audit found."""
+
+    dose: Dose
+    cuts: tuple[Cut, ...] = ()
+    reaches: Reaches | None = None
+    audited: tuple[Finding, ...] = ()
+
+
+def _decided(
+    folded: Folded,
+    config: CleanConfig,
+    statistics: list[Statistic],
+    evidence: str,
+    searched: Searched,
+    gauge: Measure | None,
+    auditing: Auditing | None,
+) -> _Decided:
+    verdicts = [verdict for place in folded.places for verdict in place.verdicts]
+    if gauge is None and auditing is None:
+        return _Decided(undosed(standing_out(verdicts, Expectations(statistics), config), config))
+    from onnx_clp.run.dosing import Dosing
+
+    dosing = Dosing(folded.index, config, statistics)
+    cuts, audited = _audit(folded, dosing, verdicts, auditing)
+    still = None if auditing is None else auditing.pixels
+    dose = dosing.decide(verdicts, gauge, evidence, [cut.switch for cut in cuts], searched, still)
+    return _Decided(dose, cuts, None if gauge is None or config.budget == 1 else dosing.reaches, audited)
 
 
 def _calibrated(folded: Folded, config: CleanConfig, probe: Probe | None) -> Calibrated:
@@ -190,18 +217,19 @@ def _calibrated(folded: Folded, config: CleanConfig, probe: Probe | None) -> Cal
 def _changed(
     folded: Folded,
     config: CleanConfig,
-    dose: Dose,
-    cuts: tuple[auditor.Cut, ...],
+    decided: _Decided,
     statistics: list[Statistic],
-    reaches: Reaches | None,
     searched: Searched,
 ) -> tuple[ModelProto | None, list[Cap]]:
     """The model after pruning and caps, None where the search and they changed nothing; and what became of the caps."""
+    dose = decided.dose
     if dose.path:
-        auditor.silence(cuts, dose)
+        from onnx_clp.run.auditor import silence
+
+        silence(decided.cuts, dose)
     _prune(folded.edit, folded.places, dose.cuts)
     wanted = statistics if dose.caps is not None or config.bound_activations else []
-    caps = bound(folded.edit, wanted, dose.caps, reaches, searched.undone)
+    caps = bound(folded.edit, wanted, dose.caps, decided.reaches, searched.undone)
     return folded.index.model if folded.edit.changed else None, caps
 
 
@@ -228,12 +256,12 @@ def _searched(search: Search | None, folded: Folded, *, lenient: bool) -> tuple[
 
 
 def _audit(
-    folded: Folded, landmark: Landmark | None, auditing: Auditing | None
-) -> tuple[tuple[auditor.Cut, ...], tuple[Finding, ...]]:
+    folded: Folded, dosing: Dosing, verdicts: Sequence[LayerVerdict], auditing: Auditing | None
+) -> tuple[tuple[Cut, ...], tuple[Finding, ...]]:
     """What would take a dormant path out, and what was found; nothing where none was found or looked for."""
     if auditing is None or auditing.step is None:
         return (), ()
-    auditing.step(folded.index, folded.places[0].layers, landmark, folded.statistics)
+    auditing.step(folded.index, folded.places[0].layers, dosing.landmark(verdicts), folded.statistics)
     return auditing.cuts, auditing.findings
 
 

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from onnx import ModelProto
@@ -17,7 +17,6 @@ from onnx_clp.config import CleanConfig
 from onnx_clp.document.assessment import assess
 from onnx_clp.document.run import (
     AffineLeft,
-    Audit,
     CapLeft,
     CappedValue,
     Caps,
@@ -29,8 +28,6 @@ from onnx_clp.document.run import (
     EvaluationReport,
     FileFacts,
     Finding,
-    Gauge,
-    Inversion,
     LayerReport,
     ModelFacts,
     Report,
@@ -46,6 +43,9 @@ from onnx_clp.run.judgements import layer_reports
 from onnx_clp.run.patterns import unmatched
 from onnx_clp.verdicts import LayerStatus
 from onnx_clp.version import __version__
+
+if TYPE_CHECKING:
+    from onnx_clp.document.run import Audit, Gauge, Inversion
 
 _LIBRARIES: Final = ("onnx", "numpy", "scipy", "onnx-graphsurgeon", "onnxruntime-gpu", "onnxruntime")
 
@@ -149,9 +149,12 @@ def _affines_left(analysis: Analysis) -> list[AffineLeft]:
 def _gauge(analysis: Analysis) -> Gauge | None:
     """What the edits are predicted to cost; None where nothing was edited or thought of."""
     dose = analysis.dose
+    if dose.dosed is None and not dose.cuts and dose.caps is None and not dose.unreached:
+        return None
+    from onnx_clp.document.run import Gauge
+
     if dose.dosed is None:
-        idle = not dose.cuts and dose.caps is None and not dose.unreached
-        return None if idle else Gauge(None, dose.budget, dose.evidence, None, unreached=dose.unreached)
+        return Gauge(None, dose.budget, dose.evidence, None, unreached=dose.unreached)
     found = dose.dosed
     return Gauge(
         ordinary=found.ordinary,

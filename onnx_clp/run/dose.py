@@ -7,37 +7,25 @@ model with dials is measured on ordinary images, and no more is done than the bu
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto
 
-from onnx_clp.cap.bound_activations import Statistic, examine
-from onnx_clp.cap.ceilings import Ceiling
 from onnx_clp.config import CleanConfig
-from onnx_clp.gauge.dials import FLOATS, LEAST_OPSET, QUANTISED, Capped, Panel
-from onnx_clp.gauge.request import Controls, DialSetting, Dosed, Landmark, Switch, Wish
-from onnx_clp.graph.index import GraphIndex
-from onnx_clp.graph.model import ModelIndex
-from onnx_clp.judge.expected import Expectations, limits_of
-from onnx_clp.judge.prune_channels import Cut, LayerVerdict
-from onnx_clp.operators.nodes import input_name
-from onnx_clp.run.effort import NO_SEARCH, Searched, caps_wanted
-from onnx_clp.run.outlying import Outlying, outlying
+from onnx_clp.judge.prune_channels import Cut
+from onnx_clp.run.outlying import Outlying
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+    from onnx_clp.gauge.request import Controls, DialSetting, Dosed, Wish
 
 Float64 = NDArray[np.float64]
 
-Measure = Callable[[ModelProto, Controls, Wish], Dosed]
+Measure = Callable[["ModelProto", "Controls", "Wish"], "Dosed"]
 """Measures doses of a model with dials."""
-
-BUDGET: Final = 0.01
-SUSPICIOUS_BUDGET: Final = 0.02
-CHANGED_PER_BUDGET: Final = 2.0
-"""Answers that may change for each one that may be lost, where nothing is suspicious: the budget of 1 % keeps 98 %."""
-UNHEARD_BUDGET: Final = 1e-5
-"""What may be lost by made-up signals, unasked: as good as nothing, as they do not tell what real ones lose."""
 
 Cuts = dict[int, tuple[Cut, ...]]
 """By the place of a verdict among all: one cut a branch, of layers that lose a channel."""
@@ -48,11 +36,12 @@ def whole(places: Iterable[Outlying], *, fill: bool) -> Cuts:
     chosen = {}
     for one in places:
         known = one.expected.mean[one.chosen] if fill and one.expected is not None and one.fills else 0.0
-        chosen[one.at, one.number] = _cut(one, one.chosen, np.broadcast_to(known, one.chosen.shape))
-    return _by_verdict(places, chosen)
+        chosen[one.at, one.number] = cut(one, one.chosen, np.broadcast_to(known, one.chosen.shape))
+    return by_verdict(places, chosen)
 
 
-def _cut(one: Outlying, places: NDArray[np.int_], fills: Float64) -> Cut:
+def cut(one: Outlying, places: NDArray[np.int_], fills: Float64) -> Cut:
+    """Channels of the value off, each giving its fill from then on."""
     size = len(one.branch.scores)
     off, fill = np.zeros(size, dtype=bool), np.zeros(size)
     off[places - one.branch.start] = True
@@ -60,7 +49,8 @@ def _cut(one: Outlying, places: NDArray[np.int_], fills: Float64) -> Cut:
     return Cut(off, fill)
 
 
-def _by_verdict(places: Iterable[Outlying], chosen: dict[tuple[int, int], Cut]) -> Cuts:
+def by_verdict(places: Iterable[Outlying], chosen: dict[tuple[int, int], Cut]) -> Cuts:
+    """The cuts of branches, by their place and number, put together a verdict each."""
     cuts: Cuts = {}
     for one in places:
         if one.at not in cuts:
@@ -98,163 +88,3 @@ def undosed(places: Sequence[Outlying], config: CleanConfig) -> Dose:
     """Everything that stands out, and caps as asked for, with nothing measured."""
     cuts = whole(places, fill=config.fill == "mean") if config.prune else {}
     return Dose(cuts, config.bound_activations or None)
-
-
-class Dosing:
-    """Builds a model with dials and turns what was measured into a dose."""
-
-    def __init__(self, index: ModelIndex, config: CleanConfig, statistics: Sequence[Statistic]) -> None:
-        self._index, self._config = index, config
-        self._statistics = [s for s in statistics if s.scope is index.main]
-        self._expectations = Expectations(statistics)
-
-    def decide(
-        self,
-        verdicts: Sequence[LayerVerdict],
-        measure: Measure | None,
-        evidence: str = "",
-        path: Sequence[Switch] = (),
-        searched: Searched = NO_SEARCH,
-        pixels: tuple[float, float] | None = None,
-    ) -> Dose:
-        """How far the run goes.
-
-        Args:
-            verdicts: of all layers.
-            measure: runs doses; None where nothing may run.
-            evidence: what makes a backdoor likely, so that more may be spent and caps are tried; "" for nothing.
-            path: channels of a dormant path, which go before all others where pruning is asked for.
-            searched: what a search came to; what its repair costs is taken off the budget.
-            pixels: the range of pixel values on which that path is still, if only it tells of them.
-        """
-        config = self._config
-        least = min(config.u, *config.sweep, config.u)
-        places = outlying(verdicts, self._expectations, least) if config.prune else []
-        path = path if config.prune else ()
-        if measure is None or (config.budget == 1 and not path):
-            return undosed(places, config)
-        caps = caps_wanted(config, evidence, searched, bool(path))
-        budget = config.budget if config.budget is not None else SUSPICIOUS_BUDGET if evidence else BUDGET
-        budget = max(budget - searched.spent, 0.0)
-        calm = not evidence and not path
-        wish = Wish(
-            budget,
-            config.u,
-            caps,
-            config.sweep,
-            pixels,
-            changed=min(CHANGED_PER_BUDGET * budget, 1.0) if calm else 1.0,
-            unheard=UNHEARD_BUDGET if calm and config.budget is None else None,
-        )
-        dose = self._measured(verdicts, places, wish, measure, path)
-        return replace(dose, budget=budget, evidence=evidence)
-
-    def _measured(
-        self,
-        verdicts: Sequence[LayerVerdict],
-        places: Sequence[Outlying],
-        wish: Wish,
-        measure: Measure,
-        path: Sequence[Switch],
-    ) -> Dose:
-        switches = {(one.at, one.number): switch for one in places if (switch := self._switch(one)) is not None}
-        capped = self._capped() if wish.caps is not None else []
-        if not switches and not capped and not path:
-            return Dose({}, None, unreached=sum(len(one.chosen) for one in places))
-        model, controls = self._model(verdicts, [*switches.values(), *path], capped)
-        dosed = measure(model, controls, wish)
-        return replace(self._dose(places, list(switches), dosed), path=dosed.settings[len(switches) :])
-
-    def _model(
-        self, verdicts: Sequence[LayerVerdict], switches: Sequence[Switch], capped: Sequence[Capped]
-    ) -> tuple[ModelProto, Controls]:
-        model, landmark = ModelProto(), self.landmark(verdicts)
-        model.CopyFrom(self._index.model)
-        outputs = tuple(value.name for value in model.graph.output)
-        panel = Panel(model, self._index.names())
-        dials = [panel.add_switch(switch) for switch in switches]
-        if capped:
-            panel.add_caps(capped)
-        for dial in dials:
-            if dial.switch.fills is None or dial.switch.spreads is None:
-                panel.add_output(dial.before)
-        if landmark is not None:
-            panel.add_output(landmark.value)
-        panel.finish()
-        named = self._config.output_name
-        return model, Controls(tuple(dials), panel.caps_input, landmark, outputs if named is None else (named,))
-
-    def _switch(self, one: Outlying) -> Switch | None:
-        """The channels as a switch; None where no dial can be put."""
-        scope, layer = one.scope, one.verdict.rewrite.layer
-        if scope is not self._index.main or scope.opset < LEAST_OPSET or scope.producer(one.value) is None:
-            return None
-        data_type = scope.element_type(one.value) or (layer.weight.data_type if one.branch.value == "" else None)
-        quantum = quantum_of(scope, one.value)
-        if data_type not in (FLOATS if quantum is None else QUANTISED):
-            return None
-        known, places = one.expected, one.places
-        fills = None if known is None else tuple(known.mean[places].tolist())
-        if self._config.fill == "zero" or not one.fills:
-            fills = (0.0,) * len(places)
-        return Switch(
-            value=one.value,
-            channels=one.channels,
-            axis_from_end=one.axis_from_end,
-            data_type=int(data_type or 0),
-            outlying=tuple(places.tolist()),
-            z=tuple(np.abs(one.branch.outliers.z[one.mask]).tolist()),
-            fills=fills,
-            spreads=None if known is None else tuple(known.spread[places].tolist()),
-            quantum=quantum,
-            limits=limits_of(scope, one.value),
-        )
-
-    def reaches(self, place: Ceiling) -> bool:
-        """Whether what a cap there costs can be measured."""
-        return place.scope is self._index.main and place.scope.opset >= LEAST_OPSET and place.data_type in FLOATS
-
-    def _capped(self) -> list[Capped]:
-        """Values of the main graph that caps go on, each where the cap proper would be."""
-        found = []
-        for statistic in self._statistics:
-            place = examine(statistic, 1.0)
-            if isinstance(place, Ceiling) and self.reaches(place):
-                found.append(Capped(place.value, statistic.mean, statistic.std, place.rank, place.data_type))
-        return found
-
-    def landmark(self, verdicts: Sequence[LayerVerdict]) -> Landmark | None:
-        """The first value whose BatchNormalization tells of it; without one, the output of the first convolution."""
-        main = self._index.main
-        for known in self._statistics:
-            if main.producer(known.output) is not None and main.ranks.of(known.output) in (4, None):
-                return Landmark(known.output, tuple(known.mean.tolist()), tuple(known.std.tolist()))
-        for verdict in verdicts:
-            layer = verdict.rewrite.layer
-            if layer.scope is main and layer.is_convolution:
-                plain = layer.rank == 4 and layer.axis_from_end == 3 and quantum_of(main, layer.output) is None
-                return Landmark(layer.output, (), ()) if plain else None
-        return None
-
-    def _dose(self, places: Sequence[Outlying], keys: Sequence[tuple[int, int]], dosed: Dosed) -> Dose:
-        settings = dict(zip(keys, dosed.settings, strict=False))
-        chosen = {}
-        for one in places:
-            setting = settings.get((one.at, one.number))
-            if setting is not None and setting.off:
-                at = [one.places.tolist().index(channel) for channel in setting.off]
-                fills = np.array(setting.fills)[at]
-                chosen[one.at, one.number] = _cut(one, np.array(setting.off), fills)
-        unreached = sum(len(one.chosen) for one in places if (one.at, one.number) not in settings)
-        return Dose(_by_verdict(places, chosen), dosed.caps, dosed, unreached)
-
-
-def quantum_of(scope: GraphIndex, value: str) -> tuple[float, float] | None:
-    """Scale and zero point of a value that a quantised operator rounds; None for other values."""
-    maker = scope.producer(value)
-    if maker is None or not maker.op_type.startswith("QLinear"):
-        return None
-    step, zero = (scope.constant(input_name(maker, slot)) for slot in (6, 7))
-    if step is None or zero is None or step.size != 1 or zero.size != 1:
-        return None
-    return float(step.reshape(-1)[0]), float(zero.reshape(-1)[0])

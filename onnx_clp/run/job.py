@@ -70,8 +70,12 @@ class Job:
         return Searching(self.file, self.source, self.config, self.clock)
 
     @cached_property
-    def auditing(self) -> Auditing:
-        """The audit; one that was not asked for does nothing."""
+    def auditing(self) -> Auditing | None:
+        """The audit; None where there is none."""
+        from onnx_clp.run.effort import audits
+
+        if not audits(self.config):
+            return None
         from onnx_clp.run.auditor import Auditing
 
         return Auditing(self.file, self.source, self.config, self.clock)
@@ -195,7 +199,7 @@ class Job:
             sweep=sweep.report(outcome),
             change=compare(self.file, analysis.written, staged, outcome),
             inversion=self.searching.report(),
-            audit=self.auditing.report(analysis.dose),
+            audit=None if self.auditing is None else self.auditing.report(analysis.dose),
         )
 
     def _input_facts(self) -> FileFacts | None:

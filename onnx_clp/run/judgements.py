@@ -87,8 +87,8 @@ def _judgement(branch: Branch, status: LayerStatus, cut: Cut | None, prune: bool
         mean=found.mean,
         std=found.std,
         threshold=found.threshold,
-        scores=tuple(float(s) for s in branch.scores),
-        upper_bounds=tuple(float(b) for b in branch.bounds),
+        scores=tuple(branch.scores.tolist()),
+        upper_bounds=tuple(branch.bounds.tolist()),
         pruned=tuple(
             PrunedChannel(
                 channel=branch.first + c,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_clp.config import CleanConfig
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.judge.expected import Expectations, Expected
 from onnx_clp.judge.prune_channels import Branch, LayerVerdict
@@ -64,6 +65,11 @@ class Outlying:
         """Whether a silent channel can give another value than 0."""
         run = self.branch.normalisation
         return run is None or run.can_fill
+
+
+def standing_out(verdicts: Sequence[LayerVerdict], expectations: Expectations, config: CleanConfig) -> list[Outlying]:
+    """What stands out at the lowest threshold asked for; nothing where nothing is to be pruned."""
+    return outlying(verdicts, expectations, min(config.u, *config.sweep, config.u)) if config.prune else []
 
 
 def outlying(verdicts: Sequence[LayerVerdict], expectations: Expectations, least: float) -> list[Outlying]:

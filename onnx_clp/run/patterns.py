@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from difflib import get_close_matches
 from typing import Final
 
 from onnx_clp.config import CleanConfig
@@ -24,6 +23,8 @@ def unmatched(verdicts: Sequence[LayerVerdict], config: CleanConfig) -> tuple[Fi
 def _findings(option: str, patterns: Sequence[str], names: Sequence[tuple[str, str]]) -> Iterator[Finding]:
     for pattern in patterns:
         if not any(matches(*pair, (pattern,)) for pair in names):
+            from difflib import get_close_matches
+
             near = get_close_matches(pattern, [name for name, _ in names], 1, 0.3)
             hint = f"; the nearest is '{shown(near[0], 60)}'" if near else ""
             yield Finding(UNMATCHED, f"{option} {shown(pattern, 60)}", f"no layer has such a name{hint}")

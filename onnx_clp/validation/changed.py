@@ -6,9 +6,11 @@ behind or before. They are told by the nodes that are gone.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import mmap
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -23,11 +25,12 @@ from onnx_clp.operators.traits import Kind
 _MOVING: Final = (Kind.LAYOUT, Kind.RETYPE, Kind.POOL, Kind.GLOBAL_POOL)
 # They take up what an affine beside them leaves.
 _AFFINE: Final = (Kind.JOINT, Kind.NORMALISE)
+_START: Final = 1 << 12
 
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """A model without its large weights, and a digest of each initializer of its main graph."""
+    """A model with names in place of its large weights, and what tells an initializer of its main graph from others."""
 
     model: ModelProto
     weights: dict[str, bytes]
@@ -42,6 +45,29 @@ class _Known:
         return [body.SerializeToString(deterministic=True) for body in called]
 
 
+class _Names:
+    """Gives payloads names, equal ones the same; what a fold has changed is told by its start, and read no further."""
+
+    def __init__(self) -> None:
+        self._first: dict[bytes, memoryview] = {}
+        self._alike: dict[bytes, dict[bytes, bytes]] = {}
+
+    def of(self, payload: memoryview) -> bytes:
+        """The name of a payload, which must stay readable until `forget`."""
+        start = _digest(len(payload).to_bytes(8, "little") + payload[:_START])
+        if self._first.setdefault(start, payload) is payload:
+            return start
+        alike = self._alike.setdefault(start, {_digest(self._first[start]): start})
+        whole = _digest(payload)
+        return alike.setdefault(whole, whole)
+
+    def forget(self) -> None:
+        """Let go of the payloads."""
+        for payload in self._first.values():
+            payload.release()
+        self._first.clear()
+
+
 def changed_values(before: Path, after: Path) -> list[str]:
     """Values of the main graph, in its order, that both models have and compute in different ways.
 
@@ -49,7 +75,7 @@ def changed_values(before: Path, after: Path) -> list[str]:
     the graph in which nothing changed gives the same from the same values. Left out are constants, and what lies
     between a layer and an affine that went into it.
     """
-    one, other = _known(before), _known(after)
+    one, other = _known(before, after)
     makers, made = one.makers(), other.makers()
     differing = [name for name, node in made.items() if name in makers and _differs(makers[name], node, one, other)]
     affines = {name: node for name, node in makers.items() if not is_a(node, Kind.LINEAR)}
@@ -100,16 +126,29 @@ def _attributes(node: NodeProto) -> list[bytes]:
     return sorted(attribute.SerializeToString(deterministic=True) for attribute in node.attribute)
 
 
-def _known(path: Path) -> _Known:
-    """The model at `path`; what is large in it is read once, for its digest."""
-    real = Path(os.path.realpath(path))
+def _known(*paths: Path) -> list[_Known]:
+    """The models at `paths`, in which equal weights have equal names."""
+    names = _Names()
+    with contextlib.ExitStack() as opened:
+        views = [opened.enter_context(_mapped(path)) for path in paths]
+        opened.callback(names.forget)
+        return [_named(view, path, names) for view, path in zip(views, paths, strict=True)]
+
+
+@contextlib.contextmanager
+def _mapped(path: Path) -> Iterator[memoryview]:
     with (
-        real.open("rb") as file,
+        path.open("rb") as file,
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
         memoryview(mapped) as view,
     ):
-        model = ModelProto.FromString(wire.lift(view, lambda start, end: _digest(view[start:end])))
-    return _Known(model, {tensor.name: _weight(tensor, real.parent) for tensor in model.graph.initializer})
+        yield view
+
+
+def _named(view: memoryview, path: Path, names: _Names) -> _Known:
+    model = ModelProto.FromString(wire.lift(view, lambda start, end: names.of(view[start:end])))
+    folder = Path(os.path.realpath(path)).parent
+    return _Known(model, {tensor.name: _weight(tensor, folder) for tensor in model.graph.initializer})
 
 
 def _weight(tensor: TensorProto, folder: Path) -> bytes:
