@@ -209,6 +209,42 @@ def test_a_run_without_validation_loads_neither_runtime_nor_frameworks(tmp_path:
     assert found & {"scipy", "onnxruntime", "rich", "matplotlib", "jinja2"} == set()
 
 
+LATER = {
+    *("numpy.ma", "tomllib", "secrets", "filecmp", "difflib"),
+    *("onnx_clp.document.audit", "onnx_clp.document.gauge", "onnx_clp.document.search"),
+    *("onnx_clp.gauge.dials", "onnx_clp.gauge.request", "onnx_clp.validation.request", "onnx_clp.process.errand"),
+    *("onnx_clp.run.auditor", "onnx_clp.run.dosing"),
+}
+"""What a run without validation does not need where nothing is found: a fifth of its start, if it is imported."""
+
+
+def test_a_run_without_findings_loads_nothing_of_what_it_would_do_about_them(tmp_path: Path) -> None:
+    from tests.hostile.networks import network
+
+    (tmp_path / "m.onnx").write_bytes(network().SerializeToString())
+    words = [str(tmp_path / "m.onnx"), str(tmp_path / "o.onnx"), "-q", "--no-config", "-u", "9"]
+    found = loaded(f"from onnx_clp.cli.main import main\nassert main({[*words, '--no-validate']!r}) == 0")
+    assert (tmp_path / "o.onnx").exists()
+    assert found & LATER == set()
+
+
+def test_a_median_loads_no_masked_arrays() -> None:
+    code = "import numpy as np\nfrom onnx_clp.numerics.outliers import find_outliers\n"
+    assert "numpy.ma" not in loaded(f"{code}assert find_outliers(np.arange(40.0) ** 2, 3.5, 'mad').spread > 0")
+    assert "numpy.ma" in loaded("import numpy as np; np.median(np.arange(4.0))")
+
+
+def test_parts_of_the_document_are_loaded_where_they_are_used() -> None:
+    from onnx_clp.document import run
+
+    assert not loaded("import onnx_clp.document.run") & LATER
+    assert "onnx_clp.document.gauge" in loaded("from onnx_clp.document.run import Gauge")
+    for name, home in run._HOMES.items():
+        assert getattr(run, name).__module__ == f"onnx_clp.document.{home}"
+    with pytest.raises(AttributeError, match="nothing_like_it"):
+        _ = run.nothing_like_it
+
+
 # --- the public names ---------------------------------------------------------------------------------
 
 

@@ -74,3 +74,20 @@ def test_constants_are_none_of_them(tmp_path: Path) -> None:
 def test_equal_models_have_none(tmp_path: Path) -> None:
     before, _ = pair(FOLDS["behind a layer"][0], tmp_path)
     assert changed_values(before, before) == []
+
+
+def weighted(path: Path, first: np.ndarray[Any, Any], then: np.ndarray[Any, Any]) -> Path:
+    onnx.save(model("c = Conv(x, a) y = Conv(c, b)", x="float[1,16,8,8] x", a=first, b=then)(), path)
+    return path
+
+
+def test_weights_that_differ_at_their_ends_alone_are_told_apart(tmp_path: Path) -> None:
+    """Their starts, of a size that is looked at first, are equal."""
+    plain = rand(16, 16, 3, 3)
+    other = plain.copy()
+    other[-1, -1, -1, -1] += 1
+    before = weighted(tmp_path / "before.onnx", plain, other)
+    assert changed_values(before, weighted(tmp_path / "same.onnx", plain, other)) == []
+    assert changed_values(before, weighted(tmp_path / "first.onnx", other, other)) == ["c"]
+    assert changed_values(before, weighted(tmp_path / "then.onnx", plain, plain)) == ["y"]
+    assert changed_values(before, weighted(tmp_path / "both.onnx", other, plain)) == ["c", "y"]

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 
-from onnx_clp.document.audit import UNKNOWN
 from onnx_clp.document.evidence import Evidence
 from onnx_clp.document.run import EvaluationReport, Report
 from onnx_clp.verdicts import INCONCLUSIVE, Finding, Verdict
@@ -143,7 +142,7 @@ def _looked_at(report: Report) -> Iterator[str]:
     if summary.classes_judged:
         yield f"the {summary.classes_judged:,} classes of the last layer"
     yield "branches and comparisons in the graph"
-    if report.audit is not None and not report.audit.note.startswith(UNKNOWN):
+    if report.audit is not None and report.audit.known:
         yield "paths and gates written by hand"
     found = report.inversion
     if found is not None and found.results:

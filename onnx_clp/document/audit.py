@@ -90,3 +90,8 @@ class Audit:
     contradicted: tuple[str, ...] = ()
     blocked: str = ""
     note: str = ""
+
+    @property
+    def known(self) -> bool:
+        """Whether anything could be known; otherwise `note` says why not."""
+        return not self.note.startswith(UNKNOWN)
