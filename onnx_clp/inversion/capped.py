@@ -46,7 +46,7 @@ class Look:
 
     def __init__(self, subject: Subject, value: str, engine: Engine) -> None:
         self._subject, self._value, self._batches = subject, value, Batches(_AT_ONCE)
-        self._program = Program(_part(subject.model, value), engine)
+        self._program = Program(part(subject.model, value), engine)
 
     def parts(self, images: Images) -> Iterator[NDArray[np.float32]]:
         """The value for some of the images after the other, so that few are held at once."""
@@ -62,7 +62,7 @@ class Look:
         return self._program.run([self._value], {self._subject.input: fed})[0].astype(np.float32)
 
 
-def _part(model: ModelProto, value: str) -> ModelProto:
+def part(model: ModelProto, value: str) -> ModelProto:
     """What of the main graph is needed for one value, which becomes the only output."""
     needed, nodes = {value}, []
     for node in reversed(model.graph.node):

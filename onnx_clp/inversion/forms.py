@@ -10,15 +10,17 @@ import numpy as np
 
 from onnx_clp.inversion import blend, finding, patch, warp, wave
 from onnx_clp.inversion.attack import Attack
-from onnx_clp.inversion.blend import Blend, invert_blend
+from onnx_clp.inversion.blend import Blend, BlendDescent
 from onnx_clp.inversion.descent import Float32
 from onnx_clp.inversion.pace import fewer
-from onnx_clp.inversion.patch import Patch, invert_patch
+from onnx_clp.inversion.patch import Patch, PatchDescent
 from onnx_clp.inversion.pixels import Range
+from onnx_clp.inversion.portions import SIZE, Portions
 from onnx_clp.inversion.request import Images
-from onnx_clp.inversion.trigger import ENOUGH, JUDGING_BUDGET, STEPS, Trigger, invert
-from onnx_clp.inversion.warp import Warp, invert_warp
-from onnx_clp.inversion.wave import Wave, invert_wave
+from onnx_clp.inversion.smallest import ENOUGH, Descent, descended
+from onnx_clp.inversion.trigger import BUDGET, JUDGING_BUDGET, STEPS, Trigger, TriggerDescent
+from onnx_clp.inversion.warp import Warp, WarpDescent
+from onnx_clp.inversion.wave import Wave, WaveDescent
 
 Form = Trigger | Patch | Blend | Warp | Wave
 KINDS: Final = ("perturbation", "patch", "blend", "warp", "wave")
@@ -37,15 +39,20 @@ _LEAST_FLIPS: Final = {"perturbation": 0.5}
 """A form that turns fewer images than this share (else 0.9) does not work, so a class cannot stand out by it."""
 _LEAST_AREA: Final = 1e-3
 _LEAST_LEAD: Final = 1e-6
+_FEWEST_GAINS: Final = 3
 
 
 @dataclass(slots=True, eq=False)
 class Forms:
-    """What has been found for one class by now, by kind; `start` is where patches and waves begin."""
+    """What has been found for one class by now, by kind; `start` is where patches and waves begin.
+
+    `early` holds what had been found when the first heat was over, by kind.
+    """
 
     target: int
     start: Float32 | None = None
     by_kind: dict[str, Form] = field(default_factory=dict)
+    early: dict[str, Form] = field(default_factory=dict)
 
     @property
     def flip(self) -> float:
@@ -68,34 +75,48 @@ class Finder:
         pixels: the range of pixel values.
         seed: of where descents start.
         factor: by which steps of descent are fewer than usual, above 0 and at most 1.
+        portion: images that a step takes.
     """
 
     pixels: Range
     seed: int
     factor: float = 1.0
+    portion: int = SIZE
 
     def steps(self, kind: str) -> int:
         """Steps of descent for a form of that kind."""
         return fewer(STEPS_OF[kind], self.factor, LEAST_STEPS)
 
+    def own_steps(self, kind: str) -> int:
+        """Of these, those of the descent to the form itself, not to where it starts."""
+        return self.steps(kind) // (2 if kind == KINDS[0] else 1)
+
     def find(self, kind: str, attack: Attack, images: Images, forms: Forms) -> None:
         """Add the form of that kind towards `forms`' class, looked for on `images` of other classes."""
-        target, steps = forms.target, self.steps(kind)
-        if forms.start is None:
-            started = invert(attack, images, target, self.pixels, self.seed, self.steps("perturbation") // 2)
-            forms.start = started.perturbation
-        forms.by_kind[kind] = self._found(kind, attack, images, target, steps, forms.start)
+        forms.by_kind[kind] = descended(self.descent(kind, attack, images, forms), self.own_steps(kind))
 
-    def _found(self, kind: str, attack: Attack, images: Images, target: int, steps: int, start: Float32) -> Form:
+    def descent(self, kind: str, attack: Attack, images: Images, forms: Forms) -> Descent[Form]:
+        """A descent towards the form of that kind; before the first of a class comes one to where others start."""
+        target, half = forms.target, self.steps(KINDS[0]) // 2
+        if forms.start is None:
+            started = self._trigger(attack, images, target, half, BUDGET)
+            forms.start = descended(started, half).perturbation
         if kind == "perturbation":
-            return invert(attack, images, target, self.pixels, self.seed, steps // 2, JUDGING_BUDGET)
+            return self._trigger(attack, images, target, half, JUDGING_BUDGET)
+        portions = self._portions(images)
         if kind == "patch":
-            return invert_patch(attack, images, target, start, self.pixels, steps)
+            return PatchDescent(attack, portions, target, forms.start, self.pixels)
         if kind == "blend":
-            return invert_blend(attack, images, target, self.pixels, self.seed, steps)
+            return BlendDescent(attack, portions, target, self.pixels, self.seed, self.steps(kind))
         if kind == "warp":
-            return invert_warp(attack, images, target, self.seed, steps)
-        return invert_wave(attack, images, target, start, self.pixels, steps)
+            return WarpDescent(attack, portions, target, self.seed)
+        return WaveDescent(attack, portions, target, forms.start, self.pixels)
+
+    def _trigger(self, attack: Attack, images: Images, target: int, steps: int, budget: float) -> TriggerDescent:
+        return TriggerDescent(attack, self._portions(images), target, self.pixels, self.seed, steps, budget)
+
+    def _portions(self, images: Images) -> Portions:
+        return Portions(images, self.portion)
 
 
 def measures(found: Sequence[Forms], lead: float, doubt: float = 1.0) -> finding.Float64:
@@ -112,15 +133,29 @@ def measures(found: Sequence[Forms], lead: float, doubt: float = 1.0) -> finding
     for row, kind in enumerate(KINDS):
         have = [at for at, forms in enumerate(found) if kind in forms.by_kind]
         if len(have) >= min(finding.LEAST_CLASSES, len(found)):
-            z[row, have] = _far(kind, [found[at].by_kind[kind] for at in have], lead, doubt * finding.SPREADS[row])
+            z[row, have] = _far(kind, [found[at] for at in have], lead, doubt * finding.SPREADS[row])
     return z
 
 
-def _far(kind: str, forms: Sequence[Form], lead: float, spread: float) -> finding.Float64:
+def _far(kind: str, found: Sequence[Forms], lead: float, spread: float) -> finding.Float64:
     """How far each of some classes stands out among them by a form of one kind."""
-    z = finding.robust_z([_ease(form, lead) for form in forms], spread)
-    works = np.array([form.flip for form in forms]) >= _LEAST_FLIPS.get(kind, ENOUGH)
+    z = finding.robust_z(_eases(kind, found, lead), spread)
+    works = np.array([forms.by_kind[kind].flip for forms in found]) >= _LEAST_FLIPS.get(kind, ENOUGH)
     return np.where(works, z, np.minimum(z, 0.0))
+
+
+def _eases(kind: str, found: Sequence[Forms], lead: float) -> list[float]:
+    """The higher, the easier each class is to reach.
+
+    One that was left after the first heat counts as if it had gained what those that went on did, at the median.
+    """
+    now = [_ease(forms.by_kind[kind], lead) for forms in found]
+    first = [_ease(forms.early.get(kind, forms.by_kind[kind]), lead) for forms in found]
+    went = [forms.early.get(kind) is not forms.by_kind[kind] for forms in found]
+    if sum(went) < _FEWEST_GAINS:
+        return first
+    gain = float(np.median([b - a for a, b, on in zip(first, now, went, strict=True) if on]))
+    return [b if on else a + gain for a, b, on in zip(first, now, went, strict=True)]
 
 
 def _ease(form: Form, lead: float) -> float:

@@ -49,6 +49,7 @@ class SearchRequest:
             predicted to cause.
         low, high: the range of pixel values; images supplied may widen it.
         seconds: how long the search may take; it then ends with what it has.
+        suspects: classes that something else is evidence of, such as their rows in the last layer.
         output_name: the output that holds the class scores; None takes the first that fits.
         limits: where and how far to run.
     """
@@ -64,6 +65,7 @@ class SearchRequest:
     low: float = 0.0
     high: float = 1.0
     seconds: float = 300.0
+    suspects: tuple[int, ...] = ()
     output_name: str | None = None
     limits: RunLimits = field(default_factory=RunLimits)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onnx_clp.config import CleanConfig
 from onnx_clp.document import run
+from onnx_clp.judge.head_check import Head, convincing, examined
 from onnx_clp.process.clock import Clock
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ class Searching:
         self._file, self._source, self._config, self._clock = file, source, config, clock
         self._found: Found | None = None
         self._candidates: list[Candidate] = []
+        self._suspects: tuple[int, ...] = ()
         self._inverts = config.invert or config.repair
         self.step = self._step if config.searches else None
 
@@ -62,6 +65,7 @@ class Searching:
     def _step(self, edit: GraphEdit, folded: ModelProto | None, places: list[Place]) -> bool:
         from onnx_clp.run.candidates import candidates, put
 
+        self._suspects = suspects(examined(edit.index, places[0].layers))
         self._candidates = candidates(edit.index, places) if self._inverts else []
         sites = {one.value: one.site for one in self._candidates if one.site is not None}
         with self._clock.stage("search"):
@@ -94,6 +98,7 @@ class Searching:
                     low=low,
                     high=high,
                     seconds=config.search_seconds,
+                    suspects=self._suspects,
                     output_name=config.output_name,
                     limits=replace(config.limits(self._file.size), timeout=config.search_seconds * _GRACE + _START),
                 ),
@@ -121,3 +126,9 @@ class Searching:
             layers=tuple(run.RepairedLayer(layers[s.value], s.value, s.beyond, s.shift) for s in repair.sites),
             left=tuple(run.ValueLeft(one.layer, one.why) for one in self._candidates if one.why),
         )
+
+
+def suspects(heads: Iterable[Head]) -> tuple[int, ...]:
+    """The classes whose rows in the last layer are evidence, the strongest first."""
+    judged = [(head.z[c], c, convincing(head.classes)) for head in heads if not head.positional for c in head.outlying]
+    return tuple(c for z, c, least in sorted(judged, reverse=True) if z > least)
