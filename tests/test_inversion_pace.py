@@ -19,7 +19,7 @@ from onnx_clp.cli.arguments import parse
 from onnx_clp.config import CleanConfig, RunLimits
 from onnx_clp.document.gauge import Loss
 from onnx_clp.errors import NotValidated, UsageError
-from onnx_clp.inversion import hunt, screen
+from onnx_clp.inversion import hunt, lineup, screen
 from onnx_clp.inversion import search as searching
 from onnx_clp.inversion.attack import Attack
 from onnx_clp.inversion.descent import Float32
@@ -161,8 +161,8 @@ def test_a_pull_after_the_deadline_is_none(tmp_path: Path, engine: Engine) -> No
 
 
 def test_half_of_a_spread_is_the_nearest_and_half_lies_between_the_rest() -> None:
-    assert hunt._spread(list(range(100)), 6) == [0, 1, 2, 3, 51, 99]
-    assert hunt._spread([4, 2, 7], 6) == [4, 2, 7]
+    assert lineup.spread(list(range(100)), 6) == [0, 1, 2, 3, 51, 99]
+    assert lineup.spread([4, 2, 7], 6) == [4, 2, 7]
 
 
 class Edges:
@@ -198,15 +198,18 @@ def test_marks_stay_in_the_range_and_change_something(faint: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("affordable", "images", "steps"), [(500.0, 60, 60), (30.5, 30, 60), (16.0, 16, 60), (4.0, 8, 30), (0.01, 8, 12)]
+    ("affordable", "portion", "most", "steps"),
+    [(500.0, 16, 60, 60), (16.0, 16, 60, 60), (9.0, 12, 48, 45), (4.0, 8, 32, 30), (0.01, 8, 32, 12)],
 )
-def test_images_become_fewer_before_steps_do(affordable: float, images: int, steps: int) -> None:
-    descents = 6 * (STEPS_OF["perturbation"] + STEPS_OF["patch"])
+def test_images_and_steps_become_fewer_where_time_is_short(
+    affordable: float, portion: int, most: int, steps: int
+) -> None:
+    seconds = affordable * 6 * hunt._FIRST_STEPS / 0.6
     given: Any = SimpleNamespace(
-        _most=60, _deadline=Deadline(affordable * descents / 0.6, Clock()), _seconds=1.0, _finder=Finder(Range(0, 1), 0)
+        _most=60, _deadline=Deadline(seconds, Clock()), _seconds=1.0, _finder=Finder(Range(0, 1), 0)
     )
     hunt.Hunt._thin(given, 6)
-    assert given._most == images
+    assert (given._finder.portion, given._most) == (portion, most)
     assert given._finder.steps("patch") == steps
 
 

@@ -1,6 +1,6 @@
 """A form of one kind looked for towards many classes at once, in two heats.
 
-Most classes are ordinary, and a third of the steps shows it. So all of them run a first heat; where none is ahead by
+Most classes are ordinary, and half of the steps show it. So all of them run a first heat; where none is ahead by
 then the form is left as it is, else the nearest and as many others go on. These others are what the nearest is compared
 with: a class that stayed behind counts as if it had gained what they did (`forms.measures`).
 """
@@ -15,7 +15,7 @@ from onnx_clp.inversion.forms import Finder, Form, Forms
 from onnx_clp.inversion.request import Images
 from onnx_clp.inversion.smallest import Descent, descended
 
-FIRST: Final = 1 / 3
+FIRST: Final = 0.5
 """The share of the steps that the first heat takes."""
 
 

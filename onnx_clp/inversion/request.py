@@ -60,7 +60,7 @@ class SearchRequest:
     invert: bool = True
     repair: bool = False
     images: Path | None = None
-    count: int = 100
+    count: int = 72
     budget: float = FOUND_BUDGET
     low: float = 0.0
     high: float = 1.0

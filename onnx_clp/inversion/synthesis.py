@@ -31,8 +31,8 @@ from onnx_clp.validation.provider import Engine
 
 Tick = Callable[[str, int, int], None]
 
-STEPS: Final = 150
-_RATE: Final = 0.15
+STEPS: Final = 60
+_RATE: Final = 0.2
 _EVIDENCE: Final = 0.3
 _SMOOTHNESS: Final = 3.0
 _MATCHING: Final = 4.0
