@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from onnx_clp.config import CleanConfig as CleanConfig
     from onnx_clp.config import Rule as Rule
     from onnx_clp.config import register_rule as register_rule
+    from onnx_clp.document.run import Decision as Decision
     from onnx_clp.document.run import Evidence as Evidence
     from onnx_clp.document.run import Report as Report
     from onnx_clp.errors import ClpError as ClpError
@@ -50,6 +51,7 @@ _HOMES = {
     "Rule": "config",
     "Record": "batch.record",
     "Report": "document.run",
+    "Decision": "document.run",
     "Evidence": "document.run",
     "Finding": "verdicts",
     "LayerStatus": "verdicts",

@@ -110,14 +110,21 @@ def test_a_path_that_looks_like_an_option_is_none() -> None:
 
 def test_a_named_class_is_searched_for_where_that_can_run_and_only_there() -> None:
     found = parsed(commands(report(findings=NAMED))[0])
-    assert found.config.repair
+    assert found.config.effort == "high"
     assert found.destination == Path("out.onnx")
-    assert not any("inverted" in line for line in commands(report(findings=NAMED, outlook=NO_SEARCH)))
+    assert not any("--effort" in line for line in commands(report(findings=NAMED, outlook=NO_SEARCH)))
 
 
-def test_an_unusual_file_is_looked_at_without_an_output() -> None:
+def test_an_unusual_file_is_looked_at_with_high_effort() -> None:
     found = parsed(commands(report())[0])
-    assert (found.config.invert, found.config.repair, found.destination) == (True, False, None)
+    assert (found.config.effort, found.config.repair, found.destination) == ("high", False, Path("out.onnx"))
+
+
+def test_high_effort_is_not_advised_again_after_a_run_that_took_it() -> None:
+    found = replace(search(3), repair=None)
+    plain, high = (steps(report(inversion=found, options=options(effort=one))) for one in ("normal", "high"))
+    assert "undo the trigger that was found" in [step.sentence for step in plain]
+    assert not any("undo" in step.sentence for step in high)
 
 
 def test_a_trigger_that_was_found_is_undone_once() -> None:
@@ -179,7 +186,7 @@ def test_outputs_of_this_tool_are_recognised() -> None:
         (report(evaluation=COSTLY), "accuracy fell to 60.0 %: prune less"),
         (report(evaluation=COSTLY, caps=reports.report().caps), "accuracy fell to 60.0 %: cap higher"),
         (report(QUIET, evaluation=COSTLY), "accuracy fell to 60.0 %: fine-tune the model"),
-        (report(QUIET), "look for a trigger (minutes)"),
+        (report(QUIET), "look for a trigger too, and undo it (minutes)"),
         (report(QUIET, outlook=NO_SEARCH), "silence is no proof"),
         (report((reports.unjudged("c", LayerStatus.TOO_SMALL),)), "reaches at most 2.47 std: choose -u below that"),
         (report((reports.unjudged("c", LayerStatus.NOT_CONVOLUTION),)), "judge Gemm and MatMul too"),

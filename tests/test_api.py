@@ -189,3 +189,12 @@ def test_the_page_on_rules_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     verdict, _, pruned = capsys.readouterr().out.strip().rpartition(" ")
     assert verdict == "suspicious"
     assert int(pruned) > 0
+
+
+def test_a_look_takes_bytes_and_changes_nothing_whatever_was_asked_for() -> None:
+    model = (Path(__file__).parent.parent / "models" / "resnet18_clean.onnx").read_bytes()
+    report = onnx_clp.score(model, onnx_clp.CleanConfig(audit=True, effort="high", bound_activations=0.0))
+    assert report.audit is None
+    assert report.inversion is None
+    assert report.validation.outcome == "not asked for"
+    assert not any(one.taken for one in report.decisions)

@@ -210,7 +210,7 @@ def test_options_are_handed_through_as_they_were_meant(tmp_path: Path, monkeypat
     given = parse_batch([*words[:6], "--include=-a*", *words[8:], "--max-size", "1G"]).words
     assert sorted(given) == sorted(
         [
-            "-u=2.0",
+            "-u=2",
             "--shape=x:1,3",
             "--include=-a*",
             f"--eval={tmp_path / 'd.npz'}",

@@ -28,8 +28,10 @@ from onnx_clp.modelfile import reader
 from onnx_clp.numerics.directions import Direction
 from onnx_clp.report import html, inverting, wording
 from onnx_clp.report.advice import steps
-from onnx_clp.run.analysis import Place, analyse
+from onnx_clp.run.analysis import analyse
 from onnx_clp.run.candidates import Candidate, candidates
+from onnx_clp.run.effort import NO_SEARCH, Searched
+from onnx_clp.run.folding import Place
 from onnx_clp.validation.provider import Engine, choose
 from tests import planted, reports
 
@@ -59,9 +61,9 @@ def looked_at(path: Path, **options: Any) -> list[Candidate]:
     """The candidates of a file, as a run would find them."""
     found: list[Candidate] = []
 
-    def looking(edit: GraphEdit, _folded: onnx.ModelProto | None, places: list[Place]) -> bool:
+    def looking(edit: GraphEdit, _folded: onnx.ModelProto | None, places: list[Place]) -> Searched:
         found.extend(candidates(edit.index, places))
-        return False
+        return NO_SEARCH
 
     with reader.read(path, 1 << 30) as file:
         analyse(file, CleanConfig(prune=False, validate=False, **options), lambda *_: None, search=looking)

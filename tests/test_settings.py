@@ -12,6 +12,7 @@ from onnx_clp.cli import settings
 from onnx_clp.cli.arguments import parse
 from onnx_clp.cli.main import main
 from onnx_clp.cli.options import main_parser
+from onnx_clp.config.options import HARMLESS
 from onnx_clp.errors import UsageError
 from tests.test_pipeline import infected
 
@@ -133,8 +134,8 @@ def test_the_folder_may_neither_write_nor_weaken(name: str) -> None:
 
 def test_the_two_lists_hold_every_option() -> None:
     longs = {n[2:] for a in main_parser()._actions for n in a.option_strings if n.startswith("--")}
-    assert longs | {"u"} == settings.HARMLESS | set(WRITES_OR_WEAKENS) | {"help", "version", "config", "no-config"}
-    assert not settings.HARMLESS & set(WRITES_OR_WEAKENS)
+    assert longs | {"u"} == HARMLESS | set(WRITES_OR_WEAKENS) | {"help", "version", "config", "no-config"}
+    assert not HARMLESS & set(WRITES_OR_WEAKENS)
 
 
 @pytest.mark.parametrize("named", [False, True])

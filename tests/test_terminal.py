@@ -226,8 +226,8 @@ def test_what_to_do_next_ends_the_table_with_a_shell_line_below_each_step_that_h
     lines = lines_of(reports.report(LOUD, findings=()))
     at = next(place for place, line in enumerate(lines) if line.startswith("next: "))
     assert lines[at:] == [
-        "next: look for a trigger (minutes):",
-        "      onnx-clp --invert in.onnx",
+        "next: look for a trigger too, and undo it (minutes):",
+        "      onnx-clp --effort high --overwrite in.onnx out.onnx",
         "  or: test out.onnx on data of your own before you use it: --eval DATA.npz",
         "      measures ACC and ASR",
     ]

@@ -9,21 +9,21 @@ import os
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 from onnx_clp.batch.executors import Kind
 from onnx_clp.batch.fingerprint import digest
 from onnx_clp.batch.places import is_url
 from onnx_clp.cli.arguments import parse
-from onnx_clp.cli.options import Parser, add_model_options
-from onnx_clp.cli.reporting import add_fail_on
+from onnx_clp.cli.options import Parser, add, add_model_options
+from onnx_clp.config.options import MODEL, REPORTING
 from onnx_clp.errors import ClpError, UsageError
 from onnx_clp.text import shown_path
 from onnx_clp.version import __version__
 
 _FILES = ("eval", "calibrate", "images")
+_FAIL_ON = next(option for option in REPORTING if option.form == "gates")
+_HANDED_ON = (*(option for group in MODEL.values() for option in group), _FAIL_ON)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +100,7 @@ def _add_own(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--html", action="store_true", help="write an .html report beside each output, too")
     group.add_argument("--sarif", action="store_true", help="write a .sarif file beside each output, too")
-    add_fail_on(group, "a model's code is 1")
+    add(group, _FAIL_ON, _FAIL_ON.help.replace("exit with 1", "a model's code is 1"))
     group.add_argument("--jsonl", action="store_true", help="print one JSON line a model as it ends, and no table")
     group.add_argument("-q", "--quiet", action="store_true", help="print no table and no progress")
     group.add_argument(
@@ -120,9 +120,9 @@ def parse_batch(argv: Sequence[str]) -> BatchOptions:
     given = parser.parse_intermixed_args(list(argv))
     if not given.model_timeout > 0:
         raise UsageError(f"--model-timeout must be a number of seconds above 0, not {given.model_timeout}")
-    words = tuple(_words(parser, given))
+    words = tuple(_words(given))
     single = parse(["in.onnx", "out.onnx", "--no-config", *words])
-    if single.config.searches:
+    if single.config.searches or single.config.effort == "high":
         words = (*dict.fromkeys((*words, "--skip-unsearchable")),)
     _check_view(given)
     return BatchOptions(
@@ -154,34 +154,17 @@ def _check_view(given: argparse.Namespace) -> None:
         raise UsageError("--address is for --executor dask or ray")
 
 
-def _words(parser: argparse.ArgumentParser, given: argparse.Namespace) -> Iterator[str]:
+def _words(given: argparse.Namespace) -> Iterator[str]:
     """The single run's options among those given, as words it parses to the same."""
-    known = argparse.ArgumentParser(add_help=False)
-    add_model_options(known)
-    passed = {action.dest for action in known._actions} | {"fail_on"}
-    for action in parser._actions:
-        value = getattr(given, action.dest, None)
-        if action.dest not in passed or action.dest == "overwrite" or value == action.default:
+    for option in _HANDED_ON:
+        value = getattr(given, option.destination)
+        if option.name == "--overwrite" or value == option.start:
             continue
-        option = action.option_strings[-1]
-        if value is True:
-            yield option
+        if option.form == "flag":
+            yield option.name
         else:
-            yield from (
-                f"{option}={_text(action.dest, one)}" for one in (value if isinstance(value, list) else [value])
-            )
-
-
-def _text(option: str, value: Any) -> str:
-    if isinstance(value, Path):
-        return str(value.absolute())
-    if option == "shape":
-        name, sizes = value
-        return f"{name}:{','.join(map(str, sizes))}"
-    if option == "sweep":
-        first, *rest = (Decimal(str(u)) for u in value)
-        return f"{first}:{rest[-1]}:{rest[0] - first}" if rest else f"{first}:{first}:1"
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            whole = value.absolute() if isinstance(value, Path) else value
+            yield from (f"{option.name}={text}" for text in option.texts(whole))
 
 
 def _salt(words: tuple[str, ...], given: argparse.Namespace) -> str:

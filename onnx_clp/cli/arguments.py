@@ -13,6 +13,7 @@ from onnx_clp.cli.options import main_parser
 from onnx_clp.cli.settings import Settings, load
 from onnx_clp.cli.words import OLD_GATES
 from onnx_clp.config import CleanConfig
+from onnx_clp.config.options import OF_CONFIG
 from onnx_clp.errors import UsageError
 
 Color = Literal["auto", "always", "never"]
@@ -116,48 +117,10 @@ def _without_separator(argv: Sequence[str]) -> list[str]:
 
 
 def _config(given: argparse.Namespace) -> CleanConfig:
-    shapes = dict(given.shape)
-    if len(shapes) < len(given.shape):
+    if len(dict(given.shape)) < len(given.shape):
         raise UsageError("--shape names the same input twice: give each input once")
     _spell_paper_out(given)
-    return CleanConfig(
-        u=given.u,
-        rule=given.rule,
-        fill=given.fill,
-        bound=given.bound,
-        layers=given.layers,
-        include=tuple(given.include),
-        exclude=tuple(given.exclude),
-        prune=not given.no_prune,
-        bound_activations=given.bound_activations,
-        calibrate=given.calibrate,
-        audit=given.audit,
-        synthesize=given.synthesize,
-        images=given.images,
-        pixel_range=given.pixel_range,
-        invert=given.invert,
-        budget=given.budget,
-        compact=given.compact,
-        compact_multiple=given.compact_multiple,
-        freeze_inputs=given.freeze_inputs,
-        provider=given.provider,
-        validate=not given.no_validate,
-        tolerance=given.tolerance,
-        seed=given.seed,
-        shapes=shapes,
-        eval_data=given.eval,
-        output_name=given.output,
-        max_size=given.max_size,
-        memory=given.memory,
-        timeout=given.timeout,
-        search_seconds=given.search_seconds,
-        external_data=given.external_data,
-        sweep=given.sweep,
-        compare_providers=given.compare_providers,
-        cleanup=given.cleanup,
-        skip_unsearchable=given.skip_unsearchable,
-        latency=given.measure_latency,
-    )
+    return CleanConfig(**{name: one.value(getattr(given, one.destination)) for name, one in OF_CONFIG.items()})
 
 
 def _gates(names: tuple[str, ...]) -> tuple[FailOn, ...]:

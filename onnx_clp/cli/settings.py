@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from onnx_clp.config.options import HARMLESS
 from onnx_clp.errors import UsageError
 from onnx_clp.text import shown
 
@@ -26,40 +27,6 @@ TABLE: Final = "onnx-clp"
 LARGEST: Final = 1_000_000
 MOST_DOTS: Final = 100
 """In one line: the standard library's parser takes time with the square of a dotted key's length."""
-HARMLESS: Final = frozenset(
-    {
-        "audit",
-        "bound",
-        "bound-activations",
-        "budget",
-        "cleanup",
-        "color",
-        "compact",
-        "compact-multiple",
-        "compare-providers",
-        "exclude",
-        "external-data",
-        "fail-on",
-        "fill",
-        "freeze-inputs",
-        "include",
-        "invert",
-        "layers",
-        "measure-latency",
-        "no-prune",
-        "output",
-        "paper",
-        "pixel-range",
-        "provider",
-        "rule",
-        "seed",
-        "shape",
-        "skip-unsearchable",
-        "sweep",
-        "synthesize",
-        "u",
-    }
-)
 _NEVER: Final = frozenset({"help", "version", "config", "no-config"})
 
 

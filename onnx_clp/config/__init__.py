@@ -23,6 +23,7 @@ Provider = Literal["auto", "cuda", "tensorrt", "cpu"]
 ExternalData = Literal["auto", "always", "never"]
 Cleanup = Literal["none", "own", "all"]
 Fill = Literal["mean", "zero"]
+Effort = Literal["low", "normal", "high"]
 
 OwnRule = Callable[[Any, float], float]
 """(scores scaled to a peak of 1, float64 of shape (channels,); u) to the limit above which a channel stands out."""
@@ -108,6 +109,9 @@ class CleanConfig:
         compact: take channels that are zero (or constant, where a bias can take that) out of the file, with what goes
             with them.
         compact_multiple: a layer that loses channels to `compact` keeps a multiple of this many, or all (>= 1).
+        effort: how far a run goes by itself beyond what is asked for (`run.effort`): "low" prunes, and caps where a
+            class stands out; "normal" also searches for a trigger where a class stands out and nothing can be capped;
+            "high" audits, searches and caps whatever it saw, which takes minutes (needs `validate`).
         audit: look for a path of channels that nothing ordinary fires, and take it out (needs `validate`).
         synthesize: make images from the model alone and show them in the report.
         images: an .npz file with unlabelled images to measure and to search with (array images, x or x_clean).
@@ -128,6 +132,7 @@ class CleanConfig:
         memory: cap on the validation process, in bytes; None derives one from the model's size.
         timeout: cap on each validation process, in seconds of wall-clock time.
         search_seconds: how long a search for triggers may take; it then ends with what it has, and the run goes on.
+            None: 300, or 60 for one that effort "normal" decides on.
         latency: also time the input and the result on the CPU, which takes two to three seconds.
         cleanup: what is taken out that cannot change an output: "own" only constants that folding and pruning
             leave unused, "all" whatever is dead, does nothing or is stored twice, "none" nothing.
@@ -151,6 +156,7 @@ class CleanConfig:
     calibrate: Path | None = None
     compact: bool = False
     compact_multiple: int = 8
+    effort: Effort = "normal"
     audit: bool = False
     synthesize: bool = False
     images: Path | None = None
@@ -169,7 +175,7 @@ class CleanConfig:
     max_size: int = 64 * GIB
     memory: int | None = None
     timeout: float = 600.0
-    search_seconds: float = 300.0
+    search_seconds: float | None = None
     external_data: ExternalData = "auto"
     sweep: tuple[float, ...] = ()
     compare_providers: bool = False
@@ -209,7 +215,8 @@ class CleanConfig:
             raise UsageError(f"seed must lie in 0..{2**32 - 1}, not {self.seed}")
         if not (math.isfinite(self.timeout) and self.timeout > 0):
             raise UsageError(f"timeout must be a number of seconds above 0, not {self.timeout}")
-        _check_above_zero("search_seconds", self.search_seconds)
+        if self.search_seconds is not None:
+            _check_above_zero("search_seconds", self.search_seconds)
         if any(size < 1 for shape in self.shapes.values() for size in shape):
             raise UsageError(f"every size in shapes must be at least 1, not {dict(self.shapes)}")
         if self.max_size <= 0 or (self.memory is not None and self.memory <= 0):
@@ -223,6 +230,7 @@ class CleanConfig:
             (self.calibrate is not None, "a calibration needs", "--calibrate"),
             (self.latency, "measuring times needs", "--measure-latency"),
             (self.audit, "an audit needs", "--audit"),
+            (self.effort == "high", "high effort needs", "--effort high"),
             (self.searches, "a search for triggers needs", "--synthesize, --invert and --rule inverted"),
             (self.bound_activations == 0, "finding how low caps may be needs", "--bound-activations auto"),
         )

@@ -21,6 +21,7 @@ from onnx_clp.document.changes import Cleanup as Cleanup
 from onnx_clp.document.changes import CompactedLayer as CompactedLayer
 from onnx_clp.document.changes import Compaction as Compaction
 from onnx_clp.document.changes import Footprint as Footprint
+from onnx_clp.document.decisions import Decision as Decision
 from onnx_clp.document.evidence import Evidence as Evidence
 from onnx_clp.document.evidence import Outlook as Outlook
 from onnx_clp.document.gauge import Gauge as Gauge
@@ -166,6 +167,7 @@ class Report:
     looked_at: tuple[str, ...] = ()
     outlook: Outlook = field(default_factory=Outlook)
     audit: Audit | None = None
+    decisions: tuple[Decision, ...] = ()
     schema: int = field(default=SCHEMA)
 
     def __repr__(self) -> str:

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from onnx_clp.document.run import EvaluationReport, Report, Verdict
 from onnx_clp.report import command
+from onnx_clp.report.deciding import repairs
 from onnx_clp.report.wording import percent, plural
 from onnx_clp.text import shown
 from onnx_clp.verdicts import LayerStatus
@@ -94,12 +95,12 @@ def _go_on(report: Report) -> Iterator[Step]:
     """What has not been tried against what was found."""
     found, suspicious = report.inversion, report.summary.verdict is Verdict.SUSPICIOUS
     searched = found is not None and (found.likely is not None or bool(found.results))
-    if found is not None and found.likely is not None and not report.options.get("repair"):
+    if found is not None and found.likely is not None and not repairs(report):
         yield Step("undo the trigger that was found", _line(report, repair=True))
     elif suspicious and not searched and _can_search(report):
-        yield Step("look for the trigger and undo it (minutes)", _line(report, repair=True))
+        yield Step("look for the trigger and undo it (minutes)", _line(report, effort="high"))
     elif not searched and _can_search(report):
-        yield Step("look for a trigger (minutes)", _line(report, output=False, invert=True))
+        yield Step("look for a trigger too, and undo it (minutes)", _line(report, effort="high"))
     if report.options.get("prune") is False and not report.options.get("repair") and report.summary.channels_pruned:
         yield Step("switch the channels that stand out off", _line(report, prune=True))
     done = found is not None and found.repair is not None and not found.repair.stands_out
@@ -109,7 +110,7 @@ def _go_on(report: Report) -> Iterator[Step]:
 
 def _look_further(report: Report) -> Iterator[Step]:
     if report.inversion is None and _can_search(report):
-        yield Step("look for a trigger (minutes)", _line(report, output=False, invert=True))
+        yield Step("look for a trigger too, and undo it (minutes)", _line(report, effort="high"))
 
 
 def _after_evaluation(report: Report, evaluation: EvaluationReport) -> Iterator[Step]:
@@ -140,8 +141,8 @@ def _milder(report: Report) -> Iterator[Step]:
 
 def _remedies(report: Report) -> Iterator[Step]:
     """What may still take a trigger away and does something on this file, the best first."""
-    if _can_search(report) and not report.options.get("repair"):
-        yield Step("look for it and undo it (minutes)", _line(report, repair=True))
+    if _can_search(report) and not repairs(report):
+        yield Step("look for it and undo it (minutes)", _line(report, effort="high"))
     yield from _caps(report)
     if report.summary.channels_kept and report.gauge is not None and report.gauge.budget < 1:
         budget = min(_WIDER_BUDGET * max(report.gauge.budget, 0.01), 1.0)

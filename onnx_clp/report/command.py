@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, Field, fields
-from decimal import Decimal
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from onnx_clp.config import CleanConfig
+from onnx_clp.config.options import OF_CONFIG
+from onnx_clp.config.options.option import Option, field_default
 from onnx_clp.document.run import Report
 from onnx_clp.text import shown
 
 PROGRAM: Final = "onnx-clp"
 _LONGEST: Final = 400
-
-_SPELLED: Final[Mapping[str, str]] = {
-    "u": "-u",
-    "eval_data": "--eval",
-    "output_name": "--output",
-    "latency": "--measure-latency",
-    "shapes": "--shape",
-}
-"""Options whose name is not the field's."""
 
 
 def line(report: Report, output: str | None = None, **changes: Any) -> str:
@@ -53,44 +43,17 @@ def words_of(options: Mapping[str, Any]) -> list[str]:
     given = dict(options)
     if given.get("repair"):
         given.update(repair=False, prune=True, rule="inverted", invert=False)
-    return [word for field in fields(CleanConfig) if field.name in given for word in _words(field, given[field.name])]
+    return [word for name, one in OF_CONFIG.items() if name in given for word in _words(one, given[name])]
 
 
-def _words(field: Field[Any], value: Any) -> Iterator[str]:
-    default = field.default if field.default_factory is MISSING else field.default_factory()
-    if _plain(value) == _plain(default):
+def _words(option: Option, value: Any) -> Iterator[str]:
+    if _plain(value) == _plain(field_default(option.field)):
         return
-    option = _SPELLED.get(field.name, f"--{field.name.replace('_', '-')}")
-    if isinstance(default, bool):
-        yield option if value else f"--no-{field.name}"
+    if option.form == "flag":
+        yield option.name
         return
-    for text in _texts(field.name, value):
-        yield from ([f"{option}={text}"] if text.startswith("-") else [option, text])
-
-
-def _texts(name: str, value: Any) -> Sequence[str]:
-    """One text for each time the option is given."""
-    spell = _TEXTS.get(name)
-    return [_number(value) if isinstance(value, float) else str(value)] if spell is None else spell(value)
-
-
-def _number(value: float) -> str:
-    return repr(value).removesuffix(".0")
-
-
-def _sweep(us: Sequence[float]) -> Sequence[str]:
-    first, *rest = (Decimal(str(u)) for u in us)
-    return [f"{first}:{rest[-1]}:{rest[0] - first}" if rest else f"{first}:{first}:1"]
-
-
-_TEXTS: Final[Mapping[str, Callable[[Any], Sequence[str]]]] = {
-    "include": list,
-    "exclude": list,
-    "shapes": lambda shapes: [f"{name}:{','.join(map(str, sizes))}" for name, sizes in shapes.items()],
-    "pixel_range": lambda ends: [",".join(map(_number, ends))],
-    "bound_activations": lambda times: ["auto" if times == 0 else _number(times)],
-    "sweep": _sweep,
-}
+    for text in option.texts(value):
+        yield from ([f"{option.name}={text}"] if text.startswith("-") else [option.name, text])
 
 
 def _plain(value: Any) -> Any:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from onnx_clp.document.assessment import CHANNELS, TRIGGER, weight
 from onnx_clp.document.run import Judgement, LayerReport, Report, Verdict
 from onnx_clp.errors import UsageError
-from onnx_clp.report import advice, auditing, engines, gauging, inverting, ruling, sizing, sweeping, wording
+from onnx_clp.report import advice, auditing, deciding, engines, gauging, inverting, ruling, sizing, sweeping, wording
 from onnx_clp.text import one_line, shown
 from onnx_clp.verdicts import LayerStatus
 
@@ -224,6 +224,7 @@ def _template() -> Template:
         "marks": sweeping.marks,
         "sheet": inverting.sheet,
         "search_rows": inverting.rows,
+        "decided_rows": deciding.rows,
         "trigger_views": inverting.views,
         "brief": wording.brief,
         "search_classes": inverting.classes,

@@ -13,7 +13,18 @@ from onnx_clp.document.run import (
     Report,
     Verdict,
 )
-from onnx_clp.report import auditing, compacting, engines, gauging, inverting, layering, ruling, sizing, sweeping
+from onnx_clp.report import (
+    auditing,
+    compacting,
+    deciding,
+    engines,
+    gauging,
+    inverting,
+    layering,
+    ruling,
+    sizing,
+    sweeping,
+)
 from onnx_clp.report.advice import steps
 from onnx_clp.report.lines import LABEL, Line, Style, parts, printed, row, rows
 from onnx_clp.report.wording import (
@@ -57,6 +68,7 @@ def _summary(report: Report, style: Style) -> Iterator[Line]:
     for part in parts(headline(report), style.width):
         yield [(hue or "bold", part)]
     yield from _evidence(report, style)
+    yield from rows("decided", deciding.rows(report), style)
     yield from rows("audit", auditing.rows(report), style)
     yield from rows("triggers", inverting.rows(report), style)
     if report.evaluation is not None:

@@ -8,33 +8,30 @@ from typing import TYPE_CHECKING
 
 from onnx import ModelProto
 
-from onnx_clp.cap import bound_activations
 from onnx_clp.cap.bound_activations import Cap, Statistic
 from onnx_clp.cleanup import cleaning
 from onnx_clp.cleanup.cleaning import Tally
 from onnx_clp.config import CleanConfig
+from onnx_clp.document.decisions import Decision
 from onnx_clp.document.evidence import Outlook
 from onnx_clp.document.readings import Readings
 from onnx_clp.errors import NotValidated, UnsupportedModelError, UsageError
-from onnx_clp.file.messages import freeze_inputs
-from onnx_clp.fold import backward, forward, normalisations
-from onnx_clp.fold.backward import Left
-from onnx_clp.fold.normalisations import Sight
+from onnx_clp.fold import normalisations
 from onnx_clp.gauge.request import Landmark
 from onnx_clp.graph.edit import GraphEdit
-from onnx_clp.graph.index import GraphIndex
 from onnx_clp.graph.model import ModelIndex
-from onnx_clp.judge import head_check, prune_channels, triggers
+from onnx_clp.judge import head_check, prune_channels
 from onnx_clp.judge.calibrated import Probe
 from onnx_clp.judge.downstream_gain import Gains
 from onnx_clp.judge.prune_channels import LayerVerdict, Raw
-from onnx_clp.layers.find import is_blocked
-from onnx_clp.layers.rewrite import Layers, find_layers
+from onnx_clp.layers.rewrite import Layers
 from onnx_clp.modelfile.reader import ModelFile
-from onnx_clp.run import auditor, outlook
+from onnx_clp.run import auditor, effort
 from onnx_clp.run.auditor import Auditing
-from onnx_clp.run.capping import bound, calibrate
+from onnx_clp.run.capping import Reaches, bound, calibrate
 from onnx_clp.run.dose import Cuts, Dose, Dosing, Measure
+from onnx_clp.run.effort import Searched
+from onnx_clp.run.folding import Folded, Place, fold, snapshot
 from onnx_clp.text import one_line
 from onnx_clp.verdicts import Finding
 
@@ -42,17 +39,6 @@ if TYPE_CHECKING:
     from onnx_clp.compaction.compact import Compacted
 
 Tick = Callable[[str, int, int], None]
-
-
-@dataclass(slots=True, eq=False)
-class Place:
-    """One scope with what was found in it; `sights` and `left` go by the id of a node."""
-
-    scope: GraphIndex
-    layers: Layers
-    left: Left
-    sights: dict[int, Sight]
-    verdicts: list[LayerVerdict]
 
 
 @dataclass(slots=True, eq=False)
@@ -76,6 +62,7 @@ class Analysis:
         cleaned: the model after the cleaning at the end; None when that found nothing.
         classes_judged: rows of the last linear layers that were compared.
         outlook: what further steps would find in the file as it came.
+        decisions: how far the run went by itself, and why.
     """
 
     index: ModelIndex
@@ -95,6 +82,7 @@ class Analysis:
     cleaned: ModelProto | None = None
     classes_judged: int = 0
     outlook: Outlook = field(default_factory=Outlook)
+    decisions: tuple[Decision, ...] = ()
     _last: Tally = field(default_factory=Tally)
 
     @property
@@ -114,7 +102,7 @@ class Analysis:
 
     def clean(self, file: ModelFile) -> None:
         """Take out what is dead, does nothing or is stored twice, keeping what the model was before for the proof."""
-        copy = _snapshot(self.changed or file.model)
+        copy = snapshot(self.changed or file.model)
         self._last = cleaning.clean(copy, file.store)
         if self._last:
             self.cleaned, self.tally = copy, self.tally + self._last
@@ -125,11 +113,8 @@ class Analysis:
         return [verdict for place in self.places for verdict in place.verdicts]
 
 
-_FIRST = {"none": lambda *_: Tally(), "own": cleaning.drop_dead_readers, "all": cleaning.simplify}
-"""What goes before folding, by the level of cleaning up: a dead reader keeps a normalisation from being folded."""
-
-Search = Callable[[GraphEdit, "ModelProto | None", list[Place]], bool]
-"""Gets the model after folding, None where that changed nothing, and what was found in it. True: it undid a trigger."""
+Search = Callable[[GraphEdit, "ModelProto | None", list[Place]], Searched]
+"""Gets the model after folding, None where that changed nothing, and what was found in it; may change its layers."""
 
 
 def analyse(
@@ -154,65 +139,81 @@ def analyse(
     Raises:
         UnsupportedModelError: the model's weights lie in a layout only one machine's runtime reads.
     """
-    model = _snapshot(file.model)
-    # Before IR 4 initializers are constants already, and have to be listed as inputs.
-    frozen = freeze_inputs(model.graph) if config.freeze_inputs and model.ir_version >= 4 else []
-    # Dead readers keep a normalisation from being folded, so they go first.
-    first = _FIRST[config.cleanup](model, file.store)
-    index = ModelIndex(model, file.store)
-    _refuse_blocked(index)
-    before, findings = index.node_count() + first.nodes, triggers.look(index)
-    edit = GraphEdit(index, keep_orphans=config.cleanup == "none")
-    statistics = _record(index)
-    ahead = outlook.look(index, statistics, config)
-    places = _fold_all(edit, index)
-    folded = _snapshot(model) if edit.changed or frozen or first else None
-    edit.changed = False
-    heads = head_check.examined(index, places[0].layers)
-    findings += head_check.findings(heads)
-    _judge(index, places, config, tick, known or [None] * sum(len(place.layers.by_node) for place in places))
+    folded = fold(file, config)
+    places = folded.places
+    heads = head_check.examined(folded.index, places[0].layers)
+    _judge(folded.index, places, config, tick, known or [None] * sum(len(place.layers.by_node) for place in places))
     layers = [(v.rewrite, place.sights[id(v.rewrite.layer.node)]) for place in places for v in place.verdicts]
-    measured = calibrate(index, layers, statistics, config.bound_activations, probe)
-    undone, skipped = _searched(search, edit, folded, places, config.skip_unsearchable)
-    findings += skipped
+    measured = calibrate(folded.index, layers, folded.statistics, config.bound_activations, probe)
+    searched, skipped = _searched(search, folded, lenient=effort.lenient(config))
     verdicts = [verdict for place in places for verdict in place.verdicts]
-    known_of = [*statistics, *measured.statistics]
-    dosing = Dosing(index, config, known_of)
-    cuts = _audit(index, places[0].layers, dosing.landmark(verdicts), auditing)
-    findings += () if auditing is None else auditing.findings
-    dose = dosing.decide(verdicts, gauge, head_check.evidence(heads), [cut.switch for cut in cuts])
+    statistics = [*folded.statistics, *measured.statistics]
+    dosing = Dosing(folded.index, config, statistics)
+    cuts = _audit(folded.index, places[0].layers, dosing.landmark(verdicts), auditing)
+    evidence = head_check.evidence(heads) or searched.named
+    dose = dosing.decide(verdicts, gauge, evidence, [cut.switch for cut in cuts], searched)
+    reaches = None if gauge is None or config.budget == 1 else dosing.reaches
+    final, caps = _changed(folded, config, dose, cuts, statistics, reaches, searched)
+    audited = () if auditing is None else auditing.findings
+    capped = sum(cap.skipped is None for cap in caps)
+    found = Analysis(
+        index=folded.index,
+        folded=folded.snapshot,
+        final=final,
+        places=places,
+        frozen=folded.frozen,
+        nodes_before=folded.nodes_before,
+        caps=[*caps, *measured.left],
+        findings=(*folded.findings, *head_check.findings(heads), *skipped, *audited, *measured.findings),
+        dose=dose,
+        readings=measured.readings,
+        tally=folded.first,
+        classes_judged=sum(head.classes for head in heads if not head.trouble),
+        outlook=folded.outlook,
+        decisions=effort.decisions(config, evidence, searched, bool(cuts), capped, folded.outlook),
+    )
+    _tidy(found, folded.edit, file, config)
+    return found
+
+
+def _changed(
+    folded: Folded,
+    config: CleanConfig,
+    dose: Dose,
+    cuts: tuple[auditor.Cut, ...],
+    statistics: list[Statistic],
+    reaches: Reaches | None,
+    searched: Searched,
+) -> tuple[ModelProto | None, list[Cap]]:
+    """The model after pruning and caps, None where the search and they changed nothing; and what became of the caps."""
     if dose.path:
         auditor.silence(cuts, dose)
-    _prune(edit, places, dose.cuts)
-    reaches = None if gauge is None or config.budget == 1 else dosing.reaches
-    wanted = known_of if dose.caps is not None or config.bound_activations else []
-    caps = bound(edit, wanted, dose.caps, reaches, undone)
-    final = model if edit.changed else None
-    caps, findings = [*caps, *measured.left], findings + measured.findings
-    found = Analysis(index, folded, final, places, frozen, before, caps, findings, dose, measured.readings)
-    found.tally = first
-    found.classes_judged = sum(head.classes for head in heads if not head.trouble)
-    found.outlook = ahead
+    _prune(folded.edit, folded.places, dose.cuts)
+    wanted = statistics if dose.caps is not None or config.bound_activations else []
+    caps = bound(folded.edit, wanted, dose.caps, reaches, searched.undone)
+    return folded.index.model if folded.edit.changed else None, caps
+
+
+def _tidy(found: Analysis, edit: GraphEdit, file: ModelFile, config: CleanConfig) -> None:
+    """Take out of the changed model what does nothing."""
     if config.compact:
         _compact(edit, found, config.compact_multiple)
     found.orphans = edit.orphans
     if config.cleanup == "all":
         found.clean(file)
-    return found
 
 
-def _searched(
-    search: Search | None, edit: GraphEdit, folded: ModelProto | None, places: list[Place], lenient: bool
-) -> tuple[bool, tuple[Finding, ...]]:
-    """Whether a trigger was undone; a `lenient` run says in a finding that none could be looked for."""
+def _searched(search: Search | None, folded: Folded, *, lenient: bool) -> tuple[Searched, tuple[Finding, ...]]:
+    """What a search came to; a `lenient` run says in a finding that none could be done."""
     if search is None:
-        return False, ()
+        return Searched(), ()
     try:
-        return search(edit, folded, places), ()
+        return search(folded.edit, folded.snapshot, folded.places), ()
     except (UsageError, UnsupportedModelError, NotValidated) as error:
         if not lenient:
             raise
-        return False, (Finding("search not done", "", one_line(str(error))),)
+        trouble = one_line(str(error))
+        return Searched(trouble=trouble), (Finding("search not done", "", trouble),)
 
 
 def _audit(
@@ -230,44 +231,10 @@ def _compact(edit: GraphEdit, found: Analysis, multiple: int) -> None:
     from onnx_clp.compaction.compact import compact
 
     if found.final is not None:
-        found.final = _snapshot(found.final)
+        found.final = snapshot(found.final)
     edit.changed = False
     found.compaction = compact(edit, found.index.scopes, multiple)
     found.compacted = found.index.model if edit.changed else None
-
-
-def _snapshot(model: ModelProto) -> ModelProto:
-    copy = ModelProto()
-    copy.CopyFrom(model)
-    return copy
-
-
-def _refuse_blocked(index: ModelIndex) -> None:
-    if any(is_blocked(node) for scope in index.scopes for node in scope.nodes):
-        raise UnsupportedModelError(
-            "it was saved by ONNX Runtime for one machine's blocked memory layout (com.microsoft.nchwc); "
-            "give the model as it was before that optimisation"
-        )
-
-
-def _record(index: ModelIndex) -> list[Statistic]:
-    return [statistic for scope in index.scopes for statistic in bound_activations.record(scope)]
-
-
-def _fold_all(edit: GraphEdit, index: ModelIndex) -> list[Place]:
-    places = [_fold(edit, scope) for scope in index.scopes]
-    for place in places:
-        for rewrite in place.layers.by_node.values():
-            rewrite.commit(edit)
-    edit.finish()
-    return places
-
-
-def _fold(edit: GraphEdit, scope: GraphIndex) -> Place:
-    layers = find_layers(scope)
-    left = backward.fold_scope(edit, scope, layers)
-    left = forward.fold_scope(edit, scope, layers, left)
-    return Place(scope, layers, left, {}, [])
 
 
 def _judge(

@@ -93,6 +93,7 @@ def assemble(
         gauge=_gauge(analysis),
         outlook=analysis.outlook,
         audit=audit,
+        decisions=analysis.decisions,
     )
     return assess(report)
 

@@ -15,6 +15,7 @@ from onnx_clp.gauge.dials import LEAST_OPSET
 from onnx_clp.gauge.request import Landmark, Switch
 from onnx_clp.layers.weights import FloatWeight
 from onnx_clp.process.clock import Clock
+from onnx_clp.run.effort import audits
 from onnx_clp.text import shown
 from onnx_clp.verdicts import Finding
 
@@ -63,7 +64,7 @@ class Auditing:
         self._audit: Audit | None = None
         self.cuts: tuple[Cut, ...] = ()
         self.findings: tuple[Finding, ...] = ()
-        self.step = self._step if config.audit else None
+        self.step = self._step if audits(config) else None
 
     def report(self, dose: Dose) -> Audit | None:
         """What was found, and what of it was taken out; None where no audit was asked for."""

@@ -14,7 +14,7 @@ from onnx_clp.judge.eligibility import is_head
 from onnx_clp.layers.layer import LinearLayer
 from onnx_clp.layers.weights import FloatWeight
 from onnx_clp.numerics.directions import Direction
-from onnx_clp.run.analysis import Place
+from onnx_clp.run.folding import Place
 from onnx_clp.verdicts import LayerStatus, Skipped, SkipReason
 
 _SPARED: Final = (LayerStatus.HEAD, LayerStatus.GATE, LayerStatus.EXCLUDED)

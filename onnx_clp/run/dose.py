@@ -24,6 +24,7 @@ from onnx_clp.graph.model import ModelIndex
 from onnx_clp.judge.expected import Expectations, limits_of
 from onnx_clp.judge.prune_channels import Cut, LayerVerdict
 from onnx_clp.operators.nodes import input_name
+from onnx_clp.run.effort import NO_SEARCH, Searched, caps_wanted
 from onnx_clp.run.outlying import Outlying, outlying
 
 Float64 = NDArray[np.float64]
@@ -109,6 +110,7 @@ class Dosing:
         measure: Measure | None,
         evidence: str = "",
         path: Sequence[Switch] = (),
+        searched: Searched = NO_SEARCH,
     ) -> Dose:
         """How far the run goes.
 
@@ -117,6 +119,7 @@ class Dosing:
             measure: runs doses; None where nothing may run.
             evidence: what makes a backdoor likely, so that more may be spent and caps are tried; "" for nothing.
             path: channels of a dormant path, which go before all others where pruning is asked for.
+            searched: what a search came to; what its repair costs is taken off the budget.
         """
         config = self._config
         least = min(config.u, *config.sweep, config.u)
@@ -124,11 +127,9 @@ class Dosing:
         path = path if config.prune else ()
         if measure is None or (config.budget == 1 and not path):
             return undosed(places, config)
-        caps = config.bound_activations
-        # A path that goes explains the evidence; caps would only cost accuracy on top of that.
-        if caps is None and evidence and config.prune and not path:
-            caps = 0.0
+        caps = caps_wanted(config, evidence, searched, bool(path))
         budget = config.budget if config.budget is not None else SUSPICIOUS_BUDGET if evidence else BUDGET
+        budget = max(budget - searched.spent, 0.0)
         dose = self._measured(verdicts, places, caps, budget, measure, path)
         return replace(dose, budget=budget, evidence=evidence)
 

@@ -13,7 +13,8 @@ from onnx_clp.document.run import (
 )
 from onnx_clp.judge.prune_channels import Branch, Cut, LayerVerdict
 from onnx_clp.operators.nodes import identity, operator
-from onnx_clp.run.analysis import Analysis, Place
+from onnx_clp.run.analysis import Analysis
+from onnx_clp.run.folding import Place
 from onnx_clp.verdicts import LayerStatus
 
 

@@ -24,12 +24,16 @@ _CHANGES_NOTHING: Final[Mapping[str, Any]] = {
     "calibrate": None,
     "repair": False,
     "sweep": (),
+    "effort": "low",
 }
 """What keeps a run from changing the model."""
 
 
 def score(
-    source: Path | str | ModelProto, config: CleanConfig | None = None, *, progress: Listener | None = None
+    source: Path | str | bytes | bytearray | ModelProto,
+    config: CleanConfig | None = None,
+    *,
+    progress: Listener | None = None,
 ) -> Report:
     """The verdict, the evidence and every channel's score, without running the model: weights and graph alone.
 
@@ -51,13 +55,17 @@ def score(
         latency=False,
         synthesize=False,
         invert=False,
+        audit=False,
     )
     with clean(source, chosen, progress=progress) as result:
         return result.report
 
 
 def search(
-    source: Path | str | ModelProto, config: CleanConfig | None = None, *, progress: Listener | None = None
+    source: Path | str | bytes | bytearray | ModelProto,
+    config: CleanConfig | None = None,
+    *,
+    progress: Listener | None = None,
 ) -> Report:
     """The report of a search for triggers (`Report.inversion`) besides the scores; it takes minutes.
 

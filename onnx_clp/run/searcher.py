@@ -12,6 +12,7 @@ from onnx_clp.config import CleanConfig
 from onnx_clp.document import run
 from onnx_clp.judge.head_check import Head, convincing, examined
 from onnx_clp.process.clock import Clock
+from onnx_clp.run.effort import Searched, SearchPlan, search_plan
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     from onnx_clp.graph.edit import GraphEdit
     from onnx_clp.inversion.request import Found
     from onnx_clp.modelfile.reader import ModelFile
-    from onnx_clp.run.analysis import Place
     from onnx_clp.run.candidates import Candidate
+    from onnx_clp.run.folding import Place
 
 _NAME = "searched.onnx"
 # A search ends by itself. A child that is still there so much later has stopped working.
@@ -40,8 +41,8 @@ class Searching:
         self._found: Found | None = None
         self._candidates: list[Candidate] = []
         self._suspects: tuple[int, ...] = ()
-        self._inverts = config.invert or config.repair
-        self.step = self._step if config.searches else None
+        self._plan = search_plan(config)
+        self.step = None if self._plan is None else self._step
 
     def report(self) -> run.Inversion | None:
         """What was found; None where no search was asked for."""
@@ -62,22 +63,23 @@ class Searching:
             unfinished=found.unfinished,
         )
 
-    def _step(self, edit: GraphEdit, folded: ModelProto | None, places: list[Place]) -> bool:
+    def _step(self, edit: GraphEdit, folded: ModelProto | None, places: list[Place]) -> Searched:
         from onnx_clp.run.candidates import candidates, put
 
+        assert self._plan is not None
         self._suspects = suspects(examined(edit.index, places[0].layers))
-        self._candidates = candidates(edit.index, places) if self._inverts else []
+        self._candidates = candidates(edit.index, places) if self._plan.invert else []
         sites = {one.value: one.site for one in self._candidates if one.site is not None}
         with self._clock.stage("search"):
-            self._found = self._search(folded, sites)
-        repair = self._found.repair
+            self._found = self._search(folded, sites, self._plan)
+        repair, named = self._found.repair, self._found.sentence if self._found.likely is not None else ""
         if repair is None:
-            return False
+            return Searched(named=named)
         for repaired in repair.sites:
             put(edit, sites[repaired.value], repaired.directions())
-        return not repair.stands_out
+        return Searched(undone=not repair.stands_out, named=named, spent=repair.loss.share)
 
-    def _search(self, folded: ModelProto | None, sites: dict[str, Site]) -> Found:
+    def _search(self, folded: ModelProto | None, sites: dict[str, Site], plan: SearchPlan) -> Found:
         from onnx_clp.inversion.launch import search
         from onnx_clp.inversion.request import FOUND_BUDGET, SearchRequest, SearchSite
         from onnx_clp.modelfile.staging import scratch, staging
@@ -91,16 +93,16 @@ class Searching:
                     original=self._source or stage(self._file, None, "auto").checkable(),
                     folded=staged,
                     sites=tuple(SearchSite(name, s.channels, s.rank, s.data_type) for name, s in sites.items()),
-                    invert=self._inverts,
-                    repair=config.repair,
+                    invert=plan.invert,
+                    repair=plan.repair,
                     images=config.images,
                     budget=FOUND_BUDGET if config.budget is None else config.budget,
                     low=low,
                     high=high,
-                    seconds=config.search_seconds,
+                    seconds=plan.seconds,
                     suspects=self._suspects,
                     output_name=config.output_name,
-                    limits=replace(config.limits(self._file.size), timeout=config.search_seconds * _GRACE + _START),
+                    limits=replace(config.limits(self._file.size), timeout=plan.seconds * _GRACE + _START),
                 ),
                 self._clock.tick,
             )

@@ -1,0 +1,141 @@
+"""How far a run goes: what it does beyond what it was asked for, decided from what it saw of the file.
+
+`low` and `normal`: channels that stand out go, and caps go in where a class stands out. `high`: an audit, a search for
+triggers and caps as well, whatever was seen. What an option asks for by name is done in any case.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from onnx_clp.config import CleanConfig
+from onnx_clp.document.decisions import Decision
+from onnx_clp.document.evidence import Outlook
+
+SEARCH_SECONDS: Final = 300.0
+"""How long a search for triggers may take where no option says it."""
+
+CAPS: Final = "caps"
+
+_ASKED: Final = "asked for"
+_UNASKED: Final = "not asked for"
+_EVERYTHING: Final = "all that stands out"
+_AFFORDABLE: Final = "as far as the budget allows"
+_HIGH: Final = "high effort"
+_SUSPICIOUS: Final = "the file is suspicious"
+_ONLY_HIGH: Final = "only with --effort high"
+_NOTHING_RUNS: Final = "nothing may run the model"
+
+
+@dataclass(frozen=True, slots=True)
+class SearchPlan:
+    """A search for triggers as a run does it.
+
+    Attributes:
+        invert: whether to look for triggers; otherwise images are made and nothing else.
+        repair: whether to undo what is found.
+        seconds: how long it may take.
+    """
+
+    invert: bool
+    repair: bool
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """What a search came to, for what follows it.
+
+    Attributes:
+        undone: whether it undid the trigger that it found.
+        named: its sentence on the class that it names; "" where it names none.
+        spent: the predicted loss of its repair (0..1).
+        trouble: why it could not be done; "" where it was, or where none was asked for.
+    """
+
+    undone: bool = False
+    named: str = ""
+    spent: float = 0.0
+    trouble: str = ""
+
+
+NO_SEARCH: Final = Searched()
+
+
+def search_plan(config: CleanConfig) -> SearchPlan | None:
+    """The search that a run does; None for none."""
+    high = config.effort == "high"
+    if not config.searches and not high:
+        return None
+    return SearchPlan(
+        invert=config.invert or config.repair or high,
+        repair=config.repair or (high and config.prune),
+        seconds=config.search_seconds or SEARCH_SECONDS,
+    )
+
+
+def lenient(config: CleanConfig) -> bool:
+    """Whether a run goes on where no search can run on the model."""
+    return config.skip_unsearchable or not config.searches
+
+
+def audits(config: CleanConfig) -> bool:
+    """Whether a run audits."""
+    return config.audit or config.effort == "high"
+
+
+def caps_wanted(config: CleanConfig, evidence: str, searched: Searched, path: bool) -> float | None:
+    """Times the std at which caps are asked for: 0 as low as the budget allows, None for no caps.
+
+    Args:
+        config: the options; what they ask for stays.
+        evidence: what makes a backdoor likely; "" for nothing.
+        searched: what a search came to.
+        path: whether a dormant path goes: that explains the evidence, and caps would cost accuracy on top of it.
+    """
+    if config.bound_activations is not None:
+        return config.bound_activations
+    wanted = bool(evidence) or (config.effort == "high" and config.budget != 1)
+    return 0.0 if wanted and config.prune and not path and not searched.undone else None
+
+
+def decisions(
+    config: CleanConfig, evidence: str, searched: Searched, path: bool, capped: int, ahead: Outlook
+) -> tuple[Decision, ...]:
+    """What a run did beyond folding and scoring, and what it left, each with its reason; `capped` values have a cap."""
+    return (
+        _on_pruning(config),
+        _on_caps(config, evidence, searched, path, capped, ahead),
+        _on_looking("audit", config, config.audit, audits(config)),
+        _on_looking("search", config, config.searches, search_plan(config) is not None, searched.trouble),
+    )
+
+
+def _on_pruning(config: CleanConfig) -> Decision:
+    measured = config.validate and config.budget != 1
+    return Decision("prune", config.prune, (_AFFORDABLE if measured else _EVERYTHING) if config.prune else _UNASKED)
+
+
+def _on_caps(
+    config: CleanConfig, evidence: str, searched: Searched, path: bool, capped: int, ahead: Outlook
+) -> Decision:
+    if capped:
+        return Decision(
+            CAPS, True, _ASKED if config.bound_activations is not None else _SUSPICIOUS if evidence else _HIGH
+        )
+    if searched.undone or path:
+        return Decision(CAPS, False, "what was found was undone, and caps would cost accuracy on top of that")
+    if caps_wanted(config, evidence, searched, path) is None:
+        return Decision(CAPS, False, "nothing found is strong enough evidence" if config.prune else _UNASKED)
+    if not config.validate:
+        return Decision(CAPS, False, _NOTHING_RUNS)
+    if not ahead.cappable and config.calibrate is None:
+        return Decision(CAPS, False, "no statistics in the file tell where they would go")
+    return Decision(CAPS, False, "they would cost more than the budget, or what they cost cannot be measured")
+
+
+def _on_looking(step: str, config: CleanConfig, asked: bool, runs: bool, trouble: str = "") -> Decision:
+    if runs:
+        return Decision(step, not trouble, trouble or (_ASKED if asked else _HIGH))
+    return Decision(step, False, _ONLY_HIGH if config.validate else _NOTHING_RUNS)
