@@ -279,7 +279,7 @@ def test_a_search_that_is_cut_off_at_once_says_that_nothing_was_judged(
     found = within(monkeypatch, tmp_path, engine, 120 / hunt.SEARCHED, repair=True)
     assert (found.likely, found.repair, found.results) == (None, None, ())
     assert found.sentence.startswith(
-        "not judged: 2 of 6 classes were searched, for perturbation alone, in the 300 s given"
+        "not judged: 3 of 6 classes were searched, for perturbation alone, in the 300 s given"
     )
 
 

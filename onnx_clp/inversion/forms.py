@@ -39,7 +39,6 @@ _LEAST_FLIPS: Final = {"perturbation": 0.5}
 """A form that turns fewer images than this share (else 0.9) does not work, so a class cannot stand out by it."""
 _LEAST_AREA: Final = 1e-3
 _LEAST_LEAD: Final = 1e-6
-_FEWEST_GAINS: Final = 3
 
 
 @dataclass(slots=True, eq=False)
@@ -53,6 +52,14 @@ class Forms:
     start: Float32 | None = None
     by_kind: dict[str, Form] = field(default_factory=dict)
     early: dict[str, Form] = field(default_factory=dict)
+
+    def whole(self, kind: str) -> bool:
+        """Whether the form of that kind was looked for to the end."""
+        return self.early.get(kind) is not self.by_kind[kind]
+
+    def first(self, kind: str) -> Form:
+        """The form of that kind as it was after the first heat."""
+        return self.early.get(kind, self.by_kind[kind])
 
     @property
     def flip(self) -> float:
@@ -122,7 +129,9 @@ class Finder:
 def measures(found: Sequence[Forms], lead: float, doubt: float = 1.0) -> finding.Float64:
     """How far each class stands out by each form, (5, classes), in robust standard deviations.
 
-    −inf where a form was not looked for, and for all in the row of one that fewer than 4 of more classes have.
+    −inf where a form was not looked for, and for all in the row of one that fewer than 4 of more classes have. What is
+    compared took as many steps: the forms of classes that went on after the first heat, or, if these are fewer than 4,
+    all as they were then.
 
     Args:
         found: what was found for each class.
@@ -132,30 +141,19 @@ def measures(found: Sequence[Forms], lead: float, doubt: float = 1.0) -> finding
     z = np.full((len(KINDS), len(found)), -np.inf)
     for row, kind in enumerate(KINDS):
         have = [at for at, forms in enumerate(found) if kind in forms.by_kind]
-        if len(have) >= min(finding.LEAST_CLASSES, len(found)):
-            z[row, have] = _far(kind, [found[at] for at in have], lead, doubt * finding.SPREADS[row])
+        whole = [at for at in have if found[at].whole(kind)]
+        compared = whole if len(whole) >= min(finding.LEAST_CLASSES, len(found)) else have
+        if len(compared) >= min(finding.LEAST_CLASSES, len(found)):
+            forms = [found[at].by_kind[kind] if compared is whole else found[at].first(kind) for at in compared]
+            z[row, compared] = _far(kind, forms, lead, doubt * finding.SPREADS[row])
     return z
 
 
-def _far(kind: str, found: Sequence[Forms], lead: float, spread: float) -> finding.Float64:
+def _far(kind: str, forms: Sequence[Form], lead: float, spread: float) -> finding.Float64:
     """How far each of some classes stands out among them by a form of one kind."""
-    z = finding.robust_z(_eases(kind, found, lead), spread)
-    works = np.array([forms.by_kind[kind].flip for forms in found]) >= _LEAST_FLIPS.get(kind, ENOUGH)
+    z = finding.robust_z([_ease(form, lead) for form in forms], spread)
+    works = np.array([form.flip for form in forms]) >= _LEAST_FLIPS.get(kind, ENOUGH)
     return np.where(works, z, np.minimum(z, 0.0))
-
-
-def _eases(kind: str, found: Sequence[Forms], lead: float) -> list[float]:
-    """The higher, the easier each class is to reach.
-
-    One that was left after the first heat counts as if it had gained what those that went on did, at the median.
-    """
-    now = [_ease(forms.by_kind[kind], lead) for forms in found]
-    first = [_ease(forms.early.get(kind, forms.by_kind[kind]), lead) for forms in found]
-    went = [forms.early.get(kind) is not forms.by_kind[kind] for forms in found]
-    if sum(went) < _FEWEST_GAINS:
-        return first
-    gain = float(np.median([b - a for a, b, on in zip(first, now, went, strict=True) if on]))
-    return [b if on else a + gain for a, b, on in zip(first, now, went, strict=True)]
 
 
 def _ease(form: Form, lead: float) -> float:

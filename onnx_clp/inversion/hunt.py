@@ -166,8 +166,10 @@ class Hunt:
         attack = Attack(self._capped(done), self._engine, self._deadline)
         try:
             for row in np.argsort(-z[:, place], kind="stable"):
-                if KINDS[row] in found[place].by_kind:
-                    self._run(Race(KINDS[row], self._finder, attack, self._others, lambda: None), [forms], again)
+                if (kind := KINDS[row]) in found[place].by_kind:
+                    race = Race(kind, self._finder, attack, self._others, lambda: None)
+                    race.first([forms])
+                    race.second({forms.target} if found[place].whole(kind) else ())
         except TimeUp:
             pass
         far = float(self.judged(again)[:, place].max())

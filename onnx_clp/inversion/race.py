@@ -1,8 +1,8 @@
 """A form of one kind looked for towards many classes at once, in two heats.
 
 Most classes are ordinary, and half of the steps show it. So all of them run a first heat; where none is ahead by
-then the form is left as it is, else the nearest and as many others go on. These others are what the nearest is compared
-with: a class that stayed behind counts as if it had gained what they did (`forms.measures`).
+then the form is left as it is, else the nearest and as many others go on, which the nearest are compared with. That is
+strict on the nearest: half of what they are compared with was near as well.
 """
 
 from __future__ import annotations
