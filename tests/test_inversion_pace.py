@@ -330,11 +330,13 @@ def test_rungs_hold_more_and_more() -> None:
 def test_other_patches_are_found_from_other_starts_while_there_is_time(tmp_path: Path, engine: Engine) -> None:
     subject, images = read_subject(stored(tmp_path, infected=True), {}, None), planted.pictures(40)
     finder, attack = Finder(Range(0, 1), 0), Attack(subject, engine)
-    found = other_patches(finder, attack, images, planted.TARGET)
+    large = replace(patch(), target=planted.TARGET, area=1e9)
+    found = other_patches(finder, attack, images, large)
     assert [one.target for one in found] == [planted.TARGET] * 2
     assert not np.array_equal(found[0].change, found[1].change)
     late = Attack(subject, engine, Deadline(100, Clock(1)))
-    assert len(other_patches(finder, late, images, planted.TARGET)) == 1
+    assert len(other_patches(finder, late, images, large)) == 1
+    assert other_patches(finder, attack, images, replace(large, area=1e-9)) == []
 
 
 class Costly:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,13 +11,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from onnx_clp.config import RunLimits
 from onnx_clp.inversion import finding, lineup
 from onnx_clp.inversion.forms import Finder, Form, Forms, measures
 from onnx_clp.inversion.patch import Patch
 from onnx_clp.inversion.pixels import Range
 from onnx_clp.inversion.portions import Portions
 from onnx_clp.inversion.race import Race
+from onnx_clp.inversion.request import SearchRequest
+from onnx_clp.inversion.search import search
 from onnx_clp.inversion.smallest import Smallest, descended
+from onnx_clp.judge.head_check import Head, convincing, limit
+from onnx_clp.run.searcher import suspects
+from onnx_clp.validation.provider import choose
+from tests import planted
+from tests.test_inversion import stored, supplied
 
 PIXELS = Range(0, 1)
 
@@ -205,3 +214,33 @@ def test_the_sentence_says_what_else_counted() -> None:
 def test_descended_takes_so_many_steps() -> None:
     found: Any = descended(Falling(1, 1.0), 7)
     assert found.area == 93
+
+
+def head(z: list[float], *, positional: bool = False) -> Head:
+    """A head of so many classes."""
+    return Head("fc", len(z), "", np.array(z), np.zeros(len(z)), limit(len(z)), positional)
+
+
+def test_suspects_are_the_classes_whose_rows_are_evidence() -> None:
+    rows = [0.0] * 10
+    strong, weak = rows.copy(), rows.copy()
+    strong[4], strong[7] = convincing(10) + 0.1, 9.0
+    weak[4] = convincing(10) - 0.01
+    assert suspects([head(strong)]) == (7, 4)
+    assert suspects([head(weak)]) == ()
+    assert suspects([head(strong, positional=True)]) == ()
+    assert suspects([]) == ()
+
+
+def test_a_suspect_is_named_where_the_search_alone_is_not_sure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finding, "LIMIT", 1e9)
+    asked = SearchRequest(
+        original=stored(tmp_path, infected=True), images=supplied(tmp_path), limits=RunLimits(provider="cpu")
+    )
+    engine = choose("cpu")
+    alone = search(asked, engine, lambda *_: None)
+    together = search(replace(asked, suspects=(planted.TARGET,)), engine, lambda *_: None)
+    other = search(replace(asked, suspects=((planted.TARGET + 1) % planted.CLASSES,)), engine, lambda *_: None)
+    assert (alone.likely, together.likely, other.likely) == (None, planted.TARGET, None)
+    assert together.nearest == planted.TARGET
+    assert together.sentence.endswith("so 2.33 are enough")

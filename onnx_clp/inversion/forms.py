@@ -45,6 +45,7 @@ _LEAST_LEAD: Final = 1e-6
 class Forms:
     """What has been found for one class by now, by kind; `start` is where patches and waves begin.
 
+    `block` is where the patch begins instead, if a small block turns images by itself.
     `early` holds what had been found when the first heat was over, by kind.
     """
 
@@ -52,6 +53,7 @@ class Forms:
     start: Float32 | None = None
     by_kind: dict[str, Form] = field(default_factory=dict)
     early: dict[str, Form] = field(default_factory=dict)
+    block: Float32 | None = None
 
     def whole(self, kind: str) -> bool:
         """Whether the form of that kind was looked for to the end."""
@@ -112,7 +114,8 @@ class Finder:
             return self._trigger(attack, images, target, half, JUDGING_BUDGET)
         portions = self._portions(images)
         if kind == "patch":
-            return PatchDescent(attack, portions, target, forms.start, self.pixels)
+            start = forms.start if forms.block is None else forms.block
+            return PatchDescent(attack, portions, target, start, self.pixels)
         if kind == "blend":
             return BlendDescent(attack, portions, target, self.pixels, self.seed, self.steps(kind))
         if kind == "warp":

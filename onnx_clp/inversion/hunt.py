@@ -16,7 +16,7 @@ import numpy as np
 
 from onnx_clp.document.search import SearchImages
 from onnx_clp.errors import UsageError
-from onnx_clp.inversion import finding, screen
+from onnx_clp.inversion import blocks, finding, screen
 from onnx_clp.inversion.attack import Attack
 from onnx_clp.inversion.capped import capped
 from onnx_clp.inversion.changes import changes
@@ -55,6 +55,7 @@ _FEWEST_OTHERS: Final = 5
 _COMPARING: Final = 0.25
 _FIRST_STEPS: Final = STEPS_OF["perturbation"] + STEPS_OF["patch"] * FIRST
 _FOR_FIRST: Final = 0.6
+_FOR_BLOCKS: Final = 0.15
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,6 +74,10 @@ class Pictures:
 
 class Hunt:
     """What one search has at hand once it has its images.
+
+    Attributes:
+        classes: how many classes the model tells apart.
+        hurried: whether there was no time for all that would have been looked for.
 
     Args:
         request: what is asked.
@@ -98,7 +103,7 @@ class Hunt:
         self._pictures, self._seconds, self._deadline, self._tick = pictures, seconds, deadline, tick
         logits = attack.logits(pictures.images)
         self._given, self._lead = logits.argmax(axis=1), lead(logits)
-        self.classes = logits.shape[1]
+        self.classes, self.hurried = logits.shape[1], False
         self._most, self._finder = MOST_IMAGES, Finder(pictures.pixels, request.limits.seed)
 
     def each_class(self) -> list[Forms]:
@@ -109,9 +114,11 @@ class Hunt:
             found += map(Forms, self._chosen())
             self._thin(len(found))
             for level, kind in enumerate(KINDS):
+                if kind == "patch":
+                    self._begin_at_blocks(found)
                 self._level(level, kind, found)
         except TimeUp:
-            pass
+            self.hurried = True
         return [forms for forms in found if "perturbation" in forms.by_kind]
 
     def judged(self, found: list[Forms]) -> finding.Float64:
@@ -155,14 +162,14 @@ class Hunt:
         self._deadline.until(LADDER)
         more = []
         if isinstance(form, Patch):
-            more = other_patches(self._finder, self._attack, self._others(target), target)
+            more = other_patches(self._finder, self._attack, self._others(target), form)
         return rungs(form, more)
 
     def _once_more(self, done: Repair, found: list[Forms], z: finding.Float64, place: int) -> Repair:
         """The repair with how far the class lies out after it, by the forms that there is time for, the best first."""
         self._deadline.until(1.0)
         again = list(found)
-        again[place] = forms = Forms(found[place].target)
+        again[place] = forms = Forms(found[place].target, block=found[place].block)
         attack = Attack(self._capped(done), self._engine, self._deadline)
         try:
             for row in np.argsort(-z[:, place], kind="stable"):
@@ -221,9 +228,10 @@ class Hunt:
             return found
         z = self.judged(found)
         steps = FIRST * self._finder.steps(kind)
+        wanted = min(len(found), RUNNERS) if decided(z) else len(found)
         most = int(self._deadline.left / (steps * self._finder.portion * self._seconds))
-        if decided(z):
-            most = min(most, RUNNERS)
+        self.hurried |= most < wanted
+        most = min(most, wanted)
         if most >= len(found):
             return found
         if most < finding.LEAST_CLASSES + 2:
@@ -231,6 +239,15 @@ class Hunt:
         nearest = [found[at] for at in np.argsort(-z.max(axis=0), kind="stable")]
         suspects = [forms for forms in nearest if forms.target in self._request.suspects]
         return spread(first(nearest, suspects), most)
+
+    def _begin_at_blocks(self, found: list[Forms]) -> None:
+        """Let patches begin at small blocks where these turn images, if there is time to try them."""
+        cost = blocks.forwards(self.classes) * _FORWARD * self._seconds
+        if cost > _FOR_BLOCKS * self._deadline.left:
+            return
+        starts = blocks.starts(self._attack, self._pictures.images, self._given, self._pictures.pixels)
+        for forms in found:
+            forms.block = starts.get(forms.target)
 
     def _level(self, level: int, kind: str, found: list[Forms]) -> None:
         todo, done = self._affordable(kind, found), 0

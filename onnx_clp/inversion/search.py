@@ -57,7 +57,8 @@ def search(request: SearchRequest, engine: Engine, tick: Tick) -> Found:
     if not request.invert:
         return Found(hunt.classes, attack.provider, pictures.made, (), None, "", None, "")
     found = hunt.each_class()
-    unfinished = _unfinished(found, hunt.classes, request.seconds)
+    short = hunt.hurried or len(found) < hunt.classes
+    unfinished = _unfinished(found, hunt.classes, request.seconds) if short else ""
     if len(found) < finding.LEAST_CLASSES <= hunt.classes:
         said = f"not judged: {unfinished}"
         return Found(hunt.classes, attack.provider, pictures.made, (), None, said, None, "", unfinished=unfinished)
