@@ -23,8 +23,8 @@ Float64 = NDArray[np.float64]
 
 LIMIT: Final = 3.5
 TOGETHER: Final = 2.33
-"""What is enough for a class that the last layer names already: one class by five forms reaches it by chance once in
-twenty networks, while the nearest of ten classes passes LIMIT less often than once in eighty."""
+"""What is enough for a class that the last layer names already: were scores normal, one class by five forms would reach
+it in one network of twenty, and the nearest of ten classes LIMIT in one of ninety."""
 LEAST_CLASSES: Final = 4
 _NAMES: Final = ("a smaller perturbation", "a smaller patch", "a fainter blend", "a slighter warp", "a fainter wave")
 _MAD_TO_STD: Final = 1.4826

@@ -45,6 +45,7 @@ REPAIRED: Final = 0.95
 LEAST_IMAGES: Final = 8
 """Of a portion; 16 are taken where there is time, and below that steps become fewer too."""
 _ROUND: Final = 4
+_HARDLY: Final = 0.5
 _LEAST_FITTED: Final = 20
 _FITTING: Final = 0.05
 _FORWARD: Final = 0.3
@@ -166,14 +167,17 @@ class Hunt:
         return rungs(form, more)
 
     def _once_more(self, done: Repair, found: list[Forms], z: finding.Float64, place: int) -> Repair:
-        """The repair with how far the class lies out after it, by the forms that there is time for, the best first."""
+        """The repair with how far the class lies out after it, by the forms that there is time for, the best first.
+
+        Forms by which it was not ahead before are left out, but for the perturbation.
+        """
         self._deadline.until(1.0)
         again = list(found)
         again[place] = forms = Forms(found[place].target, block=found[place].block)
         attack = Attack(self._capped(done), self._engine, self._deadline)
         try:
             for row in np.argsort(-z[:, place], kind="stable"):
-                if (kind := KINDS[row]) in found[place].by_kind:
+                if (kind := KINDS[row]) in found[place].by_kind and (row == 0 or z[row, place] >= _HARDLY):
                     race = Race(kind, self._finder, attack, self._others, lambda: None)
                     race.first([forms])
                     race.second({forms.target} if found[place].whole(kind) else ())
