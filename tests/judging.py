@@ -38,7 +38,9 @@ def network(body: str, *, channels: int = 12, y: str = "", opset: int = 20, **we
         "w2": weight(4, channels, 1, 1, seed=4),
     }
     used = {name: value for name, value in (given | weights).items() if _mentions(body, name)}
-    proto = model(body, x="float[1,3,8,8] x", y=y, opset=opset, ir=10, **used)()
+    foreign = "com.microsoft" in body  # of which onnx infers no shape
+    imports, y = ('"com.microsoft" : 1', y or "float[1,4,8,8] y") if foreign else ("", y)
+    proto = model(body, x="float[1,3,8,8] x", y=y, opset=opset, ir=10, imports=imports, **used)()
     assert isinstance(proto, ModelProto)
     onnx.checker.check_model(proto)
     return proto

@@ -151,6 +151,28 @@ def test_a_sum_is_made_by_both_of_its_layers() -> None:
     assert {maker.layer.name for maker in made.makers} == {"conv1", "conv3"}
 
 
+@pytest.mark.parametrize(
+    ("op", "makers"), [("Asinh", {"conv1"}), ("GlobalLpPool", {"conv1"}), ("Softmax", set()), ("Hardmax", set())]
+)
+def test_a_layer_is_seen_through_what_keeps_channels_apart(op: str, makers: set[str]) -> None:
+    model = silent_paths.plain()
+    relu = next(node for node in model.graph.node if node.output[0] == "r1")
+    relu.op_type = op
+    index = _index(model)
+    (found,) = (one for one in reads(index, find_layers(index.main)) if one.value == "r1")
+    assert {maker.layer.name for maker in found.makers} == makers
+
+
+@pytest.mark.parametrize(("op", "joined"), [("Mean", True), ("Mod", True), ("Concat", True), ("MatMul", False)])
+def test_what_joins_two_values_is_watched(op: str, joined: bool) -> None:
+    model = silent_paths.plain(residual=True)
+    add = next(node for node in model.graph.node if node.name == "add")
+    add.op_type = op
+    if op == "Concat":
+        add.attribute.append(onnx.helper.make_attribute("axis", 2))
+    assert bool(joins.joins(_index(model))) is joined
+
+
 def test_dials_at_neutral_change_nothing_and_driving_adds() -> None:
     model = silent_paths.plain()
     index = _index(model)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import ModelProto, TensorProto
 
 from onnx_clp.batch import fingerprint as marks
 from onnx_clp.batch import journal, sources
@@ -185,19 +189,46 @@ def test_a_fingerprint_covers_the_model_and_its_data(tmp_path: Path) -> None:
     assert fingerprint(path).data == {"w.bin": ""}
 
 
-def test_names_across_the_edges_of_what_is_read_at_once_are_found(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    long = "n" * 300
-    entry = b"\x0a\x08location\x12"
-    text = b"x" * 50 + entry + b"\x05a.bin" + b"y" * 70 + entry + b"\xac\x02" + long.encode() + b"z"
+def external(name: str) -> TensorProto:
+    tensor = TensorProto(name="t", data_type=TensorProto.FLOAT, dims=[1], data_location=TensorProto.EXTERNAL)
+    tensor.external_data.add(key="offset", value="0")
+    tensor.external_data.add(key="location", value=name)
+    return tensor
+
+
+def test_names_are_found_wherever_a_tensor_can_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = ModelProto(ir_version=8)
+    found.graph.initializer.append(external("a.bin"))
+    found.graph.sparse_initializer.add().values.CopyFrom(external("n" * 300))
+    body = found.graph.node.add(op_type="If").attribute.add(name="then_branch").g
+    body.node.add(op_type="Constant").attribute.add(name="value").t.CopyFrom(external("c.bin"))
+    found.functions.add(name="f").node.add().attribute.add(name="v").tensors.append(external("d.bin"))
     path = tmp_path / "m.onnx"
-    path.write_bytes(text)
-    for chunk in range(1, 90, 7):
-        monkeypatch.setattr(marks, "_CHUNK", chunk)
-        assert data_names(path) == {"a.bin", long}
-    path.write_bytes(text[: text.index(b"a.bin") + 2])
+    path.write_bytes(found.SerializeToString())
+    for page in (1, 7, 1 << 13):
+        monkeypatch.setattr(marks, "_PAGE", page)
+        assert data_names(path) == {"a.bin", "n" * 300, "c.bin", "d.bin"}
+
+
+def test_only_entries_of_tensors_name_files(tmp_path: Path) -> None:
+    found = ModelProto(ir_version=8, doc_string="\n\x08location\x12\x05a.bin")
+    found.graph.initializer.add(name="w", raw_data=b"\x0a\x08location\x12\x05b.bin")
+    found.metadata_props.add(key="location", value="c.bin")
+    path = tmp_path / "m.onnx"
+    path.write_bytes(found.SerializeToString())
     assert data_names(path) == frozenset()
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.binary(max_size=40), st.integers(0, 60))
+def test_a_broken_model_names_no_more_than_it_holds(tail: bytes, kept: int) -> None:
+    found = ModelProto(ir_version=8)
+    found.graph.initializer.append(external("a.bin"))
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "m.onnx"
+        path.write_bytes(found.SerializeToString()[:kept] + tail)
+        names = data_names(path)
+        assert all(name.encode("utf-8", "surrogateescape") in path.read_bytes() for name in names)
 
 
 def test_data_outside_the_models_folder_is_not_read(tmp_path: Path) -> None:

@@ -276,7 +276,7 @@ def test_failures_that_lie_in_the_model_are_kept_unless_asked(
 def test_a_result_whose_data_files_were_not_all_seen_is_never_kept(
     quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A key in an unusual encoding hides a data file from the fingerprint; the report's size tells."""
+    """Whatever hides a data file from the fingerprint: the report's size tells."""
     put(tmp_path / "in" / "a.onnx", 1, external="weights.bin")
     path = tmp_path / "in" / "a.onnx"
     real = marks.fingerprint

@@ -222,6 +222,27 @@ def test_a_reshape_of_an_open_shape_stays_unless_it_copies_every_size() -> None:
         assert bool(cleaning.clean(proto, TensorStore())) == goes, sizes
 
 
+@pytest.mark.parametrize(
+    ("maker", "goes"),
+    [
+        ("a = Gelu(x)", True),
+        ("a = BatchNormalization(x, p, p, p, p)", True),
+        ("a = Clip(x)", True),
+        ("a = Transpose(x)", False),
+        ("a, i = TopK(x, k)", False),
+        ("q, a, z = DynamicQuantizeLinear(x)", False),
+    ],
+)
+def test_a_reshape_to_the_shape_that_an_operator_kept_goes(maker: str, goes: bool) -> None:
+    given: dict[str, Any] = {"p": np.ones(3, np.float32), "k": np.array([3])}
+    used = {name: value for name, value in given.items() if f" {name}" in maker}
+    body = f"{maker} b = Reshape(a, s) y = Neg(b)"
+    sizes = np.array([1] if "Dynamic" in maker else [2, 3], np.int64)
+    x = "float[3,2] x" if "Transpose" in maker else "float[2,3] x"
+    proto = graph(body, x=x, s=sizes, opset=20, **used)
+    assert bool(cleaning.clean(proto, TensorStore())) == goes
+
+
 def test_what_the_file_records_of_a_value_proves_no_reshape() -> None:
     proto = graph("a = MatMul(x, w) b = Reshape(a, s) y = Neg(b)", w=rand(3, 6), s=np.array([2, 6], np.int64))
     proto.graph.value_info.append(helper.make_tensor_value_info("a", TensorProto.FLOAT, [2, 6]))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from onnx_clp.operators import compute
+from onnx_clp.operators import arrays
 from onnx_clp.operators.compute import RULES, can_evaluate, constant_attribute, evaluate
 
 Array = NDArray[Any]
@@ -208,7 +208,7 @@ HUGE = np.broadcast_to(np.float32(1), (1 << 14, 1 << 14))
     ids=str,
 )
 def test_a_result_too_large_is_not_made(row: Row) -> None:
-    assert HUGE.nbytes > compute.MAX_BYTES
+    assert HUGE.nbytes > arrays.MAX_BYTES
     assert evaluate(node_of(row), row.inputs) is None
 
 

@@ -78,6 +78,17 @@ FORMS: dict[str, tuple[str, Array, dict[str, Any]]] = {
         np.sqrt((FLAT.astype(np.float64).reshape(64, 12, 7) ** 2).sum((0, 2))),
         {"flat": FLAT},
     ),
+    "a choice": (
+        "z = Relu(c) n = Neg(c) h = ReduceMax(x, first) go = Greater(h, zero) a = Where(go, z, n) y = Conv(a, w2)",
+        norm(W2) * np.sqrt(2),
+        {"first": np.array([1], np.int64), "zero": np.float32(0), "y": "float[1,4,8,8] y"},
+    ),
+    "a reciprocal": ("e = Exp(c) r = Reciprocal(e) y = Conv(r, w2)", norm(W2), {}),
+    "squares over positions": (
+        "a = Relu(c) f = ReduceSumSquare<keepdims=0>(a, axes) y = MatMul(f, k)",
+        norm(POOLED, 0),
+        {"axes": AXES},
+    ),
     "a factor": ("a = Relu(c) m = Mul(a, s) y = Conv(m, w2)", norm(W2) * SCALE.reshape(-1), {"s": SCALE}),
     "gelu in pieces": (
         "e = Erf(c) p = Add(e, one) h = Mul(c, p) y = Conv(h, w2)",

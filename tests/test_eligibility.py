@@ -61,6 +61,17 @@ KEEPS: dict[str, str] = {
     "Dropout": "m = Dropout(c) a = Relu(m)",
     "Cast": "m = Cast<to=11>(c) n = Cast<to=1>(m) a = Relu(n)",
     "Abs": "a = Abs(c)",
+    "Asinh": "a = Asinh(c)",
+    "Shrink": "a = Shrink(c)",
+    "IsNaN": "n = IsNaN(c) a = Cast<to=1>(n)",
+    "GlobalLpPool": "g = GlobalLpPool(c) a = Relu(g)",
+    "LpPool": "p = LpPool<kernel_shape=[2,2]>(c) a = Relu(p)",
+    "Max of three": "k = Conv<pads=[1,1,1,1]>(x, wk) a = Max(c, k, zero)",
+    "GatherElements": "n = GatherElements<axis=3>(c, columns) a = Relu(n)",
+    "QuickGelu": "a = com.microsoft.QuickGelu(c)",
+    "quantised by ONNX Runtime's own": (
+        "q = com.microsoft.QuantizeLinear(c, one, byte) d = com.microsoft.DequantizeLinear(q, one, byte) a = Relu(d)"
+    ),
 }
 
 LOSES: dict[str, str] = {
@@ -75,6 +86,8 @@ LOSES: dict[str, str] = {
     "a positive constant before Relu": "m = Add(c, map) a = Relu(m)",
     "a positive constant and nothing more": "a = Add(c, map)",
     "a constant taken from, before Relu": "m = Sub(map, c) a = Relu(m)",
+    "Sigmoid behind GatherElements": "n = GatherElements<axis=3>(c, columns) a = Sigmoid(n)",
+    "Sigmoid behind GlobalLpPool": "g = GlobalLpPool(c) a = Sigmoid(g)",
     "Sigmoid on one of two ways": "r = Relu(c) s = Sigmoid(c) a = Add(r, s)",
     "Sigmoid behind MaxPool": "m = MaxPool<kernel_shape=[2,2]>(c) a = Sigmoid(m)",
     "Sigmoid behind Concat": (
@@ -82,7 +95,25 @@ LOSES: dict[str, str] = {
     ),
 }
 
+UNKNOWN: dict[str, str] = {
+    "LpPool of a negative constant": "m = Add(c, below) p = LpPool<kernel_shape=[2,2]>(m) a = Relu(p)",
+    "a bias that pruning does not reach": "t = Transpose<perm=[0,2,3,1]>(c) e = com.microsoft.BiasGelu(t, twelve) "
+    "a = Transpose<perm=[0,3,1,2]>(e)",
+    "what takes its size out again, behind a factor": "m = Mul(c, map) a = InstanceNormalization(m, twelve, twelve)",
+    "what takes its size out again, behind a part": (
+        "m = Slice(c, first, eight, two) n = Neg(m) a = InstanceNormalization(n, twelve, twelve)"
+    ),
+    "a product over places": "a = ReduceProd(c, space)",
+}
+
 GIVEN: dict[str, Any] = {
+    "twelve": np.ones(12, np.float32),
+    "first": np.zeros(1, np.int64),
+    "columns": np.zeros((1, 12, 8, 2), np.int64),
+    "eight": np.array([6], np.int64),
+    "two": np.array([2], np.int64),
+    "space": np.array([2, 3], np.int64),
+    "byte": np.uint8(0),
     "zero": c(0),
     "one": c(1),
     "half": c(0.5),
@@ -119,6 +150,16 @@ def test_zero_becomes_something_else_so_the_layer_is_not_judged(body: str) -> No
     assert result.model == proto
 
 
+@pytest.mark.parametrize("body", [pytest.param(body, id=name) for name, body in UNKNOWN.items()])
+def test_what_cannot_be_told_of_a_silent_channel_is_not_judged(body: str) -> None:
+    proto = network(CONV + body + END, **GIVEN)
+    result = cleaned(proto)
+    found = layers(result)["c"]
+    assert found.status is LayerStatus.UNJUDGEABLE
+    assert found.reason
+    assert result.model == proto
+
+
 def test_a_constant_of_one_per_channel_is_the_bias_and_asks_nothing_more() -> None:
     """Added before a Relu it is folded, so the silent channel is 0 behind it."""
     body = CONV + "m = Add(c, k) a = Relu(m)" + END
@@ -141,6 +182,9 @@ HEADS = {
     "argmax": CONV + "m = ArgMax<axis=1>(c) y = Cast<to=1>(m)",
     "one of two ways": CONV + "r = Relu(c) y0 = Identity(r) y = Conv(r, w2)",
     "scaled": CONV + "y = Mul(c, map)",
+    "sum of several": CONV + "k = Conv<pads=[1,1,1,1]>(x, wk) y = Sum(c, k)",
+    "larger than a number": CONV + "g = Greater(c, zero) y = Cast<to=1>(g)",
+    "sum of squares over places": CONV + "y = ReduceSumSquare(c, space)",
 }
 NO_HEADS = {
     "Gemm": CONV + "r = Relu(c) g = GlobalAveragePool(r) f = Flatten(g) y = Gemm(f, wg)",

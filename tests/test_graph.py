@@ -181,3 +181,13 @@ def test_element_types_follow_what_is_recorded_and_the_operators_that_keep_them(
     assert main.element_type("b") == TensorProto.FLOAT
     assert main.element_type("d") == TensorProto.FLOAT16
     assert main.element_type("nothing") is None
+
+
+def test_an_element_type_is_kept_by_every_operator_that_the_table_says_keeps_it() -> None:
+    body = "t, i = TopK<axis=1>(x, k) s = ScatterND(t, at, part) q, n, z = DynamicQuantizeLinear(s) y = Cast<to=1>(q)"
+    given = {"k": np.array([2]), "at": np.array([[0]]), "part": rand(1, 2, 6, 6)}
+    proto = model(body, **given)()
+    del proto.graph.value_info[:]
+    main = indexed(proto).main
+    assert [main.element_type(name) for name in ("t", "s")] == [TensorProto.FLOAT, TensorProto.FLOAT]
+    assert [main.element_type(name) for name in ("i", "q", "n", "z")] == [None] * 4

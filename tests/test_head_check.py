@@ -125,6 +125,17 @@ FOUND: dict[str, tuple[str, Array, dict[str, Any]]] = {
         AS_CONV,
         {},
     ),
+    "before Tanh": (POOL + "s = Gemm<transB=1>(f, k) y = Tanh(s)", rows(), {}),
+    "before a limit": (
+        POOL + "s = Gemm<transB=1>(f, k) l = LeakyRelu(s) y = Clip(l, low)",
+        rows(),
+        {"low": np.float32(-9)},
+    ),
+    "1x1 convolution, then pooled by a norm": (
+        STEM + "s = Conv(r, k) p = GlobalLpPool(s) l = Flatten(p) y = Softmax(l)",
+        AS_CONV,
+        {},
+    ),
     "behind Dropout and Identity": (
         POOL + "o = Dropout(f) s = Gemm<transB=1>(o, k) i = Identity(s) y = Cast<to=1>(i)",
         rows(),
@@ -161,12 +172,13 @@ def test_what_is_folded_into_the_head_counts() -> None:
     [
         (STEM + "y = Conv(r, k)", "float[1,10,8,8] y"),
         (STEM + "s = Conv(r, k) y = Sigmoid(s)", "float[1,10,8,8] y"),
+        (STEM + "s = Conv(r, k2) d = DepthToSpace<blocksize=2>(s) y = GlobalAveragePool(d)", "float[1,3,1,1] y"),
         (STEM + "s = Conv(r, k) u = Relu(s) h = Conv(u, k2) p = GlobalAveragePool(h) y = Flatten(p)", "float[1,12] y"),
     ],
-    ids=["a map", "a map of shares", "a layer before another"],
+    ids=["a map", "a map of shares", "places made of channels", "a layer before another"],
 )
 def test_what_gives_no_class_scores_is_no_head(body: str, y: str) -> None:
-    given: dict[str, Any] = {"k2": rand(12, 10, 1, 1)} if "k2" in body else {}
+    given: dict[str, Any] = {"k2": rand(12, 12 if "DepthToSpace" in body else 10, 1, 1)} if "k2" in body else {}
     assert findings(network(body, y=y, k=AS_CONV, **given)) == []
 
 

@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 import pytest
 
 from onnx_clp.cli.main import main
-from onnx_clp.document.run import PrunedChannel, Report
+from onnx_clp.document.run import Decision, PrunedChannel, Report
 from onnx_clp.errors import UsageError
 from onnx_clp.report import html
 from onnx_clp.verdicts import LayerStatus
@@ -337,3 +337,10 @@ def test_the_page_says_what_cleaning_up_took_out() -> None:
     assert "cleaned up" not in html.render(reports.report())
     proof = replace(reports.report().validation, cleanup_error=5.1e-7)
     assert "<dt>cleaning up</dt><dd>5.100e-07 of cleaning up, within" in html.render(reports.report(validation=proof))
+
+
+def test_the_page_says_how_far_the_run_went_and_why() -> None:
+    decided = (Decision("prune", True, "as far as <b>"), Decision("search", False, "only with --effort high"))
+    page = html.render(reports.report(decisions=decided))
+    assert "prune: as far as &lt;b&gt; · no search: only with --effort high" in page
+    assert 'id="decided"' not in html.render(reports.report())

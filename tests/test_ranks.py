@@ -26,6 +26,14 @@ RANKED = {
     "Concat<axis=1>(x, x)": 4,
     "GlobalAveragePool(x)": 4,
     "NonZero(x)": None,
+    "Softplus(x)": 4,
+    "GlobalLpPool(x)": 4,
+    "LpPool<kernel_shape=[2,2]>(x)": 4,
+    "SpaceToDepth<blocksize=2>(x)": 4,
+    "Sum(x, big)": 5,
+    "Equal(x, big)": 5,
+    "ReduceL2<axes=[2,3], keepdims=0>(x)": 2,
+    "LayerNormalization(x, w1)": 4,
     "ReduceMax<axes=[2,3]>(x)": 4,
     "ReduceMean<axes=[2,3], keepdims=0>(x)": 2,
     "ReduceSum<keepdims=0>(x, axes)": 2,
@@ -62,6 +70,26 @@ def test_recorded_ranks_count_and_sizes_come_from_the_maker() -> None:
     assert bare.ranks.size("r", 1) == 7
     assert bare.ranks.size("x", 2) == 6
     assert bare.ranks.size("r", 2) is None
+
+
+def test_what_an_operator_says_is_of_its_first_output() -> None:
+    body = "q, s, z = DynamicQuantizeLinear(x) p, i = MaxPool<kernel_shape=[2,2]>(x) y = ReduceSum<keepdims=0>(s)"
+    proto = onnx.parser.parse_model(
+        f'<ir_version: 8, opset_import: ["": 17]> g (float[1,3,4,4] x) => (float y) {{ {body} }}'
+    )
+    ranks = indexed(proto).main.ranks
+    assert [ranks.of(name) for name in ("q", "s", "z", "p", "i")] == [4, None, None, 4, None]
+    assert ranks.size("q", 1) == 3
+    assert ranks.size("s", 1) is None
+
+
+def test_a_size_goes_through_what_keeps_a_shape_and_past_a_smaller_constant() -> None:
+    proto = model(
+        "c = Conv(x, w) m = Mish(c) n = Max(m, low) y = Neg(n)", w=rand(7, 3, 1, 1), low=np.zeros(1, np.float32)
+    )()
+    del proto.graph.value_info[:]
+    proto.graph.output[0].type.tensor_type.ClearField("shape")
+    assert indexed(proto).main.ranks.size("y", 1) == 7
 
 
 def test_a_rank_goes_through_a_long_chain() -> None:

@@ -42,6 +42,9 @@ def graph(body: str, functions: str = "") -> ModelProto:
     model = parser.parse_model(text)
     weight = numpy_helper.from_array(np.ones((4, 192), np.float32), "w")
     model.graph.initializer.append(weight)
+    if "dw" in body:
+        held = {"dw": np.ones((4, 3, 1, 1), np.float32), "off": np.zeros((1, 2, 8, 8), np.float32)}
+        model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in held.items())
     onnx.checker.check_model(model)
     return model
 
@@ -128,6 +131,10 @@ LOOK_ALIKES = {
     "comparison of learned features, as in a thresholded activation": (
         f"{LOGITS} c = Greater(logits, zero) m = Cast<to = 1>(c) y = Mul(logits, m)"
     ),
+    "comparison of features of a deformable convolution": (
+        f"{LOGITS} d = DeformConv(x, dw, off) t = ReduceMax<keepdims = 0>(d) c = Greater(t, one) "
+        "m = Cast<to = 1>(c) y = Mul(logits, m)"
+    ),
     "comparison of a shape": (f"{LOGITS} n = Size(x) c = Equal(n, three) m = Cast<to = 1>(c) y = Mul(logits, m)"),
     "type taken from the image": (f"{LOGITS} c = CastLike(one, x) d = Greater(c, zero) y = Where(d, logits, target)"),
     "loop a fixed number of times over content": (
@@ -154,6 +161,15 @@ def test_a_local_function_is_looked_into_and_its_domain_is_not_foreign() -> None
     assert selection.kind == SELECTION
     assert selection.where == "function local::choose/r"
     assert findings(graph(f"{LOGITS} c = local.choose(target, one) y = Add(logits, c)", function)) == []
+
+
+def test_a_local_function_named_like_a_learned_layer_is_looked_into() -> None:
+    function = """
+        <opset_import: ["" : 20], domain: "com.microsoft">
+        FusedConv (v) => (r) { r = Identity(v) }
+    """
+    body = f"{LOGITS} {PIXEL} b = com.microsoft.FusedConv(bright) hit = Greater(b, one) m = Cast<to = 1>(hit) "
+    assert [one.kind for one in findings(graph(body + "y = Mul(logits, m)", function))] == [COMPARISON]
 
 
 def test_a_scan_feeds_its_state_back() -> None:

@@ -172,6 +172,20 @@ def test_sequence_inputs_cannot_be_made(tmp_path: Path) -> None:
         run(text_model(body, tmp_path))
 
 
+def test_an_integer_operator_of_onnx_runtime_is_quantised() -> None:
+    body = (
+        '<ir_version: 8, opset_import: ["": 17, "com.microsoft": 1]> g (float x) => (float y) '
+        "<float s = {1}, uint8 z = {0}> { y = com.microsoft.QLinearMul(x, s, z, x, s, z, s, z) }"
+    )
+    assert anatomy_of(parser.parse_model(body)).precision == "quantised"
+
+
+@pytest.mark.parametrize("between", ["LeakyRelu(x)", "Max(x, x)", "CastLike(x, x)"])
+def test_channels_are_read_through_what_keeps_axes(between: str) -> None:
+    found = conv("[n,c,h,w]", 5, f"a = {between}", "a")
+    assert first(found)["x"][1] == 5
+
+
 @pytest.mark.parametrize(
     ("body", "precision"),
     [

@@ -22,10 +22,11 @@ from onnx_clp.graph.flow import Flow
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.graph.model import ModelIndex
 from onnx_clp.operators.nodes import is_op
+from onnx_clp.operators.table import is_a
+from onnx_clp.operators.traits import Kind
 
 Float64 = NDArray[np.float64]
 
-_JOINING: Final = ("Add", "Sub", "Mul", "Div", "Max", "Min", "Sum", "Mean", "Where", "Concat", "Pow")
 _STILL: Final = 1e-3
 """A quiet operand moves by at most this share of what the operand that moves most does."""
 _MOST: Final = 400
@@ -34,7 +35,11 @@ _MOST: Final = 400
 def joins(index: ModelIndex) -> list[tuple[NodeProto, tuple[str, ...]]]:
     """The nodes of the main graph where values that hold content of the input meet, with those of them to watch."""
     flow, main = Flow(index), index.main
-    found = [(node, tuple(_operands(main, flow, node))) for node in main.nodes if is_op(node, *_JOINING)]
+    found = [
+        (node, tuple(_operands(main, flow, node)))
+        for node in main.nodes
+        if (is_a(node, Kind.JOINT) or is_op(node, "Concat"))
+    ]
     return [(node, names) for node, names in found if len(names) > 1][:_MOST]
 
 

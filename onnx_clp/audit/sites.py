@@ -18,14 +18,9 @@ from onnx_clp.graph.model import ModelIndex
 from onnx_clp.layers.layer import LinearLayer
 from onnx_clp.layers.rewrite import LayerRewrite, Layers
 from onnx_clp.operators.nodes import is_op
+from onnx_clp.operators.table import is_a
+from onnx_clp.operators.traits import Kind
 
-# Through these a channel stays the channel it is.
-_PASSED: Final = (
-    *("Relu", "LeakyRelu", "PRelu", "Clip", "Elu", "Selu", "Celu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh"),
-    *("Softplus", "Softsign", "Gelu", "Mish", "Identity", "Cast", "Dropout", "Pad", "BatchNormalization"),
-    *("MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool"),
-)
-_JOINED: Final = ("Add", "Sub", "Mul", "Div", "Max", "Min", "Sum")
 _MOST_STEPS: Final = 200
 
 
@@ -112,12 +107,19 @@ def _makers(main: GraphIndex, owners: Mapping[str, LayerRewrite], value: str) ->
 
 
 def _passed(main: GraphIndex, node: NodeProto) -> list[str] | None:
-    if is_op(node, *_PASSED):
+    if _keeps_apart(node):
         return [node.input[0]]
-    if is_op(node, *_JOINED):
+    if is_a(node, Kind.JOINT):
         data = [name for name in node.input if not main.is_constant(name)]
         return data if is_op(node, "Add", "Sum") or len(data) == 1 else None
     return None
+
+
+def _keeps_apart(node: NodeProto) -> bool:
+    """Whether a channel stays the channel it is."""
+    if is_a(node, Kind.POINTWISE, Kind.RETYPE, Kind.POOL, Kind.GLOBAL_POOL):
+        return True
+    return is_op(node, "Identity", "Dropout", "Pad", "BatchNormalization")
 
 
 def dialled(

@@ -1,29 +1,27 @@
 """What a model file is, by content: its digest and those of the data files it names.
 
-The file is read once as bytes and never parsed, so no file can hurt who takes its fingerprint. Names of data
-files are found by the bytes that protobuf writes for an external-data entry; a file encoded in another way
-names files that are missed here, which its report's size gives away.
+The file is read as bytes and never parsed or mapped, so no file can hurt who takes its fingerprint. The names of data
+files are read off the wire (`file.locations`).
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
-import re
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from onnx_clp.errors import LoadError
+from onnx_clp.file.locations import locations
+from onnx_clp.file.wire import WireError
 from onnx_clp.text import shown_path
 
 _CHUNK = 1 << 20
-_LONGEST = 4096
-_TAIL = len(b"\x0a\x08location\x12") + 2 + _LONGEST
-# StringStringEntryProto: field 1 is the key "location", field 2 the value, its length a varint of one or two bytes.
-_ENTRY = re.compile(rb"\x0a\x08location\x12([\x01-\x7f]|[\x80-\xff][\x01-\x1f])", re.DOTALL)
+_PAGE = 1 << 13
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 
@@ -95,29 +93,42 @@ def digest(path: Path) -> str:
 
 
 def _scan(path: Path) -> tuple[str, int, frozenset[str]]:
-    running, size, names, tail = hashlib.sha256(), 0, set[str](), b""
-    for chunk in _chunks(path):
-        running.update(chunk)
-        size += len(chunk)
-        window = tail + chunk
-        names.update(_names(window))
-        tail = window[-_TAIL:]
-    return running.hexdigest(), size, frozenset(names)
+    descriptor = _opened(path)
+    with os.fdopen(descriptor, "rb", buffering=0) as stream:
+        running, size = hashlib.sha256(), 0
+        while chunk := stream.read(_CHUNK):
+            running.update(chunk)
+            size += len(chunk)
+        return running.hexdigest(), size, locations(_Pages(stream), size)
 
 
-def _names(window: bytes) -> Iterator[str]:
-    for match in _ENTRY.finditer(window):
-        low, high = match[1][0], match[1][1] if len(match[1]) > 1 else 0
-        length = low & 0x7F | high << 7
-        value = window[match.end() : match.end() + length]
-        if len(value) == length:
-            yield value.decode("utf-8", "surrogateescape")
+class _Pages:
+    """A file's bytes, a page at a time; a file that shrank meanwhile ends where it ends now."""
+
+    def __init__(self, stream: io.RawIOBase) -> None:
+        self._stream, self._start, self._page = stream, 0, b""
+
+    def __getitem__(self, at: int, /) -> int:
+        if not self._start <= at < self._start + len(self._page):
+            self._start, self._page = at, self.cut(at, at + _PAGE)
+        if not self._page:
+            raise WireError("the file ends inside a field")
+        return self._page[at - self._start]
+
+    def cut(self, start: int, end: int) -> bytes:
+        self._stream.seek(start)
+        return self._stream.read(end - start) or b""
 
 
 def _chunks(path: Path) -> Iterator[bytes]:
-    descriptor = os.open(path, _FLAGS)
-    with os.fdopen(descriptor, "rb", buffering=0) as stream:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise LoadError(f"{shown_path(path)}: not a regular file; name the model file itself")
+    with os.fdopen(_opened(path), "rb", buffering=0) as stream:
         while chunk := stream.read(_CHUNK):
             yield chunk
+
+
+def _opened(path: Path) -> int:
+    descriptor = os.open(path, _FLAGS)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise LoadError(f"{shown_path(path)}: not a regular file; name the model file itself")
+    return descriptor

@@ -26,7 +26,8 @@ from onnx_clp.fold.affine_forms import is_training
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.layers.weights import FLOAT_TYPES, float_type
 from onnx_clp.numerics.widening import as_float64
-from onnx_clp.operators.nodes import attribute, has_reference, identity, input_name, is_op
+from onnx_clp.operators import read
+from onnx_clp.operators.nodes import has_reference, identity, input_name, is_op
 from onnx_clp.verdicts import Skipped, SkipReason
 
 Float64 = NDArray[np.float64]
@@ -123,6 +124,6 @@ def _commuting(statistic: Statistic) -> NodeProto | None:
     if is_op(node, "Relu"):
         return node
     if is_op(node, "LeakyRelu"):
-        return node if float(attribute(node, "alpha", 0.01)) >= 0 else None
+        return node if read.alpha(node) >= 0 else None
     limits = clip_limits(scope, node) if is_op(node, "Clip") else None
     return node if limits is not None and limits[0] <= 0 else None

@@ -25,7 +25,8 @@ from onnx_clp.file.store import Array, numpy_dtype
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.layers.weights import float_type
-from onnx_clp.operators.nodes import attribute, input_name, is_op, set_attribute
+from onnx_clp.operators import read
+from onnx_clp.operators.nodes import is_op
 
 Float64 = NDArray[np.float64]
 
@@ -65,16 +66,13 @@ class Ceiling:
 
 def clip_limits(scope: GraphIndex, node: NodeProto) -> tuple[float, float] | None:
     """A Clip's bounds, ±inf where it leaves one out; None where they are not constant numbers."""
-    if scope.opset < 11:
-        return float(attribute(node, "min", -math.inf)), float(attribute(node, "max", math.inf))
-    bounds = []
-    for slot, default in ((1, -math.inf), (2, math.inf)):
-        name = input_name(node, slot)
-        found = scope.constant(name) if name else np.float64(default)
-        if found is None or found.size != 1 or float_type(found.dtype) is None:
-            return None
-        bounds.append(float(found.reshape(-1)[0]))
-    return bounds[0], bounds[1]
+    low, high = read.clip_limits(node, partial(_float_constant, scope))
+    return None if low is None or high is None else (low, high)
+
+
+def _float_constant(scope: GraphIndex, name: str) -> Array | None:
+    found = scope.constant(name)
+    return None if found is None or float_type(found.dtype) is None else found
 
 
 def expansion(ceiling: Ceiling) -> tuple[int, ...] | None:
@@ -113,11 +111,11 @@ def _put_shared(edit: GraphEdit, ceiling: Ceiling) -> None:
     if relu or (ceiling.behind and is_op(maker, "Clip")):
         source = maker.input[0]
         if scope.opset < 11:
-            low = 0.0 if relu else attribute(maker, "min")
+            low = np.zeros(()) if relu else read.LOW.of(maker, scope.constant)
             edit.turn_into(scope, maker, "Clip", [source])
             if low is not None:
-                set_attribute(maker, "min", float(low))
-            set_attribute(maker, "max", float(limit))
+                read.LOW.set(maker, float(low))
+            read.HIGH.set(maker, float(limit))
             return
         if not relu:
             edit.put_constant(scope, maker, 2, base, make)
@@ -126,6 +124,6 @@ def _put_shared(edit: GraphEdit, ceiling: Ceiling) -> None:
         floor = edit.add_constant(scope, f"{ceiling.value}_floor", zero)
         edit.turn_into(scope, maker, "Clip", [source, floor, edit.add_constant(scope, base, make)])
     elif scope.opset < 11:
-        set_attribute(edit.add_after(scope, ceiling.value, "Clip", base, None), "max", float(limit))
+        read.HIGH.set(edit.add_after(scope, ceiling.value, "Clip", base, None), float(limit))
     else:
         edit.add_after(scope, ceiling.value, "Clip", base, make, slot=2)

@@ -18,6 +18,7 @@ from onnx import GraphProto, ModelProto
 
 from onnx_clp.cleanup import dead_nodes, duplicate_initializers, no_ops
 from onnx_clp.file.store import TensorStore
+from onnx_clp.fold.affine_forms import RECOGNISERS
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.model import ModelIndex
 from onnx_clp.operators.nodes import is_op, subgraphs
@@ -75,7 +76,7 @@ def drop_dead_readers(model: ModelProto, store: TensorStore) -> Tally:
         (scope, name)
         for scope in index.scopes
         for node in scope.nodes
-        if id(node) not in gone and is_op(node, "BatchNormalization", "Mul", "Add", "Sub", "Div")
+        if id(node) not in gone and is_op(node, *RECOGNISERS)
         for name in node.input
     }
     edit, before = GraphEdit(index, keep_orphans=True), index.node_count()

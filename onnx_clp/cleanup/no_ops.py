@@ -19,12 +19,14 @@ from onnx import GraphProto, NodeProto
 
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.index import GraphIndex
-from onnx_clp.operators.nodes import attribute, has_reference, input_name, is_op
+from onnx_clp.operators import read
+from onnx_clp.operators.nodes import has_reference, input_name, is_op
+from onnx_clp.operators.table import keeps
+from onnx_clp.operators.traits import Trait
 
 Shape = tuple[int | None, ...]
 
 _MOST_STEPS: Final = 1000
-_SHAPE_KEEPING: Final = ("Relu", "LeakyRelu", "Sigmoid", "Tanh", "Softmax", "Identity", "Cast", "Neg", "Elu", "Erf")
 
 
 def find(scope: GraphIndex) -> Iterator[NodeProto]:
@@ -71,7 +73,7 @@ def _identity(_scope: GraphIndex, _node: NodeProto) -> bool:
 
 def _dropout(scope: GraphIndex, node: NodeProto) -> bool:
     if scope.opset < 7:
-        return bool(attribute(node, "is_test", 0))
+        return read.marked_as_test(node)
     mode = input_name(node, 2)
     if scope.opset < 12 or not mode:
         return True
@@ -80,7 +82,7 @@ def _dropout(scope: GraphIndex, node: NodeProto) -> bool:
 
 
 def _cast(scope: GraphIndex, node: NodeProto) -> bool:
-    to, has = attribute(node, "to"), scope.element_type(node.input[0])
+    to, has = read.cast_type(node), scope.element_type(node.input[0])
     return bool(has) and to == has
 
 
@@ -90,8 +92,8 @@ def _cast_like(scope: GraphIndex, node: NodeProto) -> bool:
 
 
 def _transpose(_scope: GraphIndex, node: NodeProto) -> bool:
-    perm = attribute(node, "perm")
-    return perm is not None and list(perm) == list(range(len(perm)))
+    perm = read.perm(node, None)
+    return perm is not None and perm == tuple(range(len(perm)))
 
 
 def _reshape(scope: GraphIndex, node: NodeProto) -> bool:
@@ -104,12 +106,8 @@ def _reshape(scope: GraphIndex, node: NodeProto) -> bool:
 
 def _target(scope: GraphIndex, node: NodeProto) -> list[int] | None:
     """What a Reshape asks for, 0 standing for a size that is kept; None where that is not known."""
-    listed = attribute(node, "shape")
-    value = None if listed is not None else scope.constant(input_name(node, 1))
-    wanted = [int(d) for d in listed] if listed is not None else None if value is None else [int(d) for d in value]
-    if wanted is None or (attribute(node, "allowzero", 0) and 0 in wanted):
-        return None
-    return wanted
+    wanted = read.SHAPE.of(node, scope.constant)
+    return None if wanted is None or (read.zero_is_a_size(node) and 0 in wanted) else list(wanted)
 
 
 def known_shape(scope: GraphIndex, name: str) -> Shape | None:
@@ -130,7 +128,7 @@ def known_shape(scope: GraphIndex, name: str) -> Shape | None:
         if is_op(node, "Reshape") and not has_reference(node):
             wanted = _target(home, node)
             return None if wanted is None else tuple(d if d > 0 else None for d in wanted)
-        if not is_op(node, *_SHAPE_KEEPING):
+        if not keeps(node, Trait.SHAPE, name):
             return None
         name = input_name(node, 0)
     return None

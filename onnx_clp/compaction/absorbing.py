@@ -27,7 +27,9 @@ from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.layers.weights import FLOAT_TYPES
 from onnx_clp.numerics.affine import KernelLayout
 from onnx_clp.numerics.widening import as_float64
-from onnx_clp.operators.nodes import attribute, input_name, is_op, text_attribute
+from onnx_clp.operators import read, windows
+from onnx_clp.operators.nodes import input_name, is_op
+from onnx_clp.operators.table import weight_slot
 
 Array = NDArray[Any]
 
@@ -38,7 +40,7 @@ def takes_constants(survey: Survey, node: NodeProto, layout: KernelLayout, chann
     """Whether a layer's bias of `channels` entries can take what a constant input channel adds."""
     if node.op_type not in ("Conv", "FusedConv", "Gemm") or layout.groups != 1 or pads(survey, node):
         return False
-    if node.op_type == "Gemm" and attribute(node, "beta", 1.0) != 1.0:
+    if node.op_type == "Gemm" and read.beta(node) != 1.0:
         return False
     name = input_name(node, _BIAS)
     if name:
@@ -67,11 +69,10 @@ def pads(survey: Survey, node: NodeProto) -> bool:
     """Whether a convolution pads its input; one of a single tap that asks for SAME does not."""
     if "Conv" not in node.op_type or node.op_type == "ConvTranspose":
         return False
-    if any(attribute(node, "pads") or []):
-        return True
-    if text_attribute(node, "auto_pad", "NOTSET") in ("NOTSET", "VALID"):
-        return False
-    weight = input_name(node, 3 if node.op_type == "QLinearConv" else 1)
+    window = windows.window(node)
+    if window.begins is not None:
+        return not window.pads_nothing
+    weight = input_name(node, weight_slot(node))
     return any(size != 1 for size in cuts.shape_of(survey.scope, weight)[2:])
 
 
@@ -108,7 +109,7 @@ class Absorption:
         taken = as_float64(np.take(weight, gone, axis=self.layout.in_axis))
         table = np.moveaxis(taken, (self.layout.out_axis, self.layout.in_axis), (0, 1))
         sums = table.reshape(*table.shape[:2], -1).sum(axis=2)
-        factor = float(attribute(self.node, "alpha", 1.0)) if self.node.op_type == "Gemm" else 1.0
+        factor = read.alpha(self.node) if self.node.op_type == "Gemm" else 1.0
         return np.asarray(factor * (sums @ self.view.constant[gone]))
 
 

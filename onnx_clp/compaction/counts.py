@@ -14,7 +14,7 @@ from onnx import NodeProto
 from onnx_clp.compaction.cuts import UnfitError
 from onnx_clp.compaction.spatial import integers
 from onnx_clp.compaction.survey import Rule, Size, Survey
-from onnx_clp.operators.nodes import attribute
+from onnx_clp.operators import read
 
 
 def shape(survey: Survey, node: NodeProto) -> list[int]:
@@ -22,9 +22,8 @@ def shape(survey: Survey, node: NodeProto) -> list[int]:
     view = survey.need(node)
     if view.rank is None or view.spread:
         raise UnfitError("the number of dimensions of its input is not known")
-    start, end = int(attribute(node, "start", 0)), int(attribute(node, "end", view.rank))
     places: list[Size] = [(node.input[0], axis) for axis in range(view.rank)]
-    survey.give_sizes(node, places[slice(start, end)])
+    survey.give_sizes(node, places[read.shape_part(node, view.rank)])
     return [0]
 
 
@@ -45,8 +44,7 @@ def _same(survey: Survey, node: NodeProto) -> list[int]:
 
 
 def _slice(survey: Survey, node: NodeProto) -> list[int]:
-    starts, ends = integers(survey, node, "starts", 1), integers(survey, node, "ends", 2)
-    steps = integers(survey, node, "steps", 4)
+    starts, ends, steps = (integers(survey, node, one) for one in (read.STARTS, read.ENDS, read.STEPS))
     if starts is None or ends is None:
         raise UnfitError("its limits are not constant")
     survey.give_sizes(node, list(_of(survey, node)[slice(starts[0], ends[0], steps[0] if steps else 1)]))

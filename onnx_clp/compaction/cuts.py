@@ -15,7 +15,8 @@ from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.layers.find import dequantized_further_up
 from onnx_clp.layers.weights import overridable_sentence
-from onnx_clp.operators.nodes import attribute, has_reference, input_name, is_op
+from onnx_clp.operators import read
+from onnx_clp.operators.nodes import has_reference, input_name, is_op
 
 Array = NDArray[Any]
 
@@ -101,7 +102,7 @@ def _check_dequantizer(scope: GraphIndex, maker: NodeProto, axis: int, what: str
             check(scope, maker, slot, axis, f"{what}'s {part}")
     scale = scope.constant(maker.input[1])
     values = shape_of(scope, maker.input[0])
-    if scale is not None and scale.ndim > 1 and axis == int(attribute(maker, "axis", 1)) % len(values):
+    if scale is not None and scale.ndim > 1 and axis == read.axis_of_quantization(maker, len(values)):
         raise UnfitError(f"its {what} has one scale for a block of channels")
 
 
@@ -130,7 +131,7 @@ def cut(edit: GraphEdit, scope: GraphIndex, node: NodeProto, slot: int, pick: Pi
 
 def _cut_dequantizer(edit: GraphEdit, scope: GraphIndex, maker: NodeProto, pick: Pick) -> None:
     rank = len(shape_of(scope, maker.input[0]))
-    axis = int(attribute(maker, "axis", 1)) % max(rank, 1)
+    axis = read.axis_of_quantization(maker, rank)
     scale = scope.constant(maker.input[1])
     assert scale is not None
     along = pick.along(axis)

@@ -19,20 +19,22 @@ from onnx_clp.compaction.cuts import UnfitError
 from onnx_clp.compaction.survey import Survey, unknown
 from onnx_clp.fold.channel_views import drops_nothing
 from onnx_clp.numerics.widening import as_float64
-from onnx_clp.operators.nodes import attribute, input_name
+from onnx_clp.operators import read
+from onnx_clp.operators.nodes import input_name
+from onnx_clp.operators.table import keeps
+from onnx_clp.operators.traits import Trait
 
 Array = NDArray[Any]
 Function = Callable[[NodeProto, Float64], Float64]
 Combine = Callable[..., Float64]
 
 
-def number(node: NodeProto, name: str, default: float) -> float:
-    """A float attribute."""
-    return float(attribute(node, name, default))
-
-
 def _zero_only(_node: NodeProto, x: Float64) -> Float64:
     return np.where(x == 0, 0.0, UNKNOWN)
+
+
+def _unknown(_node: NodeProto, x: Float64) -> Float64:
+    return unknown(len(x))
 
 
 def _elu(scale: float, alpha: float, x: Float64) -> Float64:
@@ -42,18 +44,18 @@ def _elu(scale: float, alpha: float, x: Float64) -> Float64:
 def _cast(node: NodeProto, x: Float64) -> Float64:
     wide = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.INT32)
     whole = x == np.rint(x)
-    return np.where((x == 0) | (whole & (np.abs(x) < 256) & (attribute(node, "to") in wide)), x, UNKNOWN)
+    return np.where((x == 0) | (whole & (np.abs(x) < 256) & (read.cast_type(node) in wide)), x, UNKNOWN)
 
 
 UNARY: Final[dict[str, Function]] = {
     "Relu": lambda _, x: np.maximum(x, 0),
-    "LeakyRelu": lambda n, x: np.where(x < 0, number(n, "alpha", 0.01) * x, x),
-    "ThresholdedRelu": lambda n, x: np.where(x > number(n, "alpha", 1.0), x, 0),
-    "Elu": lambda n, x: _elu(1.0, number(n, "alpha", 1.0), x),
-    "Selu": lambda n, x: _elu(number(n, "gamma", 1.0507), number(n, "alpha", 1.6733), x),
+    "LeakyRelu": lambda n, x: np.where(x < 0, read.alpha(n) * x, x),
+    "ThresholdedRelu": lambda n, x: np.where(x > read.alpha(n), x, 0),
+    "Elu": lambda n, x: _elu(1.0, read.alpha(n), x),
+    "Selu": lambda n, x: _elu(read.gamma(n), read.alpha(n), x),
     "Celu": lambda _, x: np.where(x < 0, UNKNOWN, x),
     "Sigmoid": lambda _, x: 1 / (1 + np.exp(-x)),
-    "HardSigmoid": lambda n, x: np.clip(number(n, "alpha", 0.2) * x + number(n, "beta", 0.5), 0, 1),
+    "HardSigmoid": lambda n, x: np.clip(read.alpha(n) * x + read.beta(n), 0, 1),
     "HardSwish": lambda _, x: x * np.clip(x / 6 + 0.5, 0, 1),
     "Tanh": lambda _, x: np.tanh(x),
     "Softplus": lambda _, x: np.log1p(np.exp(x)),
@@ -70,10 +72,8 @@ UNARY: Final[dict[str, Function]] = {
     "Sign": lambda _, x: np.sign(x),
     "Identity": lambda _, x: x,
     "Cast": _cast,
-    "CastLike": _zero_only,
-    **dict.fromkeys(("Gelu", "Mish", "Swish", "Erf", "Sin", "Tan", "Asinh", "Atan", "Sinh", "Shrink"), _zero_only),
-    **dict.fromkeys(("Cos", "Cosh", "IsNaN", "IsInf", "Not", "BitwiseNot"), lambda _, x: np.full(len(x), UNKNOWN)),
 }
+"""Where more is known of a constant than whether a zero stays one."""
 
 
 def steady(function: Function, node: NodeProto, constant: Float64) -> Float64:
@@ -88,7 +88,7 @@ def unary(survey: Survey, node: NodeProto) -> list[int]:
     view = survey.need(node)
     if node.op_type == "Dropout" and not drops_nothing(survey.scope, node):
         raise UnfitError("it drops entries at random, or its mask is read")
-    function = UNARY.get(node.op_type, _zero_only)
+    function = UNARY.get(node.op_type, _zero_only if keeps(node, Trait.ZERO) else _unknown)
     if view.zero and node.op_type != "Identity":
         view = view.forgets()
     survey.give(node, replace(view, constant=steady(function, node, view.constant)))
@@ -98,14 +98,7 @@ def unary(survey: Survey, node: NodeProto) -> list[int]:
 def clip(survey: Survey, node: NodeProto) -> list[int]:
     """Clip (opset 1 to 13) between constants, or between what is computed: then a zero is not known to stay one."""
     view = survey.need(node)
-    limits: list[float] = []
-    for slot, name, default in ((1, "min", -np.inf), (2, "max", np.inf)):
-        value = survey.constant(node, slot)
-        if value is not None and value.size == 1:
-            limits.append(float(value.reshape(())))
-        else:
-            limits.append(UNKNOWN if input_name(node, slot) else number(node, name, default))
-    low, high = limits
+    low, high = (UNKNOWN if one is None else one for one in read.clip_limits(node, survey.scope.constant))
     survey.give(node, view.becomes(steady(lambda _, x: np.minimum(np.maximum(x, low), high), node, view.constant)))
     return [0]
 
@@ -146,16 +139,16 @@ JOINT: Final[dict[str, Combine]] = {
     "Sum": lambda *o: np.sum(np.broadcast_arrays(*o), axis=0),
     "Mean": lambda *o: np.mean(np.broadcast_arrays(*o), axis=0),
     "Where": _where,
-    **dict.fromkeys(["Greater", "Less", "GreaterOrEqual", "LessOrEqual", "Equal", "And", "Or", "Xor", "Mod"], _nothing),
 }
+"""Where something is known of the result."""
 
 
 def joint(survey: Survey, node: NodeProto) -> list[int]:
     """An elementwise operator of several operands that broadcast."""
-    combine = JOINT[node.op_type]
+    combine = JOINT.get(node.op_type, _nothing)
     if node.op_type == "Mul" and not any(name in survey.views for name in node.input):
         return _scales(survey, node)
-    if survey.scope.opset < 7 and attribute(node, "axis") is not None:
+    if survey.scope.opset < 7 and read.old_broadcast(node)[1] is not None:
         raise UnfitError("it broadcasts as opset 6 did")
     views, values = operands(survey, node, list(range(len(node.input))))
     first = views[0]

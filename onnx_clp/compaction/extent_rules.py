@@ -14,7 +14,10 @@ from onnx import NodeProto
 
 from onnx_clp.compaction import extent_windows
 from onnx_clp.compaction.extents import Extents, Sizes
-from onnx_clp.operators.nodes import attribute, has_reference, input_name, is_op
+from onnx_clp.operators import read, windows
+from onnx_clp.operators.nodes import has_reference, input_name, is_op
+from onnx_clp.operators.table import is_a, keeps, names
+from onnx_clp.operators.traits import Kind, Trait
 
 Rule = Callable[[Extents, NodeProto], Sizes | None]
 
@@ -39,45 +42,33 @@ def _broadcast(extents: Extents, node: NodeProto) -> Sizes | None:
     return broadcast(known) if len(known) == len(parts) else None
 
 
-def _numbers(extents: Extents, node: NodeProto, name: str, slot: int) -> list[int] | None:
-    """Integers from an attribute, or from a constant input in later opsets."""
-    listed = attribute(node, name)
-    if listed is not None:
-        return [int(a) for a in listed]
-    given = extents.scope.constant(input_name(node, slot)) if input_name(node, slot) else None
-    return None if given is None else [int(a) for a in given.reshape(-1)]
-
-
 def _shape(extents: Extents, node: NodeProto) -> Sizes | None:
     sizes = extents.of(node.input[0])
     if sizes is None:
         return None
-    limits = slice(int(attribute(node, "start", 0)), int(attribute(node, "end", len(sizes))))
-    return (len(sizes[limits]),)
+    return (len(sizes[read.shape_part(node, len(sizes))]),)
 
 
 def _reduce(extents: Extents, node: NodeProto) -> Sizes | None:
-    sizes, axes = extents.of(node.input[0]), _numbers(extents, node, "axes", 1)
-    if sizes is None or (axes is None and input_name(node, 1)):
+    sizes, axes = extents.of(node.input[0]), read.AXES.of(node, extents.scope.constant)
+    if sizes is None or (axes is None and not read.AXES.left_out(node)):
         return None
-    if not axes and attribute(node, "noop_with_empty_axes", 0):
+    if not axes and read.idle_without_axes(node):
         return sizes
     gone = {a % len(sizes) for a in axes} if axes else set(range(len(sizes)))
-    if attribute(node, "keepdims", 1):
+    if read.keeps_dims(node):
         return tuple(1 if at in gone else size for at, size in enumerate(sizes))
     return tuple(size for at, size in enumerate(sizes) if at not in gone)
 
 
 def _transpose(extents: Extents, node: NodeProto) -> Sizes | None:
     sizes = extents.of(node.input[0])
-    if sizes is None:
-        return None
-    perm = attribute(node, "perm") or list(reversed(range(len(sizes))))
-    return tuple(sizes[p] for p in perm) if len(perm) == len(sizes) else None
+    perm = None if sizes is None else read.perm(node, len(sizes))
+    return tuple(sizes[p] for p in perm) if sizes is not None and perm and len(perm) == len(sizes) else None
 
 
 def _squeeze(extents: Extents, node: NodeProto) -> Sizes | None:
-    sizes, axes = extents.of(node.input[0]), _numbers(extents, node, "axes", 1)
+    sizes, axes = extents.of(node.input[0]), read.AXES.of(node, extents.scope.constant)
     if sizes is None or axes is None:
         return None
     gone = {a % len(sizes) for a in axes}
@@ -85,7 +76,7 @@ def _squeeze(extents: Extents, node: NodeProto) -> Sizes | None:
 
 
 def _unsqueeze(extents: Extents, node: NodeProto) -> Sizes | None:
-    sizes, axes = extents.of(node.input[0]), _numbers(extents, node, "axes", 1)
+    sizes, axes = extents.of(node.input[0]), read.AXES.of(node, extents.scope.constant)
     if sizes is None or axes is None:
         return None
     rank = len(sizes) + len(axes)
@@ -100,7 +91,7 @@ def product(sizes: Sizes) -> int | None:
 
 
 def _flatten(extents: Extents, node: NodeProto) -> Sizes | None:
-    sizes, axis = extents.of(node.input[0]), int(attribute(node, "axis", 1))
+    sizes, axis = extents.of(node.input[0]), read.axis(node)
     if sizes is None:
         return None
     axis += len(sizes) if axis < 0 else 0
@@ -109,11 +100,11 @@ def _flatten(extents: Extents, node: NodeProto) -> Sizes | None:
 
 def target(extents: Extents, node: NodeProto) -> Sizes | None:
     """The sizes a Reshape is to give (ONNX Reshape: 0 copies, one -1 is worked out); None where not constant."""
-    wanted, sizes = _numbers(extents, node, "shape", 1), extents.of(node.input[0])
+    wanted, sizes = read.SHAPE.of(node, extents.scope.constant), extents.of(node.input[0])
     if wanted is None:
         return None
-    out: list[int | None] = [int(w) for w in wanted]
-    if not attribute(node, "allowzero", 0):
+    out: list[int | None] = list(wanted)
+    if not read.zero_is_a_size(node):
         copies = () if sizes is None else sizes
         out = [(copies[at] if at < len(copies) else None) if w == 0 else w for at, w in enumerate(out)]
     if -1 in out:
@@ -135,7 +126,7 @@ def _concat(extents: Extents, node: NodeProto) -> Sizes | None:
     known = [p for p in parts if p is not None]
     if len(known) != len(parts) or len({len(p) for p in known}) != 1:
         return None
-    axis = int(attribute(node, "axis", 1)) % len(known[0])
+    axis = read.axis(node) % len(known[0])
     along = [p[axis] for p in known]
     total = None if None in along else sum(size or 0 for size in along)
     sizes = broadcast([(*p[:axis], None, *p[axis + 1 :]) for p in known])
@@ -143,14 +134,13 @@ def _concat(extents: Extents, node: NodeProto) -> Sizes | None:
 
 
 def _split(extents: Extents, node: NodeProto) -> Sizes | None:
-    sizes, parts = extents.of(node.input[0]), _numbers(extents, node, "split", 1)
+    sizes, parts = extents.of(node.input[0]), read.SPLIT.of(node, extents.scope.constant)
     if sizes is None:
         return None
-    axis = int(attribute(node, "axis", 0)) % len(sizes)
+    axis = read.axis(node) % len(sizes)
     whole = sizes[axis]
-    if parts is None and not input_name(node, 1) and whole is not None:
-        part = -(-whole // len(node.output))
-        parts = [part] * (len(node.output) - 1) + [whole - part * (len(node.output) - 1)]
+    if parts is None and whole is not None and read.SPLIT.left_out(node):
+        parts = tuple(read.equal_parts(whole, len(node.output)))
     for at, name in enumerate(node.output[1:], 1):
         size = None if parts is None or at >= len(parts) else parts[at]
         extents.settle(name, (*sizes[:axis], size, *sizes[axis + 1 :]))
@@ -159,9 +149,10 @@ def _split(extents: Extents, node: NodeProto) -> Sizes | None:
 
 def _slice(extents: Extents, node: NodeProto) -> Sizes | None:
     sizes = extents.of(node.input[0])
-    starts, ends = _numbers(extents, node, "starts", 1), _numbers(extents, node, "ends", 2)
-    axes, steps = _numbers(extents, node, "axes", 3), _numbers(extents, node, "steps", 4)
-    if sizes is None or starts is None or ends is None or (axes is None and input_name(node, 3)):
+    starts, ends, axes, steps = (
+        one.of(node, extents.scope.constant) for one in (read.STARTS, read.ENDS, read.AXES, read.STEPS)
+    )
+    if sizes is None or starts is None or ends is None or (axes is None and not read.AXES.left_out(node)):
         return None
     out = list(sizes)
     for at, axis in enumerate(axes if axes is not None else range(len(starts))):
@@ -179,12 +170,12 @@ def _gather(extents: Extents, node: NodeProto) -> Sizes | None:
     sizes, taken = extents.of(node.input[0]), extents.of(input_name(node, 1))
     if sizes is None or taken is None:
         return None
-    axis = int(attribute(node, "axis", 0)) % len(sizes)
+    axis = read.axis(node) % len(sizes)
     return (*sizes[:axis], *taken, *sizes[axis + 1 :])
 
 
 def _pad(extents: Extents, node: NodeProto) -> Sizes | None:
-    sizes, pads = extents.of(node.input[0]), _numbers(extents, node, "pads", 1)
+    sizes, pads = extents.of(node.input[0]), read.PADS.of(node, extents.scope.constant)
     if sizes is None or pads is None or input_name(node, 3) or len(pads) != 2 * len(sizes):
         return None
     around = [before + after for before, after in zip(pads[: len(sizes)], pads[len(sizes) :], strict=True)]
@@ -193,8 +184,9 @@ def _pad(extents: Extents, node: NodeProto) -> Sizes | None:
 
 def _gemm(extents: Extents, node: NodeProto) -> Sizes | None:
     left, right = extents.of(node.input[0]), extents.of(node.input[1])
-    rows = None if left is None else left[1 if attribute(node, "transA", 0) else 0]
-    return rows, None if right is None else right[0 if attribute(node, "transB", 0) else 1]
+    turned, turned_right = read.transposed(node)
+    rows = None if left is None else left[1 if turned else 0]
+    return rows, None if right is None else right[0 if turned_right else 1]
 
 
 def _matmul(extents: Extents, node: NodeProto) -> Sizes | None:
@@ -205,46 +197,16 @@ def _matmul(extents: Extents, node: NodeProto) -> Sizes | None:
 
 
 def _resize(extents: Extents, node: NodeProto) -> Sizes | None:
-    sizes = extents.of(node.input[0])
-    slot = 1 if node.op_type == "Upsample" or extents.scope.opset < 11 else 2
-    scales = extents.scope.constant(input_name(node, slot)) if input_name(node, slot) else None
-    if sizes is None or scales is None or scales.size != len(sizes):
+    sizes, scales = extents.of(node.input[0]), windows.scales(node, extents.scope.constant, extents.scope.opset)
+    if sizes is None or scales is None or len(scales) != len(sizes):
         return None
-    return tuple(None if size is None else math.floor(size * float(s)) for size, s in zip(sizes, scales, strict=True))
+    return tuple(None if size is None else math.floor(size * s) for size, s in zip(sizes, scales, strict=True))
 
 
-_SHAPE_KEEPING: Final = (
-    "Relu LeakyRelu PRelu Clip Sigmoid HardSigmoid HardSwish Tanh Elu Selu Celu Gelu Mish Swish Softplus Softsign "
-    "Softmax Identity Cast CastLike Dropout BatchNormalization InstanceNormalization LRN Neg Abs Exp Log Sqrt Erf "
-    "Reciprocal Floor Ceil Round Sign QuantizeLinear DequantizeLinear DynamicQuantizeLinear ThresholdedRelu Not"
-)
 RULES: Final[dict[str, Rule]] = {
-    **dict.fromkeys(_SHAPE_KEEPING.split(), _same),
-    **dict.fromkeys(
-        [
-            "Add",
-            "Sub",
-            "Mul",
-            "Div",
-            "Pow",
-            "Min",
-            "Max",
-            "Sum",
-            "Mean",
-            "Where",
-            "Greater",
-            "Less",
-            "Equal",
-            "And",
-            "Or",
-        ],
-        _broadcast,
-    ),
-    **dict.fromkeys(["MaxPool", "AveragePool", "LpPool"], extent_windows.pool),
-    **dict.fromkeys(["GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"], extent_windows.global_pool),
-    **dict.fromkeys(
-        ["ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2", "ReduceSumSquare"], _reduce
-    ),
+    **dict.fromkeys(names(Kind.POOL), extent_windows.pool),
+    **dict.fromkeys(names(Kind.GLOBAL_POOL), extent_windows.global_pool),
+    **dict.fromkeys(names(Kind.REDUCE), _reduce),
     "Conv": extent_windows.conv,
     "ConvInteger": extent_windows.conv,
     "ConvTranspose": extent_windows.conv_transpose,
@@ -271,10 +233,19 @@ def visit(extents: Extents, node: NodeProto) -> None:
     """Work out the sizes of a node's first output, and fill in what the file leaves open."""
     if has_reference(node) or not len(node.output) or not len(node.input):
         return
-    rule = RULES.get(node.op_type) if is_op(node, node.op_type) else None
+    rule = _rule(node)
     if is_op(node, "DynamicQuantizeLinear"):
         for name in node.output[1:]:
             extents.settle(name, ())
     made = None if rule is None else rule(extents, node)
     if made is not None:
         extents.settle(node.output[0], made)
+
+
+def _rule(node: NodeProto) -> Rule | None:
+    """The operator's own rule, or the one that follows from what it keeps."""
+    if is_op(node, *RULES):
+        return RULES[node.op_type]
+    if keeps(node, Trait.SHAPE):
+        return _same
+    return _broadcast if is_a(node, Kind.JOINT, Kind.COMPARE) else None

@@ -8,28 +8,23 @@ from __future__ import annotations
 from onnx import NodeProto
 
 from onnx_clp.compaction.extents import Extents, Sizes
-from onnx_clp.operators.nodes import attribute, input_name, text_attribute
+from onnx_clp.operators import read, windows
+from onnx_clp.operators.nodes import input_name
 
 
-def _window(node: NodeProto, sizes: Sizes, kernel: list[int]) -> Sizes:
-    """Spatial sizes after a convolution or pooling window (ONNX Conv, MaxPool: pads, auto_pad, ceil_mode)."""
-    strides = attribute(node, "strides") or [1] * len(kernel)
-    dilations = attribute(node, "dilations") or [1] * len(kernel)
-    pads = attribute(node, "pads") or [0] * 2 * len(kernel)
-    automatic = text_attribute(node, "auto_pad", "NOTSET")
+def _after(node: NodeProto, sizes: Sizes, kernel: tuple[int, ...]) -> Sizes:
+    """Spatial sizes after a convolution or pooling window."""
+    window = windows.window(node, kernel)
     out: list[int | None] = []
-    for at, size in enumerate(sizes):
+    for at, (size, stride) in enumerate(zip(sizes, window.strides, strict=True)):
         if size is None:
             out.append(None)
-            continue
-        reach = dilations[at] * (kernel[at] - 1) + 1
-        if automatic in ("SAME_UPPER", "SAME_LOWER"):
-            out.append(-(-size // strides[at]))
-            continue
-        room = size + (0 if automatic == "VALID" else pads[at] + pads[at + len(kernel)]) - reach
-        # A last window that begins in the padding does not count, which not every version says alike.
-        whole = room // strides[at] + 1
-        out.append(whole if not attribute(node, "ceil_mode", 0) or room % strides[at] == 0 else None)
+        elif window.begins is None or window.ends is None:
+            out.append(-(-size // stride))
+        else:
+            room = size + window.begins[at] + window.ends[at] - window.reach[at]
+            # A last window that begins in the padding does not count, which not every version says alike.
+            out.append(room // stride + 1 if not windows.rounds_up(node) or room % stride == 0 else None)
     return tuple(out)
 
 
@@ -38,10 +33,10 @@ def conv(extents: Extents, node: NodeProto) -> Sizes | None:
     sizes, weight = extents.of(node.input[0]), extents.of(input_name(node, 1))
     if weight is None or None in weight[2:]:
         return None
-    kernel = [int(k or 0) for k in weight[2:]]
+    kernel = tuple(int(k or 0) for k in weight[2:])
     if sizes is None or len(sizes) != len(weight):
         return (None, weight[0], *[None] * len(kernel))
-    return (sizes[0], weight[0], *_window(node, sizes[2:], kernel))
+    return (sizes[0], weight[0], *_after(node, sizes[2:], kernel))
 
 
 def conv_transpose(extents: Extents, node: NodeProto) -> Sizes | None:
@@ -50,28 +45,27 @@ def conv_transpose(extents: Extents, node: NodeProto) -> Sizes | None:
     if weight is None or weight[1] is None:
         return None
     count = len(weight) - 2
-    channels = weight[1] * int(attribute(node, "group", 1))
-    plain = not any(attribute(node, name) for name in ("output_shape", "auto_pad"))
-    if sizes is None or len(sizes) != len(weight) or not plain:
+    channels = weight[1] * read.groups(node)
+    window, more = windows.window(node, [taps or 0 for taps in weight[2:]]), windows.output_padding(node, count)
+    plain = windows.output_shape(node) is None
+    if sizes is None or len(sizes) != len(weight) or window.begins is None or window.ends is None or not plain:
         return (None if sizes is None else sizes[0], channels, *[None] * count)
-    strides, pads = attribute(node, "strides") or [1] * count, attribute(node, "pads") or [0] * 2 * count
-    dilations, extra = attribute(node, "dilations") or [1] * count, attribute(node, "output_padding") or [0] * count
     out: list[int | None] = []
     for at, (size, taps) in enumerate(zip(sizes[2:], weight[2:], strict=True)):
         if size is None or taps is None:
             out.append(None)
             continue
-        reach = dilations[at] * (taps - 1) + 1
-        out.append(strides[at] * (size - 1) + extra[at] + reach - pads[at] - pads[at + count])
+        whole = window.strides[at] * (size - 1) + more[at] + window.reach[at]
+        out.append(whole - window.begins[at] - window.ends[at])
     return (sizes[0], channels, *out)
 
 
 def pool(extents: Extents, node: NodeProto) -> Sizes | None:
     """MaxPool, AveragePool and LpPool (opset 1 to 22)."""
-    sizes, kernel = extents.of(node.input[0]), attribute(node, "kernel_shape")
+    sizes, kernel = extents.of(node.input[0]), windows.kernel_shape(node)
     if sizes is None or kernel is None or len(kernel) + 2 != len(sizes):
         return None
-    return (*sizes[:2], *_window(node, sizes[2:], [int(k) for k in kernel]))
+    return (*sizes[:2], *_after(node, sizes[2:], kernel))
 
 
 def global_pool(extents: Extents, node: NodeProto) -> Sizes | None:

@@ -20,7 +20,8 @@ from onnx_clp.compaction.spatial import pool
 from onnx_clp.compaction.survey import Survey
 from onnx_clp.numerics.affine import KernelLayout
 from onnx_clp.numerics.widening import as_float64
-from onnx_clp.operators.nodes import attribute, input_name
+from onnx_clp.operators import read, windows
+from onnx_clp.operators.nodes import input_name
 
 Array = NDArray[Any]
 
@@ -37,7 +38,7 @@ def number(survey: Survey, node: NodeProto, slot: int, default: float = 0.0) -> 
 
 def _layout(node: NodeProto, rank: int) -> KernelLayout:
     if "Conv" in node.op_type:
-        return KernelLayout(0, 1, int(attribute(node, "group", 1)))
+        return KernelLayout(0, 1, read.groups(node))
     if rank != 2:
         raise UnfitError("its weight holds several matrices")
     return KernelLayout(1, 0)
@@ -133,7 +134,7 @@ def _real(values: Float64, scale: float, zero: float) -> Float64:
 def activated(survey: Survey, node: NodeProto) -> list[int]:
     """QLinearLeakyRelu, QLinearSigmoid and pools on integers: X, its scale and zero point, and those of Y."""
     if node.op_type.endswith("Pool"):
-        if attribute(node, "channels_last", 0):
+        if windows.channels_last(node):
             raise UnfitError("its channels come in along another axis")
         pool(survey, node)
     else:

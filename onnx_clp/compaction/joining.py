@@ -18,7 +18,8 @@ from onnx_clp.compaction.removal import Removal
 from onnx_clp.compaction.spatial import integers
 from onnx_clp.compaction.survey import Survey, unknown
 from onnx_clp.graph.edit import GraphEdit
-from onnx_clp.operators.nodes import attribute, input_name, set_attribute, text_attribute
+from onnx_clp.operators import read, windows
+from onnx_clp.operators.nodes import drop_attribute, input_name
 
 Array = NDArray[Any]
 
@@ -42,7 +43,7 @@ def concat(survey: Survey, node: NodeProto) -> list[int]:
     views = [survey.view(node, slot) for slot in range(len(node.input))]
     known = [v for v in views if v is not None]
     rank = next((v.rank for v in known if v.rank is not None), survey.scope.ranks.of(node.output[0]))
-    along = from_last(int(attribute(node, "axis", 1)), rank)
+    along = from_last(read.axis(node), rank)
     beside = [v for v in known if v.from_end != along]
     if beside:
         return _concat_beside(survey, node, beside[0])
@@ -103,11 +104,11 @@ def split(survey: Survey, node: NodeProto) -> list[int]:
     view = survey.need(node)
     if view.spread:
         raise UnfitError("how many times its channels repeat is not known")
-    if from_last(int(attribute(node, "axis", 0)), view.rank) != view.from_end:
+    if from_last(read.axis(node), view.rank) != view.from_end:
         for slot in range(len(node.output)):
             survey.give(node, view, slot)
         return [0]
-    sizes = integers(survey, node, "split", 1) or _equal_parts(len(view.ids), len(node.output))
+    sizes = integers(survey, node, read.SPLIT) or read.equal_parts(len(view.ids), len(node.output))
     if sum(sizes) != len(view.ids) or len(sizes) != len(node.output):
         raise UnfitError("its sizes do not fit its input")
     if input_name(node, 1):
@@ -121,22 +122,14 @@ def split(survey: Survey, node: NodeProto) -> list[int]:
     return [0]
 
 
-def _equal_parts(count: int, parts: int) -> list[int]:
-    """The sizes where none are given: equal, the last one smaller (opset 18)."""
-    size = -(-count // parts)
-    return [size] * (parts - 1) + [count - size * (parts - 1)]
-
-
 def _resplit(survey: Survey, node: NodeProto, parts: list[Ids], edit: GraphEdit, removal: Removal) -> None:
     staying = [int(removal.keeps(ids).sum()) for ids in parts]
     if staying == [len(ids) for ids in parts]:
         return
     if survey.scope.opset < 13:
-        set_attribute(node, "split", staying)
+        read.SPLIT.set(node, staying)
         return
-    kept = [item for item in node.attribute if item.name != "num_outputs"]
-    del node.attribute[:]
-    node.attribute.extend(kept)
+    drop_attribute(node, "num_outputs")
     cuts.put(edit, survey.scope, node, 1, np.asarray(staying, np.int64))
 
 
@@ -146,8 +139,8 @@ def _resplit(survey: Survey, node: NodeProto, parts: list[Ids], edit: GraphEdit,
 def slice_(survey: Survey, node: NodeProto) -> list[int]:
     """Slice (opset 1 to 13) with constant limits; along the channels in steps of 1."""
     view = survey.need(node)
-    starts, ends = integers(survey, node, "starts", 1), integers(survey, node, "ends", 2)
-    axes, steps = integers(survey, node, "axes", 3), integers(survey, node, "steps", 4)
+    starts, ends = integers(survey, node, read.STARTS), integers(survey, node, read.ENDS)
+    axes, steps = integers(survey, node, read.AXES), integers(survey, node, read.STEPS)
     if starts is None or ends is None or view.spread:
         raise UnfitError("its limits are not constant")
     listed = axes if axes is not None else list(range(len(starts)))
@@ -176,12 +169,10 @@ def _reslice(
     survey: Survey, node: NodeProto, at: int, parts: tuple[Ids, Ids], edit: GraphEdit, removal: Removal
 ) -> None:
     before, inside = (int(removal.keeps(ids).sum()) for ids in parts)
-    for slot, name, limit in ((1, "starts", before), (2, "ends", before + inside)):
-        listed = attribute(node, name)
+    for slot, part, limit in ((1, read.STARTS, before), (2, read.ENDS, before + inside)):
+        listed = part.listed(node)
         if listed is not None:
-            changed = [int(v) for v in listed]
-            changed[at] = limit
-            set_attribute(node, name, changed)
+            part.set(node, [*listed[:at], limit, *listed[at + 1 :]])
             continue
         value = survey.constant(node, slot)
         assert value is not None
@@ -196,7 +187,7 @@ def gather(survey: Survey, node: NodeProto) -> list[int]:
     view, value = survey.need(node), survey.constant(node, 1)
     if view.rank is None or view.spread:
         raise UnfitError(_RANK)
-    axis = int(attribute(node, "axis", 0)) % view.rank
+    axis = read.axis(node) % view.rank
     indices = survey.extents.of(input_name(node, 1))
     if indices is None:
         raise UnfitError("the shape of its indices is not known")
@@ -232,10 +223,10 @@ def _regather(survey: Survey, node: NodeProto, ids: Ids, edit: GraphEdit, remova
 
 def depth_to_space(survey: Survey, node: NodeProto) -> list[int]:
     """DepthToSpace (opset 1 to 13): the channels that make one output channel go together."""
-    view, block = survey.need(node), int(attribute(node, "blocksize", 1)) ** 2
+    view, block = survey.need(node), windows.block_edge(node) ** 2
     if view.axis != 1 or view.spread or len(view.ids) % block:
         raise UnfitError("its channels come in along another axis")
-    column = text_attribute(node, "mode", "DCR") == "CRD"
+    column = windows.column_first(node)
     table = np.arange(len(view.ids)).reshape((-1, block) if column else (block, -1))
     rows = table.T if column else table
     first = view.picked(rows[0])
@@ -249,7 +240,7 @@ def depth_to_space(survey: Survey, node: NodeProto) -> list[int]:
 
 def space_to_depth(survey: Survey, node: NodeProto) -> list[int]:
     """SpaceToDepth (opset 1 to 13): each channel comes once for every place of a block."""
-    view, block = survey.need(node), int(attribute(node, "blocksize", 1)) ** 2
+    view, block = survey.need(node), windows.block_edge(node) ** 2
     if view.axis != 1 or view.spread:
         raise UnfitError("its channels come in along another axis")
     survey.give(node, view.spread_out(block, "tile"))

@@ -23,8 +23,9 @@ from onnx_clp.compaction.survey import Source, Survey, label, unknown
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.numerics.affine import KernelLayout
 from onnx_clp.numerics.widening import as_float64
+from onnx_clp.operators import read
 from onnx_clp.operators.grids import along_axis
-from onnx_clp.operators.nodes import attribute, input_name, is_op, set_attribute, text_attribute
+from onnx_clp.operators.nodes import input_name, is_op
 
 Array = NDArray[Any]
 
@@ -58,17 +59,17 @@ class Kernel:
 
 def conv(survey: Survey, node: NodeProto) -> list[int]:
     """Conv and FusedConv (ONNX Conv, opset 1 to 22; com.microsoft FusedConv 1)."""
-    activation = text_attribute(node, "activation", "")
+    activation = read.fused_activation(node)
     if input_name(node, 3) or activation not in ("", "Relu"):
         raise UnfitError("an addition or an activation that is not followed is part of it")
-    kernel = _convolution(survey, node, KernelLayout(0, 1, int(attribute(node, "group", 1))))
+    kernel = _convolution(survey, node, KernelLayout(0, 1, read.groups(node)))
     bias = bias_vector(survey, node, 2)
     return join(survey, kernel, np.maximum(bias, 0) if activation else bias, [2])
 
 
 def conv_transpose(survey: Survey, node: NodeProto) -> list[int]:
     """ConvTranspose (opset 1 to 22)."""
-    kernel = _convolution(survey, node, KernelLayout(1, 0, int(attribute(node, "group", 1)), True))
+    kernel = _convolution(survey, node, KernelLayout(1, 0, read.groups(node), True))
     return join(survey, kernel, bias_vector(survey, node, 2), [2])
 
 
@@ -87,12 +88,12 @@ def _weight_shape(survey: Survey, node: NodeProto, slot: int, least: int) -> tup
 def gemm(survey: Survey, node: NodeProto) -> list[int]:
     """Gemm (opset 1 to 13): Y = alpha·A·B + beta·C."""
     shape = _weight_shape(survey, node, 1, 2)
-    turned = bool(attribute(node, "transB", 0))
-    if attribute(node, "transA", 0):
+    data_turned, turned = read.transposed(node)
+    if data_turned:
         raise UnfitError("its data comes in transposed")
     layout = KernelLayout(0, 1) if turned else KernelLayout(1, 0)
     channels = shape[layout.out_axis]
-    beta = float(attribute(node, "beta", 1.0))
+    beta = read.beta(node)
     bias, value = np.zeros(channels), survey.constant(node, 2)
     slots: list[int] = []
     if value is not None:
@@ -101,7 +102,7 @@ def gemm(survey: Survey, node: NodeProto) -> list[int]:
         slots = [2] if value.ndim and value.shape[-1] == channels > 1 else []
     elif input_name(node, 2):
         raise UnfitError("its bias is not a constant")
-    if attribute(node, "alpha", 1.0) == 0:
+    if read.alpha(node) == 0:
         raise UnfitError("its factor alpha is 0")
     return join(survey, Kernel(node, 0, 1, layout, 1, 1, 2), bias, slots)
 
@@ -122,7 +123,7 @@ def bias_vector(survey: Survey, node: NodeProto, slot: int) -> Float64:
     name = input_name(node, slot)
     layout_shape = cuts.shape_of(survey.scope, node.input[1])
     transposed = node.op_type == "ConvTranspose"
-    channels = layout_shape[1] * int(attribute(node, "group", 1)) if transposed else layout_shape[0]
+    channels = layout_shape[1] * read.groups(node) if transposed else layout_shape[0]
     if not name:
         return np.zeros(channels)
     value = survey.constant(node, slot)
@@ -201,9 +202,9 @@ def _note(survey: Survey, kernel: Kernel, view: View, made: View, used: Mask, si
     survey.demands.append(Demand(name, view.ids, silent, known, used, outputs, absorbing.pads(survey, node)))
     if layout.groups == 1:
         return
-    read, given = view.ids.reshape(layout.groups, -1), made.ids.reshape(layout.groups, -1)
-    survey.groupings.append(Grouping(name, read, given))
-    survey.changes.append(partial(_regroup, survey, kernel, read, given))
+    taken, given = view.ids.reshape(layout.groups, -1), made.ids.reshape(layout.groups, -1)
+    survey.groupings.append(Grouping(name, taken, given))
+    survey.changes.append(partial(_regroup, survey, kernel, taken, given))
 
 
 def _scaled_along(survey: Survey, node: NodeProto, slot: int) -> int | None:
@@ -212,16 +213,16 @@ def _scaled_along(survey: Survey, node: NodeProto, slot: int) -> int | None:
     if maker is None or not is_op(maker, "DequantizeLinear"):
         return None
     scale = survey.scope.constant(maker.input[1])
-    return int(attribute(maker, "axis", 1)) if scale is not None and scale.size > 1 else None
+    return read.axis(maker) if scale is not None and scale.size > 1 else None
 
 
-def _regroup(survey: Survey, kernel: Kernel, read: Ids, given: Ids, edit: GraphEdit, removal: Removal) -> None:
-    inputs, outputs = removal.keeps(read), removal.keeps(given)
+def _regroup(survey: Survey, kernel: Kernel, taken: Ids, given: Ids, edit: GraphEdit, removal: Removal) -> None:
+    inputs, outputs = removal.keeps(taken), removal.keeps(given)
     if inputs.all() and outputs.all():
         return
     first, second = (inputs, outputs) if kernel.layout.transposed else (outputs, inputs)
     cuts.cut(edit, survey.scope, kernel.node, kernel.weight, GroupPick(first, second))
-    set_attribute(kernel.node, "group", int(inputs.any(axis=1).sum()))
+    read.set_groups(kernel.node, int(inputs.any(axis=1).sum()))
 
 
 def _taps(survey: Survey, kernel: Kernel) -> Mask:
@@ -280,6 +281,6 @@ def _dequantized_steps(survey: Survey, maker: NodeProto) -> Array:
         if input_name(maker, 2):
             raise UnfitError("its weight's zero point is not a constant")
         return steps
-    axis, block = int(attribute(maker, "axis", 1)), int(attribute(maker, "block_size", 0))
+    axis, block = read.axis(maker), read.quantized_block(maker)
     size = steps.shape[axis] if scale.size > 1 else 1
     return steps - along_axis(zero.astype(np.float32), steps.ndim, axis, size, block)

@@ -19,7 +19,8 @@ from onnx_clp.compaction.extents import Sizes
 from onnx_clp.compaction.removal import Removal
 from onnx_clp.compaction.survey import Size, Survey
 from onnx_clp.graph.edit import GraphEdit
-from onnx_clp.operators.nodes import attribute, input_name, set_attribute
+from onnx_clp.operators import read
+from onnx_clp.operators.nodes import input_name
 
 Array = NDArray[Any]
 
@@ -34,7 +35,7 @@ def flatten(survey: Survey, node: NodeProto) -> list[int]:
     view = survey.need(node)
     if view.rank is None or view.axis is None or view.spread:
         raise UnfitError("the number of dimensions of its input is not known")
-    axis = int(attribute(node, "axis", 1))
+    axis = read.axis(node)
     axis += view.rank if axis < 0 else 0
     if view.axis < axis:
         raise UnfitError("it lays the channels out among other entries")
@@ -86,17 +87,14 @@ def reshape(survey: Survey, node: NodeProto) -> list[int]:
 
 
 def _wanted(survey: Survey, node: NodeProto, view: View) -> list[int]:
-    listed = attribute(node, "shape")
-    value = survey.constant(node, 1) if listed is None else None
-    if value is not None:
-        listed = value.reshape(-1).tolist()
-    elif listed is None:
-        listed = [_copied(survey, node, view, at, s) for at, s in enumerate(survey.sizes.get(input_name(node, 1), ()))]
+    known = read.SHAPE.of(node, survey.scope.constant)
+    wanted = list(known or ())
+    if known is None:
+        wanted = [_copied(survey, node, view, at, s) for at, s in enumerate(survey.sizes.get(input_name(node, 1), ()))]
         survey.follow_sizes(1)
-    if not listed:
+    if not wanted:
         raise UnfitError(_NOT_CONSTANT)
-    wanted = [int(w) for w in listed]
-    if attribute(node, "allowzero", 0) and 0 in wanted:
+    if read.zero_is_a_size(node) and 0 in wanted:
         raise UnfitError("it gives a size of 0")
     return wanted
 
@@ -107,7 +105,7 @@ def _copied(survey: Survey, node: NodeProto, view: View, at: int, size: Size) ->
         return size
     counted = survey.counted(size)
     alike = counted is not None and at == view.axis and np.array_equal(counted.ids, view.ids)
-    if size is None or attribute(node, "allowzero", 0) or not (alike or size == (node.input[0], at)):
+    if size is None or read.zero_is_a_size(node) or not (alike or size == (node.input[0], at)):
         raise UnfitError(_NOT_CONSTANT)
     return 0
 
@@ -170,9 +168,9 @@ def _renumber(survey: Survey, node: NodeProto, slot: int, at: int, ids: Ids, edi
     if staying.all():
         return
     if not input_name(node, slot):
-        listed = list(attribute(node, "shape"))
+        listed = list(read.SHAPE.listed(node) or ())
         listed[at] = int(staying.sum())
-        set_attribute(node, "shape", listed)
+        read.SHAPE.set(node, listed)
         return
     value = survey.scope.constant(node.input[slot])
     assert value is not None

@@ -6,16 +6,18 @@ from typing import Final
 
 from onnx_clp.compaction import counts, elementwise, integers, joining, linear, reshaping, scaling, spatial
 from onnx_clp.compaction.survey import Rule
+from onnx_clp.operators.table import names
+from onnx_clp.operators.traits import Kind
 
 _STANDARD: Final[dict[str, Rule]] = {
     "Conv": linear.conv,
     "ConvTranspose": linear.conv_transpose,
     "Gemm": linear.gemm,
     "MatMul": linear.matmul,
-    **dict.fromkeys(elementwise.UNARY, elementwise.unary),
-    "Dropout": elementwise.unary,
+    **dict.fromkeys(names(Kind.POINTWISE, Kind.RETYPE), elementwise.unary),
+    **dict.fromkeys(("Identity", "Dropout"), elementwise.unary),
     "Clip": elementwise.clip,
-    **dict.fromkeys(elementwise.JOINT, elementwise.joint),
+    **dict.fromkeys((*names(Kind.JOINT, Kind.COMPARE), "PRelu"), elementwise.joint),
     "BatchNormalization": scaling.batch_normalization,
     "InstanceNormalization": scaling.instance_normalization,
     "QuantizeLinear": scaling.quantize,
@@ -23,13 +25,9 @@ _STANDARD: Final[dict[str, Rule]] = {
     "DynamicQuantizeLinear": scaling.dynamic_quantize,
     **dict.fromkeys(("QLinearConv", "QLinearMatMul"), integers.rounded),
     **dict.fromkeys(("ConvInteger", "MatMulInteger"), integers.products),
-    **dict.fromkeys(
-        ["MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"], spatial.pool
-    ),
-    **dict.fromkeys(
-        ["ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare"], spatial.reduce
-    ),
-    **dict.fromkeys(["Softmax", "LogSoftmax", "LpNormalization"], spatial.along_others),
+    **dict.fromkeys(names(Kind.POOL, Kind.GLOBAL_POOL), spatial.pool),
+    **dict.fromkeys(names(Kind.REDUCE), spatial.reduce),
+    **dict.fromkeys((*names(Kind.SHARE), "LpNormalization"), spatial.along_others),
     "Transpose": spatial.transpose,
     "Squeeze": spatial.squeeze,
     "Unsqueeze": spatial.unsqueeze,

@@ -11,11 +11,13 @@ from onnx import NodeProto
 
 from onnx_clp.compaction.atoms import UNKNOWN, Float64, View
 from onnx_clp.compaction.cuts import UnfitError
-from onnx_clp.compaction.elementwise import number, steady
+from onnx_clp.compaction.elementwise import steady
 from onnx_clp.compaction.survey import Survey
 from onnx_clp.fold.affine_forms import is_training
 from onnx_clp.numerics.widening import as_float64
-from onnx_clp.operators.nodes import attribute, input_name
+from onnx_clp.operators import read
+from onnx_clp.operators.grids import integer_limits, level_type
+from onnx_clp.operators.nodes import input_name
 
 Array = NDArray[Any]
 
@@ -36,7 +38,7 @@ def batch_normalization(survey: Survey, node: NodeProto) -> list[int]:
         survey.cut(node, slot, 0, sized.ids)
     gamma, beta, mean, variance = known
     with np.errstate(all="ignore"):
-        made = (sized.constant - mean) * (gamma / np.sqrt(variance + number(node, "epsilon", 1e-5))) + beta
+        made = (sized.constant - mean) * (gamma / np.sqrt(variance + read.epsilon(node))) + beta
     survey.give(node, sized.becomes(np.where(np.isfinite(made), made, UNKNOWN)))
     return [0]
 
@@ -71,11 +73,8 @@ def quantize(survey: Survey, node: NodeProto) -> list[int]:
 
 
 def _limits(survey: Survey, node: NodeProto) -> tuple[float, float]:
-    value = survey.constant(node, 2)
-    if value is None or value.dtype.kind not in "iu":
-        return (0.0, 255.0) if value is None else (-np.inf, np.inf)
-    limits = np.iinfo(value.dtype)
-    return float(limits.min), float(limits.max)
+    dtype = level_type(node, survey.constant(node, 2))
+    return integer_limits(dtype) if "int" in dtype.name else (-np.inf, np.inf)
 
 
 def dequantize(survey: Survey, node: NodeProto) -> list[int]:
@@ -93,7 +92,7 @@ def dequantize(survey: Survey, node: NodeProto) -> list[int]:
 def _scaled(survey: Survey, node: NodeProto) -> tuple[View, Float64, Float64]:
     """The channels of a node with a scale and a zero point, each a number or one a channel, and these."""
     view, parts = survey.need(node), []
-    if attribute(node, "block_size", 0):
+    if read.quantized_block(node):
         raise UnfitError("it has a scale for every block")
     for slot in (1, 2):
         value = survey.constant(node, slot)
@@ -106,7 +105,7 @@ def _scaled(survey: Survey, node: NodeProto) -> tuple[View, Float64, Float64]:
 
 
 def _per_channel(survey: Survey, node: NodeProto, view: View, slot: int, value: Array) -> View:
-    axis = int(attribute(node, "axis", 1))
+    axis = read.axis(node)
     at = view.axis if axis >= 0 else -view.from_end
     sized = view.sized(value.size)
     if at != axis or sized is None or value.ndim != 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,31 +10,25 @@ from onnx import NodeProto
 
 from onnx_clp.compaction.atoms import UNKNOWN, Float64, View
 from onnx_clp.compaction.cuts import UnfitError
-from onnx_clp.compaction.survey import Survey
-from onnx_clp.numerics.widening import as_float64
-from onnx_clp.operators.nodes import attribute, input_name, text_attribute
+from onnx_clp.compaction.survey import Survey, unknown
+from onnx_clp.operators import read, windows
+from onnx_clp.operators.nodes import input_name
+from onnx_clp.operators.table import is_a, keeps
+from onnx_clp.operators.traits import Kind, Trait
 
 Array = NDArray[Any]
 
-_KEEPING: Final = ("ReduceMean", "ReduceMax", "ReduceMin")
-_SUMMING: Final = ("ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare")
 
-
-def integers(survey: Survey, node: NodeProto, name: str, slot: int) -> list[int] | None:
-    """Integers from an attribute (earlier opsets) or a constant input; None where left out.
+def integers(survey: Survey, node: NodeProto, part: read.IntList) -> list[int] | None:
+    """A list that a node states; None where left out.
 
     Raises:
-        UnfitError: the input is computed as the model runs.
+        UnfitError: it is computed as the model runs.
     """
-    listed = attribute(node, name)
-    if listed is not None:
-        return [int(v) for v in (listed if isinstance(listed, list) else [listed])]
-    if not input_name(node, slot):
-        return None
-    value = survey.constant(node, slot)
-    if value is None:
-        raise UnfitError(f"its {name} are not constant")
-    return [int(v) for v in value.reshape(-1)]
+    found = part.of(node, survey.scope.constant)
+    if found is None and not part.left_out(node):
+        raise UnfitError(f"its {part.name} are not constant")
+    return None if found is None else list(found)
 
 
 def places(axes: list[int], rank: int | None) -> set[int]:
@@ -53,7 +47,7 @@ def pool(survey: Survey, node: NodeProto) -> list[int]:
         raise UnfitError("its channels come in along another axis")
     if any(name and survey.scope.uses(name) for name in node.output[1:]):
         raise UnfitError("its indices, which count over the channels, are read")
-    plain = node.op_type in ("GlobalAveragePool", "GlobalMaxPool") or _stays(node)
+    plain = (is_a(node, Kind.GLOBAL_POOL) and keeps(node, Trait.EVEN)) or _stays(node)
     survey.give(node, view.becomes(view.constant if plain else zero_stays(view)))
     return [0]
 
@@ -62,8 +56,8 @@ def _stays(node: NodeProto) -> bool:
     """Whether every window of a constant gives that constant."""
     if node.op_type == "MaxPool":
         return True
-    padded = any(attribute(node, "pads") or []) or text_attribute(node, "auto_pad", "NOTSET") not in ("NOTSET", "VALID")
-    return node.op_type == "AveragePool" and not (padded and attribute(node, "count_include_pad", 0))
+    padded = not windows.window(node).pads_nothing
+    return node.op_type == "AveragePool" and not (padded and windows.counts_padding(node))
 
 
 def zero_stays(view: View) -> Float64:
@@ -74,9 +68,9 @@ def zero_stays(view: View) -> Float64:
 def reduce(survey: Survey, node: NodeProto) -> list[int]:
     """ReduceMean and the like (opset 1 to 18), over other axes, or a sum over the channels."""
     view = survey.need(node)
-    axes = integers(survey, node, "axes", 1)
+    axes = integers(survey, node, read.AXES)
     if not axes:
-        if attribute(node, "noop_with_empty_axes", 0):
+        if read.idle_without_axes(node):
             raise UnfitError("it has no axes")
         return _reduce_channels(survey, node, view)
     gone = places(axes, view.rank)
@@ -84,16 +78,23 @@ def reduce(survey: Survey, node: NodeProto) -> list[int]:
         return _reduce_channels(survey, node, view)
     if view.spread:
         raise UnfitError("how many times its channels repeat is not known")
-    made = view.becomes(view.constant if node.op_type in _KEEPING else zero_stays(view))
-    if not attribute(node, "keepdims", 1):
+    made = view.becomes(_reduced(node, view))
+    if not read.keeps_dims(node):
         after = sum(place < view.from_end for place in gone)
         made = made.moved(view.from_end - after, None if view.rank is None else view.rank - len(gone))
     survey.give(node, made)
     return [0]
 
 
+def _reduced(node: NodeProto, view: View) -> Float64:
+    """What is known of channels whose places a node brings together."""
+    if keeps(node, Trait.EVEN):
+        return view.constant
+    return zero_stays(view) if keeps(node, Trait.ZERO) else unknown(len(view.ids))
+
+
 def _reduce_channels(survey: Survey, node: NodeProto, view: View) -> list[int]:
-    if node.op_type not in _SUMMING:
+    if not keeps(node, Trait.NEUTRAL):
         raise UnfitError("it takes all channels together")
     survey.need_zero(node, view)
     return [0]
@@ -102,11 +103,9 @@ def _reduce_channels(survey: Survey, node: NodeProto, view: View) -> list[int]:
 def along_others(survey: Survey, node: NodeProto) -> list[int]:
     """Softmax, LogSoftmax, LpNormalization and ArgMax along an axis that is not the channels'."""
     view = survey.need(node)
-    rank = view.rank
-    axis = int(attribute(node, "axis", -1 if survey.scope.opset >= 13 else 1))
-    if node.op_type in ("Softmax", "LogSoftmax", "Hardmax") and survey.scope.opset < 13:
+    if node.op_type != "LpNormalization" and survey.scope.opset < 13:
         raise UnfitError("it takes all channels together")
-    if view.from_end in places([axis], rank) or view.spread:
+    if view.from_end in places([read.axis(node)], view.rank) or view.spread:
         raise UnfitError("it takes all channels together")
     survey.give(node, view.forgets())
     return [0]
@@ -115,21 +114,19 @@ def along_others(survey: Survey, node: NodeProto) -> list[int]:
 def transpose(survey: Survey, node: NodeProto) -> list[int]:
     """Transpose (opset 1 to 23)."""
     view = survey.need(node)
-    perm = attribute(node, "perm")
+    perm = read.perm(node, view.rank)
     if perm is None:
-        if view.rank is None:
-            raise UnfitError("the number of dimensions of its input is not known")
-        perm = list(reversed(range(view.rank)))
+        raise UnfitError("the number of dimensions of its input is not known")
     axis = len(perm) - view.from_end
     if axis not in perm or (view.rank is not None and view.rank != len(perm)):
         raise UnfitError("its permutation does not fit its input")
-    survey.give(node, view.moved(len(perm) - list(perm).index(axis), len(perm)))
+    survey.give(node, view.moved(len(perm) - perm.index(axis), len(perm)))
     return [0]
 
 
 def squeeze(survey: Survey, node: NodeProto) -> list[int]:
     """Squeeze (opset 1 to 23) of axes that are named."""
-    view, axes = survey.need(node), integers(survey, node, "axes", 1)
+    view, axes = survey.need(node), integers(survey, node, read.AXES)
     if axes is None:
         raise UnfitError("it does not name its axes")
     gone = places(axes, view.rank)
@@ -142,7 +139,7 @@ def squeeze(survey: Survey, node: NodeProto) -> list[int]:
 
 def unsqueeze(survey: Survey, node: NodeProto) -> list[int]:
     """Unsqueeze (opset 1 to 23)."""
-    view, axes = survey.need(node), integers(survey, node, "axes", 1)
+    view, axes = survey.need(node), integers(survey, node, read.AXES)
     if axes is None or view.rank is None:
         raise UnfitError("the number of dimensions of its input is not known")
     rank = view.rank + len(axes)
@@ -155,10 +152,10 @@ def unsqueeze(survey: Survey, node: NodeProto) -> list[int]:
 def pad(survey: Survey, node: NodeProto) -> list[int]:
     """Pad (opset 1 to 24) beside the channel axis."""
     view = survey.need(node)
-    pads = integers(survey, node, "pads", 1) or attribute(node, "paddings")
+    pads = integers(survey, node, read.PADS)
     if pads is None or view.spread:
         raise UnfitError("its pads are not constant")
-    axes = integers(survey, node, "axes", 3) if survey.scope.opset >= 18 else None
+    axes = integers(survey, node, read.AXES) if survey.scope.opset >= 18 else None
     listed = list(range(-(len(pads) // 2), 0)) if axes is None else axes
     around = [pads[at] or pads[at + len(listed)] for at in range(len(listed))]
     touched = places([a for a, p in zip(listed, around, strict=True) if p], view.rank)
@@ -170,32 +167,28 @@ def pad(survey: Survey, node: NodeProto) -> list[int]:
 
 def _padding(survey: Survey, node: NodeProto) -> float:
     """What is padded with; infinite stands for an edge or a reflection, which no constant is changed by."""
-    if text_attribute(node, "mode", "constant") != "constant":
+    if windows.pad_mode(node) != "constant":
         return UNKNOWN
-    value = survey.constant(node, 2)
-    if value is None:
-        return UNKNOWN if input_name(node, 2) else float(attribute(node, "value", 0.0))
-    return float(as_float64(value).reshape(-1)[0])
+    value = windows.pad_value(node, survey.scope.constant)
+    return UNKNOWN if value is None else value
 
 
 def resize(survey: Survey, node: NodeProto) -> list[int]:
     """Resize and Upsample (opset 7 to 19) beside the channel axis."""
     view = survey.need(node)
-    if view.axis is None or view.spread or attribute(node, "axes") is not None:
+    if view.axis is None or view.spread or not read.AXES.left_out(node):
         raise UnfitError("the number of dimensions of its input is not known")
-    slot = 1 if node.op_type == "Upsample" or survey.scope.opset < 11 else 2
-    scales = survey.constant(node, slot)
-    if scales is None and attribute(node, "scales") is not None:
-        scales = np.asarray(attribute(node, "scales"))
-    sizes = survey.constant(node, 3) if slot == 2 else None
-    if scales is not None and scales.size == view.rank and float(scales[view.axis]) == 1:
+    slot = windows.scales_slot(node, survey.scope.opset)
+    scales = windows.scales(node, survey.scope.constant, survey.scope.opset)
+    sizes = read.SIZES.of(node, survey.scope.constant) if slot == 2 else None
+    if scales is not None and len(scales) == view.rank and scales[view.axis] == 1:
         survey.give(node, view.becomes(zero_stays(view)))
         return [0]
     if slot == 2 and _copies_channels(survey, view, input_name(node, 3)):
         survey.give(node, view.becomes(zero_stays(view)))
         survey.follow_sizes(3)
         return [0]
-    if sizes is None or sizes.size != view.rank or int(sizes[view.axis]) != len(view.ids):
+    if sizes is None or len(sizes) != view.rank or sizes[view.axis] != len(view.ids):
         raise UnfitError("the sizes that it gives are not constant, or change the channels")
     from onnx_clp.compaction.reshaping import renumber
 

@@ -21,11 +21,11 @@ LIFT_ABOVE: Final = 512
 
 TOKEN_BYTES: Final = 24
 _NONCE: Final = os.urandom(16)  # secrets would bring OpenSSL with it
-_MAX_MESSAGE_DEPTH: Final = 100  # protobuf's own limit
+MOST_DEEP: Final = 100  # protobuf's own limit
 
 _Schema = dict[int, "str"]
 # Which fields of which message lead to tensors (onnx.proto3, IR version 3 to 14).
-_FIELDS: Final[dict[str, _Schema]] = {
+FIELDS: Final[dict[str, _Schema]] = {
     "model": {7: "graph", 20: "training", 25: "function"},
     "training": {1: "graph", 2: "graph"},
     "function": {7: "node", 11: "attribute"},
@@ -39,6 +39,12 @@ _FIELDS: Final[dict[str, _Schema]] = {
 
 class WireError(ValueError):
     """The bytes are not a protobuf message: truncated, or a tag that cannot be."""
+
+
+class Octets(Protocol):
+    """Bytes by their position."""
+
+    def __getitem__(self, at: int, /) -> int: ...
 
 
 class Deferred(Protocol):
@@ -153,14 +159,14 @@ def _rewrite(
     depth: int,
 ) -> Rope | None:
     """Rewrite one message; None when nothing inside it changed."""
-    if depth > _MAX_MESSAGE_DEPTH:
-        raise WireError(f"messages nest deeper than {_MAX_MESSAGE_DEPTH}")
-    kinds, rope, copied, at = _FIELDS[message], Rope(), start, start
+    if depth > MOST_DEEP:
+        raise WireError(f"messages nest deeper than {MOST_DEEP}")
+    kinds, rope, copied, at = FIELDS[message], Rope(), start, start
     while at < end:
         tag_at = at
         tag, at = read_varint(view, at, end)
         if tag & 7 != 2:
-            at = _skip_scalar(view, at, end, tag)
+            at = skip_scalar(view, at, end, tag)
             continue
         length, at = read_varint(view, at, end)
         body, at = at, at + length
@@ -182,7 +188,7 @@ def _rewrite(
     return rope
 
 
-def read_varint(view: memoryview, at: int, end: int) -> tuple[int, int]:
+def read_varint(view: Octets, at: int, end: int) -> tuple[int, int]:
     """A base-128 varint at `at`: its value and the position after it; WireError past `end` or 64 bits."""
     value = shift = 0
     while at < end:
@@ -197,7 +203,8 @@ def read_varint(view: memoryview, at: int, end: int) -> tuple[int, int]:
     raise WireError("the data ends inside a field")
 
 
-def _skip_scalar(view: memoryview, at: int, end: int, tag: int) -> int:
+def skip_scalar(view: Octets, at: int, end: int, tag: int) -> int:
+    """The position after a field that has no length of its own; WireError where there can be none such."""
     kind = tag & 7
     if tag >> 3 == 0 or kind in (3, 4, 6, 7):
         raise WireError(f"field tag {tag} cannot be")

@@ -19,7 +19,8 @@ from onnx_clp.graph.index import GraphIndex
 from onnx_clp.layers.weights import float_type, overridable_sentence
 from onnx_clp.numerics.affine import ChannelAffine
 from onnx_clp.numerics.widening import as_float64
-from onnx_clp.operators.nodes import attribute, has_reference, input_name, is_op
+from onnx_clp.operators import read
+from onnx_clp.operators.nodes import has_reference, input_name, is_op
 from onnx_clp.verdicts import Skipped, SkipReason
 
 Array = NDArray[Any]
@@ -95,7 +96,7 @@ def _by_position(scope: GraphIndex, node: NodeProto) -> Skipped:
 
 def _batchnorm(scope: GraphIndex, node: NodeProto, frame: Frame) -> Affine | Skipped:
     """ONNX BatchNormalization, opset 1 to 15."""
-    if not attribute(node, "spatial", 1):
+    if not read.by_channel(node):
         return _by_position(scope, node)
     parameters: list[Array] = []
     for slot, what in enumerate(("scale", "bias", "mean", "variance"), start=1):
@@ -117,7 +118,7 @@ def _batchnorm(scope: GraphIndex, node: NodeProto, frame: Frame) -> Affine | Ski
         return Skipped(SkipReason.NOT_PER_CHANNEL, "the number of dimensions of its input is not known")
     if frame.axis_from_end != frame.rank - 1:
         return Skipped(SkipReason.NOT_PER_CHANNEL, "it normalises another axis than the layer's channels")
-    epsilon = float(attribute(node, "epsilon", 1e-5))
+    epsilon = read.epsilon(node)
     gamma, beta, mean, variance = parameters
     affine = ChannelAffine.of_batchnorm(gamma, beta, mean, variance, epsilon)
     if float((as_float64(variance) + epsilon).min(initial=1.0)) <= 0:
@@ -135,10 +136,10 @@ def _obstacle(scope: GraphIndex, node: NodeProto) -> Skipped | None:
 def is_training(scope: GraphIndex, node: NodeProto) -> bool:
     """Whether a BatchNormalization normalises by the batch it sees, which is no fixed affine."""
     if scope.opset >= 14:
-        return bool(attribute(node, "training_mode", 0))
+        return read.trains(node)
     if scope.opset >= 7:
         return any(node.output[1:])
-    return not attribute(node, "is_test", 0)
+    return not read.marked_as_test(node)
 
 
 # Elementwise
@@ -166,14 +167,14 @@ def _aligned_shape(scope: GraphIndex, node: NodeProto, value: Array, frame: Fram
     """The operand's shape as it aligns with the data's last axes; below opset 7 by `broadcast` and `axis`."""
     if scope.opset >= 7 or value.ndim == 0:
         return value.shape
-    if not attribute(node, "broadcast", 0) or data_slot(scope, node) != 0:
+    broadcasts, axis = read.old_broadcast(node)
+    if not broadcasts or data_slot(scope, node) != 0:
         return Skipped(SkipReason.NOT_PER_CHANNEL, "it does not broadcast its constant")
-    axis = attribute(node, "axis")
     if axis is None:
         return value.shape
     if frame.rank is None:
         return Skipped(SkipReason.NOT_PER_CHANNEL, "the data's rank is unknown")
-    start = int(axis) + (frame.rank if axis < 0 else 0)
+    start = axis + (frame.rank if axis < 0 else 0)
     if not 0 <= start <= frame.rank - value.ndim:
         return Skipped(SkipReason.NOT_PER_CHANNEL, f"its axis {axis} is none of the data's")
     return (*value.shape, *[1] * (frame.rank - start - value.ndim))

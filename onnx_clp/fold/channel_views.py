@@ -8,14 +8,13 @@ operator ends it.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Final
 
-import numpy as np
 from onnx import NodeProto
 
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.layers.rewrite import LayerRewrite
-from onnx_clp.operators.nodes import attribute, has_reference, input_name, is_dequantizer, is_op, is_quantizer, operator
+from onnx_clp.operators import read
+from onnx_clp.operators.nodes import has_reference, input_name, is_dequantizer, is_op, is_quantizer, operator
 from onnx_clp.verdicts import Skipped, SkipReason
 
 
@@ -134,32 +133,28 @@ def drops_nothing(scope: GraphIndex, node: NodeProto) -> bool:
         mode = input_name(node, 2)
         value = scope.constant(mode) if mode else None
         return not mode or (value is not None and not value.any())
-    return scope.opset >= 7 or bool(attribute(node, "is_test", 0))
+    return scope.opset >= 7 or read.marked_as_test(node)
 
 
 def keeps_type(scope: GraphIndex, node: NodeProto) -> bool:
     """Whether a Cast or CastLike casts to the type its input has already."""
-    to = attribute(node, "to") if is_op(node, "Cast") else scope.element_type(input_name(node, 1))
+    to = read.cast_type(node) if is_op(node, "Cast") else scope.element_type(input_name(node, 1))
     return to is not None and scope.element_type(node.input[0]) == to
 
 
 def _transposed(node: NodeProto, view: ChannelView) -> ChannelView | None:
-    perm = attribute(node, "perm")
+    perm = read.perm(node, view.rank)
     if perm is None:
-        if view.rank is None:
-            return None
-        perm = list(reversed(range(view.rank)))
+        return None
     rank = len(perm)
     axis = rank - view.axis_from_end
     if axis < 0 or axis not in perm or (view.rank is not None and view.rank != rank):
         return None
-    return replace(view, rank=rank, axis_from_end=rank - list(perm).index(axis))
+    return replace(view, rank=rank, axis_from_end=rank - perm.index(axis))
 
 
 def _resqueezed(scope: GraphIndex, node: NodeProto, view: ChannelView) -> ChannelView | None:
-    listed = attribute(node, "axes")
-    given = scope.constant(input_name(node, 1)) if listed is None and len(node.input) > 1 else None
-    axes = listed if listed is not None else None if given is None else [int(a) for a in given.reshape(-1)]
+    axes = read.AXES.of(node, scope.constant)
     if axes is None or view.rank is None:
         return None
     squeezing = node.op_type == "Squeeze"
@@ -181,7 +176,7 @@ def _carry_concat(scope: GraphIndex, node: NodeProto, views: dict[str, ChannelVi
     first = next((v for v in found if v is not None), None)
     if first is None:
         return False
-    axis = int(attribute(node, "axis", 1))
+    axis = read.axis(node)
     rank = next((v.rank for v in found if v is not None and v.rank is not None), None)
     if axis >= 0 and rank is None:
         return False
@@ -206,7 +201,7 @@ def _carry_concat(scope: GraphIndex, node: NodeProto, views: dict[str, ChannelVi
 
 
 def _carry_split(scope: GraphIndex, node: NodeProto, view: ChannelView, views: dict[str, ChannelView]) -> bool:
-    axis = int(attribute(node, "axis", 0))
+    axis = read.axis(node)
     from_end = -axis if axis < 0 else None if view.rank is None else view.rank - axis
     sizes = _split_sizes(scope, node, view.channels)
     if from_end != view.axis_from_end or sizes is None or len(sizes) != len(node.output):
@@ -221,17 +216,10 @@ def _carry_split(scope: GraphIndex, node: NodeProto, view: ChannelView, views: d
 
 
 def _split_sizes(scope: GraphIndex, node: NodeProto, channels: int | None) -> list[int] | None:
-    listed = attribute(node, "split")
-    if listed is not None:
-        return [int(s) for s in listed]
-    if input_name(node, 1):
-        given = scope.constant(node.input[1])
-        return None if given is None else [int(s) for s in given.reshape(-1)]
-    if channels is None:
-        return None
-    parts = len(node.output)
-    size = -(-channels // parts)
-    return [size] * (parts - 1) + [channels - size * (parts - 1)]
+    if not read.SPLIT.left_out(node):
+        given = read.SPLIT.of(node, scope.constant)
+        return None if given is None else list(given)
+    return None if channels is None else read.equal_parts(channels, len(node.output))
 
 
 def _cut(segments: tuple[Segment, ...], start: int, count: int) -> tuple[Segment, ...] | None:
@@ -246,95 +234,3 @@ def _cut(segments: tuple[Segment, ...], start: int, count: int) -> tuple[Segment
             out.append(Segment(segment.rewrite, segment.start + low - at, high - low))
         at += segment.count
     return tuple(out)
-
-
-# Operators that treat every channel alike and by itself, and may change sizes along other axes.
-_POOLS: Final = ("MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
-
-
-def carry_by_channel(scope: GraphIndex, node: NodeProto, views: dict[str, ChannelView]) -> bool:
-    """Carry a view through an operator that mixes places but no channels: pooling, resizing, padding, flattening.
-
-    An affine behind it scales what the channel gives, so it counts for the score and can silence the channel, but it
-    cannot be folded through; False where the node is no such operator.
-    """
-    view = None if has_reference(node) else views.get(input_name(node, 0))
-    moved = None if view is None else _by_channel(scope, node, view)
-    if moved is None:
-        return False
-    sentence = f"{operator(node)} is between it and the layer"
-    views[node.output[0]] = moved.blocked(Skipped(SkipReason.NOT_AFFINE, sentence))
-    return True
-
-
-def _by_channel(scope: GraphIndex, node: NodeProto, view: ChannelView) -> ChannelView | None:
-    axis = None if view.rank is None else view.rank - view.axis_from_end
-    if is_op(node, *_POOLS):
-        return view if axis == 1 else None
-    if is_op(node, "Resize", "Upsample", "Pad"):
-        return view if axis is not None and _leaves_axis(scope, node, view, axis) else None
-    if is_op(node, "ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum", "ReduceL1", "ReduceL2"):
-        return None if axis is None else _reduced(scope, node, view, axis)
-    if is_op(node, "Flatten", "Reshape"):
-        return None if axis is None else _flattened(scope, node, view, axis)
-    return None
-
-
-def _leaves_axis(scope: GraphIndex, node: NodeProto, view: ChannelView, axis: int) -> bool:
-    """Whether a node changes neither the number nor the values along an axis."""
-    if is_op(node, "Pad"):
-        given = attribute(node, "pads") or attribute(node, "paddings")
-        found = scope.constant(input_name(node, 1)) if given is None and len(node.input) > 1 else given
-        if found is None or input_name(node, 3):
-            return False
-        pads = [int(p) for p in np.asarray(found).reshape(-1)]
-        return len(pads) == 2 * (view.rank or 0) and pads[axis] == 0 == pads[axis + len(pads) // 2]
-    if is_op(node, "Upsample"):
-        given = attribute(node, "scales")
-        scales = scope.constant(input_name(node, 1)) if given is None and len(node.input) > 1 else given
-    elif is_op(node, "Resize"):
-        if input_name(node, 3) or attribute(node, "axes") is not None:
-            return _keeps_size(scope, node, view, axis)
-        slot = 1 if scope.opset < 11 else 2
-        scales = scope.constant(input_name(node, slot)) if input_name(node, slot) else None
-    else:
-        return False
-    numbers = [] if scales is None else [float(v) for v in np.asarray(scales).reshape(-1)]
-    return len(numbers) == view.rank and numbers[axis] == 1
-
-
-def _keeps_size(scope: GraphIndex, node: NodeProto, view: ChannelView, axis: int) -> bool:
-    """Whether a Resize to given sizes leaves the channels as they are."""
-    axes = attribute(node, "axes")
-    if axes is not None:
-        return axis not in {int(a) % (view.rank or 1) for a in axes}
-    sizes = scope.constant(input_name(node, 3))
-    return sizes is not None and view.channels is not None and int(sizes.reshape(-1)[axis]) == view.channels
-
-
-def _reduced(scope: GraphIndex, node: NodeProto, view: ChannelView, axis: int) -> ChannelView | None:
-    listed = attribute(node, "axes")
-    given = scope.constant(input_name(node, 1)) if listed is None and input_name(node, 1) else None
-    axes = listed if listed is not None else None if given is None else given.reshape(-1)
-    rank = view.rank or 0
-    if axes is None or axis in (gone := {int(a) % rank for a in axes}):
-        return None
-    if int(attribute(node, "keepdims", 1)):
-        return view
-    at = axis - sum(a < axis for a in gone)
-    return replace(view, rank=rank - len(gone), axis_from_end=rank - len(gone) - at)
-
-
-def _flattened(scope: GraphIndex, node: NodeProto, view: ChannelView, axis: int) -> ChannelView | None:
-    """Flatten and Reshape where every axis behind the channels has one entry, or keeps its own."""
-    source, rank = node.input[0], view.rank or 0
-    single = all(scope.ranks.size(source, at) == 1 for at in range(axis + 1, rank))
-    if is_op(node, "Flatten"):
-        kept = single and axis == 1 == int(attribute(node, "axis", 1))
-        return replace(view, rank=2, axis_from_end=1) if kept else None
-    given = attribute(node, "shape") or scope.constant(input_name(node, 1))
-    if given is None or not single or axis != 1 or view.channels is None:
-        return None
-    target = [int(d) for d in np.asarray(given).reshape(-1)]
-    fits = len(target) > 1 and target[1] in (view.channels, 0) and all(d == 1 for d in target[2:])
-    return replace(view, rank=len(target), axis_from_end=len(target) - 1) if fits else None

@@ -20,7 +20,8 @@ from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.layers.rewrite import LayerRewrite, Layers
 from onnx_clp.numerics.affine import ChannelAffine
-from onnx_clp.operators.nodes import attribute, identity, is_op
+from onnx_clp.operators import read
+from onnx_clp.operators.nodes import identity, is_op
 from onnx_clp.verdicts import Skipped, SkipReason
 
 
@@ -54,7 +55,7 @@ def _frame_before(rewrite: LayerRewrite, path: list[NodeProto]) -> Frame:
     axis, rank = layer.data_axis_from_end, layer.rank if layer.operator != "MatMul" else None
     for node in reversed(path):
         if is_op(node, "Transpose"):
-            perm = attribute(node, "perm") or list(reversed(range(rank or 0)))
+            perm = read.perm(node, rank or 0) or ()
             rank = len(perm)
             axis = rank - perm[rank - axis] if 0 < axis <= rank else rank + 1
     return Frame(axis, rank, layer.inputs)

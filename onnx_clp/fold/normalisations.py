@@ -15,7 +15,8 @@ from onnx import NodeProto
 
 from onnx_clp.file.store import Array
 from onnx_clp.fold.affine_forms import Affine, Frame, data_slot, recognise
-from onnx_clp.fold.channel_views import ChannelView, carry, carry_by_channel, layer_view
+from onnx_clp.fold.by_channel import carry_by_channel
+from onnx_clp.fold.channel_views import ChannelView, carry, layer_view
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.layers.rewrite import Layers

@@ -5,7 +5,10 @@ from __future__ import annotations
 import numpy as np
 from onnx import ModelProto, TensorProto, numpy_helper
 
+from onnx_clp.fold.affine_forms import RECOGNISERS
 from onnx_clp.operators.nodes import input_name, is_op
+from onnx_clp.operators.table import is_a, keeps
+from onnx_clp.operators.traits import Kind, Trait
 
 _LIMITS: dict[int, tuple[int, int]] = {TensorProto.UINT8: (0, 255), TensorProto.INT8: (-128, 127)}
 
@@ -35,8 +38,8 @@ def normalises(model: ModelProto, name: str) -> bool:
     held |= {out for node in model.graph.node if is_op(node, "Constant") for out in node.output}
     for node in model.graph.node:
         if name in node.input:
-            if is_op(node, "Sub", "Add", "Mul", "Div", "BatchNormalization"):
+            if is_op(node, *RECOGNISERS):
                 return any(other in held for other in node.input if other != name)
-            if is_op(node, "Transpose", "Cast", "Identity", "Reshape"):
+            if keeps(node, Trait.MOVES) or is_a(node, Kind.RETYPE):
                 name = node.output[0]
     return False

@@ -9,48 +9,22 @@ sum is a Conv with the kernel turned round and d·(k−1) − p pads, which runs
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from onnx_clp.gradient.tape import Gradients, Rules, Step, sizes
 from onnx_clp.gradient.writer import Term
-from onnx_clp.operators.nodes import text_attribute
+from onnx_clp.operators import read, windows
+from onnx_clp.operators.windows import Window
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
-    """The attributes of a sliding window, one number a spatial dimension; `begins` is None where it is open."""
-
-    kernel: tuple[int, ...]
-    strides: tuple[int, ...]
-    dilations: tuple[int, ...]
-    begins: tuple[int, ...] | None
-    ends: tuple[int, ...] | None
-
-    @property
-    def reach(self) -> tuple[int, ...]:
-        """How many inputs a window spans."""
-        return tuple((k - 1) * d + 1 for k, d in zip(self.kernel, self.dilations, strict=True))
-
-
-def window_of(step: Step, kernel: Sequence[int]) -> Window:
-    """The window of a convolution or pooling node, auto_pad worked out where the input's sizes are known."""
-    spatial = len(kernel)
-    strides = tuple(step.attribute("strides") or [1] * spatial)
-    dilations = tuple(step.attribute("dilations") or [1] * spatial)
-    window = Window(tuple(kernel), strides, dilations, (0,) * spatial, (0,) * spatial)
-    mode = text_attribute(step.node, "auto_pad", "NOTSET")
-    if mode in ("NOTSET", ""):
-        pads = tuple(step.attribute("pads") or [0] * (2 * spatial))
-        return Window(window.kernel, strides, dilations, pads[:spatial], pads[spatial:])
-    if mode == "VALID":
-        return window
-    totals = _same_totals(step, window)
+def window_of(step: Step, kernel: Sequence[int] | None = None) -> Window:
+    """The window of a convolution of `kernel` or of a pool, auto_pad worked out where the input's sizes are known."""
+    found = windows.window(step.node, kernel)
+    totals = _same_totals(step, found) if found.begins is None else None
     if totals is None:
-        return Window(window.kernel, strides, dilations, None, None)
+        return found
     less, more = tuple(t // 2 for t in totals), tuple(t - t // 2 for t in totals)
-    begins, ends = (less, more) if mode == "SAME_UPPER" else (more, less)
-    return Window(window.kernel, strides, dilations, begins, ends)
+    return found.padded(less, more) if found.upper else found.padded(more, less)
 
 
 def _same_totals(step: Step, window: Window) -> tuple[int, ...] | None:
@@ -82,7 +56,7 @@ def _conv_input(step: Step) -> Term:
     if weight is None:
         raise step.refuse("the shape of its weight is not known")
     window = window_of(step, weight[2:])
-    group = int(step.attribute("group", 1))
+    group = read.groups(step.node)
     if _turns(window):
         return _turned_conv(step, window, weight, group)
     return spread(step, step.gradient, step.input(1), window, group)
@@ -163,8 +137,7 @@ def _same_begins(step: Step, size: Term, window: Window) -> Term:
     strides, reach = writer.ints(window.strides), writer.ints(window.reach)
     counts = (size + strides - writer.ints([1])) / strides
     total = ((counts - writer.ints([1])) * strides + reach - size).op("Max", writer.ints([0]))
-    upper = text_attribute(step.node, "auto_pad", "") == "SAME_UPPER"
-    return (total if upper else total + writer.ints([1])) / writer.ints([2])
+    return (total if window.upper else total + writer.ints([1])) / writer.ints([2])
 
 
 # ConvTranspose
@@ -186,21 +159,19 @@ def _gathered(step: Step) -> Term:
     if weight is None:
         raise step.refuse("the shape of its weight is not known")
     spatial = len(weight) - 2
-    strides = tuple(step.attribute("strides") or [1] * spatial)
-    dilations = tuple(step.attribute("dilations") or [1] * spatial)
-    window = _transposed_pads(step, Window(weight[2:], strides, dilations, None, None))
+    window = _transposed_pads(step, windows.window(step.node, weight[2:]))
     assert window.begins is not None
     assert window.ends is not None
     gradient = step.gradient.op(
         "Conv",
         step.input(1),
-        group=int(step.attribute("group", 1)),
+        group=read.groups(step.node),
         kernel_shape=list(window.kernel),
-        strides=list(strides),
-        dilations=list(dilations),
+        strides=list(window.strides),
+        dilations=list(window.dilations),
         pads=[*window.begins, *(max(e, 0) for e in window.ends)],
     )
-    if all(-e < s for e, s in zip(window.ends, strides, strict=True)):
+    if all(-e < s for e, s in zip(window.ends, window.strides, strict=True)):
         return gradient
     size = step.writer.shape(step.input()).slice([2], [2 + spatial], [0], [1])
     axes = step.writer.ints(range(2, 2 + spatial))
@@ -213,23 +184,19 @@ def _transposed_pads(step: Step, window: Window) -> Window:
     An output has (input − 1)·s + reach + output_padding − p0 − p1 positions; auto_pad SAME_* and output_shape name
     that number instead and leave p0 and p1 to be worked out (operator version 11).
     """
-    spatial = len(window.kernel)
-    added = tuple(step.attribute("output_padding") or [0] * spatial)
-    mode = text_attribute(step.node, "auto_pad", "NOTSET")
-    if step.attribute("output_shape") is None and mode not in ("SAME_UPPER", "SAME_LOWER"):
-        pads = tuple(step.attribute("pads") or [0] * (2 * spatial)) if mode != "VALID" else (0,) * (2 * spatial)
-        ends = tuple(p - a for p, a in zip(pads[spatial:], added, strict=True))
-        return Window(window.kernel, window.strides, window.dilations, pads[:spatial], ends)
+    added = windows.output_padding(step.node, len(window.kernel))
+    if windows.output_shape(step.node) is None and window.begins is not None and window.ends is not None:
+        return window.padded(window.begins, tuple(p - a for p, a in zip(window.ends, added, strict=True)))
     totals = _transposed_totals(step, window, added)
-    begins = tuple(max(t, 0) // 2 if mode == "SAME_UPPER" else max(t, 0) - max(t, 0) // 2 for t in totals)
-    ends = tuple(t - b - a for t, b, a in zip(totals, begins, added, strict=True))
-    return Window(window.kernel, window.strides, window.dilations, begins, ends)
+    upper = window.begins is None and window.upper
+    begins = tuple(max(t, 0) // 2 if upper else max(t, 0) - max(t, 0) // 2 for t in totals)
+    return window.padded(begins, tuple(t - b - a for t, b, a in zip(totals, begins, added, strict=True)))
 
 
 def _transposed_totals(step: Step, window: Window, added: tuple[int, ...]) -> list[int]:
     """p0 + p1 of a ConvTranspose whose output size is named."""
     reach, strides = window.reach, window.strides
-    named = step.attribute("output_shape")
+    named = windows.output_shape(step.node)
     if named is None:
         return [r + a - s for r, a, s in zip(reach, added, strides, strict=True)]
     inputs, outputs = sizes(step, 0, range(2, 2 + len(reach))), named[-len(reach) :]

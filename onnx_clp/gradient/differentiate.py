@@ -29,7 +29,8 @@ from onnx_clp.gradient.preparing import prepared
 from onnx_clp.gradient.rules import FLAT, RULES
 from onnx_clp.gradient.tape import Step, Tape
 from onnx_clp.gradient.writer import FLOATS, GraphWriter, Term
-from onnx_clp.operators.nodes import STANDARD_DOMAINS, attribute, is_op, operator, subgraphs
+from onnx_clp.operators import read
+from onnx_clp.operators.nodes import STANDARD_DOMAINS, is_op, operator, subgraphs
 from onnx_clp.text import shown
 
 
@@ -121,7 +122,7 @@ def _reads(node: NodeProto) -> set[str]:
 def _is_flat(node: NodeProto) -> bool:
     """Whether no gradient passes the node: its result does not vary with its input, but for jumps."""
     if is_op(node, "Cast"):
-        return attribute(node, "to") not in FLOATS
+        return read.cast_type(node) not in FLOATS
     return is_op(node, *FLAT)
 
 

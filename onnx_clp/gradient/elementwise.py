@@ -15,7 +15,7 @@ from typing import Final
 from onnx_clp.gradient.broadcast import reduced
 from onnx_clp.gradient.tape import Gradients, Rule, Rules, Step
 from onnx_clp.gradient.writer import Term
-from onnx_clp.operators.nodes import text_attribute
+from onnx_clp.operators import read
 
 Derivative = Callable[[Step, Term, Term], Term]
 """dy/dx of a step, from its first input x and its first output y."""
@@ -43,7 +43,7 @@ def _relu(step: Step) -> Gradients:
 
 
 def _leaky_relu(step: Step) -> Gradients:
-    slope = float(step.attribute("alpha", 0.01))
+    slope = read.alpha(step.node)
     return {0: (step.input() > 0.0).choose(step.gradient, step.gradient * slope)}
 
 
@@ -75,7 +75,7 @@ def _clip(step: Step) -> Gradients:
 
 def _hard_sigmoid(step: Step) -> Gradients:
     y = step.result
-    slope = float(step.attribute("alpha", 0.2))
+    slope = read.alpha(step.node)
     return {0: _where((y > 0.0).op("And", y < 1.0), step.gradient * slope)}
 
 
@@ -85,21 +85,21 @@ def _hard_swish(_step: Step, x: Term, _y: Term) -> Term:
 
 
 def _elu(step: Step, x: Term, y: Term) -> Term:
-    return (x > 0.0).choose(1.0, y + float(step.attribute("alpha", 1.0)))
+    return (x > 0.0).choose(1.0, y + read.alpha(step.node))
 
 
 def _selu(step: Step, x: Term, y: Term) -> Term:
-    alpha, gamma = (float(step.attribute(n, d)) for n, d in zip(("alpha", "gamma"), _SELU, strict=True))
+    alpha, gamma = read.alpha(step.node), read.gamma(step.node)
     return (x > 0.0).choose(gamma, y + alpha * gamma)
 
 
 def _celu(step: Step, x: Term, y: Term) -> Term:
-    alpha = float(step.attribute("alpha", 1.0))
+    alpha = read.alpha(step.node)
     return (x > 0.0).choose(1.0, y * (1 / alpha) + 1.0)
 
 
 def _gelu(step: Step, x: Term, _y: Term) -> Term:
-    if text_attribute(step.node, "approximate", "none") == "tanh":
+    if read.gelu_by_tanh(step.node):
         root = math.sqrt(2 / math.pi)
         tanh = (root * (x + 0.044715 * (x * x * x))).op("Tanh")
         slope = root * (1.0 + (3 * 0.044715) * x.square())
@@ -118,13 +118,13 @@ def _mish(_step: Step, x: Term, _y: Term) -> Term:
 
 
 def _swish(step: Step, x: Term, y: Term) -> Term:
-    alpha = float(step.attribute("alpha", 1.0))
+    alpha = read.alpha(step.node)
     gate = (x * alpha).op("Sigmoid")
     return gate + alpha * y * (1.0 - gate)
 
 
 def _thresholded(step: Step) -> Gradients:
-    return {0: _where(step.input() > float(step.attribute("alpha", 1.0)), step.gradient)}
+    return {0: _where(step.input() > read.alpha(step.node), step.gradient)}
 
 
 # Two and more inputs

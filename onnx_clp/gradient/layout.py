@@ -9,7 +9,7 @@ import numpy as np
 from onnx_clp.gradient.broadcast import reduce_to
 from onnx_clp.gradient.tape import Gradients, Rules, Step
 from onnx_clp.gradient.writer import Term
-from onnx_clp.operators.nodes import text_attribute
+from onnx_clp.operators import read, windows
 
 
 def _reshaped(step: Step) -> Gradients:
@@ -23,14 +23,14 @@ def _reshaped(step: Step) -> Gradients:
 
 
 def _transpose(step: Step) -> Gradients:
-    perm = step.attribute("perm")
+    perm = read.perm(step.node, None)
     if perm is None:
         return {0: step.gradient.op("Transpose")}
     return {0: step.gradient.transpose([int(a) for a in np.argsort(perm)])}
 
 
 def _concat(step: Step) -> Gradients:
-    axis = int(step.attribute("axis"))
+    axis = read.axis(step.node)
     count = len(step.node.input)
     known = [step.writer.values.static(name, [axis]) for name in step.node.input]
     if None in known:
@@ -56,7 +56,7 @@ def _split(step: Step) -> Gradients:
     """The parts' gradients joined, zeros for a part that nothing depends on."""
     step.only(0)
     parts = [_part(step, slot) for slot in range(len(step.node.output))]
-    return {0: step.writer.op("Concat", *parts, axis=int(step.attribute("axis", 0)))}
+    return {0: step.writer.op("Concat", *parts, axis=read.axis(step.node))}
 
 
 def _part(step: Step, slot: int) -> Term:
@@ -86,8 +86,8 @@ def _tile(step: Step) -> Gradients:
 
 
 def _depth_to_space(step: Step) -> Gradients:
-    block = int(step.attribute("blocksize"))
-    if text_attribute(step.node, "mode", "DCR") == "DCR":
+    block = windows.block_edge(step.node)
+    if not windows.column_first(step.node):
         return {0: step.gradient.op("SpaceToDepth", blocksize=block)}
     writer = step.writer
     outside = writer.shape(step.result).slice([0], [2], [0], [1])
@@ -98,7 +98,7 @@ def _depth_to_space(step: Step) -> Gradients:
 
 
 def _space_to_depth(step: Step) -> Gradients:
-    return {0: step.gradient.op("DepthToSpace", blocksize=int(step.attribute("blocksize")))}
+    return {0: step.gradient.op("DepthToSpace", blocksize=windows.block_edge(step.node))}
 
 
 RULES: Final[Rules] = {

@@ -11,20 +11,17 @@ from typing import Final
 
 from onnx_clp.gradient.tape import Gradients, Rules, Step, shape_of
 from onnx_clp.gradient.writer import Term
+from onnx_clp.operators import read
 
 
 def _batch(step: Step) -> Gradients:
     """y = scale·(x − mean)/sqrt(var + eps) + bias with stored statistics: dx = g·scale/sqrt(var + eps)."""
     step.only(0)
-    if step.attribute("training_mode", 0):
+    if read.trains(step.node):
         raise step.refuse("it is in training mode, where its statistics are those of the batch")
-    root = (step.input(4) + _epsilon(step)).sqrt()
+    root = (step.input(4) + read.epsilon(step.node)).sqrt()
     factor = (step.input(1).cast(root.data_type) / root).cast(step.gradient.data_type)
     return {0: step.gradient * factor.unsqueeze(list(range(1, step.rank() - 1)))}
-
-
-def _epsilon(step: Step) -> float:
-    return float(step.attribute("epsilon", 1e-5))
 
 
 def _through(x: Term, scaled: Term, epsilon: float, axes: Sequence[int]) -> Term:
@@ -39,17 +36,17 @@ def _through(x: Term, scaled: Term, epsilon: float, axes: Sequence[int]) -> Term
 def _layer(step: Step) -> Gradients:
     step.only(0)
     rank = step.rank()
-    axes = range(int(step.attribute("axis", -1)) % rank, rank)
-    return {0: _through(step.input(), step.gradient * step.input(1), _epsilon(step), axes)}
+    axes = range(read.axis(step.node) % rank, rank)
+    return {0: _through(step.input(), step.gradient * step.input(1), read.epsilon(step.node), axes)}
 
 
 def _root_mean_square(step: Step) -> Gradients:
     """y = scale·x/sqrt(mean(x²) + eps): the same without the means of x and of u."""
     step.only(0)
     x, rank = step.input(), step.rank()
-    axes = range(int(step.attribute("axis", -1)) % rank, rank)
+    axes = range(read.axis(step.node) % rank, rank)
     scaled = step.gradient * step.input(1)
-    inverse = 1.0 / (x.square().mean(axes, keepdims=True) + _epsilon(step)).sqrt()
+    inverse = 1.0 / (x.square().mean(axes, keepdims=True) + read.epsilon(step.node)).sqrt()
     normal = x * inverse
     return {0: inverse * (scaled - normal * (scaled * normal).mean(axes, keepdims=True))}
 
@@ -58,7 +55,7 @@ def _instance(step: Step) -> Gradients:
     step.only(0)
     rank = step.rank()
     scaled = step.gradient * _by_channel(step.input(1), rank)
-    return {0: _through(step.input(), scaled, _epsilon(step), range(2, rank))}
+    return {0: _through(step.input(), scaled, read.epsilon(step.node), range(2, rank))}
 
 
 def _by_channel(scale: Term, rank: int) -> Term:
@@ -70,10 +67,10 @@ def _group(step: Step) -> Gradients:
     step.only(0)
     if step.writer.opset < 21:
         raise step.refuse("it is of an opset below 21, where the operator was withdrawn")
-    groups = int(step.attribute("num_groups"))
+    groups = read.normalised_groups(step.node)
     shape = step.writer.ints([0, groups, -1])
     scaled = (step.gradient * _by_channel(step.input(1), step.rank())).reshape(shape)
-    return {0: _through(step.input().reshape(shape), scaled, _epsilon(step), [2]).reshape(shape_of(step))}
+    return {0: _through(step.input().reshape(shape), scaled, read.epsilon(step.node), [2]).reshape(shape_of(step))}
 
 
 RULES: Final[Rules] = {

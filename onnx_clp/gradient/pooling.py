@@ -14,15 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from onnx_clp.gradient.convolution import Window, spread, window_of
+from onnx_clp.gradient.convolution import spread, window_of
 from onnx_clp.gradient.tape import Gradients, Rules, Step, shape_of, sizes
 from onnx_clp.gradient.writer import Term
+from onnx_clp.operators import windows
+from onnx_clp.operators.windows import Window
 
 
 def _max_pool(step: Step) -> Gradients:
     """Scatter the gradient to the winners; overlapping windows add up."""
     writer, gradient = step.writer, step.gradient
-    window = window_of(step, step.attribute("kernel_shape"))
+    window = window_of(step)
     overlaps = any(r > s for r, s in zip(window.reach, window.strides, strict=True))
     x = step.input()
     whole = sizes(step)
@@ -36,7 +38,7 @@ def _max_pool(step: Step) -> Gradients:
 def _winners(step: Step) -> Term:
     """Where each window's maximum stands in the flattened input: the node's own Indices output, added if need be."""
     node = step.node
-    if step.attribute("storage_order", 0):
+    if windows.column_major(step.node):
         raise step.refuse("its storage_order is 1, column-major")
     if len(node.output) < 2:
         node.output.append("")
@@ -46,7 +48,7 @@ def _winners(step: Step) -> Term:
 
 
 def _average_pool(step: Step) -> Gradients:
-    window = window_of(step, step.attribute("kernel_shape"))
+    window = window_of(step)
     share = step.gradient / _divisor(step, window)
     ones = share.writer.constant(np.ones((1, 1, *window.kernel)), share.data_type)
     return {0: _per_plane(step, share, ones, window)}
@@ -60,7 +62,7 @@ def _per_plane(step: Step, share: Term, ones: Term, window: Window) -> Term:
 
 def _divisor(step: Step, window: Window) -> Term | float:
     """How many elements each window's sum is divided by: a number, or one for each position."""
-    include, ceil = bool(step.attribute("count_include_pad", 0)), bool(step.attribute("ceil_mode", 0))
+    include, ceil = windows.counts_padding(step.node), windows.rounds_up(step.node)
     padded = window.begins is None or window.ends is None or any(window.begins) or any(window.ends)
     if not ceil and (include or not padded):
         return float(math.prod(window.kernel))
@@ -91,8 +93,8 @@ def _counts_at_run_time(step: Step, window: Window) -> Term:
     """The same without ceil_mode: the average of ones, padding counted as zeros, times the kernel's size."""
     whole = step.writer.shape(step.input()).slice([2], [2 + len(window.kernel)], [0], [1])
     shape = step.writer.op("Concat", step.writer.ints([1, 1]), whole, axis=0)
-    kept = {a.name: step.attribute(a.name) for a in step.node.attribute if a.name != "count_include_pad"}
     ones = step.gradient.like(1.0).expand(shape)
+    kept = windows.attributes_of_plain_average(step.node)
     return ones.op("AveragePool", count_include_pad=1, **kept) * float(math.prod(window.kernel))
 
 

@@ -7,14 +7,15 @@ from typing import Final
 from onnx_clp.gradient.broadcast import reduce_to
 from onnx_clp.gradient.tape import Gradients, Rules, Step
 from onnx_clp.gradient.writer import Term
+from onnx_clp.operators import read
 
 
 def _gemm(step: Step) -> Gradients:
     """Y = alpha·A'·B' + beta·C with A', B' transposed as asked."""
     out = {}
     gradient, a, b = step.gradient, step.input(0), step.input(1)
-    alpha = float(step.attribute("alpha", 1.0))
-    turned_a, turned_b = int(step.attribute("transA", 0)), int(step.attribute("transB", 0))
+    alpha = read.alpha(step.node)
+    turned_a, turned_b = (int(turned) for turned in read.transposed(step.node))
     if step.wants(0) and turned_a:
         out[0] = b.op("Gemm", gradient, alpha=alpha, transA=turned_b, transB=1)
     elif step.wants(0):
@@ -24,7 +25,7 @@ def _gemm(step: Step) -> Gradients:
     elif step.wants(1):
         out[1] = a.op("Gemm", gradient, alpha=alpha, transA=1 - turned_a)
     if step.wants(2):
-        share = gradient * float(step.attribute("beta", 1.0))
+        share = gradient * read.beta(step.node)
         out[2] = reduce_to(step.writer, share, step.node.input[2], [step.node.output[0]], step.node.output[0])
     return out
 

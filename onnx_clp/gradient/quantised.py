@@ -15,6 +15,7 @@ from onnx import TensorProto, helper
 
 from onnx_clp.gradient.tape import Gradients, Rules, Step
 from onnx_clp.gradient.writer import Term
+from onnx_clp.operators import read
 
 
 def _dequantize(step: Step) -> Gradients:
@@ -37,7 +38,7 @@ def _quantize(step: Step) -> Gradients:
 
 def _spread(step: Step, parameter: Term) -> Term:
     """A scale or zero point of shape (), (1,) or (size,), ready to meet the value along the node's axis."""
-    if step.attribute("block_size", 0):
+    if read.quantized_block(step.node):
         raise step.refuse("it quantises by blocks")
     shape = step.writer.values.static(step.node.input[1])
     if shape is None:
@@ -45,7 +46,7 @@ def _spread(step: Step, parameter: Term) -> Term:
     if shape in ((), (1,)):
         return parameter
     rank = step.rank()
-    return parameter.unsqueeze(list(range(1, rank - int(step.attribute("axis", 1)) % rank)))
+    return parameter.unsqueeze(list(range(1, rank - read.axis_of_quantization(step.node, rank))))
 
 
 def _range(step: Step) -> tuple[float, float]:
@@ -54,7 +55,7 @@ def _range(step: Step) -> tuple[float, float]:
     Raises:
         UnsupportedModelError: it is not an integer type.
     """
-    asked = int(step.attribute("output_dtype", 0))
+    asked = read.quantized_type(step.node)
     kind = step.input(2).data_type if step.has(2) else asked or TensorProto.UINT8
     dtype = np.dtype(helper.tensor_dtype_to_np_dtype(kind))
     if dtype.kind not in "iu":

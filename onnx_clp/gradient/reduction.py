@@ -14,6 +14,7 @@ from onnx import TensorProto
 
 from onnx_clp.gradient.tape import Gradients, Rule, Rules, Step, shape_of, sizes
 from onnx_clp.gradient.writer import Term
+from onnx_clp.operators import read
 
 
 def axes_of(step: Step) -> list[int] | None:
@@ -22,15 +23,10 @@ def axes_of(step: Step) -> list[int] | None:
     Raises:
         UnsupportedModelError: they are computed while the model runs.
     """
-    listed = step.attribute("axes")
-    if listed is not None:
-        return [int(a) for a in listed]
-    if not step.has(1):
-        return None
-    found = step.constant(1)
-    if found is None:
+    found = read.AXES.of(step.node, step.known)
+    if found is None and not read.AXES.left_out(step.node):
         raise step.refuse("its axes are not constant")
-    return [int(a) for a in found.reshape(-1)]
+    return None if found is None else list(found)
 
 
 def _over(step: Step) -> list[int] | None:
@@ -39,13 +35,13 @@ def _over(step: Step) -> list[int] | None:
 
 
 def _keeps_all(step: Step) -> bool:
-    return bool(step.attribute("noop_with_empty_axes", 0)) and not axes_of(step)
+    return read.idle_without_axes(step.node) and not axes_of(step)
 
 
 def _kept(step: Step, value: Term) -> Term:
     """A value of the result's shape, the reduced axes put back with size 1."""
     axes = _over(step)
-    if step.attribute("keepdims", 1) or _keeps_all(step):
+    if read.keeps_dims(step.node) or _keeps_all(step):
         return value
     if axes is None:
         return value  # a scalar broadcasts as it is
@@ -125,13 +121,13 @@ def _softmax(step: Step) -> Gradients:
     """dx = y·(g − Σ g·y) along the axis (operator version 13)."""
     y, gradient = step.result, step.gradient
     weighted = gradient * y
-    return {0: weighted - y * weighted.sum([int(step.attribute("axis", -1))], keepdims=True)}
+    return {0: weighted - y * weighted.sum([read.axis(step.node)], keepdims=True)}
 
 
 def _log_softmax(step: Step) -> Gradients:
     """dx = g − exp(y)·Σ g along the axis (operator version 13)."""
     gradient = step.gradient
-    total = gradient.sum([int(step.attribute("axis", -1))], keepdims=True)
+    total = gradient.sum([read.axis(step.node)], keepdims=True)
     return {0: gradient - step.result.exp() * total}
 
 

@@ -7,14 +7,14 @@ interpolates, and M is the resized unit matrix.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from onnx import TensorProto
 
 from onnx_clp.gradient.tape import Gradients, Rules, Step, sizes
 from onnx_clp.gradient.writer import Term
-from onnx_clp.operators.nodes import text_attribute
+from onnx_clp.operators import read, windows
 
 _INT64: Final = TensorProto.INT64
 
@@ -69,20 +69,20 @@ def _slice(step: Step) -> Gradients:
     """Put the gradient back where it was read, zeros elsewhere."""
     step.only(0)
     rank = step.rank()
-    axes = _named_axes(step, 3, rank)
+    axes = _named_axes(step, rank)
     gradient = step.gradient
     for at, axis in enumerate(axes):
         gradient = _unsliced(step, gradient, at, axis, rank)
     return {0: gradient}
 
 
-def _named_axes(step: Step, slot: int, rank: int) -> list[int]:
+def _named_axes(step: Step, rank: int) -> list[int]:
     """The axes of an optional input, by default as many as the first parameter has entries."""
-    if step.has(slot):
-        named = step.constant(slot)
+    if not read.AXES.left_out(step.node):
+        named = read.AXES.of(step.node, step.known)
         if named is None:
             raise step.refuse("its axes are not constant")
-        return [int(a) % rank for a in named.reshape(-1)]
+        return [a % rank for a in named]
     count = step.writer.values.static(step.node.input[1])
     if count is None:
         raise step.refuse("the number of its axes is not known")
@@ -139,7 +139,7 @@ def _gather(step: Step) -> Gradients:
     """Add the gradient up where its elements were read."""
     step.only(0)
     writer, rank = step.writer, step.rank()
-    axis = int(step.attribute("axis", 0)) % rank
+    axis = read.axis(step.node) % rank
     index = step.input(1).cast(_INT64).reshape([-1])
     index = (index < 0).choose(index + _size(step, axis), index)
     shape = writer.shape(step.input())
@@ -154,11 +154,11 @@ def _gather(step: Step) -> Gradients:
 def _pad(step: Step) -> Gradients:
     """Constant borders: the part inside them. Other modes: each border goes back to where its values were read."""
     step.only(0)
-    mode = text_attribute(step.node, "mode", "constant")
+    mode = windows.pad_mode(step.node)
     if mode == "constant":
         return {0: _inside(step)}
     rank, gradient = step.rank(), step.gradient
-    axes = _named_axes(step, 3, rank) if step.has(3) else list(range(rank))
+    axes = _named_axes(step, rank) if step.has(3) else list(range(rank))
     known = step.constant(1)
     for at, axis in enumerate(axes):
         if known is not None and not known[at] and not known[len(axes) + at]:
@@ -175,7 +175,7 @@ def _inside(step: Step) -> Term:
     if pads is None or (pads < 0).any():
         more = ["", step.node.input[3]] if step.has(3) else []
         return step.writer.op("Pad", step.gradient, (-step.input(1)).name, *more)
-    axes = _named_axes(step, 3, rank) if step.has(3) else list(range(rank))
+    axes = _named_axes(step, rank) if step.has(3) else list(range(rank))
     count = len(axes)
     cut = [at for at in range(count) if pads[at] or pads[count + at]]
     if not cut:
@@ -190,12 +190,13 @@ def _inside(step: Step) -> Term:
 def _resize(step: Step) -> Gradients:
     """Every mode: along each axis y = M·x, M the unit matrix resized the same way."""
     step.only(0)
-    if text_attribute(step.node, "coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize":
+    if windows.crops(step.node):
         raise step.refuse("its coordinate_transformation_mode is tf_crop_and_resize")
-    if text_attribute(step.node, "keep_aspect_ratio_policy", "stretch") != "stretch":
+    if windows.keeps_ratio(step.node):
         raise step.refuse("its keep_aspect_ratio_policy is not stretch")
     rank, gradient = step.rank(), step.gradient
-    axes = [int(a) % rank for a in step.attribute("axes", range(rank))]
+    named = read.AXES.of(step.node, step.known)
+    axes = [a % rank for a in (range(rank) if named is None else named)]
     for at, axis in enumerate(axes):
         if not _stays(step, at, axis):
             gradient = _back(gradient, _resized_unit(step, at, axis), axis, rank)
@@ -215,7 +216,7 @@ def _resized_unit(step: Step, at: int, axis: int) -> Term:
     writer = step.writer
     size = _size(step, axis)
     unit = step.gradient.like(0.0).expand(writer.op("Concat", size, size, axis=0)).op("EyeLike")
-    kept: dict[str, Any] = {a.name: step.attribute(a.name) for a in step.node.attribute if a.name != "axes"}
+    kept = windows.attributes_of_all_axes(step.node)
     if step.has(3):
         wanted = writer.op("Concat", _entry(step, 3, at), size, axis=0)
         return writer.op("Resize", unit, "", "", wanted, **kept)

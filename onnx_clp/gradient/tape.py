@@ -14,7 +14,7 @@ from onnx_clp.check.attributes import node_label
 from onnx_clp.errors import UnsupportedModelError
 from onnx_clp.gradient.values import Dims
 from onnx_clp.gradient.writer import GraphWriter, Term
-from onnx_clp.operators.nodes import attribute, input_name
+from onnx_clp.operators.nodes import input_name
 
 
 class Tape:
@@ -87,14 +87,14 @@ class Step:
         """Whether an input at a slot carries a gradient."""
         return input_name(self.node, slot) in self.tape.active
 
-    def attribute(self, name: str, default: Any = None) -> Any:
-        """An attribute's value."""
-        return attribute(self.node, name, default)
+    def known(self, name: str) -> NDArray[Any] | None:
+        """The value of a constant by its name; None where it is none."""
+        return self.writer.index.main.constant(name)
 
     def constant(self, slot: int) -> NDArray[Any] | None:
         """The value of a constant input; None where it is left out or not constant."""
         name = input_name(self.node, slot)
-        return self.writer.index.main.constant(name) if name else None
+        return self.known(name) if name else None
 
     def dims(self, slot: int = 0) -> Dims | None:
         """The sizes of an input as far as they are known."""

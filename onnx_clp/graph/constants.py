@@ -10,7 +10,7 @@ from onnx import SparseTensorProto, TensorProto
 
 from onnx_clp.file.store import TensorStore, numpy_dtype
 from onnx_clp.graph.scope import Scope
-from onnx_clp.operators import compute
+from onnx_clp.operators import arrays, compute
 from onnx_clp.operators.nodes import is_op
 
 Array = NDArray[Any]
@@ -91,7 +91,7 @@ def _dense(sparse: SparseTensorProto, store: TensorStore) -> Array | None:
     """A sparse tensor in full (IR specification: COO indices, linear [NNZ] or [NNZ, rank])."""
     dims = tuple(sparse.dims)
     values, indices = store.array(sparse.values), store.array(sparse.indices)
-    if int(np.prod(dims, dtype=object)) * values.itemsize > compute.MAX_BYTES:
+    if int(np.prod(dims, dtype=object)) * values.itemsize > arrays.MAX_BYTES:
         return None
     out = np.zeros(dims, values.dtype)
     flat = indices if indices.ndim == 1 else _linear(indices, dims)

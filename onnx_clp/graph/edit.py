@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 
 from onnx import GraphProto, NodeProto, TensorProto, helper
 
-from onnx_clp.file.messages import delete, delete_named, replace_values, resize_recorded
+from onnx_clp.file.messages import delete, replace_values
 from onnx_clp.graph.fresh import NameScope
 from onnx_clp.graph.index import GraphIndex, Use
 from onnx_clp.graph.model import ModelIndex
+from onnx_clp.graph.records import Records
 
 MakeTensor = Callable[[str], TensorProto]
 
@@ -35,9 +36,7 @@ class GraphEdit:
         self._new_nodes: dict[GraphIndex, list[NodeProto]] = {}
         self._followers: dict[GraphIndex, dict[int, list[NodeProto]]] = {}
         self._loose: list[tuple[GraphIndex, str]] = []
-        self._gone: dict[GraphIndex, set[str]] = {}
-        self._unrecorded: dict[GraphIndex, set[str]] = {}
-        self._resized: dict[GraphIndex, dict[str, dict[int, int]]] = {}
+        self._records = Records()
 
     # Constants
 
@@ -212,12 +211,12 @@ class GraphEdit:
 
     def resize_value_info(self, scope: GraphIndex, name: str, axis: int, size: int) -> None:
         """Record that a value has another size along an axis (counted from the last where negative)."""
-        self._resized.setdefault(scope, {}).setdefault(name, {})[axis] = size
+        self._records.resized(scope, name, axis, size)
         self.changed = True
 
     def drop_initializer(self, scope: GraphIndex, name: str) -> None:
         """Delete a dense or sparse initializer that nothing uses."""
-        self._gone.setdefault(scope, set()).add(name)
+        self._records.gone(scope, name)
         scope.initializers.pop(name, None)
         scope.sparse.pop(name, None)
         self.forget_value_info(scope, name)
@@ -225,7 +224,7 @@ class GraphEdit:
 
     def forget_value_info(self, scope: GraphIndex, name: str) -> None:
         """Drop what is recorded of a value that is no more, or has another shape now."""
-        self._unrecorded.setdefault(scope, set()).add(name)
+        self._records.unrecorded(scope, name)
 
     def rename_records(self, scope: GraphIndex, names: Mapping[str, str]) -> None:
         """Let what is recorded of some values be recorded of others, of which nothing is."""
@@ -246,7 +245,7 @@ class GraphEdit:
     def finish(self) -> None:
         """Delete removed nodes and the constants this edit orphaned, insert new Constant nodes."""
         self._drop_orphans()
-        self._drop_names()
+        self._records.write()
         for scope, dead in self._dead.items():
             delete(scope.proto.node, [at for at, node in enumerate(scope.nodes) if id(node) in dead])
             scope.reload_nodes()
@@ -283,23 +282,7 @@ class GraphEdit:
             elif name in scope.inputs:
                 continue  # before IR 4 an initializer is an input too, and inputs stay as they are
             elif name in scope.initializers or name in scope.sparse:
-                self._gone.setdefault(scope, set()).add(name)
+                self._records.gone(scope, name)
                 scope.initializers.pop(name, None)
                 scope.sparse.pop(name, None)
                 self.orphans += 1
-
-    def _drop_names(self) -> None:
-        """Take out what goes by name, each list walked once however many names there are."""
-        for scope, names in self._gone.items():
-            if isinstance(scope.proto, GraphProto):
-                delete_named(scope.proto.initializer, names)
-                delete_named(scope.proto.sparse_initializer, names, lambda s: s.values.name)
-        for scope, names in self._unrecorded.items():
-            delete_named(scope.proto.value_info, names)
-            if isinstance(scope.proto, GraphProto):
-                delete_named(scope.proto.quantization_annotation, names, lambda a: a.tensor_name)
-        for scope, sizes in self._resized.items():
-            resize_recorded(scope.proto.value_info, sizes)
-        self._gone.clear()
-        self._unrecorded.clear()
-        self._resized.clear()

@@ -7,20 +7,19 @@ remembered with the value it was reached from, so that a finding can name the in
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Final
 
 from onnx import FunctionProto, NodeProto
 
 from onnx_clp.graph.functions import FunctionKey, called_function, key_of
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.graph.model import ModelIndex
-from onnx_clp.operators.nodes import attribute, is_op
+from onnx_clp.operators import read
+from onnx_clp.operators.nodes import is_op
+from onnx_clp.operators.table import keeps
+from onnx_clp.operators.traits import Trait
 
 Value = tuple[GraphIndex, str]
 _Key = tuple[int, str]
-
-# Their output depends on the shape or the type of (some of) their inputs only.
-_SHAPE_ONLY: Final = ("Shape", "Size", "EyeLike", "RandomNormalLike", "RandomUniformLike")
 
 
 class Flow:
@@ -83,7 +82,9 @@ class Flow:
                 yield from self._through(use.scope, use.node, use.slot)
 
     def _ends(self, node: NodeProto, slot: int) -> bool:
-        return is_op(node, *_SHAPE_ONLY) or (is_op(node, "CastLike") and slot == 1) or self._stops(node)
+        if self.function(node) is not None:  # whatever operator it is called after
+            return False
+        return keeps(node, Trait.READS_SHAPE) or (is_op(node, "CastLike") and slot == 1) or self._stops(node)
 
     def _through(self, scope: GraphIndex, node: NodeProto, slot: int) -> Iterator[Value]:
         function = self.function(node)
@@ -113,5 +114,5 @@ def _fed_back(body: GraphIndex, slot: int) -> Iterator[Value]:
         return
     if is_op(owner, "Loop") and 1 <= slot < len(owner.input) - 1:
         yield from _input_at(body, slot + 1)
-    elif is_op(owner, "Scan") and slot < len(owner.input) - int(attribute(owner, "num_scan_inputs", 0)):
+    elif is_op(owner, "Scan") and slot < len(owner.input) - read.scan_inputs(owner):
         yield from _input_at(body, slot)

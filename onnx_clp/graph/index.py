@@ -8,7 +8,7 @@ nothing outside. `edit.GraphEdit` is the only caller of the methods below the li
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from numpy.typing import NDArray
 from onnx import FunctionProto, GraphProto, NodeProto, SparseTensorProto, TensorProto
@@ -16,30 +16,12 @@ from onnx import FunctionProto, GraphProto, NodeProto, SparseTensorProto, Tensor
 from onnx_clp.file.store import TensorStore
 from onnx_clp.graph import constants
 from onnx_clp.graph.ranks import Ranks
-from onnx_clp.operators import compute
-from onnx_clp.operators.nodes import attribute, has_reference, input_name, is_op
+from onnx_clp.operators import compute, read
+from onnx_clp.operators.nodes import has_reference, input_name, is_op
+from onnx_clp.operators.table import keeps
+from onnx_clp.operators.traits import Trait
 
 Array = NDArray[Any]
-
-# Operators whose first output has the element type of their first input.
-_TYPE_KEEPING: Final = frozenset(
-    (
-        *("Relu", "LeakyRelu", "PRelu", "ThresholdedRelu", "Elu", "Selu", "Celu", "Clip", "Shrink", "Hardmax"),
-        *("Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Softsign", "Softplus", "Gelu", "Mish", "Swish", "Erf"),
-        *("Abs", "Neg", "Sign", "Exp", "Log", "Sqrt", "Reciprocal", "Floor", "Ceil", "Round"),
-        *("Sin", "Cos", "Tan", "Asin", "Acos", "Atan", "Sinh", "Cosh", "Asinh", "Acosh", "Atanh"),
-        *("Add", "Sub", "Mul", "Div", "Max", "Min", "Pow", "Mod", "Sum", "Mean", "CumSum"),
-        *("Conv", "ConvTranspose", "DeformConv", "Gemm", "MatMul", "Einsum"),
-        *("BatchNormalization", "InstanceNormalization", "GroupNormalization", "LayerNormalization"),
-        *("RMSNormalization", "LpNormalization", "MeanVarianceNormalization", "LRN", "Softmax", "LogSoftmax"),
-        *("MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"),
-        *("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2"),
-        *("ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare"),
-        *("Identity", "Dropout", "Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Concat", "Split"),
-        *("Pad", "Slice", "Gather", "GatherElements", "GatherND", "Compress", "Expand", "Tile", "Trilu"),
-        *("Resize", "Upsample", "DepthToSpace", "SpaceToDepth", "GridSample", "ReverseSequence"),
-    )
-)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -215,9 +197,8 @@ class GraphIndex:
             return self.types[name], ""
         node = self.producers.get(name)
         if node is not None and is_op(node, "Cast"):
-            to = attribute(node, "to")
-            return (None if to is None else int(to)), ""
-        return None, "" if node is None or not _keeps_type(node, name) else input_name(node, 0)
+            return read.cast_type(node), ""
+        return None, "" if node is None or not keeps(node, Trait.TYPE, name) else input_name(node, 0)
 
     # For edit
 
@@ -288,8 +269,3 @@ class GraphIndex:
     def add_constant(self, name: str) -> None:
         """Mark a new name as constant."""
         self._constant.add(name)
-
-
-def _keeps_type(node: NodeProto, name: str) -> bool:
-    """Whether the named output of a node has the element type of its first input."""
-    return is_op(node, *_TYPE_KEEPING) and (name == node.output[0] or is_op(node, "Split"))

@@ -4,65 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-import numpy as np
 from onnx import GraphProto, NodeProto, ValueInfoProto
 
 from onnx_clp.graph.scope import Scope
-from onnx_clp.operators.nodes import attribute, input_name, is_op
+from onnx_clp.operators import read, windows
+from onnx_clp.operators.nodes import is_op
+from onnx_clp.operators.table import is_a, keeps
+from onnx_clp.operators.traits import Kind, Trait
 
-# Operators whose output has the shape of their first input.
-_SHAPE_KEEPING: Final = frozenset(
-    [
-        "Relu",
-        "LeakyRelu",
-        "Clip",
-        "Sigmoid",
-        "HardSigmoid",
-        "HardSwish",
-        "Tanh",
-        "Elu",
-        "Selu",
-        "Gelu",
-        "Softmax",
-        "Identity",
-        "Cast",
-        "Dropout",
-    ]
-)
-# Operators whose output has the rank of their first input (elementwise with a constant of no higher rank
-# included: a recorded rank or the other operand settles the rest).
-_RANK_KEEPING: Final = _SHAPE_KEEPING | frozenset(
-    [
-        "PRelu",
-        "LogSoftmax",
-        "BatchNormalization",
-        "InstanceNormalization",
-        "LayerNormalization",
-        "MaxPool",
-        "AveragePool",
-        "GlobalAveragePool",
-        "GlobalMaxPool",
-        "Conv",
-        "ConvTranspose",
-        "Pad",
-        "Slice",
-        "Concat",
-        "Split",
-        "Neg",
-        "Sqrt",
-        "Exp",
-        "Erf",
-        "QuantizeLinear",
-        "DequantizeLinear",
-        "Transpose",
-        "Resize",
-        "ConvInteger",
-        "QLinearConv",
-    ]
-)
-_BROADCASTING: Final = frozenset(("Add", "Sub", "Mul", "Div", "Min", "Max", "Pow", "Where", "MatMul"))
-_REDUCING: Final = ("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin")
-_ELEMENTWISE: Final = ("Add", "Sub", "Mul", "Div")
 _MAX_STEPS: Final = 10_000
 
 
@@ -111,17 +60,17 @@ class Ranks:
             node = self._scope.producers.get(name)
             if node is None:
                 return None
-            if is_op(node, "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool") and axis >= 2:
+            if is_a(node, Kind.GLOBAL_POOL) and axis >= 2 and not windows.channels_last(node):
                 return 1
             if is_op(node, "BatchNormalization", "Conv") and axis == 1:
                 made = self._scope.constant(node.input[1])
                 return None if made is None else int(made.shape[0])
-            if is_op(node, *_ELEMENTWISE):
+            if is_a(node, Kind.JOINT):
                 data = self._data_of(node, axis)
                 if isinstance(data, int):
                     return data
             else:
-                data = node.input[0] if is_op(node, *_SHAPE_KEEPING) else None
+                data = node.input[0] if keeps(node, Trait.SHAPE, name) else None
             if data is None:
                 return None
             name = data
@@ -149,7 +98,7 @@ class Ranks:
         if node is None:
             self._known[name] = self._stored(name)
             return []
-        sources = _sources(node)
+        sources = _sources(node, name)
         missing = [s for s in sources if s not in self._known]
         if missing:
             return missing
@@ -174,20 +123,19 @@ class Ranks:
         if is_op(node, "MatMul"):
             return max(2, *ranks) - ranks.count(1)  # a vector operand loses the axis it was given
         if is_op(node, "Unsqueeze", "Squeeze"):
-            listed = attribute(node, "axes")
-            axes = self._scope.constant(input_name(node, 1)) if listed is None else None
-            if listed is None and axes is None:
-                return None
-            count = len(listed) if listed is not None else int(axes.size) if axes is not None else 0
-            return ranks[0] + (count if node.op_type == "Unsqueeze" else -count)
-        if is_op(node, *_REDUCING) and not attribute(node, "keepdims", 1):
-            listed = attribute(node, "axes")
-            axes = self._scope.constant(input_name(node, 1)) if listed is None else np.asarray(listed)
-            return None if axes is None or not axes.size else ranks[0] - int(axes.size)
+            axes = read.AXES.of(node, self._scope.constant)
+            count = len(axes or ()) * (1 if node.op_type == "Unsqueeze" else -1)
+            return None if axes is None else ranks[0] + count
+        if is_a(node, Kind.REDUCE) and not read.keeps_dims(node):
+            axes = read.AXES.of(node, self._scope.constant)
+            return ranks[0] - len(axes) if axes else None
         return max(ranks, default=None) if ranks else None
 
 
-def _sources(node: NodeProto) -> list[str]:
-    if is_op(node, *_RANK_KEEPING, *_REDUCING, "Unsqueeze", "Squeeze"):
+def _sources(node: NodeProto, name: str) -> list[str]:
+    """The values that the rank of a node's output `name` follows from."""
+    if is_op(node, "Flatten", "Gemm"):
+        return []
+    if keeps(node, Trait.RANK, name) or is_a(node, Kind.REDUCE) or is_op(node, "Unsqueeze", "Squeeze"):
         return [node.input[0]]
-    return [n for n in node.input if n] if is_op(node, *_BROADCASTING) else []
+    return [n for n in node.input if n] if is_a(node, Kind.JOINT, Kind.COMPARE) or is_op(node, "MatMul") else []

@@ -17,7 +17,8 @@ from onnx_clp.file.messages import freeze_inputs
 from onnx_clp.file.store import TensorStore
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.graph.model import ModelIndex
-from onnx_clp.operators.nodes import attribute, input_name, is_op
+from onnx_clp.operators import read
+from onnx_clp.operators.nodes import input_name, is_op
 from onnx_clp.text import quoted, shown
 
 Float64 = NDArray[np.float64]
@@ -127,7 +128,7 @@ def statistics_of(model: ModelProto) -> list[Statistics]:
             mean, variance = (scope.constant(input_name(node, slot)) for slot in (3, 4))
             if mean is None or variance is None or _rank(scope, node.input[0]) != 4:
                 continue
-            wide = variance.astype(np.float64) + float(attribute(node, "epsilon", 1e-5))
+            wide = variance.astype(np.float64) + read.epsilon(node)
             if np.isfinite(mean).all() and np.isfinite(wide).all() and (wide > 0).all():
                 found.append(Statistics(node.input[0], mean.astype(np.float64), wide))
     return found

@@ -19,26 +19,20 @@ from numpy.typing import NDArray
 from onnx import NodeProto
 
 from onnx_clp.fold.affine_forms import Affine, Frame, data_slot, recognise
+from onnx_clp.fold.by_channel import reduced
 from onnx_clp.fold.channel_views import ChannelView, Segment, carry, layer_view
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.layers.rewrite import LayerRewrite, Layers
 from onnx_clp.numerics.widening import as_float64
-from onnx_clp.operators.nodes import attribute, identity, input_name, is_op, operator
+from onnx_clp.operators import read
+from onnx_clp.operators.nodes import identity, input_name, is_op, operator
+from onnx_clp.operators.table import is_a, keeps
+from onnx_clp.operators.traits import Kind, Trait
 
 Float64 = NDArray[np.float64]
 
 _BLOCK: Final = 1 << 20
-# One data input, and channel c of the output comes from channel c of the input alone.
-_PASSING: Final = (
-    *("Relu", "LeakyRelu", "PRelu", "ThresholdedRelu", "Elu", "Selu", "Celu", "Sigmoid", "HardSigmoid", "Tanh"),
-    *("Softsign", "Softplus", "HardSwish", "Gelu", "Mish", "Swish", "Erf", "Abs", "Sqrt", "Exp", "Log", "Neg"),
-    *("Clip", "Pow", "Div", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "LpPool"),
-    *("Resize", "Upsample", "Identity", "Cast", "CastLike", "Dropout", "Expand", "InstanceNormalization"),
-    *("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"),
-)
-_MIXING: Final = ("Add", "Sub", "Mul", "Sum", "Max", "Min", "Mean")
-_LAYOUT: Final = ("Transpose", "Squeeze", "Unsqueeze")
-_REDUCING: Final = ("ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum")
+_APART: Final = (Kind.POINTWISE, Kind.RETYPE, Kind.QUANTISE, Kind.POOL, Kind.GLOBAL_POOL, Kind.RESAMPLE)
 
 
 class Gains:
@@ -50,7 +44,7 @@ class Gains:
         self._squares: dict[str, Float64] = {}
         self._unseen: dict[str, str] = {}
         inside = {id(n) for r in layers.by_node.values() for n in r.layer.own_nodes}
-        inside |= {id(n) for n in scope.nodes if is_op(n, "Shape", "Size") or scope.is_constant(identity(n))}
+        inside |= {id(n) for n in scope.nodes if is_a(n, Kind.SIZES) or scope.is_constant(identity(n))}
         nodes = [n for n in scope.nodes if n.output and id(n) not in inside]
         for node in nodes:
             self._view(node)
@@ -89,12 +83,12 @@ class Gains:
         found = [self._views[name] for name in node.input if name in self._views]
         if not found:
             return None
-        if is_op(node, *_MIXING):
+        if is_a(node, Kind.JOINT):
             return max(found, key=lambda view: (view.channels is not None, view.rank or 0))
-        if is_op(node, "BatchNormalization", *_PASSING):
-            return found[0]
-        if is_op(node, *_REDUCING):
-            return _reduced(self._scope, node, found[0])
+        if _keeps_apart(node):
+            return self._views.get(node.input[0])
+        if is_a(node, Kind.REDUCE):
+            return reduced(self._scope, node, found[0])
         if is_op(node, "Pad"):
             return _padded(self._scope, node, found[0])
         if self._flattens(node):
@@ -103,7 +97,7 @@ class Gains:
 
     def _flattens(self, node: NodeProto) -> bool:
         if is_op(node, "Flatten"):
-            return int(attribute(node, "axis", 1)) == 1
+            return read.axis(node) == 1
         return is_op(node, "Reshape") and self._scope.ranks.of(node.output[0]) == 2
 
     # Backwards: how strongly each is read
@@ -163,7 +157,7 @@ class Gains:
         if is_op(node, "Pad") and view.channels is not None:
             start = (_channel_pads(self._scope, node, view) or (0, 0))[0]
             return after[start : start + view.channels]
-        if data_slot(self._scope, node) == slot and not is_op(node, *_LAYOUT):
+        if data_slot(self._scope, node) == slot:
             frame = Frame(view.axis_from_end, view.rank, len(after))
             found = recognise(self._scope, node, frame)
             if isinstance(found, Affine):
@@ -191,6 +185,13 @@ class Gains:
         return np.concatenate(parts) if any(name in self._squares for name in node.output) else None
 
 
+def _keeps_apart(node: NodeProto) -> bool:
+    """Whether channel c of what a node gives comes from channel c of its first operand alone."""
+    if is_a(node, *_APART):
+        return True
+    return (is_a(node, Kind.NORMALISE) and keeps(node, Trait.CHANNELS)) or is_op(node, "Identity", "Dropout", "Expand")
+
+
 def read_squares(rewrite: LayerRewrite) -> Float64:
     """The layer's Σ W² over outputs and taps, one entry an input channel over all groups; overflow gives inf."""
     layer, kernels = rewrite.layer, rewrite.kernels()
@@ -208,23 +209,6 @@ def read_squares(rewrite: LayerRewrite) -> Float64:
     return total.reshape(-1)
 
 
-def _reduced(scope: GraphIndex, node: NodeProto, view: ChannelView) -> ChannelView | None:
-    """The view behind a reduction over other axes than the channels'; None where it is over theirs or unknown."""
-    listed = attribute(node, "axes")
-    given = scope.constant(input_name(node, 1)) if listed is None and input_name(node, 1) else None
-    axes = listed if listed is not None else [] if given is None else [int(a) for a in given.reshape(-1)]
-    if not axes or view.rank is None:
-        return None
-    rank = view.rank
-    gone = {rank - a if a >= 0 else -a for a in axes}
-    if view.axis_from_end in gone:
-        return None
-    if int(attribute(node, "keepdims", 1)):
-        return view
-    shift = sum(at < view.axis_from_end for at in gone)
-    return replace(view, rank=rank - len(gone), axis_from_end=view.axis_from_end - shift)
-
-
 def _padded(scope: GraphIndex, node: NodeProto, view: ChannelView) -> ChannelView | None:
     """The view behind a Pad; channels that it adds come from nowhere."""
     added = _channel_pads(scope, node, view)
@@ -236,13 +220,11 @@ def _padded(scope: GraphIndex, node: NodeProto, view: ChannelView) -> ChannelVie
 
 def _channel_pads(scope: GraphIndex, node: NodeProto, view: ChannelView) -> tuple[int, int] | None:
     """How many channels a Pad adds before and after; None where that is not known."""
-    listed = attribute(node, "pads")
-    given = None if listed is not None else scope.constant(input_name(node, 1))
-    pads = listed if listed is not None else None if given is None else given.reshape(-1).tolist()
-    if pads is None or view.rank != len(pads) // 2 or input_name(node, 3):
+    pads = read.PADS.of(node, scope.constant)
+    if pads is None or view.rank != len(pads) // 2 or not read.AXES.left_out(node):
         return None
     axis = view.rank - view.axis_from_end
-    return int(pads[axis]), int(pads[axis + view.rank])
+    return pads[axis], pads[axis + view.rank]
 
 
 def _unflattened(view: ChannelView, after: Float64) -> Float64 | None:

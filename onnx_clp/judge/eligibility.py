@@ -13,41 +13,22 @@ from typing import Any, Final
 
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.graph.model import ModelIndex
-from onnx_clp.judge.silence import BINARY, LINEAR, MOVING, NONLINEAR, Ineligible, Silence
+from onnx_clp.judge.silence import Ineligible, Silence
 from onnx_clp.layers.layer import LinearLayer
 from onnx_clp.operators.nodes import is_op, operator
+from onnx_clp.operators.table import is_a, keeps
+from onnx_clp.operators.traits import Kind, Trait
 from onnx_clp.verdicts import LayerStatus
 
 # Through these a channel still answers for itself, which is what makes the layer before them a head.
-_PER_CHANNEL: Final = (
-    frozenset(NONLINEAR)
-    | LINEAR
-    | frozenset(BINARY)
-    | MOVING
-    | frozenset(
-        [
-            "Softmax",
-            "LogSoftmax",
-            "Hardmax",
-            "Clip",
-            "ArgMax",
-            "ArgMin",
-            "TopK",
-            "ReduceSum",
-            "ReduceL2",
-            "Where",
-            "Log",
-            "BatchNormalization",
-        ]
-    )
+_ANSWERING: Final = (
+    *(Kind.POINTWISE, Kind.JOINT, Kind.COMPARE, Kind.RETYPE, Kind.LAYOUT, Kind.RESAMPLE, Kind.POOL, Kind.GLOBAL_POOL),
+    *(Kind.REDUCE, Kind.SHARE, Kind.PICK, Kind.QUANTISE),
 )
+# Through these a factor on a channel is a factor on the same channel.
+_FACTOR_PASSING: Final = (*(Kind.POINTWISE, Kind.JOINT, Kind.LAYOUT, Kind.RESAMPLE, Kind.POOL, Kind.GLOBAL_POOL),)
 _Key = tuple[int, str]
 _REACHED: Final[Any] = object()
-# A factor on what comes in is a factor on what goes out.
-_HOMOGENEOUS: Final = (
-    *("Relu", "LeakyRelu", "PRelu", "Abs", "Identity", "Dropout", "Transpose", "Reshape", "Flatten", "Squeeze"),
-    *("Unsqueeze", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "Upsample", "Resize", "Split"),
-)
 
 
 def why_ineligible(index: ModelIndex, layer: LinearLayer, offset: float = 0.0) -> Ineligible | None:
@@ -94,7 +75,7 @@ def _onward(index: ModelIndex, scope: GraphIndex, name: str) -> Iterator[tuple[G
             yield _REACHED
         elif use.node is None:
             yield from index.exits(use.scope, use.slot)
-        elif is_op(use.node, *_PER_CHANNEL):
+        elif is_a(use.node, *_ANSWERING) or is_op(use.node, "BatchNormalization"):
             yield from ((use.scope, out) for out in use.node.output if out)
 
 
@@ -111,8 +92,8 @@ def size_taken_out(scope: GraphIndex, name: str) -> Ineligible | None:
                 return None
             if is_op(node, "InstanceNormalization") and use.slot == 0:
                 found = operator(node)
-            elif is_op(node, *_HOMOGENEOUS) and use.slot == 0:
-                given = set(node.output if node.op_type == "Split" else node.output[:1]) - {""}
+            elif is_a(node, *_FACTOR_PASSING) and keeps(node, Trait.SCALE) and use.slot == 0:
+                given = {name for name in node.output if name and keeps(node, Trait.SCALE, name)}
                 stack += sorted(given - seen)
                 seen |= given
             else:

@@ -29,6 +29,8 @@ from onnx_clp.layers.rewrite import LayerRewrite, Layers
 from onnx_clp.numerics.outliers import LEAST_CHANNELS, Outliers, find_outliers
 from onnx_clp.numerics.widening import as_float64
 from onnx_clp.operators.nodes import MICROSOFT, input_name, is_op
+from onnx_clp.operators.table import is_a, keeps
+from onnx_clp.operators.traits import Kind, Trait
 from onnx_clp.text import shown
 from onnx_clp.verdicts import INCONCLUSIVE, Finding
 
@@ -45,17 +47,8 @@ AT_EVERY_POSITION: Final = "class that stands out at every position"
 _CHANCE: Final = 0.05
 _SMALL_CHANCE: Final = 0.001
 _BLOCK: Final = 1 << 20
-_ENDS: Final = ("Softmax", "LogSoftmax", "Hardmax", "ArgMax", "TopK")
-_POOLS: Final = ("GlobalAveragePool", "GlobalMaxPool", "ReduceMean", "ReduceMax")
 # Behind the class scores these keep one value a class, or pick among them.
-_PASSED: Final = (
-    *_ENDS,
-    *_POOLS,
-    *("Identity", "Cast", "Dropout", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "AveragePool"),
-    *("Sigmoid", "Relu", "Exp", "QuantizeLinear", "DequantizeLinear"),
-)
-_AFFINE: Final = ("Add", "Sub", "Mul", "Div")
-_QUANTIZED: Final = ("QLinearSoftmax", "QLinearSigmoid", "QLinearGlobalAveragePool", "QLinearAdd", "QLinearMul")
+_PASSED: Final = (*(Kind.SHARE, Kind.PICK, Kind.POINTWISE, Kind.RETYPE, Kind.QUANTISE, Kind.POOL, Kind.GLOBAL_POOL),)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,6 +103,11 @@ def examined(index: ModelIndex, layers: Layers) -> list[Head]:
 def findings(judged: Iterable[Head]) -> tuple[Finding, ...]:
     """What is to be said of them."""
     return tuple(finding for head in judged for finding in _findings(head))
+
+
+def classes_judged(judged: Iterable[Head]) -> int:
+    """How many classes' rows could be compared."""
+    return sum(head.classes for head in judged if not head.trouble)
 
 
 def _sequence(index: ModelIndex, output: str) -> bool:
@@ -222,19 +220,32 @@ def _behind(scope: GraphIndex, layers: Layers, outputs: Sequence[str]) -> Iterat
                 if gathered or _per_image(scope, rewrite.layer):
                     yield rewrite
             elif node is not None:
-                ends = gathered or is_op(node, *_ENDS, *_POOLS)
+                ends = gathered or is_a(node, Kind.SHARE, Kind.PICK) or _gathers(node)
                 stack += [(before, ends) for before in _passed(scope, node)]
 
 
 def _passed(scope: GraphIndex, node: NodeProto) -> list[str]:
     """The data a node works on, where a class's value stays the class's."""
-    if is_op(node, *_PASSED) or (node.domain == MICROSOFT and node.op_type in _QUANTIZED):
+    if _keeps_classes(node):
         return [name for name in node.input[:1] if name]
-    if is_op(node, *_AFFINE) and len(node.input) == 2:
+    if is_op(node, "Add", "Sub", "Mul", "Div") and len(node.input) == 2:
         data = [name for name in node.input if not scope.is_constant(name)]
         # A softmax in pieces takes the maximum off the scores and divides by their sum.
         return data[:1] if len(data) == 1 or is_op(node, "Sub", "Div") else []
     return []
+
+
+def _gathers(node: NodeProto) -> bool:
+    """Whether it makes one number of what many places give for a class."""
+    return is_a(node, Kind.GLOBAL_POOL) or (is_a(node, Kind.REDUCE) and keeps(node, Trait.EVEN))
+
+
+def _keeps_classes(node: NodeProto) -> bool:
+    if is_a(node, *_PASSED) or _gathers(node):
+        return True
+    if keeps(node, Trait.MOVES):  # but for what makes places of channels
+        return not is_op(node, "DepthToSpace", "SpaceToDepth")
+    return node.domain == MICROSOFT and is_a(node, Kind.JOINT)
 
 
 def _per_image(scope: GraphIndex, layer: LinearLayer) -> bool:
@@ -243,9 +254,9 @@ def _per_image(scope: GraphIndex, layer: LinearLayer) -> bool:
         return True
     name = input_name(layer.node, layer.data_slot)
     while (node := scope.producer(name)) is not None:
-        if is_op(node, *_POOLS) or (node.domain == MICROSOFT and node.op_type == "QLinearGlobalAveragePool"):
+        if _gathers(node):
             return True
-        if not is_op(node, *_PASSED):
+        if not _keeps_classes(node):
             return False
         name = input_name(node, 0)
     return False

@@ -19,7 +19,10 @@ from onnx import NodeProto
 from onnx_clp.graph.index import GraphIndex, Use
 from onnx_clp.layers.weights import float_type
 from onnx_clp.numerics.widening import as_float64
-from onnx_clp.operators.nodes import MICROSOFT, attribute, input_name, is_op, operator, text_attribute
+from onnx_clp.operators import read
+from onnx_clp.operators.nodes import MICROSOFT, is_op, operator
+from onnx_clp.operators.table import is_a, keeps
+from onnx_clp.operators.traits import Kind, Trait
 from onnx_clp.verdicts import LayerStatus
 
 Array = NDArray[Any]
@@ -31,7 +34,7 @@ def _sigmoid(x: Array) -> Array:
 
 
 def _hard_sigmoid(node: NodeProto, x: Array) -> Array:
-    return np.clip(float(attribute(node, "alpha", 0.2)) * x + float(attribute(node, "beta", 0.5)), 0, 1)
+    return np.clip(read.alpha(node) * x + read.beta(node), 0, 1)
 
 
 def _leaky(slope: float, x: Array) -> Array:
@@ -41,10 +44,11 @@ def _leaky(slope: float, x: Array) -> Array:
 # Elementwise operators with one data input, as functions of a constant input.
 NONLINEAR: Final[dict[str, Function]] = {
     "Relu": lambda _, x: np.maximum(x, 0),
-    "LeakyRelu": lambda n, x: _leaky(float(attribute(n, "alpha", 0.01)), x),
+    "LeakyRelu": lambda n, x: _leaky(read.alpha(n), x),
+    "QLinearLeakyRelu": lambda n, x: _leaky(read.alpha(n), x),
     "PRelu": lambda _, x: _leaky(0.25, x),
-    "ThresholdedRelu": lambda n, x: np.where(x > float(attribute(n, "alpha", 1.0)), x, 0),
-    "Elu": lambda n, x: np.where(x < 0, float(attribute(n, "alpha", 1.0)) * np.expm1(x), x),
+    "ThresholdedRelu": lambda n, x: np.where(x > read.alpha(n), x, 0),
+    "Elu": lambda n, x: np.where(x < 0, read.alpha(n) * np.expm1(x), x),
     "Selu": lambda _, x: np.where(x < 0, 1.758 * np.expm1(x), 1.0507 * x),
     "Celu": lambda _, x: np.where(x < 0, np.expm1(x), x),
     "Sigmoid": lambda _, x: _sigmoid(x),
@@ -54,6 +58,7 @@ NONLINEAR: Final[dict[str, Function]] = {
     "Softplus": lambda _, x: np.log1p(np.exp(x)),
     "HardSwish": lambda _, x: x * np.clip(x / 6 + 0.5, 0, 1),
     "Gelu": lambda _, x: x * _sigmoid(1.702 * x),
+    "QuickGelu": lambda _, x: x * _sigmoid(1.702 * x),
     "Mish": lambda _, x: x * np.tanh(np.log1p(np.exp(x))),
     "Swish": lambda _, x: x * _sigmoid(x),
     "Erf": lambda _, x: np.tanh(1.2 * x),
@@ -74,7 +79,6 @@ NONLINEAR: Final[dict[str, Function]] = {
     "Ceil": lambda _, x: np.ceil(x),
     "Sign": lambda _, x: np.sign(x),
 }
-LINEAR: Final = frozenset(("Neg", "Identity", "Cast", "Dropout", "QuantizeLinear", "DequantizeLinear"))
 BINARY: Final[dict[str, Callable[[Array, Array], Array]]] = {
     "Add": np.add,
     "Sub": np.subtract,
@@ -84,54 +88,10 @@ BINARY: Final[dict[str, Callable[[Array, Array], Array]]] = {
     "Max": np.maximum,
     "Min": np.minimum,
 }
-# Operators that move or pool values: a constant stays what it is.
-MOVING: Final = frozenset(
-    [
-        "Transpose",
-        "Reshape",
-        "Flatten",
-        "Squeeze",
-        "Unsqueeze",
-        "MaxPool",
-        "AveragePool",
-        "GlobalAveragePool",
-        "GlobalMaxPool",
-        "LpPool",
-        "GlobalLpPool",
-        "ReduceMean",
-        "ReduceMax",
-        "ReduceMin",
-        "Concat",
-        "Split",
-        "Slice",
-        "Gather",
-        "Resize",
-        "Upsample",
-        "DepthToSpace",
-        "SpaceToDepth",
-        "Expand",
-        "Tile",
-        "Pad",
-        "CastLike",
-    ]
-)
 # They read a silent channel and nothing of it goes on: sums over channels, and what they stand beside.
-_SUMMING: Final = (
-    *("Conv", "ConvTranspose", "DeformConv", "Gemm", "MatMul", "Einsum", "ConvInteger", "MatMulInteger"),
-    *("QLinearConv", "QLinearMatMul", "LSTM", "GRU", "RNN", "Sum", "Mean", "DynamicQuantizeLinear"),
-    *("ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare", "ArgMax", "ArgMin", "TopK", "Shape", "Size"),
-    *("GridSample", "RoiAlign", "MaxRoiPool", "NonMaxSuppression", "NonZero", "ScatterND", "ScatterElements"),
-    *("GatherND", "GatherElements", "Where", "Equal", "Greater", "Less", "GreaterOrEqual", "LessOrEqual", "Attention"),
-)
-_MICROSOFT_SUMMING: Final = (
-    *("FusedConv", "FusedGemm", "FusedMatMul", "QGemm", "QLinearAdd", "QLinearConcat", "QLinearGlobalAveragePool"),
-    *("QLinearAveragePool", "QLinearLeakyRelu", "QLinearReduceMean", "QLinearConv", "MatMulIntegerToFloat"),
-    *("DynamicQuantizeMatMul", "BiasGelu", "FastGelu", "Gelu", "QuickGelu", "QuantizeLinear", "DequantizeLinear"),
-)
-# They take the size of what comes in out again, or mix a channel's silence with the others.
-NORMS: Final = (
-    *("InstanceNormalization", "GroupNormalization", "LayerNormalization", "RMSNormalization", "LRN"),
-    *("LpNormalization", "MeanVarianceNormalization", "Softmax", "LogSoftmax", "Hardmax"),
+_ENDING: Final = (
+    *(Kind.LINEAR, Kind.RECURRENT, Kind.ATTEND, Kind.JOINT, Kind.COMPARE, Kind.PICK, Kind.SCATTER, Kind.SEARCH),
+    *(Kind.SIZES, Kind.RESAMPLE, Kind.QUANTISE),
 )
 _SMALL: Final = 1 << 16
 
@@ -142,6 +102,26 @@ class Ineligible:
 
     status: LayerStatus
     sentence: str
+
+
+def _passes(node: NodeProto) -> bool:
+    """Whether a constant goes on as it is, or as its negative: moved, pooled, or stored in another type.
+
+    What a Pad puts around, and what a Concat joins, is no part of the channel.
+    """
+    if is_a(node, Kind.PICK, Kind.SEARCH):
+        return False
+    stored = is_a(node, Kind.RETYPE, Kind.QUANTISE) and keeps(node, Trait.CHANNELS)
+    return stored or keeps(node, Trait.EVEN) or is_op(node, "Neg", "Pad", "Concat")
+
+
+def _ends(node: NodeProto) -> bool:
+    return (
+        is_a(node, *_ENDING)
+        or (is_a(node, Kind.REDUCE) and keeps(node, Trait.NEUTRAL))
+        or keeps(node, Trait.READS_SHAPE)
+        or (node.domain == MICROSOFT and is_a(node, Kind.LAYOUT, Kind.POOL, Kind.GLOBAL_POOL, Kind.REDUCE))
+    )
 
 
 class Silence:
@@ -193,29 +173,40 @@ class Silence:
     def _visit(self, node: NodeProto) -> None:
         known = next(n for n in node.input if n in self._values)
         value = self._values[known]
-        if is_op(node, *LINEAR, *MOVING):
+        if _passes(node):
             self._give(node, -value if node.op_type == "Neg" else value)
         elif is_op(node, "Clip"):
             self._turn(node, self._clipped(node, value))
-        elif is_op(node, *NONLINEAR) and node.input[0] == known and self._is_exact(node):
-            self._turn(node, NONLINEAR[node.op_type](node, value))
+        elif is_a(node, Kind.POINTWISE) and node.input[0] == known:
+            self._bend(node, value)
         elif is_op(node, *BINARY) and len(node.input) == 2:
             self._combine(node, known)
-        elif is_op(node, *_SUMMING) or (node.domain == MICROSOFT and node.op_type in _MICROSOFT_SUMMING):
+        elif _ends(node):
             self._end(known, node)
+        elif keeps(node, Trait.ZERO | Trait.CHANNELS) and not is_a(node, Kind.NORMALISE) and not np.any(value != 0):
+            self._give(node, value)
+        else:
+            self._unknown(node)
+
+    def _bend(self, node: NodeProto, value: Array) -> None:
+        """An operator of one operand, by its rule, or where it keeps zeros."""
+        if node.op_type in NONLINEAR and self._is_exact(node):
+            self._turn(node, NONLINEAR[node.op_type](node, value))
+        elif keeps(node, Trait.ZERO) and not np.any(value != 0):
+            self._turn(node, value)
         else:
             self._unknown(node)
 
     def _unknown(self, node: NodeProto) -> None:
         """A normalisation, which mixes channels or shifts them, or an operator that nothing is known of."""
-        if is_op(node, *NORMS, "BatchNormalization"):
+        if is_a(node, Kind.NORMALISE, Kind.SHARE):
             sentence = f"what a silent channel becomes behind {operator(node)} cannot be told"
         else:
             sentence = f"what {operator(node)} makes of a silent channel is not known"
         self._fail(sentence, LayerStatus.UNJUDGEABLE)
 
     def _is_exact(self, node: NodeProto) -> bool:
-        return node.op_type != "Gelu" or text_attribute(node, "approximate", "none") in ("none", "tanh")
+        return node.op_type != "Gelu" or read.gelu_by_tanh(node) is not None
 
     def _turn(self, node: NodeProto, value: Array) -> None:
         """A nonlinearity: a channel that is 0 behind it is off; any other value goes on."""
@@ -223,14 +214,8 @@ class Silence:
             self._give(node, value)
 
     def _clipped(self, node: NodeProto, value: Array) -> Array:
-        low, high = self._limit(node, 1, "min", -math.inf), self._limit(node, 2, "max", math.inf)
-        return np.minimum(np.maximum(value, low), high)
-
-    def _limit(self, node: NodeProto, slot: int, name: str, default: float) -> float:
-        if input_name(node, slot):
-            found = self._operand(node.input[slot])
-            return default if found is None or found.size != 1 else float(found.reshape(-1)[0])
-        return float(attribute(node, name, default))
+        low, high = read.clip_limits(node, self._operand)
+        return np.minimum(np.maximum(value, -math.inf if low is None else low), math.inf if high is None else high)
 
     def _operand(self, name: str) -> Array | None:
         if name in self._values:

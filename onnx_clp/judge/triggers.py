@@ -18,11 +18,12 @@ from onnx_clp.graph.flow import Flow
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.graph.model import ModelIndex
 from onnx_clp.operators.nodes import MICROSOFT, STANDARD_DOMAINS, identity, input_name, is_op, operator
+from onnx_clp.operators.table import is_a
+from onnx_clp.operators.traits import Kind
 from onnx_clp.text import shown
 from onnx_clp.verdicts import Finding
 
 MOST_PER_KIND: Final = 10
-_COMPARISONS: Final = ("Equal", "Greater", "Less", "GreaterOrEqual", "LessOrEqual")
 _KNOWN_DOMAINS: Final = (
     *STANDARD_DOMAINS,
     "ai.onnx.ml",
@@ -30,18 +31,13 @@ _KNOWN_DOMAINS: Final = (
     MICROSOFT,
     "com.microsoft.nchwc",
 )
-# From here on a value is a feature the network learned, not the input.
-_LEARNED: Final = (
-    *("Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum", "LSTM", "GRU", "RNN"),
-    *("QLinearConv", "ConvInteger", "QLinearMatMul", "MatMulInteger"),
-    *("FusedConv", "FusedGemm", "FusedMatMul", "QGemm"),
-)
 
 
 def look(index: ModelIndex) -> tuple[Finding, ...]:
     """Every such part, by kind, at most `MOST_PER_KIND` of a kind and a word on how many more there are."""
     everywhere = Flow(index)
-    unlearned = Flow(index, stops=lambda node: node.op_type in _LEARNED)
+    # Behind a learned layer a value is a feature of the network, not the input.
+    unlearned = Flow(index, stops=lambda node: is_a(node, Kind.LINEAR, Kind.RECURRENT))
     kinds: tuple[Callable[[], Iterator[Finding]], ...] = (
         lambda: _each(index, lambda scope, node: _branch(everywhere, scope, node)),
         lambda: _each(index, lambda scope, node: _loop(everywhere, scope, node)),
@@ -107,7 +103,7 @@ def _selection(flow: Flow, scope: GraphIndex, node: NodeProto) -> Finding | None
 
 
 def _comparison(flow: Flow, scope: GraphIndex, node: NodeProto) -> Finding | None:
-    if not is_op(node, *_COMPARISONS):
+    if not is_a(node, Kind.COMPARE):
         return None
     for name, other in (
         (input_name(node, 0), input_name(node, 1)),

@@ -14,7 +14,8 @@ from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.layers.weights import float_type
 from onnx_clp.numerics.widening import as_float64
-from onnx_clp.operators.nodes import attribute, input_name, is_op, set_attribute
+from onnx_clp.operators import read
+from onnx_clp.operators.nodes import input_name, is_op, set_attribute
 
 Float64 = NDArray[np.float64]
 Array = NDArray[Any]
@@ -65,7 +66,7 @@ class GemmBias:
 
     def values(self) -> Float64 | None:
         """beta·C, of any shape that broadcasts to (rows, channels)."""
-        name, beta = input_name(self.node, self.slot), float(attribute(self.node, "beta", 1.0))
+        name, beta = input_name(self.node, self.slot), read.beta(self.node)
         if not name or beta == 0:
             return np.zeros(1)
         found = self.scope.constant(name)
@@ -75,7 +76,7 @@ class GemmBias:
 
     def write(self, edit: GraphEdit, values: Float64, data_type: int, factor: Float64 | None = None) -> None:
         """Store values/beta; a beta of 0 becomes 1, since it silenced the C that was there."""
-        beta = float(attribute(self.node, "beta", 1.0))
+        beta = read.beta(self.node)
         if beta == 0:
             set_attribute(self.node, "beta", 1.0)
             beta = 1.0

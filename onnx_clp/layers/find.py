@@ -14,19 +14,18 @@ from onnx import NodeProto
 
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.layers.biases import AddedBias, Bias, GemmBias, InputBias
-from onnx_clp.layers.layer import Finder, LinearLayer, pads_nothing, read_geometry
+from onnx_clp.layers.layer import Finder, LinearLayer, read_geometry
 from onnx_clp.layers.weights import FloatWeight, Weight
 from onnx_clp.numerics.affine import KernelLayout
+from onnx_clp.operators import read, windows
 from onnx_clp.operators.nodes import (
     MICROSOFT,
     STANDARD_DOMAINS,
-    attribute,
     has_reference,
     identity,
     is_dequantizer,
     is_op,
     operator,
-    text_attribute,
 )
 from onnx_clp.verdicts import Skipped, SkipReason
 
@@ -113,7 +112,7 @@ def _find_convolution(scope: GraphIndex, node: NodeProto) -> LinearLayer | Skipp
         return weight
     if len(weight.shape) < 3:
         return Skipped(SkipReason.UNSUPPORTED_WEIGHT, f"its weight has {len(weight.shape)} dimensions")
-    groups = int(attribute(node, "group", 1))
+    groups = read.groups(node)
     transposed, deformable = node.op_type == "ConvTranspose", node.op_type == "DeformConv"
     first, second = weight.shape[:2]
     if groups < 1 or first % groups:
@@ -134,8 +133,8 @@ def _find_convolution(scope: GraphIndex, node: NodeProto) -> LinearLayer | Skipp
         rank=rank,
         axis_from_end=rank - 1,
         data_axis_from_end=rank - 1,
-        no_padding=pads_nothing(node) and not transposed and not deformable,
-        fused=text_attribute(node, "activation", "") != "" or (len(node.input) > 3 and not deformable),
+        no_padding=windows.window(node).pads_nothing and not transposed and not deformable,
+        fused=read.fused_activation(node) != "" or (len(node.input) > 3 and not deformable),
     )
 
 
@@ -156,7 +155,7 @@ def _find_gemm(scope: GraphIndex, node: NodeProto) -> LinearLayer | Skipped:
         return weight
     if len(weight.shape) != 2:
         return Skipped(SkipReason.UNSUPPORTED_WEIGHT, f"its weight has {len(weight.shape)} dimensions")
-    turned = bool(attribute(node, "transB", 0))
+    data_turned, turned = read.transposed(node)
     return LinearLayer(
         node=node,
         scope=scope,
@@ -170,8 +169,8 @@ def _find_gemm(scope: GraphIndex, node: NodeProto) -> LinearLayer | Skipped:
         geometry=None,
         rank=2,
         axis_from_end=1,
-        data_axis_from_end=2 if attribute(node, "transA", 0) else 1,
-        gain=float(attribute(node, "alpha", 1.0)),
+        data_axis_from_end=2 if data_turned else 1,
+        gain=read.alpha(node),
     )
 
 

@@ -17,7 +17,8 @@ from onnx_clp.layers.quantized import Quantized, put, read_constant, refusal, si
 from onnx_clp.layers.weights import Scaling, float_type
 from onnx_clp.numerics.affine import KernelLayout
 from onnx_clp.numerics.widening import as_float64
-from onnx_clp.operators.nodes import attribute, identity, input_name, is_op, operator
+from onnx_clp.operators import read
+from onnx_clp.operators.nodes import identity, input_name, is_op, operator
 from onnx_clp.verdicts import Skipped, SkipReason
 
 Float64 = NDArray[np.float64]
@@ -204,7 +205,7 @@ def _layer(
 ) -> LinearLayer | Skipped:
     shape = weight.shape
     convolution = "Conv" in node.op_type
-    groups = int(attribute(node, "group", 1)) if convolution else 1
+    groups = read.groups(node) if convolution else 1
     if len(shape) < (3 if convolution else 2) or (not convolution and len(shape) != 2):
         return Skipped(SkipReason.UNSUPPORTED_WEIGHT, f"its weight has {len(shape)} dimensions")
     rank = len(shape) if convolution else scope.ranks.of(node.output[0])

@@ -12,7 +12,7 @@ from onnx_clp.layers.biases import Bias
 from onnx_clp.layers.weights import Weight
 from onnx_clp.numerics.affine import KernelLayout
 from onnx_clp.numerics.lipschitz import Geometry
-from onnx_clp.operators.nodes import attribute, text_attribute
+from onnx_clp.operators import windows
 from onnx_clp.verdicts import Skipped
 
 
@@ -83,16 +83,5 @@ Finder = Callable[[GraphIndex, NodeProto], "LinearLayer | Skipped"]
 
 def read_geometry(node: NodeProto, kernel: tuple[int, ...]) -> Geometry:
     """Strides and dilations of a convolution node (default 1 everywhere)."""
-    ones = [1] * len(kernel)
-    return Geometry(
-        kernel,
-        tuple(int(s) for s in attribute(node, "strides") or ones),
-        tuple(int(d) for d in attribute(node, "dilations") or ones),
-        node.op_type == "ConvTranspose",
-    )
-
-
-def pads_nothing(node: NodeProto) -> bool:
-    """Whether no zero is added around the input (ONNX Conv: pads, auto_pad)."""
-    automatic = text_attribute(node, "auto_pad", "NOTSET")
-    return automatic in ("NOTSET", "VALID", "") and not any(attribute(node, "pads") or [])
+    found = windows.window(node, kernel)
+    return Geometry(kernel, found.strides, found.dilations, node.op_type == "ConvTranspose")

@@ -19,8 +19,9 @@ from onnx_clp.graph.index import GraphIndex
 from onnx_clp.layers.weights import Scaling, float_type, overridable_sentence
 from onnx_clp.numerics.affine import KernelLayout, channel_factor
 from onnx_clp.numerics.widening import as_float64
+from onnx_clp.operators import read
 from onnx_clp.operators.grids import along_axis, integer_limits
-from onnx_clp.operators.nodes import attribute, input_name, set_attribute
+from onnx_clp.operators.nodes import input_name, set_attribute
 from onnx_clp.verdicts import Skipped, SkipReason
 
 Float64 = NDArray[np.float64]
@@ -133,8 +134,8 @@ class DequantizedWeight:
             if isinstance(found, Skipped):
                 return found
             zero = found
-        axis = int(attribute(source, "axis", 1)) % max(values.ndim, 1)
-        block = int(attribute(source, "block_size", 0))
+        axis = read.axis_of_quantization(source, values.ndim)
+        block = read.quantized_block(source)
         if scale.ndim > 1 and not block:
             return refusal("its weight's scales have more than one dimension and no block size")
         if scale.ndim == 1 and scale.size not in (1, values.shape[axis]):
@@ -154,7 +155,7 @@ class DequantizedWeight:
     @property
     def data_type(self) -> int:
         """The type it is dequantised to."""
-        stated = int(attribute(self.source, "output_dtype", 0))
+        stated = read.quantized_type(self.source)
         return stated or float_type(self.parts.scale.dtype) or 1
 
     def values(self) -> Array:

@@ -16,15 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto, helper
 
-from onnx_clp.file.store import numpy_dtype
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.layers.quantized import Quantized, put, read_constant, refusal
 from onnx_clp.layers.weights import Scaling, float_type
 from onnx_clp.numerics.affine import KernelLayout, channel_factor
 from onnx_clp.numerics.widening import as_float64
-from onnx_clp.operators.grids import Grid
-from onnx_clp.operators.nodes import attribute, input_name, is_quantizer
+from onnx_clp.operators import read
+from onnx_clp.operators.grids import Grid, level_type
+from onnx_clp.operators.nodes import input_name, is_quantizer
 from onnx_clp.verdicts import Skipped
 
 Array = NDArray[Any]
@@ -129,10 +129,9 @@ def _grid(scope: GraphIndex, node: NodeProto, floats: Array) -> Quantized | Skip
         if isinstance(found, Skipped):
             return found
         zero = found
-    stated = int(attribute(node, "output_dtype", 0))
-    dtype = zero.dtype if zero is not None else numpy_dtype(stated) if stated else np.dtype(np.uint8)
+    dtype = level_type(node, zero)
     if dtype.kind not in "iu" and "int" not in dtype.name:
         return refusal(f"its weight is rounded to {dtype}")
-    axis = int(attribute(node, "axis", 1)) % max(floats.ndim, 1)
-    grid = Quantized(np.zeros(floats.shape, dtype), scale, zero, axis, int(attribute(node, "block_size", 0)))
+    axis = read.axis_of_quantization(node, floats.ndim)
+    grid = Quantized(np.zeros(floats.shape, dtype), scale, zero, axis, read.quantized_block(node))
     return grid if grid.fits else refusal("its weight's scales or zero-points do not fit its shape")

@@ -7,60 +7,28 @@ weights is left out). Every function gives an array or raises; nothing here allo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 from onnx import NodeProto
 
 from onnx_clp.file.store import numpy_dtype
 from onnx_clp.numerics.widening import as_float64
-from onnx_clp.operators.grids import Grid
+from onnx_clp.operators import layout, read
+from onnx_clp.operators.arrays import Array, Inputs, NotConstantError, Rule, fit, given, ints, need
+from onnx_clp.operators.grids import Grid, level_type
 from onnx_clp.operators.nodes import attribute, is_op, text_attribute
-
-Array = NDArray[Any]
-Inputs = Sequence["Array | None"]
-Rule = Callable[[NodeProto, Inputs], Array]
-
-MAX_BYTES: Final = 1 << 29
-
-
-class NotConstantError(Exception):
-    """The node cannot be evaluated: missing input, unknown attribute, or a result too large."""
-
-
-def _need(inputs: Inputs, slot: int) -> Array:
-    value = inputs[slot] if slot < len(inputs) else None
-    if value is None:
-        raise NotConstantError(f"input {slot} is missing")
-    return value
-
-
-def _fit(shape: Sequence[int], dtype: np.dtype[Any]) -> None:
-    if int(np.prod([int(d) for d in shape], dtype=object)) * dtype.itemsize > MAX_BYTES:
-        raise NotConstantError(f"a result of shape {tuple(shape)} is too large to evaluate")
-
-
-def _ints(value: Array) -> list[int]:
-    return [int(v) for v in value.reshape(-1)]
-
-
-def _axes(node: NodeProto, inputs: Inputs) -> list[int] | None:
-    """Axes as attribute (opset < 13) or as second input."""
-    listed = attribute(node, "axes")
-    if listed is not None:
-        return [int(a) for a in listed]
-    return None if len(inputs) < 2 or inputs[1] is None else _ints(inputs[1])
 
 
 def _elementwise(function: Callable[..., Array]) -> Rule:
     def rule(node: NodeProto, inputs: Inputs) -> Array:
-        if attribute(node, "axis") is not None or attribute(node, "broadcast") is not None:
+        """A function of entries that broadcast as NumPy's do; of opset 7 and up."""
+        if read.old_broadcast(node) != (False, None):
             raise NotConstantError("broadcasting of opset 6 and below")
-        values = [_need(inputs, i) for i in range(len(inputs))]
+        values = [need(inputs, i) for i in range(len(inputs))]
         widest = max((v.dtype for v in values), key=lambda dtype: dtype.itemsize)
-        _fit(np.broadcast_shapes(*(v.shape for v in values)), widest)
+        fit(np.broadcast_shapes(*(v.shape for v in values)), widest)
         return np.asarray(function(*values))
 
     return rule
@@ -68,7 +36,8 @@ def _elementwise(function: Callable[..., Array]) -> Rule:
 
 def _same_type(function: Callable[[Array], Array]) -> Rule:
     def rule(_node: NodeProto, inputs: Inputs) -> Array:
-        value = _need(inputs, 0)
+        """A function of each entry, in the type of the input."""
+        value = need(inputs, 0)
         return np.asarray(function(value)).astype(value.dtype, copy=False)
 
     return rule
@@ -84,57 +53,14 @@ def _power(a: Array, b: Array) -> Array:
     return np.asarray(np.power(a, b.astype(a.dtype))).astype(a.dtype)
 
 
-def _reshape(node: NodeProto, inputs: Inputs) -> Array:
-    value = _need(inputs, 0)
-    listed = attribute(node, "shape")
-    shape = [int(d) for d in listed] if listed is not None else _ints(_need(inputs, 1))
-    if not attribute(node, "allowzero", 0):
-        shape = [value.shape[i] if d == 0 else d for i, d in enumerate(shape)]
-    return value.reshape(shape)
-
-
-def _transpose(node: NodeProto, inputs: Inputs) -> Array:
-    return _need(inputs, 0).transpose(attribute(node, "perm"))
-
-
-def _unsqueeze(node: NodeProto, inputs: Inputs) -> Array:
-    axes = _axes(node, inputs)
-    if axes is None:
-        raise NotConstantError("axes are missing")
-    return np.expand_dims(_need(inputs, 0), tuple(axes))
-
-
-def _squeeze(node: NodeProto, inputs: Inputs) -> Array:
-    axes = _axes(node, inputs)
-    return np.squeeze(_need(inputs, 0), None if axes is None else tuple(axes))
-
-
-def _flatten(node: NodeProto, inputs: Inputs) -> Array:
-    value, axis = _need(inputs, 0), int(attribute(node, "axis", 1))
-    axis += value.ndim if axis < 0 else 0
-    return value.reshape(int(np.prod(value.shape[:axis], dtype=np.int64)), -1)
-
-
 def _cast(node: NodeProto, inputs: Inputs) -> Array:
-    value, dtype = _need(inputs, 0), numpy_dtype(int(attribute(node, "to")))
-    _fit(value.shape, dtype)
+    value, dtype = need(inputs, 0), numpy_dtype(read.cast_type(node) or 0)
+    fit(value.shape, dtype)
     return value.astype(dtype)
 
 
 def _cast_like(_node: NodeProto, inputs: Inputs) -> Array:
-    return _need(inputs, 0).astype(_need(inputs, 1).dtype)
-
-
-def _shape(node: NodeProto, inputs: Inputs) -> Array:
-    shape = _need(inputs, 0).shape
-    return np.asarray(shape[attribute(node, "start", 0) : attribute(node, "end", len(shape))], dtype=np.int64)
-
-
-def _expand(_node: NodeProto, inputs: Inputs) -> Array:
-    value = _need(inputs, 0)
-    shape = np.broadcast_shapes(value.shape, tuple(_ints(_need(inputs, 1))))
-    _fit(shape, value.dtype)
-    return np.broadcast_to(value, shape)  # no copy: stride 0
+    return need(inputs, 0).astype(need(inputs, 1).dtype)
 
 
 def _constant_of_shape(node: NodeProto, inputs: Inputs) -> Array:
@@ -144,89 +70,56 @@ def _constant_of_shape(node: NodeProto, inputs: Inputs) -> Array:
     if tensor is not None and tensor.data_location:
         raise NotConstantError("the fill value lies outside the file")
     fill = np.zeros(1, np.float32) if tensor is None else numpy_helper.to_array(tensor)
-    shape = _ints(_need(inputs, 0))
-    _fit(shape, fill.dtype)
+    shape = ints(need(inputs, 0))
+    fit(shape, fill.dtype)
     return np.broadcast_to(fill.reshape(()), shape)
 
 
-def _concat(node: NodeProto, inputs: Inputs) -> Array:
-    values = [_need(inputs, i) for i in range(len(inputs))]
-    _fit([sum(v.size for v in values)], values[0].dtype)
-    return np.concatenate(values, axis=int(attribute(node, "axis", 1)))
-
-
 def _reduce(function: Callable[..., Array]) -> Rule:
-    """ReduceSum and the like (ONNX opset 1 to 18), added up in float64 where the type is a floating-point one."""
-
     def rule(node: NodeProto, inputs: Inputs) -> Array:
-        value, axes = _need(inputs, 0), _axes(node, inputs)
-        if not axes and attribute(node, "noop_with_empty_axes", 0):
+        """ReduceSum and the like (ONNX opset 1 to 18), added up in float64 where the type is a floating-point one."""
+        value, axes = need(inputs, 0), read.AXES.of(node, given(node, inputs))
+        if not axes and read.idle_without_axes(node):
             raise NotConstantError("no axes, and none meant")
-        whole = tuple(axes) if axes else None
         wide = value if value.dtype.kind in "iu" else as_float64(value)
-        out = function(wide, axis=whole, keepdims=bool(attribute(node, "keepdims", 1)))
+        out = function(wide, axis=axes or None, keepdims=read.keeps_dims(node))
         return np.asarray(out).astype(value.dtype)
 
     return rule
 
 
 def _matmul(_node: NodeProto, inputs: Inputs) -> Array:
-    a, b = _need(inputs, 0), _need(inputs, 1)
-    _fit([a.size // max(a.shape[-1], 1), b.size // max(b.shape[0 if b.ndim == 1 else -2], 1)], a.dtype)
+    a, b = need(inputs, 0), need(inputs, 1)
+    fit([a.size // max(a.shape[-1], 1), b.size // max(b.shape[0 if b.ndim == 1 else -2], 1)], a.dtype)
     if a.dtype.kind in "iu":
         raise NotConstantError("a product of integers")
     return np.asarray(np.matmul(as_float64(a), as_float64(b))).astype(a.dtype)
 
 
-def _gather(node: NodeProto, inputs: Inputs) -> Array:
-    value, indices, axis = _need(inputs, 0), _need(inputs, 1), int(attribute(node, "axis", 0))
-    _fit([value.size // max(value.shape[axis], 1), indices.size], value.dtype)
-    return np.asarray(np.take(value, indices, axis=axis))
-
-
-def _slice(node: NodeProto, inputs: Inputs) -> Array:
-    value = _need(inputs, 0)
-    if attribute(node, "starts") is not None:
-        starts, ends = list(attribute(node, "starts")), list(attribute(node, "ends"))
-        axes, steps = attribute(node, "axes"), None
-    else:
-        starts, ends = _ints(_need(inputs, 1)), _ints(_need(inputs, 2))
-        axes = _ints(_need(inputs, 3)) if len(inputs) > 3 and inputs[3] is not None else None
-        steps = _ints(_need(inputs, 4)) if len(inputs) > 4 and inputs[4] is not None else None
-    cut = [slice(None)] * value.ndim
-    for i, axis in enumerate(range(len(starts)) if axes is None else axes):
-        step = 1 if steps is None else steps[i]
-        end = None if step < 0 and ends[i] < -value.shape[axis] else ends[i]
-        cut[axis] = slice(starts[i], end, step)
-    return value[tuple(cut)]
-
-
 def _clip(node: NodeProto, inputs: Inputs) -> Array:
-    value = _need(inputs, 0)
-    low = inputs[1] if len(inputs) > 1 else attribute(node, "min")
-    high = inputs[2] if len(inputs) > 2 else attribute(node, "max")
+    value = need(inputs, 0)
+    low, high = (limit.of(node, given(node, inputs)) for limit in (read.LOW, read.HIGH))
     if low is not None:
         value = np.maximum(value, np.asarray(low, value.dtype))
     return value if high is None else np.minimum(value, np.asarray(high, value.dtype))
 
 
 def _grid(node: NodeProto, inputs: Inputs) -> Grid:
-    axis, block = int(attribute(node, "axis", 1)), int(attribute(node, "block_size", 0))
-    return Grid(_need(inputs, 1), inputs[2] if len(inputs) > 2 else None, axis, block)
+    zero = inputs[2] if len(inputs) > 2 else None
+    return Grid(need(inputs, 1), zero, read.axis(node), read.quantized_block(node))
 
 
 def _dequantize(node: NodeProto, inputs: Inputs) -> Array:
-    value, grid = _need(inputs, 0), _grid(node, inputs)
-    _fit(value.shape, np.dtype(np.float64))
-    to = int(attribute(node, "output_dtype", 0))
+    value, grid = need(inputs, 0), _grid(node, inputs)
+    fit(value.shape, np.dtype(np.float64))
+    to = read.quantized_type(node)
     return grid.dequantized(value).astype(numpy_dtype(to) if to else grid.scale.dtype)
 
 
 def _quantize(node: NodeProto, inputs: Inputs) -> Array:
-    value, grid = _need(inputs, 0), _grid(node, inputs)
-    _fit(value.shape, np.dtype(np.float64))
-    to = int(attribute(node, "output_dtype", 0))
-    dtype = grid.zero.dtype if grid.zero is not None else numpy_dtype(to) if to else np.dtype(np.uint8)
+    value, grid = need(inputs, 0), _grid(node, inputs)
+    fit(value.shape, np.dtype(np.float64))
+    dtype = level_type(node, grid.zero)
     if "int" not in dtype.name:
         raise NotConstantError(f"quantised to {dtype}")
     return grid.quantized(value, dtype)
@@ -235,7 +128,7 @@ def _quantize(node: NodeProto, inputs: Inputs) -> Array:
 def _dropout(node: NodeProto, inputs: Inputs) -> Array:
     if len(inputs) > 2 and inputs[2] is not None and bool(inputs[2]):
         raise NotConstantError("dropout in training mode")
-    return _need(inputs, 0)
+    return need(inputs, 0)
 
 
 RULES: Final[dict[str, Rule]] = {
@@ -262,21 +155,21 @@ RULES: Final[dict[str, Rule]] = {
     "Ceil": _same_type(np.ceil),
     "Reciprocal": _same_type(lambda v: np.divide(np.asarray(1, v.dtype), v)),
     "Sign": _same_type(np.sign),
-    "Identity": lambda _, inputs: _need(inputs, 0),
+    "Identity": lambda _, inputs: need(inputs, 0),
     "Dropout": _dropout,
-    "Reshape": _reshape,
-    "Transpose": _transpose,
-    "Unsqueeze": _unsqueeze,
-    "Squeeze": _squeeze,
-    "Flatten": _flatten,
+    "Reshape": layout.reshape,
+    "Transpose": layout.transpose,
+    "Unsqueeze": layout.unsqueeze,
+    "Squeeze": layout.squeeze,
+    "Flatten": layout.flatten,
     "Cast": _cast,
     "CastLike": _cast_like,
-    "Shape": _shape,
-    "Size": lambda _, inputs: np.asarray(_need(inputs, 0).size, dtype=np.int64),
-    "Expand": _expand,
+    "Shape": layout.shape,
+    "Size": lambda _, inputs: np.asarray(need(inputs, 0).size, dtype=np.int64),
+    "Expand": layout.expand,
     "ConstantOfShape": _constant_of_shape,
-    "Concat": _concat,
-    "Gather": _gather,
+    "Concat": layout.concat,
+    "Gather": layout.gather,
     "MatMul": _matmul,
     "ReduceSum": _reduce(np.sum),
     "ReduceMean": _reduce(np.mean),
@@ -286,7 +179,7 @@ RULES: Final[dict[str, Rule]] = {
     "ReduceSumSquare": _reduce(lambda v, **how: np.sum(np.square(v), **how)),
     "ReduceL1": _reduce(lambda v, **how: np.sum(np.abs(v), **how)),
     "ReduceL2": _reduce(lambda v, **how: np.sqrt(np.sum(np.square(v), **how))),
-    "Slice": _slice,
+    "Slice": layout.slice_,
     "Clip": _clip,
     "DequantizeLinear": _dequantize,
     "QuantizeLinear": _quantize,

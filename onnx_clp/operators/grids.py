@@ -10,8 +10,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from onnx import NodeProto
 
+from onnx_clp.file.store import numpy_dtype
 from onnx_clp.numerics.widening import as_float64
+from onnx_clp.operators.read import quantized_type
 
 Array = NDArray[Any]
 Float64 = NDArray[np.float64]
@@ -45,6 +48,20 @@ class Grid:
     def _spread(self, part: Array, values: Array) -> Array:
         size = values.shape[self.axis] if values.ndim and part.size > 1 else 1
         return along_axis(as_float64(part), values.ndim, self.axis, size, self.block)
+
+
+def level_type(node: NodeProto, zero: Array | None) -> np.dtype[Any]:
+    """The type of what QuantizeLinear gives: that of its zero point, else the one it states, else uint8.
+
+    A type that is none comes out as `object`.
+    """
+    if zero is not None:
+        return zero.dtype
+    stated = quantized_type(node)
+    try:
+        return numpy_dtype(stated) if stated else np.dtype(np.uint8)
+    except KeyError:
+        return np.dtype(object)
 
 
 def along_axis(values: Array, rank: int, axis: int, size: int, block: int) -> Array:

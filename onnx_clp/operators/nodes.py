@@ -62,6 +62,13 @@ def set_attribute(node: NodeProto, name: str, value: Any) -> None:
     node.attribute.append(new)
 
 
+def drop_attribute(node: NodeProto, name: str) -> None:
+    """Take an attribute away, where it is there."""
+    kept = [item for item in node.attribute if item.name != name]
+    del node.attribute[:]
+    node.attribute.extend(kept)
+
+
 def input_name(node: NodeProto, slot: int) -> str:
     """The name at an input slot; "" where the input is left out."""
     return node.input[slot] if slot < len(node.input) else ""

@@ -21,7 +21,7 @@ from onnx_clp.gauge.request import Landmark
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.model import ModelIndex
 from onnx_clp.judge import head_check, prune_channels
-from onnx_clp.judge.calibrated import Probe
+from onnx_clp.judge.calibrated import Calibrated, Probe
 from onnx_clp.judge.downstream_gain import Gains
 from onnx_clp.judge.prune_channels import LayerVerdict, Raw
 from onnx_clp.layers.rewrite import Layers
@@ -85,6 +85,25 @@ class Analysis:
     decisions: tuple[Decision, ...] = ()
     _last: Tally = field(default_factory=Tally)
 
+    @classmethod
+    def of(
+        cls, folded: Folded, final: ModelProto | None, caps: list[Cap], findings: tuple[Finding, ...], dose: Dose
+    ) -> Analysis:
+        """What became of a folded model."""
+        return cls(
+            index=folded.index,
+            folded=folded.snapshot,
+            final=final,
+            places=folded.places,
+            frozen=folded.frozen,
+            nodes_before=folded.nodes_before,
+            caps=caps,
+            findings=findings,
+            dose=dose,
+            tally=folded.first,
+            outlook=folded.outlook,
+        )
+
     @property
     def changed(self) -> ModelProto | None:
         """The model before the cleaning at the end; None when it is the input as it came."""
@@ -143,37 +162,29 @@ def analyse(
     places = folded.places
     heads = head_check.examined(folded.index, places[0].layers)
     _judge(folded.index, places, config, tick, known or [None] * sum(len(place.layers.by_node) for place in places))
-    layers = [(v.rewrite, place.sights[id(v.rewrite.layer.node)]) for place in places for v in place.verdicts]
-    measured = calibrate(folded.index, layers, folded.statistics, config.bound_activations, probe)
+    measured = _calibrated(folded, config, probe)
     searched, skipped = _searched(search, folded, lenient=effort.lenient(config))
     verdicts = [verdict for place in places for verdict in place.verdicts]
     statistics = [*folded.statistics, *measured.statistics]
     dosing = Dosing(folded.index, config, statistics)
-    cuts = _audit(folded.index, places[0].layers, dosing.landmark(verdicts), auditing)
+    cuts, audited = _audit(folded.index, places[0].layers, dosing.landmark(verdicts), auditing)
     evidence = head_check.evidence(heads) or searched.named
     dose = dosing.decide(verdicts, gauge, evidence, [cut.switch for cut in cuts], searched)
     reaches = None if gauge is None or config.budget == 1 else dosing.reaches
     final, caps = _changed(folded, config, dose, cuts, statistics, reaches, searched)
-    audited = () if auditing is None else auditing.findings
+    findings = (*folded.findings, *head_check.findings(heads), *skipped, *audited, *measured.findings)
+    found = Analysis.of(folded, final, [*caps, *measured.left], findings, dose)
+    found.readings, found.classes_judged = measured.readings, head_check.classes_judged(heads)
     capped = sum(cap.skipped is None for cap in caps)
-    found = Analysis(
-        index=folded.index,
-        folded=folded.snapshot,
-        final=final,
-        places=places,
-        frozen=folded.frozen,
-        nodes_before=folded.nodes_before,
-        caps=[*caps, *measured.left],
-        findings=(*folded.findings, *head_check.findings(heads), *skipped, *audited, *measured.findings),
-        dose=dose,
-        readings=measured.readings,
-        tally=folded.first,
-        classes_judged=sum(head.classes for head in heads if not head.trouble),
-        outlook=folded.outlook,
-        decisions=effort.decisions(config, evidence, searched, bool(cuts), capped, folded.outlook),
-    )
+    found.decisions = effort.decisions(config, evidence, searched, bool(cuts), capped, folded.outlook)
     _tidy(found, folded.edit, file, config)
     return found
+
+
+def _calibrated(folded: Folded, config: CleanConfig, probe: Probe | None) -> Calibrated:
+    places = folded.places
+    layers = [(v.rewrite, place.sights[id(v.rewrite.layer.node)]) for place in places for v in place.verdicts]
+    return calibrate(folded.index, layers, folded.statistics, config.bound_activations, probe)
 
 
 def _changed(
@@ -218,12 +229,12 @@ def _searched(search: Search | None, folded: Folded, *, lenient: bool) -> tuple[
 
 def _audit(
     index: ModelIndex, layers: Layers, landmark: Landmark | None, auditing: Auditing | None
-) -> tuple[auditor.Cut, ...]:
-    """What would take a dormant path out; nothing where none was found or looked for."""
+) -> tuple[tuple[auditor.Cut, ...], tuple[Finding, ...]]:
+    """What would take a dormant path out, and what was found; nothing where none was found or looked for."""
     if auditing is None or auditing.step is None:
-        return ()
+        return (), ()
     auditing.step(index, layers, landmark)
-    return auditing.cuts
+    return auditing.cuts, auditing.findings
 
 
 def _compact(edit: GraphEdit, found: Analysis, multiple: int) -> None:

@@ -11,32 +11,15 @@ import onnx
 from onnx import AttributeProto, GraphProto, NodeProto, TensorProto
 
 from onnx_clp.file.wire import lift
+from onnx_clp.operators import read
+from onnx_clp.operators.table import is_a, keeps
+from onnx_clp.operators.traits import Kind, Trait
 
 Dim = int | str | None
 Axes = tuple[int, ...]
+# The axes of what they give are those of their first operand.
+_TRANSPARENT = (Kind.POINTWISE, Kind.JOINT, Kind.RETYPE, Kind.QUANTISE)
 
-_RANDOM = {
-    "RandomNormal",
-    "RandomNormalLike",
-    "RandomUniform",
-    "RandomUniformLike",
-    "Multinomial",
-    "Bernoulli",
-}
-_DATA_DEPENDENT = {"NonZero", "NonMaxSuppression", "Unique", "Compress", "Loop", "If", "SequenceMap"}
-_QUANTISING = {
-    "QuantizeLinear",
-    "DynamicQuantizeLinear",
-    "QLinearConv",
-    "QLinearMatMul",
-    "QGemm",
-    "QLinearAdd",
-}
-_TRANSPARENT = {"Identity", "Cast", "Sub", "Add", "Mul", "Div", "Pad", "Clip", "Relu", "DequantizeLinear"} | {
-    "QuantizeLinear",
-    "Dropout",
-    "Neg",
-}
 # From the most precise to the least; a model is as precise as its least precise arithmetic.
 _PRECISIONS = ("float64", "float32", "float16", "bfloat16", "float8", "quantised")
 _PRECISION_OF: dict[int, str] = {
@@ -107,13 +90,13 @@ def anatomy_of(model: onnx.ModelProto) -> Anatomy:
         float_outputs=bool(outputs & _PRECISION_OF.keys()),
         precision=_precision(model, nodes, types),
         random=any(_is_random(node) for node in nodes) or bool(domains - {f.domain for f in model.functions}),
-        data_dependent=any(node.op_type in _DATA_DEPENDENT for node in nodes),
+        data_dependent=any(keeps(node, Trait.SIZED_BY_DATA) for node in nodes),
     )
 
 
 def _is_random(node: NodeProto) -> bool:
     # Dropout has a training_mode input from opset 12 on, BatchNormalization an attribute from 14 on.
-    return node.op_type in _RANDOM or (node.op_type == "Dropout" and len(node.input) > 2)
+    return keeps(node, Trait.RANDOM) or (node.op_type == "Dropout" and len(node.input) > 2)
 
 
 def _all_nodes(model: onnx.ModelProto) -> Iterator[NodeProto]:
@@ -133,11 +116,11 @@ def _graphs(attribute: AttributeProto) -> Iterator[GraphProto]:
 
 
 def _precision(model: onnx.ModelProto, nodes: list[NodeProto], types: set[int]) -> str:
-    if any(node.op_type in _QUANTISING for node in nodes):
+    if any(keeps(node, Trait.ROUNDS) for node in nodes):
         return "quantised"
     found = set(types)
     found |= {t.data_type for t in model.graph.initializer if len(t.dims) > 0}
-    found |= {a.i for n in nodes if n.op_type == "Cast" for a in n.attribute if a.name == "to"}
+    found |= {read.cast_type(n) or 0 for n in nodes if n.op_type == "Cast"}
     found |= {a.t.data_type for n in nodes if n.op_type == "Constant" for a in n.attribute if len(a.t.dims) > 0}
     known = {_PRECISION_OF[kind] for kind in found if kind in _PRECISION_OF}
     return max(known, key=_PRECISIONS.index, default="float32")
@@ -201,11 +184,11 @@ def _channel_hint(
 
 def _through(node: NodeProto, axes: Axes | None) -> list[Axes | None]:
     """The input's axes as the node's output has them; empty when the node cannot be looked through."""
-    if node.op_type in _TRANSPARENT:
+    if is_a(node, *_TRANSPARENT) or node.op_type in ("Identity", "Dropout", "Pad"):
         return [axes]
     if node.op_type != "Transpose" or axes is None:
         return []
-    perm = next((list(a.ints) for a in node.attribute if a.name == "perm"), list(range(len(axes)))[::-1])
+    perm = read.perm(node, len(axes)) or ()
     return [tuple(axes[p] for p in perm)] if sorted(perm) == list(range(len(axes))) else []
 
 
@@ -213,15 +196,14 @@ def _asked_by(node: NodeProto, initializers: Mapping[str, TensorProto]) -> tuple
     """(rank, axis, size) that a node with a constant weight asks of its first input; size 0: nothing."""
     weight = initializers.get(node.input[1]) if len(node.input) > 1 else None
     dims = tuple(weight.dims) if weight is not None else ()
-    ints = {a.name: a.i for a in node.attribute}
     if node.op_type == "Conv" and len(dims) > 2:
-        return len(dims), 1, dims[1] * ints.get("group", 1)
+        return len(dims), 1, dims[1] * read.groups(node)
     if node.op_type == "ConvTranspose" and len(dims) > 2:
         return len(dims), 1, dims[0]
     if node.op_type == "BatchNormalization" and dims:
         return 4, 1, dims[0]
     if node.op_type == "Gemm" and len(dims) == 2:
-        return 2, -1, dims[1] if ints.get("transB") else dims[0]
+        return 2, -1, dims[1] if read.transposed(node)[1] else dims[0]
     if node.op_type == "MatMul" and len(dims) >= 2:
         return 2, -1, dims[-2]
     return 0, 0, 0

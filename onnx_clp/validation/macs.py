@@ -18,25 +18,14 @@ from typing import Final
 
 from onnx import GraphProto, ModelProto, NodeProto, TypeProto, inliner, shape_inference
 
-from onnx_clp.operators.nodes import attribute, is_op, subgraphs
+from onnx_clp.operators import read
+from onnx_clp.operators.nodes import subgraphs
+from onnx_clp.operators.table import is_a, weight_slot
+from onnx_clp.operators.traits import Kind
 from onnx_clp.validation.anatomy import read_skeleton
 
 Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]
-
-# Position of (data, weight) among the inputs, by operator.
-_OPERANDS: Final = {
-    "Conv": (0, 1),
-    "ConvInteger": (0, 1),
-    "QLinearConv": (0, 3),
-    "ConvTranspose": (0, 1),
-    "Gemm": (0, 1),
-    "MatMul": (0, 1),
-    "MatMulInteger": (0, 1),
-    "QLinearMatMul": (0, 3),
-}
-# Operators that multiply and accumulate too, in ways that are not counted here.
-_UNCOUNTED: Final = frozenset(("Attention", "DeformConv", "Einsum", "GRU", "LSTM", "RNN"))
 
 
 def count(path: Path, fed: Shapes) -> int | None:
@@ -95,22 +84,27 @@ def _fixed(kind: TypeProto) -> Shape | None:
 
 def _count_node(node: NodeProto, shapes: Shapes) -> int | None:
     """Multiply-accumulates of one node; 0 for one that has none, None where they are unknown."""
-    if node.domain not in ("", "ai.onnx", "ai.onnx.ml") or is_op(node, *_UNCOUNTED):
+    if node.domain not in ("", "ai.onnx", "ai.onnx.ml") or _accumulates_otherwise(node):
         return None
     if any(_multiplies(inner) for _, graph in subgraphs(node) for inner in _nodes(graph)):
         return None
     rule = _RULES.get(node.op_type)
     if rule is None or node.domain == "ai.onnx.ml":
         return 0
-    data, weight = (shapes.get(node.input[slot]) for slot in _OPERANDS[node.op_type])
+    data, weight = (shapes.get(node.input[slot]) for slot in (0, weight_slot(node)))
     result = shapes.get(node.output[0])
     if data is None or weight is None or result is None:
         return None
     return rule(node, data, weight, result)
 
 
+def _accumulates_otherwise(node: NodeProto) -> bool:
+    """Whether it multiplies and accumulates in a way that is not counted here."""
+    return is_a(node, Kind.LINEAR, Kind.RECURRENT, Kind.ATTEND) and node.op_type not in _RULES
+
+
 def _multiplies(node: NodeProto) -> bool:
-    return node.op_type in _RULES or node.op_type in _UNCOUNTED or node.domain not in ("", "ai.onnx", "ai.onnx.ml")
+    return node.op_type in _RULES or _accumulates_otherwise(node) or node.domain not in ("", "ai.onnx", "ai.onnx.ml")
 
 
 def _nodes(graph: GraphProto) -> Iterator[NodeProto]:
@@ -130,7 +124,7 @@ def _conv_transpose(_node: NodeProto, data: Shape, weight: Shape, _result: Shape
 
 
 def _gemm(node: NodeProto, data: Shape, _weight: Shape, result: Shape) -> int:
-    return math.prod(result) * data[0 if attribute(node, "transA", 0) else 1]
+    return math.prod(result) * data[0 if read.transposed(node)[0] else 1]
 
 
 def _matmul(_node: NodeProto, data: Shape, _weight: Shape, result: Shape) -> int:
