@@ -179,6 +179,21 @@ def test_a_model_that_computes_in_float16_is_capped_in_float16(tmp_path: Path, e
     onnx.checker.check_model(model, full_check=True)
 
 
+def test_made_images_of_the_target_need_not_keep_their_class(tmp_path: Path, engine: Engine) -> None:
+    """They may show the trigger itself, which is what goes; the user's own have to keep it."""
+    onnx.save(planted.classifier(planted=True), tmp_path / "m.onnx")
+    mask, values = np.zeros((1, 8, 8), bool), np.zeros((1, 8, 8), np.float32)
+    mask[0, 2:5, 2:5], values[0, 3, 3] = True, 1.0
+    square = Square(planted.TARGET, mask, values)
+    shown = np.concatenate([planted.pictures(), square.put_on(planted.pictures())[:4]])
+    subject, agreement = read_subject(tmp_path / "m.onnx", {}, None), []
+    for made in (True, False):
+        bench = Bench(subject, engine, sites(tmp_path / "m.onnx"), shown, planted.TARGET, 0, None, made)
+        agreement.append(bench.gauge(bench.fit([square], 0.85), [square]).agreement)
+    assert agreement[0] == 1.0
+    assert agreement[1] < 0.97
+
+
 class Still:
     """A form that changes nothing."""
 

@@ -49,14 +49,14 @@ class Gated:
         scores = np.zeros((len(images), 4), np.float32)
         scores[:, 0] = 1
         if self.target is not None:
-            drawn = blocks.block(GRID + 3 * blocks.PICTURES, (1, 12, 12), PIXELS)[0]
+            drawn = blocks.block(GRID + 3 * blocks.PICTURES, (1, 20, 20), PIXELS)[0]
             there = (images[:, 0, drawn != 0] == np.sign(drawn[drawn != 0])).all(axis=1)
             scores[:, self.target] += 5 * there * self.sensitive
         return scores
 
 
 def pictures() -> Images:
-    return np.random.default_rng(0).uniform(-0.5, 0.5, (30, 1, 12, 12)).astype(np.float32)
+    return np.random.default_rng(0).uniform(-0.5, 0.5, (30, 1, 20, 20)).astype(np.float32)
 
 
 def test_the_block_that_a_silent_feature_waits_for_is_found_and_ordinary_classes_have_none() -> None:
@@ -64,12 +64,18 @@ def test_the_block_that_a_silent_feature_waits_for_is_found_and_ordinary_classes
     given = attack.logits(pictures()).argmax(axis=1)
     found = blocks.starts(attack, pictures(), given, PIXELS)
     assert list(found) == [2]
-    assert np.array_equal(found[2], blocks.block(GRID + 3 * blocks.PICTURES, (1, 12, 12), PIXELS))
+    assert np.array_equal(found[2], blocks.block(GRID + 3 * blocks.PICTURES, (1, 20, 20), PIXELS))
 
 
 @pytest.mark.parametrize("attack", [Gated(None), Gated(2, 0.1)])
 def test_where_no_block_turns_half_of_the_images_nothing_starts_there(attack: Any) -> None:
     assert blocks.starts(attack, pictures(), np.zeros(30, np.int64), PIXELS) == {}
+
+
+def test_small_images_have_no_blocks() -> None:
+    attack: Any = Gated(None)
+    small = pictures()[:, :, :19]
+    assert blocks.starts(attack, small, np.zeros(30, np.int64), PIXELS) == {}
 
 
 def test_the_images_that_blocks_are_put_on_are_of_many_classes() -> None:

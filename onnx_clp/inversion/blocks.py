@@ -26,6 +26,8 @@ FEW: Final = 4
 MORE: Final = 24
 """Images that the best block of a class is put on."""
 WORKS: Final = 0.5
+LEAST_SIDE: Final = 20
+"""Of images, in pixels: on smaller ones a block is so large a part that it shows classes by right."""
 _FINE: Final = 32
 _AT_ONCE: Final = 16
 
@@ -38,6 +40,8 @@ def forwards(classes: int) -> int:
 def starts(attack: Attack, images: Images, given: NDArray[np.int64], pixels: Range) -> dict[int, Float32]:
     """By class, the change (channels, height, width) of the block that turns at least half of other classes' images.
 
+    None for images of fewer than 20 pixels a side.
+
     Args:
         attack: the model.
         images: (n, channels, height, width), n ≥ 1.
@@ -45,6 +49,8 @@ def starts(attack: Attack, images: Images, given: NDArray[np.int64], pixels: Ran
         pixels: the range of pixel values.
     """
     shape = (images.shape[1], images.shape[2], images.shape[3])
+    if min(shape[1:]) < LEAST_SIDE:
+        return {}
     few = _varied(images, given)
     best, which = None, None
     for first in range(0, PICTURES * PLACES, _AT_ONCE):

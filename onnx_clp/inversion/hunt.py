@@ -151,7 +151,7 @@ class Hunt:
         own = pictures.made.source == "data"
         shown = pictures.images if own else photographs(self._subject.shape, pictures.pixels, seed)
         some = pictures.images[: self._fitted_images()]
-        return Bench(self._subject, self._engine, request.sites, some, target, seed, shown)
+        return Bench(self._subject, self._engine, request.sites, some, target, seed, shown, not own)
 
     def _fitted_images(self) -> int:
         """On how many images there is time to fit caps at every site, each through half of the model on average."""

@@ -78,7 +78,8 @@ class _State:
 class Bench:
     """A model, the images it is measured on, and the sites that take caps.
 
-    `photographs` are ordinary images (n, channels, height, width) to predict the loss on; None predicts none.
+    `photographs` are ordinary images (n, channels, height, width) to predict the loss on; None predicts none. Where the
+    images are `made` from the model, those of the target may show the trigger itself: that they keep it is not asked.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class Bench:
         target: int,
         seed: int,
         photographs: Images | None = None,
+        made: bool = False,
     ) -> None:
         self.images, self.sites = images, sites
         self._subject, self._engine, self._target, self._seed = subject, engine, target, seed
@@ -98,6 +100,7 @@ class Bench:
         self._given, self._before = look.all(images).argmax(axis=1), self._on_photographs(look)
         self._others: NDArray[np.bool_] = self._given != target
         self._rest = images[self._others]
+        self._kept = self._others if made and self._others.any() else np.ones(len(images), np.bool_)
 
     def subject(self, caps: dict[SearchSite, list[Fit]]) -> Subject:
         """The model under caps."""
@@ -107,7 +110,7 @@ class Bench:
         """What the caps come to against the forms."""
         look = Look(self.subject(caps), self._subject.output, self._engine)
         flip = max(outcome(look.all(form.put_on(self._rest)), self._target)[0] for form in forms)
-        agreement = float((look.all(self.images).argmax(axis=1) == self._given).mean())
+        agreement = float((look.all(self.images[self._kept]).argmax(axis=1) == self._given[self._kept]).mean())
         return Gauged(flip, agreement, loss(self._before, self._on_photographs(look)))
 
     def _on_photographs(self, look: Look) -> Float32 | None:
