@@ -409,13 +409,16 @@ def test_without_the_extra_there_is_no_page_and_all_else_works(
 
 def test_further_views_are_written_beside_and_linked(quick: Quick, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    assert main(["batch", "in", "out", "-q", "--no-validate", "--html", "--sarif"]) == 0
+    assert main(["batch", "in", "out", "-q", "--no-validate", "--html", "--sarif", "--attestation", "in-toto"]) == 0
     assert set(ends(tmp_path / "out")["a.onnx"]["files"]) == {
         "a.onnx",
         "a.onnx.json",
         "a.onnx.html",
         "a.onnx.sarif",
+        "a.onnx.in-toto.json",
     }
+    statement = json.loads((tmp_path / "out" / "a.onnx.in-toto.json").read_bytes())
+    assert [one["annotations"]["role"] for one in statement["subject"]] == ["input", "output"]
     assert json.loads((tmp_path / "out" / "a.onnx.sarif").read_bytes())["version"] == "2.1.0"
     assert 'href="./a.onnx.html"' in (tmp_path / "out" / "index.html").read_text()
     assert quick.take() == ["a.onnx"]

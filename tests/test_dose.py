@@ -530,6 +530,9 @@ def test_the_range_that_is_named_holds_for_photographs_and_images(tmp_path: Path
     assert found.ordinary.told == "statistics"
     assert inside[1].pixels is None
     assert named.whole != found.whole
+    unit = gauge_of(cleaned(network(1.0), pixel_range=(0, 1)))
+    assert unit.ordinary is not None
+    assert (unit.ordinary.pixels, unit.ordinary.told) == ("0..1", "option")
     images = np.random.default_rng(0).integers(0, 256, (6, 3, SIDE, SIDE))
     bytes_ = gauge_of(cleaned(network(1.0), images=pictures(tmp_path, x=images.astype(np.uint8)), pixel_range=(-1, 1)))
     plain = (images / 255 * 2 - 1).astype(np.float32)

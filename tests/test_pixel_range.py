@@ -73,7 +73,8 @@ def supplied(folder: Path, array: NDArray[Any]) -> Path:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ([], (0.0, 1.0)),
+        ([], None),
+        (["--pixel-range", "0,1"], (0.0, 1.0)),
         (["--pixel-range", "0,255"], (0.0, 255.0)),
         (["--pixel-range=-1,1"], (-1.0, 1.0)),
         (["--pixel-range", "-1,1"], (-1.0, 1.0)),
@@ -82,7 +83,7 @@ def supplied(folder: Path, array: NDArray[Any]) -> Path:
     ],
     ids=str,
 )
-def test_the_command_line_says_the_range(words: list[str], expected: tuple[float, float]) -> None:
+def test_the_command_line_says_the_range(words: list[str], expected: tuple[float, float] | None) -> None:
     assert parse(["m.onnx", "--invert", *words, "--no-config"]).config.pixel_range == expected
     handed = parse_batch(["in", "out", "--invert", *words]).words
     assert parse(["m.onnx", "--no-config", *handed]).config.pixel_range == expected

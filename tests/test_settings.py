@@ -17,6 +17,7 @@ from onnx_clp.errors import UsageError
 from tests.test_pipeline import infected
 
 WRITES_OR_WEAKENS: dict[str, object] = {
+    "attestation": ["in-toto=a.json"],
     "report": ["r.json"],
     "sarif": "r.sarif",
     "json": True,

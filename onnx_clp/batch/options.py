@@ -14,7 +14,7 @@ from pathlib import Path
 from onnx_clp.batch.executors import Kind
 from onnx_clp.batch.fingerprint import digest
 from onnx_clp.batch.places import is_url
-from onnx_clp.cli.arguments import parse
+from onnx_clp.cli.arguments import ATTESTATIONS, parse
 from onnx_clp.cli.options import Parser, add, add_model_options
 from onnx_clp.config.options import MODEL, REPORTING
 from onnx_clp.errors import ClpError, UsageError
@@ -100,6 +100,13 @@ def _add_own(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--html", action="store_true", help="write an .html report beside each output, too")
     group.add_argument("--sarif", action="store_true", help="write a .sarif file beside each output, too")
+    group.add_argument(
+        "--attestation",
+        choices=tuple(ATTESTATIONS),
+        action="append",
+        default=[],
+        help="write in-toto, cyclonedx or model-card beside each output, too (repeatable)",
+    )
     add(group, _FAIL_ON, _FAIL_ON.help.replace("exit with 1", "a model's code is 1"))
     group.add_argument("--jsonl", action="store_true", help="print one JSON line a model as it ends, and no table")
     group.add_argument("-q", "--quiet", action="store_true", help="print no table and no progress")
@@ -130,7 +137,7 @@ def parse_batch(argv: Sequence[str]) -> BatchOptions:
         out=given.out if is_url(given.out) else os.path.abspath(given.out),  # noqa: PTH100
         words=words,
         salt=_salt(words, given),
-        views=(".html",) * given.html + (".sarif",) * given.sarif,
+        views=(".html",) * given.html + (".sarif",) * given.sarif + _attested(given),
         write=not given.dry_run,
         overwrite=given.overwrite,
         retry=given.retry,
@@ -169,7 +176,7 @@ def _words(given: argparse.Namespace) -> Iterator[str]:
 
 def _salt(words: tuple[str, ...], given: argparse.Namespace) -> str:
     files = [_digest(path) for path in (getattr(given, name) for name in _FILES) if path is not None]
-    text = json.dumps([__version__, sorted(words), files, given.html, given.sarif])
+    text = json.dumps([__version__, sorted(words), files, given.html, given.sarif, *_attested(given)])
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
@@ -178,6 +185,11 @@ def _digest(path: Path) -> str:
         return digest(path)
     except (OSError, ValueError, ClpError) as error:
         raise UsageError(f"{shown_path(path)}: cannot be read: {error}") from error
+
+
+def _attested(given: argparse.Namespace) -> tuple[str, ...]:
+    """The suffixes of the attestations wanted, each once."""
+    return tuple(f".{form}{ATTESTATIONS[form]}" for form in dict.fromkeys(given.attestation))
 
 
 def _count(text: str) -> int:

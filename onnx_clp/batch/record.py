@@ -83,7 +83,7 @@ class Job:
         out: the absolute folder or the URL that outputs go to.
         options: words for the single run.
         salt: digest of everything but the model that decides the result.
-        views: suffixes of the reports wanted beside the JSON one: ".html", ".sarif".
+        views: suffixes of the reports wanted beside the JSON one: ".html", ".sarif", ".in-toto.json".
         write: whether a model is to be written.
         known: what an earlier batch recorded of this model.
         retry: run again what failed for a reason that lies in the model, too.

@@ -169,9 +169,14 @@ def _words(job: Job, shop: _Shop) -> list[str]:
     if job.write:
         words += [named(shop.outputs / job.name), "--overwrite"]
     for suffix in (".json", *job.views):
-        option = "--sarif" if suffix == ".sarif" else "--report"
-        words.append(f"{option}={named(shop.outputs / (job.name + suffix))}")
+        words.append(f"{_option(suffix)}={named(shop.outputs / (job.name + suffix))}")
     return words
+
+
+def _option(suffix: str) -> str:
+    """The option of a single run that writes what has the suffix."""
+    form = suffix.removeprefix(".").rpartition(".")[0]
+    return f"--attestation={form}" if form else "--sarif" if suffix == ".sarif" else "--report"
 
 
 def _reported(job: Job, shop: _Shop, mark: Fingerprint, key: str, code: int) -> Record:

@@ -1,10 +1,10 @@
 """Take out of a model what cannot change its outputs, whoever left it there.
 
-Nodes that lead to no output (`dead_nodes`), nodes that hand their input on (`no_ops`), initializers that nothing
-reads, initializers stored twice (`duplicate_initializers`), and records of values that are no more. What stays
-computes what it did; only a runtime may round a smaller graph otherwise. Names of graph inputs and outputs, metadata
-and opsets are never touched, no local function is deleted, and what the training information or a quantisation
-annotation names stays. Cleaning a cleaned model changes nothing.
+Nodes that lead to no output (`dead_nodes`), nodes that hand their input on (`no_ops`), Transposes that others undo
+(`transposes`), initializers that nothing reads, initializers stored twice (`duplicate_initializers`), and records of
+values that are no more. What stays computes what it did; only a runtime may round a smaller graph otherwise. Names of
+graph inputs and outputs, metadata and opsets are never touched, no local function is deleted, and what the training
+information or a quantisation annotation names stays. Cleaning a cleaned model changes nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 from onnx import GraphProto, ModelProto
 
-from onnx_clp.cleanup import dead_nodes, duplicate_initializers, no_ops
+from onnx_clp.cleanup import dead_nodes, duplicate_initializers, no_ops, transposes
 from onnx_clp.file.store import TensorStore
 from onnx_clp.fold.affine_forms import RECOGNISERS
 from onnx_clp.graph.edit import GraphEdit
@@ -28,7 +28,8 @@ from onnx_clp.operators.nodes import is_op, subgraphs
 class Tally:
     """How many things were taken out; `nodes` counts all nodes that went, those of nested graphs included.
 
-    `no_ops` counts by operator. `dead_nodes` counts those inside dead nodes too.
+    `no_ops` counts by operator. `dead_nodes` counts those inside dead nodes too. `transposes` counts how many fewer
+    there are once they were pushed together.
     """
 
     dead_nodes: int = 0
@@ -37,9 +38,10 @@ class Tally:
     duplicate_initializers: int = 0
     stale_records: int = 0
     nodes: int = 0
+    transposes: int = 0
 
     def __bool__(self) -> bool:
-        return any((self.dead_nodes, self.no_ops, self.unused_initializers)) or any(
+        return any((self.dead_nodes, self.no_ops, self.unused_initializers, self.transposes)) or any(
             (self.duplicate_initializers, self.stale_records)
         )
 
@@ -51,6 +53,7 @@ class Tally:
             self.duplicate_initializers + other.duplicate_initializers,
             self.stale_records + other.stale_records,
             self.nodes + other.nodes,
+            self.transposes + other.transposes,
         )
 
 
@@ -92,6 +95,8 @@ def drop_dead_readers(model: ModelProto, store: TensorStore) -> Tally:
 def clean(model: ModelProto, store: TensorStore) -> Tally:
     """Take out everything that the module's docstring lists, in place."""
     total = simplify(model, store)
+    while joined := _join_transposes(model, store):
+        total += joined + simplify(model, store)
     edit = GraphEdit(ModelIndex(model, store), keep_orphans=True)
     kept = _kept(edit.index)
     merged = duplicate_initializers.apply(edit, edit.index, kept)
@@ -102,6 +107,12 @@ def clean(model: ModelProto, store: TensorStore) -> Tally:
     )
     edit.finish()
     return total
+
+
+def _join_transposes(model: ModelProto, store: TensorStore) -> Tally:
+    index = ModelIndex(model, store)
+    gone = transposes.apply(model, index, _kept(index))
+    return Tally(transposes=gone, nodes=index.node_count() - ModelIndex(model, store).node_count()) if gone else Tally()
 
 
 def _simplify_once(model: ModelProto, store: TensorStore) -> Tally:

@@ -23,6 +23,7 @@ PAPER = {"rule": "paper", "u": 3.0, "fill": "zero", "budget": 1.0}
 PAPER_WORDS = "--rule paper -u 3 --fill zero --budget 1"
 REPORT_SUFFIXES = (".json", ".html")
 SARIF_SUFFIXES = (".sarif", ".json")
+ATTESTATIONS = {"in-toto": ".json", "cyclonedx": ".json", "model-card": ".md"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +46,7 @@ class Arguments:
     color: Color
     quiet: bool
     verbosity: int
+    attestations: tuple[tuple[str, Path], ...] = ()
     configured: str = ""
     warnings: tuple[str, ...] = ()
 
@@ -66,6 +68,7 @@ def parse(argv: Sequence[str]) -> Arguments:
         overwrite=given.overwrite,
         reports=tuple(given.report),
         sarif=given.sarif,
+        attestations=tuple(map(_attestation, given.attestation)),
         json=given.json,
         fail_on=_gates(given.fail_on),
         baseline=given.baseline,
@@ -151,11 +154,21 @@ def _check_outputs(arguments: Arguments, destination: Path | None) -> None:
     config = arguments.config
     data = ((config.eval_data, "evaluation data"), (config.calibrate, "calibration data"), (config.images, "images"))
     taken += [(read, f"the {what}") for read, what in data if read is not None]
-    for path in (*arguments.reports, *([sarif] if sarif is not None else [])):
+    attested = [path for _, path in arguments.attestations]
+    for path in (*arguments.reports, *([sarif] if sarif is not None else []), *attested):
         for other, what in taken:
             if _same_file(path, other):
                 raise UsageError(f"{path}: a report there would overwrite {what}; choose another name")
         taken.append((path, "another report"))
+
+
+def _attestation(word: str) -> tuple[str, Path]:
+    form, _, path = word.partition("=")
+    if form not in ATTESTATIONS:
+        raise UsageError(f"--attestation {word}: write FORMAT=PATH; the formats are {', '.join(ATTESTATIONS)}")
+    if Path(path).suffix.lower() != ATTESTATIONS[form]:
+        raise UsageError(f"--attestation {word}: the name must end in {ATTESTATIONS[form]}")
+    return form, Path(path)
 
 
 def _same_file(one: Path, other: Path) -> bool:

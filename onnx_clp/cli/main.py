@@ -135,7 +135,7 @@ def _run(arguments: Arguments) -> int:
         if said:
             _say(said)
     with _logging(arguments.verbosity):
-        files = ReportFiles(arguments.source, arguments.reports, arguments.sarif)
+        files = ReportFiles(arguments.source, arguments.reports, arguments.sarif, arguments.attestations)
         files.check()
         baseline = _baseline(arguments)
         from onnx_clp.run import pipeline

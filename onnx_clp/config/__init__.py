@@ -116,7 +116,7 @@ class CleanConfig:
         synthesize: make images from the model alone and show them in the report.
         images: an .npz file with unlabelled images to measure and to search with (array images, x or x_clean).
         pixel_range: the smallest and the largest pixel value that the model takes (finite, within ±1e6, ascending);
-            (0, 1) leaves it open.
+            None: found out, and (0, 1) in searches.
         invert: look for a perturbation and a patch towards every class, and say which class stands out.
         skip_unsearchable: go on without a search where none can run, and say so in a finding, instead of refusing.
         repair: where one does, cap the directions in channel space along which what was found moves the network.
@@ -160,7 +160,7 @@ class CleanConfig:
     audit: bool = False
     synthesize: bool = False
     images: Path | None = None
-    pixel_range: tuple[float, float] = UNIT_RANGE
+    pixel_range: tuple[float, float] | None = None
     invert: bool = False
     repair: bool = False
     skip_unsearchable: bool = False
@@ -197,7 +197,8 @@ class CleanConfig:
             object.__setattr__(self, "prune", False)
             object.__setattr__(self, "repair", True)
         self._check_numbers()
-        _check_range(self.pixel_range)
+        if self.pixel_range is not None:
+            _check_range(self.pixel_range)
         self._check_runtime()
         self._check_sweep()
 

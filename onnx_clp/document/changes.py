@@ -40,7 +40,7 @@ class Cleanup:
     """What was taken out without changing an output.
 
     `level` is what was asked for. `orphans` counts constants that this run left unused; the others are found with
-    level "all" only. `no_ops` counts nodes by operator.
+    level "all" only. `no_ops` counts nodes by operator, `transposes` how many fewer are left of those pushed together.
     """
 
     level: str
@@ -50,12 +50,13 @@ class Cleanup:
     unused_initializers: int
     duplicate_initializers: int
     stale_records: int
+    transposes: int = 0
 
     @property
     def found(self) -> int:
         """Everything that level "all" took out."""
         stored = self.unused_initializers + self.duplicate_initializers + self.stale_records
-        return self.dead_nodes + sum(self.no_ops.values()) + stored
+        return self.dead_nodes + sum(self.no_ops.values()) + self.transposes + stored
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,11 +60,15 @@ SCHEMA = 2
 
 @dataclass(frozen=True, slots=True)
 class FileFacts:
-    """A model file: its path as given, SHA-256 and size in bytes (external data counted in `bytes`)."""
+    """A model file: its path as given, SHA-256 and size in bytes (external data counted in `bytes`).
+
+    `data` says that tensors lie in data files, which `sha256` does not cover.
+    """
 
     path: str
     sha256: str
     bytes: int
+    data: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +199,14 @@ class Report:
             UsageError: pandas is not installed.
         """
         return _view("notebook").frame(self)
+
+    def to_attestation(self, form: str) -> str:
+        """The report as `in-toto`, `cyclonedx` or `model-card`, for other programs.
+
+        Raises:
+            UsageError: there is no such format.
+        """
+        return str(_view("attestation").render(form, self))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dicts, lists, strings and numbers; non-finite floats become None, as JSON has none."""

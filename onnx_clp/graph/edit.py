@@ -119,6 +119,17 @@ class GraphEdit:
         self.changed = True
         return node
 
+    def add_beside(self, scope: GraphIndex, value: str, node: NodeProto) -> None:
+        """Put a node that reads a value alone right behind what makes it; the value's name and readers stay."""
+        maker = scope.producers.get(value)
+        if maker is None:
+            self._new_nodes.setdefault(scope, []).append(node)
+        else:
+            self._followers.setdefault(scope, {}).setdefault(id(maker), []).append(node)
+        scope.producers[node.output[0]] = node
+        scope.link_node(node)
+        self.changed = True
+
     def _rename(self, scope: GraphIndex, value: str, base: str) -> tuple[NodeProto, str]:
         """Give what a node makes another name, its readers left as they are; the node, and the fresh name."""
         maker, between = scope.producers[value], self.names.fresh(base)

@@ -27,14 +27,18 @@ def recorded_sizes(value: ValueInfoProto) -> tuple[int, ...]:
 
 
 class Ranks:
-    """Ranks of one scope's values, and sizes along an axis, worked out when asked and remembered."""
+    """Ranks of one scope's values, and sizes along an axis, worked out when asked and remembered.
 
-    def __init__(self, scope: Scope) -> None:
-        self._scope = scope
+    Without `recorded` nothing is believed but what a runtime enforces: graph inputs, constants and operators.
+    """
+
+    def __init__(self, scope: Scope, *, recorded: bool = True) -> None:
+        self._scope, self._recorded = scope, recorded
         self._known: dict[str, int | None] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
         if isinstance(scope.proto, GraphProto):
-            for values in (scope.proto.input, scope.proto.value_info, scope.proto.output):
+            told = (scope.proto.value_info, scope.proto.output) if recorded else ()
+            for values in (scope.proto.input, *told):
                 self._known.update({v.name: rank for v in values if (rank := recorded_rank(v)) is not None})
                 self._shapes.update({v.name: recorded_sizes(v) for v in values})
 
@@ -110,11 +114,13 @@ class Ranks:
         tensor = self._scope.initializers.get(name)
         if tensor is not None:
             return len(tensor.dims)
-        return self._scope.outer_rank(name)
+        return self._scope.outer_rank(name) if self._recorded else None
 
     def _apply(self, node: NodeProto, ranks: list[int]) -> int | None:
         if is_op(node, "Flatten", "Gemm"):
             return 2
+        if is_op(node, "Transpose") and not ranks:
+            return len(read.perm(node, None) or ())
         if is_op(node, "Reshape", "Constant"):
             shape = self._scope.constant(node.input[1] if len(node.input) > 1 else node.output[0])
             if shape is None:
@@ -134,7 +140,7 @@ class Ranks:
 
 def _sources(node: NodeProto, name: str) -> list[str]:
     """The values that the rank of a node's output `name` follows from."""
-    if is_op(node, "Flatten", "Gemm"):
+    if is_op(node, "Flatten", "Gemm") or (is_op(node, "Transpose") and read.perm(node, None) is not None):
         return []
     if keeps(node, Trait.RANK, name) or is_a(node, Kind.REDUCE) or is_op(node, "Unsqueeze", "Squeeze"):
         return [node.input[0]]

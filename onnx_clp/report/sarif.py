@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 from onnx_clp.document.assessment import CHANNELS, MEASURED, TRIGGER, weight
 from onnx_clp.document.run import Evidence, Judgement, LayerReport, PrunedChannel, Report, Verdict
+from onnx_clp.report import atlas
 from onnx_clp.report.ruling import distance, limit, passed
 from onnx_clp.report.wording import brief, headline, plural
 from onnx_clp.text import one_line, shown
@@ -93,6 +94,7 @@ def _log(report: Report, left_out: int) -> Json:
         "invocations": [{"executionSuccessful": True, "toolExecutionNotifications": _notes(report, left_out)}],
         "results": [],
         "columnKind": "utf16CodeUnits",
+        "taxonomies": [_taxonomy()],
         "properties": {"verdict": report.summary.verdict.value, "limit": limit(report), "resultsLeftOut": left_out},
     }
     return {"$schema": SCHEMA_URI, "version": "2.1.0", "runs": [run]}
@@ -100,8 +102,38 @@ def _log(report: Report, left_out: int) -> Json:
 
 def _driver(report: Report) -> Json:
     version = re.search(r"\d+(?:\.\d+)+", report.tool)
-    driver = {"name": "onnx-clp", "informationUri": _PAPER, "rules": [_rule(*row) for row in _RULES]}
+    driver = {
+        "name": "onnx-clp",
+        "informationUri": _PAPER,
+        "rules": [_rule(*row) for row in _RULES],
+        "supportedTaxonomies": [{"name": atlas.NAME, "index": 0}],
+    }
     return {**driver, "semanticVersion": version[0]} if version else driver
+
+
+def _taxonomy() -> Json:
+    """MITRE ATLAS as a taxonomy (3.19.3), as far as a rule refers to it."""
+    taxa = [
+        {"id": name, "name": said, "shortDescription": {"text": said}, "helpUri": atlas.page(name)}
+        for name, said in atlas.TECHNIQUES.items()
+    ]
+    return {
+        "name": atlas.NAME,
+        "organization": "MITRE",
+        "informationUri": atlas.URI,
+        "shortDescription": {"text": "Techniques against machine learning"},
+        "taxa": taxa,
+    }
+
+
+def _relation(technique: str) -> Json:
+    """What a rule has to do with a technique (3.53)."""
+    target = {
+        "id": technique,
+        "index": list(atlas.TECHNIQUES).index(technique),
+        "toolComponent": {"name": atlas.NAME, "index": 0},
+    }
+    return {"target": target, "kinds": ["relevant"]}
 
 
 def _rule(identity: str, name: str, short: str, text: str, kind: str) -> Json:
@@ -114,8 +146,9 @@ def _rule(identity: str, name: str, short: str, text: str, kind: str) -> Json:
         "help": {"text": text, "markdown": text},
         "helpUri": _PAPER,
         "defaultConfiguration": {"level": level},
+        "relationships": [_relation(technique) for technique in atlas.techniques(kind)],
         "properties": {
-            "tags": ["security", "backdoor", "machine-learning"],
+            "tags": ["security", "backdoor", "machine-learning", *atlas.techniques(kind)],
             "precision": "medium",
             "security-severity": severity,
         },

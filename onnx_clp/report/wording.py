@@ -95,6 +95,7 @@ def cleaned_up(cleanup: Cleanup) -> str:
     kinds = [
         (cleanup.dead_nodes, plural(cleanup.dead_nodes, "dead node")),
         (no_ops, f"{plural(no_ops, 'no-op')} ({', '.join(f'{n:,} {op}' for op, n in cleanup.no_ops.items())})"),
+        (cleanup.transposes, plural(cleanup.transposes, "Transpose") + " that others undid"),
         (cleanup.unused_initializers, plural(cleanup.unused_initializers, "unused initializer")),
         (cleanup.duplicate_initializers, plural(cleanup.duplicate_initializers, "duplicate initializer")),
         (cleanup.stale_records, plural(cleanup.stale_records, "record") + " of values that are not there"),

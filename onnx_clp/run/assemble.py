@@ -203,6 +203,7 @@ def _cleanup(analysis: Analysis, level: str) -> Cleanup:
         unused_initializers=tally.unused_initializers,
         duplicate_initializers=tally.duplicate_initializers,
         stale_records=tally.stale_records,
+        transposes=tally.transposes,
     )
 
 

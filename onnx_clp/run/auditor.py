@@ -99,7 +99,6 @@ class Auditing:
     ) -> Audited:
         from onnx_clp.audit.child import audit
         from onnx_clp.audit.request import AuditRequest
-        from onnx_clp.config import UNIT_RANGE
         from onnx_clp.modelfile.staging import scratch, staging
 
         config, named = self._config, self._config.output_name
@@ -115,7 +114,7 @@ class Auditing:
                     landmark=landmark,
                     outputs=tuple(outputs) if named is None else (named,),
                     images=config.images,
-                    pixels=None if config.pixel_range == UNIT_RANGE else config.pixel_range,
+                    pixels=config.pixel_range,
                     limits=config.limits(self._file.size),
                 ),
                 self._clock.tick,

@@ -27,7 +27,6 @@ def gauge(file: ModelFile, source: Path | None, config: CleanConfig, clock: Cloc
         return None
 
     def measure(model: ModelProto, controls: Controls, wish: Wish) -> Dosed:
-        from onnx_clp.config import UNIT_RANGE
         from onnx_clp.gauge.child import dose
         from onnx_clp.gauge.request import DoseRequest
         from onnx_clp.modelfile.staging import scratch, staging
@@ -41,7 +40,7 @@ def gauge(file: ModelFile, source: Path | None, config: CleanConfig, clock: Cloc
                     controls=controls,
                     wish=wish,
                     images=config.images,
-                    pixels=None if config.pixel_range == UNIT_RANGE else config.pixel_range,
+                    pixels=config.pixel_range,
                     limits=config.limits(file.size),
                 ),
                 clock.tick,

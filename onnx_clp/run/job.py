@@ -194,14 +194,15 @@ class Job:
     def _input_facts(self) -> FileFacts | None:
         from onnx_clp.document.run import FileFacts
 
-        return None if self.source is None else FileFacts(str(self.source), self.file.sha256(), self.file.size)
+        file = self.file
+        return None if self.source is None else FileFacts(str(self.source), file.sha256(), file.size, file.has_external)
 
     def _output_facts(self, staged: Staged | None) -> FileFacts | None:
         from onnx_clp.document.run import FileFacts
 
         if self.destination is None or staged is None:
             return None
-        return FileFacts(str(self.destination), staged.sha256, staged.size)
+        return FileFacts(str(self.destination), staged.sha256, staged.size, staged.data is not None)
 
     def _as_asked(self, outcome: Outcome | None) -> EvaluationReport | None:
         """The evaluation with its file named as the user named it; the child process knows it by its full path."""

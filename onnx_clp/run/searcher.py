@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from onnx_clp.config import CleanConfig
+from onnx_clp.config import UNIT_RANGE, CleanConfig
 from onnx_clp.document import run
 from onnx_clp.judge.head_check import Head, convincing, examined
 from onnx_clp.process.clock import Clock
@@ -85,7 +85,7 @@ class Searching:
         from onnx_clp.modelfile.staging import scratch, staging
 
         config = self._config
-        low, high = config.pixel_range
+        low, high = config.pixel_range or UNIT_RANGE
         with scratch() as folder, staging(folder / _NAME) as stage:
             staged = None if folded is None else stage(self._file, folded, config.external_data).checkable()
             return search(

@@ -129,7 +129,8 @@ CHANGED: Final = (
         harmless=True,
         help=(
             "take out what changes no output: constants this run leaves unused (own, default), all dead nodes, "
-            "no-ops, unused and duplicate initializers (all; the runtime may round otherwise), or nothing"
+            "no-ops, Transposes that others undo, unused and duplicate initializers (all; the runtime may round "
+            "otherwise), or nothing"
         ),
     ),
     Option(

@@ -128,6 +128,16 @@ REPORTING: Final = (
         help="write the pruned channels as SARIF 2.1.0",
     ),
     Option(
+        name="--attestation",
+        form="text",
+        metavar="FORMAT=PATH",
+        repeatable=True,
+        help=(
+            "write what was found in a form to file beside the model: in-toto=A.json, cyclonedx=B.json or "
+            "model-card=C.md (repeatable); nothing is signed"
+        ),
+    ),
+    Option(
         name="--fail-on",
         form="gates",
         metavar="WORD[,WORD]",
