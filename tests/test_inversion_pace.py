@@ -356,17 +356,29 @@ class Costly:
 
 
 @pytest.mark.parametrize(
-    ("costs", "predicted"),
-    [((0.01, 0.02, 0.03), 0.03), ((0.01, 0.07, 0.02), 0.02), ((0.01, 0.02, 0.07), 0.02), ((0.01, 0.07, 0.07), 0.01)],
+    ("costs", "nested", "predicted"),
+    [
+        ((0.01, 0.02, 0.03), True, 0.03),
+        ((0.01, 0.07, 0.02), False, 0.02),
+        ((0.01, 0.07, 0.02), True, 0.01),  # what is on a rung that is too dear is on the next one as well
+        ((0.01, 0.02, 0.07), True, 0.02),
+        ((0.01, 0.07, 0.07), False, 0.01),
+    ],
 )
 def test_the_highest_rung_within_the_budget_is_taken(
-    costs: tuple[float, ...], predicted: float, monkeypatch: pytest.MonkeyPatch
+    costs: tuple[float, ...], nested: bool, predicted: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("onnx_clp.inversion.repair._told", lambda state, _before: state.gauged)
     bench: Any = Costly(*costs)
-    forms: Any = [object()] * 3
-    done: Any = repair(bench, [forms[:1], forms[:2], forms], 0.06, lambda *_: None)[0]
+    forms: Any = [object() for _ in range(3)]
+    last: Any = forms if nested else [object() for _ in range(3)]
+    done: Any = repair(bench, [forms[:1], forms[:2], last], 0.06, lambda *_: None)[0]
     assert done.loss.high == predicted
+
+
+def test_the_last_rung_holds_what_the_others_hold() -> None:
+    ladder = rungs(patch(), [replace(patch(), area=2.0)])
+    assert all(any(one is other for other in ladder[-1]) for rung in ladder[:-1] for one in rung)
 
 
 class Still:

@@ -37,7 +37,7 @@ def rungs(form: Form, others: Sequence[Patch]) -> Rungs:
         found.append([form, *others])
     found.append(moved(form))
     if others:
-        found.append([one for patch in (form, *others) for one in moved(patch)])
+        found.append([*found[-1], *(one for patch in others for one in moved(patch))])
     return found
 
 

@@ -202,16 +202,25 @@ def _state(bench: Bench, forms: Sequence[Mark], quantile: float) -> _State:
 
 def _climbed(bench: Bench, rungs: Sequence[Sequence[Mark]], best: _State, budget: float, deadline: Deadline) -> _State:
     """The state of the highest rung that stays within the budget and stops what is on it; else `best`."""
-    each = 0.0
+    each, dear = 0.0, list[Sequence[Mark]]()
     for rung in rungs:
         before = deadline.left
         if before <= each * len(rung):
             break
+        if any(_holds(rung, less) for less in dear):
+            continue
         state = _state(bench, rung, best.quantile)
         each = (before - deadline.left) / len(rung) if math.isfinite(before) else 0.0
-        if state.gauged.within(budget) and state.gauged.flip <= max(_ENOUGH, best.gauged.flip):
+        if not state.gauged.within(budget):
+            dear.append(rung)
+        elif state.gauged.flip <= max(_ENOUGH, best.gauged.flip):
             best = state
     return best
+
+
+def _holds(rung: Sequence[Mark], less: Sequence[Mark]) -> bool:
+    """Whether everything on `less` is on the rung, which then costs no less."""
+    return all(any(mark is other for other in rung) for mark in less)
 
 
 def _choose(met: Sequence[_State], before: float, budget: float) -> tuple[_State | None, str]:
