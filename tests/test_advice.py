@@ -208,3 +208,17 @@ def test_every_line_of_every_step_parses() -> None:
     for found in (report(), report(QUIET), report(findings=NAMED), report(evaluation=STILL_BAD), report(output=None)):
         for line in commands(found):
             parsed(line)
+
+
+def test_what_onnx_runtime_made_for_itself_is_asked_for_as_it_was() -> None:
+    unread = (
+        "com.microsoft.QLinearConv is ONNX Runtime's own and not read; give the file as it was before it optimised it"
+    )
+    other = "its weight is not a constant"
+    layers = [
+        replace(reports.layer(name), status=LayerStatus.UNJUDGEABLE, reason=reason, judgements=())
+        for name, reason in (("a", unread), ("b", unread), ("c", other))
+    ]
+    said = [step.sentence for step in steps(report(tuple(layers)))]
+    assert said[0].startswith("2 layers not read, because ONNX Runtime optimised this file")
+    assert not any("ONNX Runtime" in step.sentence for step in steps(report(tuple(layers[2:]))))

@@ -17,10 +17,6 @@ from onnx_clp.document.run import Compaction
 from onnx_clp.run.pipeline import clean
 from tests.compact_models import outputs
 from tests.compact_random import SIZE, network
-from tests.forms.build import Oracle
-from tests.forms.run import difference, feeds
-from tests.forms.run import outputs as run_outputs
-from tests.test_random_models import usable
 
 Array = NDArray[Any]
 CONFIG = CleanConfig(compact=True, compact_multiple=1, prune=False, validate=False)
@@ -102,15 +98,3 @@ def test_random_networks_lose_and_keep_channels_and_the_report_names_nearly_all_
 def test_more_random_networks(first: int) -> None:
     for seed in range(first, first + 200):
         check(seed)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("first", range(0, 1000, 200))
-def test_random_models_of_every_kind_compute_the_same(first: int) -> None:
-    pruning = CleanConfig(u=0.3, layers="all", validate=False)
-    for model in filter(None, map(usable, range(first, first + 200))):
-        pruned = clean(model, pruning).model
-        result = clean(model, CleanConfig(u=0.3, layers="all", validate=False, compact=True, compact_multiple=1))
-        for feed in feeds(model):
-            wanted = run_outputs(pruned, feed, Oracle.ORT)
-            assert not difference(run_outputs(result.model, feed, Oracle.ORT), wanted, 1e-3)

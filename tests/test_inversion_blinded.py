@@ -89,7 +89,7 @@ def test_an_operator_that_hides_gradients_hides_nothing(tmp_path: Path, kind: st
 
 def test_values_that_are_no_numbers_are_refused_with_the_operator(tmp_path: Path) -> None:
     path = stored(tmp_path, PLAIN, bias=np.nan)
-    with pytest.raises(UnsupportedModelError, match=r"'first' \(Conv\): its values are not finite"):
+    with pytest.raises(UnsupportedModelError, match=r"Conv node 'first': its values are not finite"):
         pulled(path)
     with pytest.raises(UnsupportedModelError, match="'first'"):
         Attack(read_subject(path, {}, None), ENGINE).logits(IMAGES)

@@ -97,3 +97,17 @@ def test_a_rank_goes_through_a_long_chain() -> None:
     graph = helper.make_graph(nodes, "g", [helper.make_tensor_value_info("v0", 1, [1, 2, 3])], [])
     index = indexed(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))
     assert index.main.ranks.of("v4999") == 3
+
+
+@pytest.mark.parametrize(
+    ("expression", "width"),
+    [("MatMul(x, wide)", 7), ("Gemm(x, wide)", 7), ("Gemm<transB=1>(x, tall)", 5), ("MatMul(x, moving)", None)],
+)
+def test_a_matrix_says_how_wide_its_result_is(expression: str, width: int | None) -> None:
+    text = f"g (float[n,k] x, float[k,m] moving) => (float y) {{ v = {expression} y = ReduceSum<keepdims=0>(v) }}"
+    proto = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["": 17]> {text}')
+    for name, value in {"wide": rand(4, 7), "tall": rand(5, 4)}.items():
+        proto.graph.initializer.append(numpy_helper.from_array(value, name))
+    ranks = indexed(proto).main.ranks
+    assert ranks.size("v", 1) == width
+    assert ranks.size("v", 0) is None

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -218,9 +219,10 @@ def test_hostile_files_in_the_current_folder_are_not_imported(tmp_path: Path, mo
 def test_default_cap_grows_with_the_model(tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     path.write_bytes(bytes(1000))
-    assert child.memory_cap(request(path)) == (4 << 30) + 6000
-    assert child.memory_cap(request(path, model_bytes=10**9)) == (4 << 30) + 6 * 10**9
-    assert child.memory_cap(request(path, memory=5)) == 5
+    assert child.memory_cap(VALIDATION, request(path)) == (2 << 30) + 6000
+    assert child.memory_cap(VALIDATION, request(path, model_bytes=10**9)) == (2 << 30) + 6 * 10**9
+    assert child.memory_cap(VALIDATION, replace(request(path), eval_data=path)) == (4 << 30) + 6000
+    assert child.memory_cap(VALIDATION, request(path, memory=5)) == 5
 
 
 def test_worker_turns_lack_of_memory_into_an_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ import onnx_clp
 from onnx_clp.config import RunLimits
 from onnx_clp.errors import ValidationFailed
 from onnx_clp.validation import Request, validate
+from tools import fold_trial
 
 TEXT = """
 <ir_version: 8, opset_import: ["" : 17]>
@@ -88,3 +89,57 @@ def test_a_wrong_fold_fails_either_way(shift: float, tmp_path: Path) -> None:
     model = network(shift)
     with pytest.raises(ValidationFailed, match="max"):
         proven(tmp_path, model, folded(model, 3.0))
+
+
+# What the outputs do not show
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_right_fold_passes_and_a_channel_that_is_1_percent_wrong_does_not(seed: int, tmp_path: Path) -> None:
+    assert fold_trial.trial(seed, tmp_path) == (True, True)
+
+
+@pytest.mark.slow
+def test_the_same_on_more_networks() -> None:
+    assert {seed for seed, *right in fold_trial.trials(range(6, 100)) if right != [True, True]} == set()
+
+
+HIDDEN = """
+<ir_version: 8, opset_import: ["" : 17]>
+net (float[1,3,16,16] x) => (float[1,4,14,14] y) {
+    c = Conv(x, W)
+    n = BatchNormalization(c, g, b, m, v)
+    q = STEP(n)
+    z = Mul(q, none)
+    y = Add(z, one)
+}
+"""
+
+
+def hidden(step: str) -> ModelProto:
+    """A network whose output is 1 whatever comes in."""
+    rng = np.random.default_rng(3)
+    values = {
+        "W": rng.normal(size=(4, 3, 3, 3)),
+        "g": rng.uniform(0.5, 2, 4),
+        "b": rng.normal(size=4),
+        "m": rng.normal(size=4),
+        "v": rng.uniform(0.5, 1.0, 4),
+        "none": np.zeros(1),
+        "one": np.ones(1),
+    }
+    model: ModelProto = onnx.parser.parse_model(HIDDEN.replace("STEP", step))
+    model.graph.initializer.extend(numpy_helper.from_array(a.astype(np.float32), n) for n, a in values.items())
+    return model
+
+
+def test_a_wrong_fold_that_no_output_shows_is_named_by_its_value(tmp_path: Path) -> None:
+    model = hidden("Relu")
+    assert proven(tmp_path, model, folded(model)) == set()
+    with pytest.raises(ValidationFailed, match=r"a channel of value n by 0\.01"):
+        proven(tmp_path, model, folded(model, 1.01))
+
+
+def test_where_rounding_can_turn_into_a_jump_the_outputs_alone_count(tmp_path: Path) -> None:
+    model = hidden("Round")
+    assert proven(tmp_path, model, folded(model, 1.01)) == set()

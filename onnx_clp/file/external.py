@@ -13,21 +13,19 @@ import re
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import accumulate
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from onnx import TensorProto
 
 from onnx_clp.errors import LoadError
 from onnx_clp.file.door import OPEN_FLAGS, cause, require_regular
+from onnx_clp.file.places import Place, granted
 from onnx_clp.file.storage import expected_bytes, label
 from onnx_clp.text import shown, shown_path
 
 _KEYS = frozenset(("location", "offset", "length", "checksum"))
 _DECIMAL = re.compile(r"[0-9]{1,19}", re.ASCII)
 _LARGEST = 2**63 - 1
-# ONNX Runtime 1.31 gives tensors that it holds in memory this location; a file with it would have it read anywhere.
-_MEMORY_MARK = "_ORT_MEM_ADDR_"
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 # O_PATH: a folder is passed through, not read, so the right to search it is enough.
 _FOLDER_FLAGS = getattr(os, "O_PATH", os.O_RDONLY) | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -54,14 +52,6 @@ class _DataFile:
     view: memoryview
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """A granted name: `path` holds no links and lies below `root`, which holds none either."""
-
-    root: Path
-    path: Path
-
-
 class ExternalData:
     """The data files of one model, each opened and mapped on first use; a context manager.
 
@@ -73,7 +63,7 @@ class ExternalData:
 
     def __init__(self, model_path: Path | None) -> None:
         self._model_path = model_path
-        self._places: dict[str, _Place] = {}
+        self._places: dict[str, Place] = {}
         self._identities: dict[Path, tuple[int, ...]] = {}
         self._open: OrderedDict[Path, _DataFile] = OrderedDict()
 
@@ -146,7 +136,7 @@ class ExternalData:
 
     def _file(self, tensor: TensorProto, name: str) -> _DataFile:
         if name not in self._places:
-            self._places[name] = _granted(self._model_path, tensor, name)
+            self._places[name] = granted(self._model_path, tensor, name)
         place = self._places[name]
         if place.path not in self._open:
             while len(self._open) >= _OPEN_AT_ONCE:
@@ -185,64 +175,7 @@ def _number(tensor: TensorProto, entries: dict[str, str], key: str, default: int
     return int(text)
 
 
-def _granted(model_path: Path | None, tensor: TensorProto, name: str) -> _Place:
-    if model_path is None:
-        raise LoadError(f"{label(tensor)} lies in another file, and the model came without a path; pass one")
-    reason = _refusal(name)
-    if reason:
-        raise LoadError(f"{label(tensor)}: external data location '{shown(name)}' {reason}; it is not opened")
-    return _contained(model_path, tensor, name)
-
-
-def _refusal(name: str) -> str | None:
-    parts = name.split("/")
-    tests = (
-        (not name, "is missing"),
-        ("\0" in name, "holds a NUL character"),
-        ("\\" in name, "holds a backslash"),
-        (name.startswith("/") or re.match("[A-Za-z]:", name), "is an absolute path"),
-        (_climbs(parts), "climbs out of the model's folder"),
-        (_MEMORY_MARK in parts, "is ONNX Runtime's mark for an address in memory, which no file may hold"),
-        (parts[-1] in ("", ".", "..") or "" in parts, "does not name a file"),
-    )
-    return next((reason for found, reason in tests if found), None)
-
-
-def _climbs(parts: list[str]) -> bool:
-    """Whether a path leaves, at any place, the folder that it starts from; links are looked at later."""
-    depths = accumulate(-1 if part == ".." else int(part not in ("", ".")) for part in parts)
-    return min(depths) < 0
-
-
-def _contained(model_path: Path, tensor: TensorProto, name: str) -> _Place:
-    """Return where a sound relative name leads, links resolved, if that is a place the model may use."""
-    try:
-        folder = Path(os.path.realpath(model_path.parent, strict=True))
-        target = Path(os.path.realpath(folder / PurePosixPath(name), strict=True))
-    except (OSError, ValueError) as error:
-        beside = model_path.parent / name
-        raise LoadError(f"{label(tensor)}: data file {shown_path(beside)}: {cause(error, beside)}") from error
-    blobs = _blobs(folder)
-    if target.is_relative_to(folder):
-        return _Place(folder, target)
-    if blobs is not None and target.parent == blobs:
-        return _Place(blobs, target)
-    raise LoadError(
-        f"{label(tensor)}: external data location '{shown(name)}' is a link out of the model's folder; "
-        "it is not opened; put the data file itself beside the model"
-    )
-
-
-def _blobs(folder: Path) -> Path | None:
-    """Return the blob folder of the Hugging Face cache that `folder` is a snapshot of, if it is one."""
-    for revision in (folder, *folder.parents):
-        repository = revision.parent.parent
-        if revision.parent.name == "snapshots" and re.match("(models|datasets|spaces)--", repository.name):
-            return repository / "blobs"
-    return None
-
-
-def _map(place: _Place, tensor: TensorProto) -> _DataFile:
+def _map(place: Place, tensor: TensorProto) -> _DataFile:
     path = place.path
     try:
         descriptor = _open_linkless(place)
@@ -281,7 +214,7 @@ def _require_sole(path: Path, status: os.stat_result) -> None:
         )
 
 
-def _open_linkless(place: _Place) -> int:
+def _open_linkless(place: Place) -> int:
     """Open a path that held no links when it was resolved; one put there since is an error, not a way out."""
     if not _BY_DESCRIPTOR or place.path == place.root:
         _require_sole(place.path, place.path.lstat())

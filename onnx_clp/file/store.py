@@ -7,7 +7,7 @@ changed weight can be a recipe that is computed when it is written, one layer at
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -21,6 +21,9 @@ from onnx_clp.file.storage import ELEMENT_TYPES
 
 Array = NDArray[Any]
 
+_GROWTH: Final = 16  # 4-bit weights become float64
+_LEAST_ROOM: Final = 128 << 20
+_SMALL: Final = 1 << 16
 _CHUNK: Final = 1 << 20  # small enough to stay in the processor's cache between hashing and writing
 _PACKED_BITS = {number: kind.bits for number, kind in ELEMENT_TYPES.items() if 0 < kind.bits < 8}
 
@@ -155,6 +158,21 @@ class TensorStore:
     def __init__(self, external: ExternalReader | None = None) -> None:
         self._external = external
         self._payloads: list[Payload] = []
+        self._room: int | None = None
+        self._taken: dict[Hashable, int] = {}
+
+    def limit_to(self, size: int) -> None:
+        """Hold what is computed from the tensors of a model of `size` bytes to 16 times that, and 128 MiB at least."""
+        self._room = max(_LEAST_ROOM, _GROWTH * size)
+
+    def has_room(self, key: Hashable, nbytes: int) -> bool:
+        """Whether a computed value of `nbytes`, known by `key`, stays within `limit_to` beside those before it."""
+        if nbytes < _SMALL or self._room is None or key in self._taken:
+            return True
+        if sum(self._taken.values()) + nbytes > self._room:
+            return False
+        self._taken[key] = nbytes
+        return True
 
     def keep(self, payload: Payload) -> bytes:
         """Keep a payload; the token that stands for it."""

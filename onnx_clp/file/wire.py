@@ -113,6 +113,7 @@ def lift(model: memoryview, stash: Callable[[int, int], bytes]) -> bytes:
     """
 
     def leaf(start: int, end: int) -> Rope | None:
+        """A token for a payload that is large; None for one that stays."""
         if end - start <= LIFT_ABOVE:
             return None
         token = stash(start, end)
@@ -131,6 +132,7 @@ def splice(skeleton: bytes, payload: Callable[[bytes], Piece]) -> Rope:
         return at < len(tokens) and tokens[at] < end
 
     def leaf(start: int, end: int) -> Rope | None:
+        """The payload that a token stands for; None for anything else."""
         token = skeleton[start:end]
         if not is_token(token):
             return None

@@ -40,7 +40,7 @@ class Bench:
         try:
             return self._answers(images, dials, wanted)
         except RunError as error:
-            if self._together == 1 or error.kind is not FailureKind.REFUSED:
+            if self._together == 1 or error.kind not in (FailureKind.REFUSED, FailureKind.MEMORY):
                 raise
         except _Mixed:
             pass

@@ -10,6 +10,7 @@ from typing import Final
 from onnx_clp.config import RunLimits
 from onnx_clp.document.gauge import Ordinary, Prediction
 from onnx_clp.process.errand import Errand
+from onnx_clp.validation.request import spare
 
 CAPS_OFF: Final = 1e6
 """Times the std at which a cap cuts nothing."""
@@ -192,6 +193,7 @@ DOSING: Final = Errand(
     asked=DoseRequest,
     answered=Dosed,
     failed="its loss could not be predicted",
-    instead="go without with --no-validate",
+    instead="go without a proof with --no-validate",
     names=True,
+    spare=lambda request: spare(request.images),
 )

@@ -1,4 +1,8 @@
-"""Evaluate a constant through the nodes that compute it, without recursion and within a memory budget."""
+"""Evaluate a constant through the nodes that compute it, without recursion and within a memory budget.
+
+A few bytes can ask for gigabytes (ConstantOfShape, Expand). So what the graph computes is held to the size of the file
+it comes in: `TensorStore.has_room`.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,6 @@ from onnx_clp.operators.nodes import is_op
 Array = NDArray[Any]
 Memo = dict[tuple[int, str], "Array | None"]
 
-_EVALUATION_BYTES: Final = 1 << 32  # what one constant's computation may hold at once
 _CACHE_BELOW: Final = 1 << 20
 _COPY_BELOW: Final = 1 << 14
 
@@ -25,8 +28,7 @@ def value_of(scope: Scope, wanted: str) -> Array | None:
     """The value of a constant that `scope` defines; None where it cannot be evaluated, or takes too much memory."""
     memo: Memo = {}
     stack: list[tuple[Scope, str]] = [(scope, wanted)]
-    held = 0
-    while stack and held <= _EVALUATION_BYTES:
+    while stack:
         home, name = stack[-1]
         inputs = dict.fromkeys(_inputs_of(home, name))
         missing = [(at, used) for at, used in inputs if (id(at), used) not in memo]
@@ -35,8 +37,7 @@ def value_of(scope: Scope, wanted: str) -> Array | None:
             continue
         stack.pop()
         if (id(home), name) not in memo:
-            value = memo[id(home), name] = _value(home, name, memo)
-            held += value.nbytes if value is not None and value.flags.owndata else 0
+            memo[id(home), name] = _value(home, name, memo)
     return memo.get((id(scope), wanted))
 
 
@@ -52,7 +53,7 @@ def _value(scope: Scope, name: str, memo: Memo) -> Array | None:
     if name in scope.known_values:
         return scope.known_values[name]
     value = _compute(scope, name, memo)
-    if value is None:
+    if value is None or (_is_new(value) and not scope.store.has_room((id(scope), name), value.nbytes)):
         return None
     if value.base is not None and value.nbytes < _COPY_BELOW:
         value = value.copy()
@@ -60,6 +61,12 @@ def _value(scope: Scope, name: str, memo: Memo) -> Array | None:
     if value.base is None and value.nbytes < _CACHE_BELOW:
         scope.known_values[name] = value
     return value
+
+
+def _is_new(value: Array) -> bool:
+    """Whether the values lie in no file: they were computed, or one is repeated."""
+    owner = value.base if isinstance(value.base, np.ndarray) else value
+    return owner.flags.owndata or 0 in value.strides
 
 
 def _compute(scope: Scope, name: str, memo: Memo) -> Array | None:

@@ -69,6 +69,8 @@ class Ranks:
             if is_op(node, "BatchNormalization", "Conv") and axis == 1:
                 made = self._scope.constant(node.input[1])
                 return None if made is None else int(made.shape[0])
+            if is_op(node, "Gemm", "MatMul"):
+                return self._width(node) if axis + 1 == self.of(node.output[0]) else None
             if is_a(node, Kind.JOINT):
                 data = self._data_of(node, axis)
                 if isinstance(data, int):
@@ -79,6 +81,13 @@ class Ranks:
                 return None
             name = data
         return None
+
+    def _width(self, node: NodeProto) -> int | None:
+        """The entries that a Gemm or MatMul makes of each row, where its weight is constant and a matrix."""
+        made = self._scope.constant(node.input[1])
+        if made is None or made.ndim != 2:
+            return None
+        return int(made.shape[0 if is_op(node, "Gemm") and read.transposed(node)[1] else 1])
 
     def _data_of(self, node: NodeProto, axis: int) -> str | int | None:
         """The operand that an elementwise node's size along an axis comes from, or that size."""

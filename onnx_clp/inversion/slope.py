@@ -17,8 +17,6 @@ from onnx_clp.check.attributes import node_label
 from onnx_clp.errors import UnsupportedModelError
 from onnx_clp.gradient.differentiate import differentiate
 from onnx_clp.inversion.program import Array, Feeds, Program
-from onnx_clp.operators.nodes import operator
-from onnx_clp.text import shown
 from onnx_clp.validation.provider import Engine
 
 
@@ -88,4 +86,4 @@ def _finite(values: Array) -> bool:
 
 
 def _sentence(node: NodeProto, why: str) -> str:
-    return f"the model could not be judged behind {node_label(node)} ({shown(operator(node))}): {why}"
+    return f"the model could not be judged behind {node_label(node)}: {why}"

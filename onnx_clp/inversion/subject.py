@@ -24,6 +24,7 @@ from onnx_clp.text import quoted, shown
 Float64 = NDArray[np.float64]
 
 _MOST_CHANNELS: Final = 4
+_USUAL: Final = (1, 3, 224, 224)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,17 +85,18 @@ def read_subject(path: Path, shapes: Mapping[str, tuple[int, ...]], output: str 
 
 
 def _dims(value: ValueInfoProto, shapes: Mapping[str, tuple[int, ...]]) -> list[int]:
-    """Sizes of the input, 0 where they are open."""
+    """Sizes of the input, 0 where they are open; some exporters write that as -1."""
     if value.name in shapes:
         return list(shapes[value.name])
-    return [d.dim_value for d in value.type.tensor_type.shape.dim]
+    return [max(d.dim_value, 0) for d in value.type.tensor_type.shape.dim]
 
 
 def _image(dims: list[int], name: str, value: str) -> tuple[tuple[int, int, int], bool]:
     if len(dims) != 4:
         raise UsageError(f"{name}: a search for triggers needs images of shape (batch, channels, height, width)")
     if 0 in dims[1:]:
-        raise UsageError(f"{name}: the size of its images is open; give it with --shape {shown(value)}:1,3,224,224")
+        likely = ",".join(str(size or usual) for size, usual in zip([1, *dims[1:]], _USUAL, strict=True))
+        raise UsageError(f"{name}: the size of its images is open; give it with --shape {shown(value)}:{likely}")
     last = dims[3] <= _MOST_CHANNELS < dims[1]
     return ((dims[3], dims[1], dims[2]) if last else (dims[1], dims[2], dims[3])), last
 

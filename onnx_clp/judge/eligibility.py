@@ -13,11 +13,12 @@ from typing import Any, Final
 
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.graph.model import ModelIndex
+from onnx_clp.judge.own_channel import passes_size
 from onnx_clp.judge.silence import Ineligible, Silence
 from onnx_clp.layers.layer import LinearLayer
 from onnx_clp.operators.nodes import is_op, operator
-from onnx_clp.operators.table import is_a, keeps
-from onnx_clp.operators.traits import Kind, Trait
+from onnx_clp.operators.table import is_a
+from onnx_clp.operators.traits import Kind
 from onnx_clp.verdicts import LayerStatus
 
 # Through these a channel still answers for itself, which is what makes the layer before them a head.
@@ -25,8 +26,12 @@ _ANSWERING: Final = (
     *(Kind.POINTWISE, Kind.JOINT, Kind.COMPARE, Kind.RETYPE, Kind.LAYOUT, Kind.RESAMPLE, Kind.POOL, Kind.GLOBAL_POOL),
     *(Kind.REDUCE, Kind.SHARE, Kind.PICK, Kind.QUANTISE),
 )
-# Through these a factor on a channel is a factor on the same channel.
-_FACTOR_PASSING: Final = (*(Kind.POINTWISE, Kind.JOINT, Kind.LAYOUT, Kind.RESAMPLE, Kind.POOL, Kind.GLOBAL_POOL),)
+# A normalisation behind these takes out what is left of a channel's size.
+_ALONE: Final = (
+    *(Kind.POINTWISE, Kind.RETYPE, Kind.LAYOUT, Kind.RESAMPLE, Kind.POOL, Kind.GLOBAL_POOL, Kind.QUANTISE),
+)
+_FARTHEST: Final = 64
+"""Values that are followed at most: a chain of depthwise convolutions shall take time in proportion to its length."""
 _Key = tuple[int, str]
 _REACHED: Final[Any] = object()
 
@@ -82,18 +87,18 @@ def _onward(index: ModelIndex, scope: GraphIndex, name: str) -> Iterator[tuple[G
 def size_taken_out(scope: GraphIndex, name: str) -> Ineligible | None:
     """Why a value's size says nothing: whatever reads it normalises each channel by what that very channel gives.
 
-    Found through operators that pass a factor on; None where anything reads the value as it is.
+    Found through operators that work on each channel by itself; None where anything reads the value as it is.
     """
     stack, seen, found = [name], {name}, ""
     while stack:
         for use in scope.uses(stack.pop()):
             node = use.node
-            if node is None or use.scope is not scope:
+            if node is None or use.scope is not scope or len(seen) > _FARTHEST:
                 return None
             if is_op(node, "InstanceNormalization") and use.slot == 0:
                 found = operator(node)
-            elif is_a(node, *_FACTOR_PASSING) and keeps(node, Trait.SCALE) and use.slot == 0:
-                given = {name for name in node.output if name and keeps(node, Trait.SCALE, name)}
+            elif (is_a(node, *_ALONE) and use.slot == 0) or passes_size(scope, node, seen):
+                given = set(node.output if is_op(node, "Split") else node.output[:1]) - {""}
                 stack += sorted(given - seen)
                 seen |= given
             else:

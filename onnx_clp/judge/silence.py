@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from onnx import NodeProto
 
 from onnx_clp.graph.index import GraphIndex, Use
+from onnx_clp.judge.own_channel import is_own_mean, keeps_channels
 from onnx_clp.layers.weights import float_type
 from onnx_clp.numerics.widening import as_float64
 from onnx_clp.operators import read
@@ -181,6 +182,8 @@ class Silence:
             self._bend(node, value)
         elif is_op(node, *BINARY) and len(node.input) == 2:
             self._combine(node, known)
+        elif keeps_channels(self._scope, node, self._values) and not np.any(value != 0):
+            self._give(node, value)
         elif _ends(node):
             self._end(known, node)
         elif keeps(node, Trait.ZERO | Trait.CHANNELS) and not is_a(node, Kind.NORMALISE) and not np.any(value != 0):
@@ -232,8 +235,15 @@ class Silence:
                 value = BINARY[node.op_type](operands[0], operands[1])
             except ValueError:
                 return self._end(known, node)
-            clips = node.op_type in ("Max", "Min", "Pow") or (known == node.input[0] == node.input[1])
+            alike = node.input[0] == node.input[1] and node.op_type in ("Mul", "Div")
+            clips = alike or node.op_type in ("Max", "Min", "Pow")
             return self._turn(node, value) if clips else self._give(node, value)
+        other = node.input[0] if node.input[1] == known else node.input[1]
+        if node.op_type in ("Sub", "Div") and is_own_mean(self._scope, other, self._values):
+            return self._fail(
+                "a normalisation is written out behind it, and what a silent channel becomes there cannot be told",
+                LayerStatus.UNJUDGEABLE,
+            )
         silent = not np.any(self._values[known] != 0)
         if silent and not (node.op_type == "Div" and node.input[1] == known):
             return None  # 0 joins a sum, a product or a maximum: nothing of the channel goes on

@@ -65,7 +65,9 @@ def _unread(scope: GraphIndex, node: NodeProto) -> Skipped | None:
     if not linear or is_blocked(node) or all(not scope.is_constant(name) for name in node.input if name):
         return None
     if node.domain == MICROSOFT or node.domain.startswith("com.ms."):
-        sentence = f"{operator(node)} is ONNX Runtime's own and not read; give the file as it was before that"
+        sentence = (
+            f"{operator(node)} is ONNX Runtime's own and not read; give the file as it was before it optimised it"
+        )
     elif node.domain in STANDARD_DOMAINS:
         sentence = f"{operator(node)} with a constant operand is not read as a linear layer"
     else:

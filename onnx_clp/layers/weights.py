@@ -96,7 +96,7 @@ class FloatWeight:
             return Skipped(SkipReason.OVERRIDABLE, overridable_sentence("weight"))
         value = scope.constant(name)
         if value is None:
-            return Skipped(SkipReason.NOT_CONSTANT, "its weight is not a constant")
+            return Skipped(SkipReason.NOT_CONSTANT, _not_read(scope, name))
         data_type = float_type(value.dtype)
         if data_type is None:
             return Skipped(SkipReason.UNSUPPORTED_WEIGHT, f"its weight is of type {value.dtype}")
@@ -194,3 +194,9 @@ def float_type(dtype: np.dtype[Any]) -> int | None:
 def overridable_sentence(what: str) -> str:
     """Why an initializer that is also a graph input is left alone, and the cure."""
     return f"its {what} is a graph input that a caller may override (--freeze-inputs treats it as a constant)"
+
+
+def _not_read(scope: GraphIndex, name: str) -> str:
+    if scope.is_constant(name):
+        return "its weight is computed in a way that is not known, or to many times the size of the file"
+    return "its weight is not a constant"

@@ -151,6 +151,7 @@ def _checked(file: ModelFile, max_size: int) -> ModelFile:
         raise LoadError(
             f"{file.size:,} bytes with its data, above the limit of {max_size:,}; raise --max-size if you want it read"
         )
+    file.store.limit_to(file.size)
     return file
 
 

@@ -43,6 +43,7 @@ def staging(destination: Path, *, lasting: bool = True, beside: Staged | None = 
     made: list[Staged] = []
 
     def stage(file: ModelFile, model: ModelProto | None, choice: ExternalChoice) -> Staged:
+        """Write `model`, or the file itself where that is None, under a temporary name. Raises SaveError."""
         with signals.held():
             staged = _open_stage(file, destination)
             made.append(staged)

@@ -153,6 +153,7 @@ RULES: Final[dict[str, Rule]] = {
     "Log": _same_type(np.log),
     "Floor": _same_type(np.floor),
     "Ceil": _same_type(np.ceil),
+    "Round": _same_type(np.rint),
     "Reciprocal": _same_type(lambda v: np.divide(np.asarray(1, v.dtype), v)),
     "Sign": _same_type(np.sign),
     "Identity": lambda _, inputs: need(inputs, 0),

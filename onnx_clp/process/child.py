@@ -30,7 +30,6 @@ from onnx_clp.text import quoted
 
 _Answer = TypeVar("_Answer")
 
-_BASE_MEMORY = 4 * GIB
 _GPU_HOST_MEMORY = 4 * GIB
 _MODEL_COPIES = 6
 _MAX_ANSWER = 64 << 20
@@ -67,7 +66,7 @@ def ask(errand: Errand[Any, _Answer], request: Asked, hear: Callable[[bytearray]
         ClpError: what the child reports.
     """
     _require_text(errand, request)
-    talk = _Talk(errand, request, memory_cap(request), hear)
+    talk = _Talk(errand, request, memory_cap(errand, request), hear)
     process = _start(command(os.getpid(), talk.cap, errand.home))
     try:
         code, answer, complaints = _converse(process, talk)
@@ -110,13 +109,13 @@ def _require_text(errand: Errand[Any, Any], request: Asked) -> None:
             raise NotValidated(f"{quoted(path)}: {errand.failed} because {cause}") from None
 
 
-def memory_cap(request: Asked) -> int:
-    """The child's memory cap in bytes: as asked, else 4 GiB and six times the model."""
+def memory_cap(errand: Errand[Any, Any], request: Asked) -> int:
+    """The child's memory cap in bytes: as asked, else what the errand spares and six times the model."""
     limits = request.limits
     if limits.memory is not None:
         return limits.memory
     size = request.original.stat().st_size if limits.model_bytes is None else limits.model_bytes
-    return _BASE_MEMORY + _MODEL_COPIES * size
+    return errand.spare(request) + _MODEL_COPIES * size
 
 
 def command(parent: int, cap: int, home: str) -> list[str]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
-from onnx_clp.config import RunLimits
+from onnx_clp.config import GIB, RunLimits
 from onnx_clp.text import quoted
 
 
@@ -46,6 +47,7 @@ class Errand(Generic[_Request, _Answer]):
         asked, answered: the dataclasses of request and answer.
         failed, instead: how a sentence says that it was not done, and what a user can do without it.
         names: whether errors of the worker are to be led by the model's name; else they name it themselves.
+        spare: the bytes that a request may take beside its models: for libraries, inputs, and the values of a run.
     """
 
     home: str
@@ -55,6 +57,7 @@ class Errand(Generic[_Request, _Answer]):
     failed: str
     instead: str
     names: bool = False
+    spare: Callable[[_Request], int] = lambda _: 4 * GIB
 
     def memory_sentence(self, request: Asked, cap: int) -> str:
         """The one line for a model that needs more memory than it may have."""

@@ -24,6 +24,7 @@ HIGH_ASR: Final = 0.20
 """An attack success rate that still counts as a working backdoor (a share)."""
 MOST_STEPS: Final = 3
 _FREEZE: Final = "--freeze-inputs"
+_OWN: Final = "ONNX Runtime's own"
 _OVERRULED: Final = frozenset({LayerStatus.HEAD, LayerStatus.GATE, LayerStatus.NOT_ZERO_KEEPING, LayerStatus.EXCLUDED})
 """What --include overrules; a layer that cannot be judged stays so."""
 _LOWER: Final = (2.5, 2.0, 1.5)
@@ -48,6 +49,7 @@ def steps(report: Report) -> list[Step]:
 def _steps(report: Report) -> Iterator[Step]:
     yield from _as_it_came(report)
     yield from _frozen(report)
+    yield from _optimised(report)
     if report.summary.verdict is Verdict.COULD_NOT_JUDGE:
         yield from _when_not_judged(report)
     elif report.summary.verdict is Verdict.NOTHING_FOUND:
@@ -75,6 +77,14 @@ def _frozen(report: Report) -> Iterator[Step]:
     if layers and not report.options.get("freeze_inputs"):
         cause = f"{plural(len(layers), 'layer')} not judged, because the weights are inputs too"
         yield Step(f"{cause}: freeze them with --freeze-inputs", _line(report, freeze_inputs=True))
+
+
+def _optimised(report: Report) -> Iterator[Step]:
+    """Layers in a form that ONNX Runtime made for itself are judged in the file before that."""
+    layers = [layer for layer in report.layers if layer.status is LayerStatus.UNJUDGEABLE and _OWN in layer.reason]
+    if layers:
+        cause = f"{plural(len(layers), 'layer')} not read, because ONNX Runtime optimised this file for itself"
+        yield Step(f"{cause}: give the file as it was before that")
 
 
 def _when_found(report: Report) -> Iterator[Step]:

@@ -129,6 +129,7 @@ class _Kept:
     before: Path | None
 
     def put_back(self) -> None:
+        """What stood at the target before, or nothing; a failure is passed over."""
         with contextlib.suppress(OSError):
             if self.before is None:
                 self.target.unlink()

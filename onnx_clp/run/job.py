@@ -13,6 +13,7 @@ from onnx_clp.config import CleanConfig
 from onnx_clp.errors import UnsupportedModelError
 from onnx_clp.process import signals
 from onnx_clp.process.clock import Clock
+from onnx_clp.text import quoted
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -86,7 +87,6 @@ class Job:
             return Done(self._prove_and_write(analysis, cleanup), analysis)
 
     def _analyse(self) -> Analysis:
-        from onnx_clp.modelfile import reader
         from onnx_clp.run.analysis import analyse
         from onnx_clp.run.gauge import gauge
         from onnx_clp.run.probe import probe
@@ -103,8 +103,15 @@ class Job:
                     auditing=self.auditing,
                 )
             except UnsupportedModelError as error:
-                named = str(error) if self.source is None else reader.about(self.source, str(error))
-                raise UnsupportedModelError(named) from error
+                raise UnsupportedModelError(self._named(str(error))) from error
+
+    def _named(self, text: str) -> str:
+        """The words with the model's name before them once: a child process has put it there, as an absolute path."""
+        from onnx_clp.modelfile import reader
+
+        if self.source is None:
+            return text
+        return reader.about(self.source, text.removeprefix(f"{quoted(self.source.absolute())}: "))
 
     def _prove_and_write(self, analysis: Analysis, cleanup: contextlib.ExitStack) -> Report:
         from onnx_clp.modelfile.staging import staging

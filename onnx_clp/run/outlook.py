@@ -47,7 +47,7 @@ def _of_input(model: ModelProto, config: CleanConfig) -> str:
     given = [value for value in model.graph.input if value.name not in held]
     if len(given) != 1 or given[0].type.tensor_type.elem_type != TensorProto.FLOAT:
         return "it does not take one float32 input of images"
-    sizes = config.shapes.get(given[0].name) or [d.dim_value for d in given[0].type.tensor_type.shape.dim]
+    sizes = config.shapes.get(given[0].name) or [max(d.dim_value, 0) for d in given[0].type.tensor_type.shape.dim]
     if len(sizes) != 4:
         return "its input is no batch of images: (batch, channels, height, width)"
     if 0 in sizes[1:]:

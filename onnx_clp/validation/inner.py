@@ -8,9 +8,6 @@ unchanged rest of the graph makes of their rounding; a channel that is wrong sho
 
 from __future__ import annotations
 
-import hashlib
-import mmap
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +15,17 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto
+from onnx import ModelProto, NodeProto, ValueInfoProto
 
-from onnx_clp.file import wire
+from onnx_clp.operators.nodes import is_dequantizer, is_op
+from onnx_clp.operators.table import is_a, keeps
+from onnx_clp.operators.traits import Kind, Trait
+from onnx_clp.validation.anatomy import read_skeleton
+from onnx_clp.validation.changed import changed_values
 from onnx_clp.validation.compare import is_float, wide
 from onnx_clp.validation.mapping import Mapped, map_weights
 from onnx_clp.validation.measuring import Terms, nudged
-from onnx_clp.validation.session import Array, Feeds, OrtRunner
+from onnx_clp.validation.session import Array, FailureKind, Feeds, OrtRunner, RunError
 
 Float64 = NDArray[np.float64]
 
@@ -32,6 +33,11 @@ ROUNDINGS: Final = 3.0
 """Times what moving the inputs by one unit of their rounding does, or the tolerance, that a value may differ by."""
 
 _AT_ONCE: Final = 12
+_FINE: Final = 1e-3
+_WRONG: Final = 5e-3
+_JUMPING: Final = (Kind.COMPARE, Kind.PICK, Kind.SEARCH, Kind.CONTROL)
+_STEPS: Final = ("Round", "Floor", "Ceil", "Sign")
+_GAPS: Final = ("Shrink", "ThresholdedRelu", "Hardmax", "Mod")
 _SMALL_CHANNEL: Final = 1e-3
 
 
@@ -49,74 +55,6 @@ class Difference:
         return self.error <= self.allowed
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """A model without its large weights, and a digest of each initializer of its main graph."""
-
-    model: ModelProto
-    weights: dict[str, bytes]
-
-    def makers(self) -> dict[str, NodeProto]:
-        """By value of the main graph the node that makes it."""
-        return {name: node for node in self.model.graph.node for name in node.output if name}
-
-    def function(self, node: NodeProto) -> list[bytes]:
-        """The bodies of the local function that a node calls."""
-        called = (f for f in self.model.functions if (f.domain, f.name) == (node.domain, node.op_type))
-        return [body.SerializeToString(deterministic=True) for body in called]
-
-
-def changed_values(before: Path, after: Path) -> list[str]:
-    """Values of the main graph, in its order, that both models have and compute in different ways.
-
-    That is by another operator, from other values, or from the same names with other weights behind them. So a rest of
-    the graph in which nothing changed gives the same from the same values.
-    """
-    one, other = _known(before), _known(after)
-    makers = one.makers()
-    return [
-        name for name, node in other.makers().items() if name in makers and _differs(makers[name], node, one, other)
-    ]
-
-
-def _differs(first: NodeProto, then: NodeProto, one: _Known, other: _Known) -> bool:
-    if (first.domain, first.op_type, list(first.input)) != (then.domain, then.op_type, list(then.input)):
-        return True
-    if _attributes(first) != _attributes(then) or one.function(first) != other.function(then):
-        return True
-    return any(one.weights.get(name) != other.weights.get(name) for name in then.input)
-
-
-def _attributes(node: NodeProto) -> list[bytes]:
-    return sorted(attribute.SerializeToString(deterministic=True) for attribute in node.attribute)
-
-
-def _known(path: Path) -> _Known:
-    """The model at `path`; what is large in it is read once, for its digest."""
-    real = Path(os.path.realpath(path))
-    with (
-        real.open("rb") as file,
-        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
-        memoryview(mapped) as view,
-    ):
-        model = ModelProto.FromString(wire.lift(view, lambda start, end: _digest(view[start:end])))
-    return _Known(model, {tensor.name: _weight(tensor, real.parent) for tensor in model.graph.initializer})
-
-
-def _weight(tensor: TensorProto, folder: Path) -> bytes:
-    if tensor.data_location != TensorProto.EXTERNAL:
-        return tensor.SerializeToString(deterministic=True)
-    entries = {entry.key: entry.value for entry in tensor.external_data}
-    start, length = int(entries.get("offset", 0)), entries.get("length")
-    with (folder / entries["location"]).open("rb") as file:
-        file.seek(start)
-        return _digest(file.read(-1 if length is None else int(length)))
-
-
-def _digest(data: bytes | memoryview) -> bytes:
-    return hashlib.sha256(data).digest()
-
-
 def differences(before: Path, after: Path, terms: Terms, feeds: Sequence[Feeds]) -> list[Difference]:
     """How far every changed value differs on the feeds; empty where none can be looked at.
 
@@ -131,6 +69,62 @@ def differences(before: Path, after: Path, terms: Terms, feeds: Sequence[Feeds])
         if first.runner is not None and then.runner is not None:
             found += list(_compared(part, first, then, terms, feeds))
     return found
+
+
+def spoiled(before: Path, after: Path, terms: Terms, feeds: Sequence[Feeds]) -> Difference | None:
+    """The value, if any, of which a channel differs by more than rounding and half a per cent.
+
+    Looked for on the first feed. A network of many channels can hide a wrong one from its outputs; here it shows. Where
+    a step in the network (quantisation, a comparison) can turn rounding into a jump nothing is looked at, nor where the
+    arithmetic itself is as coarse as that.
+
+    Raises:
+        RunError: a model does not run with more outputs.
+    """
+    if terms.tolerance > _FINE or terms.reference or _has_steps(before):
+        return None
+    names = changed_values(before, after)
+    if not names:
+        return None
+    try:
+        return _worst(before, after, names, terms, feeds[0])
+    except RunError as error:
+        if error.kind is not FailureKind.MEMORY or len(names) <= _AT_ONCE:
+            raise
+    parts = (names[start : start + _AT_ONCE] for start in range(0, len(names), _AT_ONCE))
+    return next((one for part in parts if (one := _worst(before, after, part, terms, feeds[0]))), None)
+
+
+def _worst(before: Path, after: Path, names: Sequence[str], terms: Terms, feed: Feeds) -> Difference | None:
+    """The first of some values that is wrong."""
+    wanted, got = (_Probe(path, names, terms).run(feed, names) for path in (before, after))
+    far = [name for name in names if _is_far(wanted[name], got[name])]
+    if not far:
+        return None
+    first, then = (_Probe(path, far, terms) for path in (before, after))
+    return next((one for one in _compared(far, first, then, terms, [feed]) if not one.sound), None)
+
+
+def _is_far(wanted: Array, got: Array) -> bool:
+    """Whether a channel differs by more than `_WRONG`; nearly always the largest difference of all says no."""
+    if wanted.shape == got.shape and wanted.dtype == got.dtype == np.float32 and wanted.size:
+        with np.errstate(all="ignore"):
+            if np.abs(wanted - got).max() <= _WRONG * _SMALL_CHANNEL * np.abs(wanted).max():
+                return False
+    return by_channel(wanted, got) > _WRONG
+
+
+def _has_steps(path: Path) -> bool:
+    model = read_skeleton(path)
+    bodies = [model.graph.node, *(function.node for function in model.functions)]
+    return any(_jumps(node) for body in bodies for node in body)
+
+
+def _jumps(node: NodeProto) -> bool:
+    """Whether rounding of what comes in can become a jump of what goes out; what holds graphs counts."""
+    if is_a(node, Kind.QUANTISE) and not is_dequantizer(node):
+        return True
+    return is_a(node, *_JUMPING) or keeps(node, Trait.ROUNDS) or is_op(node, *_STEPS) or is_op(node, *_GAPS)
 
 
 class _Probe:

@@ -28,27 +28,37 @@ Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]
 
 
+def inferred(path: Path, fed: Shapes) -> ModelProto | None:
+    """The model at `path` with all shapes inferred on inputs of the shapes `fed`; None where onnx refuses it."""
+    try:
+        return _inferred(read_skeleton(path), fed)
+    except MemoryError:
+        raise
+    except Exception:  # whatever onnx's C++ side says of a model it does not understand
+        return None
+
+
 def count(path: Path, fed: Shapes) -> int | None:
-    """Multiply-accumulates of the model at `path` on inputs of the shapes `fed`, by input name.
+    """Multiply-accumulates of the model at `path` on inputs of the shapes `fed`, by input name; None as in `total`."""
+    model = inferred(path, fed)
+    return None if model is None else total(model)
+
+
+def total(model: ModelProto) -> int | None:
+    """Multiply-accumulates of a model whose shapes were inferred.
 
     Returns:
         None where they cannot be known: a shape stays open, an operator that accumulates in another way or from
         outside ONNX's own set is there, or a linear operator stands in a branch or a loop.
     """
-    try:
-        model = _inferred(read_skeleton(path), fed)
-    except MemoryError:
-        raise
-    except Exception:  # whatever onnx's C++ side says of a model it does not understand
-        return None
     shapes = dict(_known_shapes(model.graph))
-    total = 0
+    counted = 0
     for node in model.graph.node:
         found = _count_node(node, shapes)
         if found is None:
             return None
-        total += found
-    return total
+        counted += found
+    return counted
 
 
 def _inferred(model: ModelProto, fed: Shapes) -> ModelProto:

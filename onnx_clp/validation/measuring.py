@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from onnx import ModelProto
 
+from onnx_clp.config import GIB
 from onnx_clp.errors import NotValidated, UsageError, ValidationFailed
 from onnx_clp.text import quoted
-from onnx_clp.validation import compare, inputs, macs
+from onnx_clp.validation import compare, footprint, inputs, macs
 from onnx_clp.validation.anatomy import Anatomy, read_anatomy
 from onnx_clp.validation.plan import Plan
 from onnx_clp.validation.provider import Engine
@@ -128,7 +130,21 @@ def settle_terms(request: Request, engine: Engine, memory: int) -> Terms:
         exam = evaluate.prepare(data, anatomy, request.output_name)
     tolerance = _tolerance(request, anatomy, engine.providers[0])
     shapes = next(inputs.trial_shapes(anatomy.inputs, request.limits.shapes), {})
-    return Terms(request, engine, anatomy, exam, tolerance, shapes, macs.count(request.original, shapes))
+    model = macs.inferred(request.original, shapes)
+    if model is not None and not engine.on_gpu:
+        _require_room(request, model, memory)
+    return Terms(request, engine, anatomy, exam, tolerance, shapes, None if model is None else macs.total(model))
+
+
+def _require_room(request: Request, model: ModelProto, memory: int) -> None:
+    """Refuse what one node's values alone make larger than the memory there is, before any of it is taken."""
+    most = footprint.largest(model)
+    if most is not None and most.nbytes > memory:
+        raise NotValidated(
+            f"{quoted(request.original)}: not validated because making value {quoted(most.value, 60)} alone, of shape "
+            f"{inputs.shown(most.shape)}, takes {most.nbytes / GIB:.2g} GiB of memory, above the cap of "
+            f"{memory / GIB:.2g} GiB; allow more with --memory, or go without a proof with --no-validate"
+        )
 
 
 def _tolerance(request: Request, anatomy: Anatomy, provider: str) -> float:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from onnx_clp.document.validation import EngineFacts, EvaluationReport, Rates, ValidationReport
-from onnx_clp.errors import NotValidated, ValidationFailed
+from onnx_clp.errors import ValidationFailed
 from onnx_clp.text import quoted
-from onnx_clp.validation import compare, inner
+from onnx_clp.validation import compare
 from onnx_clp.validation.checking import check_written
 from onnx_clp.validation.measuring import (
     Measured,
@@ -20,20 +19,16 @@ from onnx_clp.validation.measuring import (
     measure,
     measure_original,
     measure_rewritten,
-    run_nudged,
-    run_twice,
     settle_terms,
 )
 from onnx_clp.validation.placement import note_of, really_ran
 from onnx_clp.validation.provider import CPU, Engine
 from onnx_clp.validation.request import Candidate, Outcome, Request
+from onnx_clp.validation.sameness import Step, prove_same
 from onnx_clp.validation.second_reader import read_again
 from onnx_clp.validation.session import REFERENCE, Array, RunError
 from onnx_clp.validation.weighing import weigh
 from onnx_clp.verdicts import Finding
-
-_ROUNDINGS = 3.0
-_MOST_NOISE = 0.3
 
 
 def prove(request: Request, engine: Engine, memory: int, rival: Engine | None = None) -> Outcome:
@@ -53,8 +48,8 @@ def prove(request: Request, engine: Engine, memory: int, rival: Engine | None = 
     error, discrete, folded = None, None, original
     if request.folded is not None:
         folded = measure_rewritten(request.folded, terms, original, "folding")
-        error, discrete = _prove_same(
-            _Step("folding", "fold", request.original, after=request.folded), terms, original, folded, findings
+        error, discrete = prove_same(
+            Step("folding", "fold", request.original, after=request.folded), terms, original, folded, findings
         )
     final = folded
     if request.final is not None:
@@ -80,123 +75,15 @@ def prove(request: Request, engine: Engine, memory: int, rival: Engine | None = 
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """One change that must not move the outputs: what did it, its noun, the model before it, and what helps.
-
-    `after` is the model behind it where its inner values can be compared.
-    """
-
-    doing: str
-    noun: str
-    before: Path
-    cure: str = "--tolerance allows more"
-    after: Path | None = None
-
-
 def _prove_compaction(
     path: Path, terms: Terms, original: Measured, before: Measured, findings: list[Finding]
 ) -> tuple[Measured, float | None]:
     """The model that lost channels, run, and the largest error against the model that still had them."""
     request = terms.request
-    step = _Step("compaction", "compaction", request.final or request.folded or request.original)
+    step = Step("compaction", "compaction", request.final or request.folded or request.original)
     compacted = measure_rewritten(path, terms, original, step.doing)
     before.unsteady = original.unsteady
-    return compacted, _prove_same(step, terms, before, compacted, findings)[0]
-
-
-def _prove_same(
-    step: _Step, terms: Terms, original: Measured, changed: Measured, findings: list[Finding]
-) -> tuple[float | None, float | None]:
-    """(largest float error, smallest discrete share) of a step over the outputs that can be judged."""
-    found = compare.agreements(original.draws, changed.draws)
-    free = terms.anatomy.data_dependent
-    wrong = [a for a in found if compare.disagrees(a, terms.tolerance, free)]
-    if wrong and not terms.anatomy.random:
-        run_twice(terms, step.before, original)
-    judged = [a for a in found if a.output not in original.unsteady]
-    with terms.about():
-        if not judged and wrong:
-            raise NotValidated(
-                "not validated because the input model itself gives other values each time it runs, so "
-                f"a {step.noun} cannot be told from chance; go without a proof with --no-validate"
-            )
-        wrong = _beyond_rounding(step, terms, original, [a for a in judged if a in wrong], findings)
-        for agreement in wrong:
-            raise ValidationFailed(_mismatch(step, agreement, terms))
-        return _summed(step, judged or found)
-
-
-def _beyond_rounding(
-    step: _Step, terms: Terms, original: Measured, wrong: list[compare.Agreement], findings: list[Finding]
-) -> list[compare.Agreement]:
-    """Those of `wrong` that the answer to rounding of the model before the step does not explain.
-
-    A network whose output all but vanishes on noise (a detector's Sigmoid) magnifies rounding: moving every
-    input entry by one unit in its last place then moves the output as much as a sound fold does.
-    """
-    if terms.request.tolerance is not None:  # the user's own limit is meant as it stands
-        return wrong
-    if not any(not a.changed and a.error is not None and math.isfinite(a.error) for a in wrong):
-        return wrong
-    noise = {a.output: a.error for a in compare.agreements(original.draws, run_nudged(terms, step.before, original))}
-    beyond = []
-    for agreement in wrong:
-        floor = noise.get(agreement.output) or 0.0
-        if agreement.changed or agreement.error is None or not agreement.error <= _ROUNDINGS * floor <= _MOST_NOISE:
-            beyond.append(agreement)
-            continue
-        sentence = (
-            f"the {step.noun}'s error of {agreement.error:.2g} is above the tolerance, and within what rounding its "
-            f"inputs alone does to this model ({floor:.2g}): its outputs on made-up inputs are all but zero"
-        )
-        findings.append(Finding("rounding", quoted(agreement.output, 60), sentence))
-    return (
-        beyond
-        if not step.after or any(a.changed for a in beyond)
-        else _unexplained(step, terms, original, beyond, findings)
-    )
-
-
-def _unexplained(
-    step: _Step, terms: Terms, original: Measured, beyond: list[compare.Agreement], findings: list[Finding]
-) -> list[compare.Agreement]:
-    """Those of `beyond` that stay wrong once the values are compared where the step changed the graph."""
-    if not beyond or step.after is None or terms.reference:
-        return beyond
-    found = inner.differences(step.before, step.after, terms, original.feeds)
-    if not found or not all(one.sound for one in found):
-        return beyond
-    worst = max(one.error for one in found)
-    for agreement in beyond:
-        sentence = (
-            f"the {step.noun}'s error of {agreement.error:.2g} is above the tolerance, but every value that folding "
-            f"changed agrees by channel ({worst:.2g} at most): the rest of the network magnifies their rounding"
-        )
-        findings.append(Finding("rounding", quoted(agreement.output, 60), sentence))
-    return []
-
-
-def _summed(step: _Step, judged: list[compare.Agreement]) -> tuple[float | None, float | None]:
-    errors = [a.error for a in judged if a.error is not None]
-    shares = [a.equal for a in judged if a.equal is not None]
-    if not errors and shares and min(shares) < compare.DISCRETE_FLOOR:
-        raise ValidationFailed(
-            f"{step.doing} changed the outputs: only {min(shares):.1%} of the entries are equal, "
-            f"{compare.DISCRETE_FLOOR:.0%} are needed"
-        )
-    return max(errors, default=None), min(shares, default=None)
-
-
-def _mismatch(step: _Step, agreement: compare.Agreement, terms: Terms) -> str:
-    name = quoted(agreement.output, 60)
-    if agreement.changed or agreement.error is None:
-        return f"{step.doing} changed output {name}: {agreement.changed}; please report this"
-    size = "infinite" if math.isinf(agreement.error) else f"{agreement.error:.3g}"
-    return (
-        f"{step.doing} changed output {name}: max|Δ|/max|reference| is {size}, at most {terms.tolerance:g} is "
-        f"allowed for {terms.anatomy.precision}; {step.cure}"
-    )
+    return compacted, prove_same(step, terms, before, compacted, findings)[0]
 
 
 def _prove_final(terms: Terms, folded: Measured, final: Measured) -> None:
@@ -216,12 +103,12 @@ def _prove_cleaned(path: Path, terms: Terms, original: Measured, before: Measure
     Of an output that holds no floats, the share of entries that differ counts, and at most a tenth may.
     """
     request, terms = terms.request, replace(terms, exam=None)
-    step = _Step("cleaning up", "cleanup", request.before_cleaning, "please report this, and go without --cleanup all")
+    step = Step("cleaning up", "cleanup", request.before_cleaning, "please report this, and go without --cleanup all")
     cleaned = measure_rewritten(path, terms, original, step.doing)
     before.unsteady |= original.unsteady
     if not _changed(before, cleaned) - before.unsteady:
         return 0.0
-    error, _ = _prove_same(step, terms, before, cleaned, findings)
+    error, _ = prove_same(step, terms, before, cleaned, findings)
     found = [a for a in compare.agreements(before.draws, cleaned.draws) if a.output not in before.unsteady]
     shares = {a.output: 1 - a.equal for a in found if a.equal is not None}
     with terms.about():

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from onnx_clp.config import RunLimits
+from onnx_clp.config import GIB, RunLimits
 from onnx_clp.document.readings import Readings
 from onnx_clp.document.validation import EvaluationReport, Rates, ValidationReport
 from onnx_clp.process.errand import Errand
@@ -135,6 +135,12 @@ class Outcome:
 
 _INSTEAD: Final = "go without a proof with --no-validate"
 
+
+def spare(data: Path | None) -> int:
+    """Bytes for a run beside its models: 2 GiB, and 4 GiB where it reads data of the user's."""
+    return (2 if data is None else 4) * GIB
+
+
 VALIDATION: Final = Errand(
     home=f"{__name__}:VALIDATION",
     worker="onnx_clp.validation.worker:validate",
@@ -142,6 +148,7 @@ VALIDATION: Final = Errand(
     answered=Outcome,
     failed="not validated",
     instead=_INSTEAD,
+    spare=lambda request: spare(request.eval_data),
 )
 CALIBRATION: Final = Errand(
     home=f"{__name__}:CALIBRATION",
