@@ -136,15 +136,20 @@ class Hunt:
     def repaired(self, found: list[Forms], z: finding.Float64, place: int | None) -> tuple[Repair | None, str]:
         """Undo the form by which the likely target stands out most, and search for that class once more.
 
-        Other forms towards it hold more of what any image of the class has, and undoing them costs the class.
+        Other forms towards it hold more of what any image of the class has, and undoing them costs the class. So
+        another one beyond the limit is tried only where the first cannot be undone within the budget.
         """
         if place is None:
             return None, "nothing stands out, so the model stays as it is"
-        target, form = found[place].target, _furthest(found, z, place)
-        ladder, bench = self._ladder(form, target), self._bench(target)
-        self._deadline.until(REPAIRED)
-        done, why = repair(bench, ladder, self._request.budget, self._tick, self._deadline)
-        return (None, why) if done is None else (self._once_more(done, found, z, place), "")
+        target, bench, why = found[place].target, self._bench(found[place].target), ""
+        for form in _beyond(found, z, place):
+            ladder = self._ladder(form, target)
+            self._deadline.until(REPAIRED)
+            done, said = repair(bench, ladder, self._request.budget, self._tick, self._deadline)
+            if done is not None:
+                return self._once_more(done, found, z, place), ""
+            why = why or said
+        return None, why
 
     def _bench(self, target: int) -> Bench:
         request, pictures, seed = self._request, self._pictures, self._request.limits.seed
@@ -284,3 +289,10 @@ class Hunt:
 def _furthest(found: list[Forms], z: finding.Float64, place: int) -> Form:
     """Of the class at `place` the form by which it stands out most."""
     return found[place].by_kind[KINDS[int(z[:, place].argmax())]]
+
+
+def _beyond(found: list[Forms], z: finding.Float64, place: int) -> list[Form]:
+    """Of the class at `place` the form by which it stands out most, and then the others beyond the limit."""
+    rows = [int(row) for row in np.argsort(-z[:, place], kind="stable")]
+    chosen = [row for at, row in enumerate(rows) if at == 0 or z[row, place] > finding.LIMIT]
+    return [found[place].by_kind[KINDS[row]] for row in chosen]
