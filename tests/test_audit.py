@@ -14,11 +14,16 @@ import pytest
 from onnx import ModelProto
 
 import onnx_clp
-from onnx_clp.audit import driving, joins, judgement
-from onnx_clp.audit.dormancy import Rest, at_rest, in_any
+from onnx_clp.audit import claims, driving, flatness, joins
+from onnx_clp.audit.dialling import dialled
+from onnx_clp.audit.dormancy import Rest, at_rest
 from onnx_clp.audit.driving import Answers, Setting
-from onnx_clp.audit.sites import dialled, reads
+from onnx_clp.audit.kernels import chains
+from onnx_clp.audit.questions import Questions, questions
+from onnx_clp.audit.request import Chain, Claim, Stage, Stretch
+from onnx_clp.audit.sites import Read, reads, scores_of
 from onnx_clp.audit.variants import variants
+from onnx_clp.cap.bound_activations import Statistic
 from onnx_clp.document.audit import Audit, DormantLayer, DormantPath, PathLayer, QuietValue
 from onnx_clp.document.gauge import Loss, Ordinary, Prediction
 from onnx_clp.errors import UsageError
@@ -26,7 +31,7 @@ from onnx_clp.file.store import TensorStore
 from onnx_clp.graph.model import ModelIndex
 from onnx_clp.layers.rewrite import find_layers
 from onnx_clp.report import auditing
-from onnx_clp.run.auditor import GATE, PATH, sentence
+from onnx_clp.run.auditor import BLINDING, GATE, PATH, sentence
 from tests import silent_paths
 from tests.reports import report
 from tools.redteam import catalogue
@@ -54,11 +59,9 @@ def test_values_that_are_not_finite_make_nothing_dormant() -> None:
     assert not found.dormant.any()
 
 
-def test_dormant_on_one_kind_of_input_is_dormant() -> None:
-    awake = at_rest(np.array([[2.0, 2.0], [3.0, 3.0]]), np.zeros((2, 2)))
-    asleep = at_rest(np.array([[2.0, 0.0], [3.0, 0.0]]), np.zeros((2, 2)))
-    assert in_any([awake, asleep]).dormant.tolist() == [False, True]
-    assert in_any([awake, awake]).dormant.tolist() == [False, False]
+def test_what_goes_beyond_everything_ordinary_on_every_input_has_fired() -> None:
+    rest = at_rest(np.array([[1.0, 4.0]]), np.array([[0.0, 0.0]]))
+    assert rest.beyond(np.array([[3.0, 4.0], [2.0, 9.0]]), np.zeros((2, 2))) == pytest.approx([1 / rest.scale, 0.0])
 
 
 def test_variants_are_images_in_range_and_more_than_were_given() -> None:
@@ -76,7 +79,7 @@ def test_variants_are_images_in_range_and_more_than_were_given() -> None:
 class Toy:
     """Three sites of four channels; `wiring` says which channel fires which of the next site; class 1 if the end fires.
 
-    With `direct` driving anything gives class 1 by way of channels in use.
+    With `direct` driving anything at the last site gives class 1.
     """
 
     def __init__(self, wiring: Sequence[dict[int, int]], *, direct: bool = False) -> None:
@@ -87,45 +90,49 @@ class Toy:
         for setting in settings:
             firing: list[set[int]] = []
             for number in range(3):
-                on = set(setting.driven.get(number, ())) if setting.strength else set()
+                on = set(setting.driven.get(number, ())) if setting.strength > 0 else set()
                 if number:
                     on |= {self._wiring[number - 1][c] for c in firing[-1] if c in self._wiring[number - 1]}
-                firing.append(on - set(setting.held.get(number, ())))
+                firing.append(on)
             most = [np.array([[float(c in on) for c in range(4)]] * 2) for on in firing]
-            won = 3 in firing[2] or (self._direct and any(firing))
+            won = bool(firing[2]) if self._direct else 3 in firing[2]
             yield Answers(np.array([int(won)] * 2), most, [np.zeros((2, 4))] * 3)
 
 
-RESTS = [Rest(np.zeros(4), 1.0, np.array([False, True, True, True]))] * 3
-CHAIN = [{2: 1}, {1: 3}]
+REST = Rest(np.zeros(4), np.zeros(4), np.zeros(4), 1.0, np.array([False, True, True, True]))
+RESTS = [REST] * 3
+CHAIN = Chain(
+    (
+        Stage((Stretch(0, (2,)),)),
+        Stage((Stretch(1, (1,)),), 1.0),
+        Stage((Stretch(2, (3,)),), 0.95),
+    )
+)
 
 
-def test_a_chain_of_dormant_channels_is_found_from_where_it_is_driven() -> None:
-    tried = driving.starts(RESTS, 100)
-    found = driving.search(Toy(CHAIN), RESTS, [False] * 3, tried)
-    assert found[0].start == {0: [2]}
-    assert found[0].needed == {1: [1], 2: [3]}
-    assert (found[0].target, found[0].turned, found[0].held, found[0].others) == (1, 1.0, 0.0, 0.0)
-    assert found[0].counted == 2
+def test_a_chain_whose_stages_fire_each_other_and_whose_end_leads_to_a_class_is_a_path() -> None:
+    (found,) = driving.search(Toy([{2: 1}, {1: 3}]), RESTS, [CHAIN])
+    assert (found.target, found.turned, found.others, found.silent) == (1, 1.0, 0.0, 1.0)
 
 
-def test_channels_that_act_through_those_in_use_are_no_path() -> None:
-    tried = driving.starts(RESTS, 100)
-    assert driving.search(Toy(CHAIN, direct=True), RESTS, [False] * 3, tried) == []
+@pytest.mark.parametrize("wiring", [[{2: 1}, {}], [{}, {1: 3}]])
+def test_a_chain_that_does_not_carry_on_is_no_path(wiring: list[dict[int, int]]) -> None:
+    assert list(driving.search(Toy(wiring), RESTS, [CHAIN])) == []
 
 
-def test_a_broken_chain_is_no_path() -> None:
-    assert driving.search(Toy([{2: 1}, {}]), RESTS, [False] * 3, driving.starts(RESTS, 100)) == []
+def test_an_end_that_leads_where_any_channel_there_leads_is_none_of_a_path() -> None:
+    assert list(driving.search(Toy([{2: 1}, {1: 3}], direct=True), RESTS, [CHAIN])) == []
 
 
-def test_sites_whose_channels_come_one_by_one_do_not_count() -> None:
-    found = driving.search(Toy(CHAIN), RESTS, [False, True, False], driving.starts(RESTS, 100))
-    assert found[0].counted == 1
+def test_an_end_that_turns_nothing_is_none_of_a_path() -> None:
+    elsewhere = Chain((*CHAIN.stages[:-1], Stage((Stretch(2, (0,)),), 1.0)))
+    assert list(driving.search(Toy([{2: 1}, {1: 0}]), RESTS, [elsewhere])) == []
 
 
-def test_starts_are_of_the_first_half_all_of_a_site_and_one_by_one() -> None:
-    assert driving.starts(RESTS, 4) == [{0: [1, 2, 3]}, {0: [1]}, {0: [2]}, {0: [3]}]
-    assert {site for start in driving.starts(RESTS, 100) for site in start} == {0, 1}
+def test_channels_that_move_may_be_of_a_path_and_that_is_said() -> None:
+    moving = replace(REST, dormant=np.zeros(4, bool))
+    (found,) = driving.search(Toy([{2: 1}, {1: 3}]), [moving, *RESTS[1:]], [CHAIN])
+    assert found.silent == pytest.approx(2 / 3)
 
 
 # --- sites -----------------------------------------------------------------------------------------
@@ -139,7 +146,8 @@ def test_sites_are_what_later_layers_read_with_the_layers_that_make_them() -> No
     index = _index(silent_paths.plain(residual=True))
     found = reads(index, find_layers(index.main))
     assert [one.value for one in found] == ["r0", "r1", "r2", "flat"]
-    assert [[maker.layer.name for maker in one.makers] for one in found] == [["conv0"], ["conv1"], ["conv2"], []]
+    assert [[m.layer.name for m in one.makers] for one in found[:3]] == [["conv0"], ["conv1"], ["conv2"]]
+    assert {maker.layer.name for maker in found[3].makers} == {"conv1", "conv3"}
 
 
 def test_a_sum_is_made_by_both_of_its_layers() -> None:
@@ -165,19 +173,32 @@ def test_a_layer_is_seen_through_what_keeps_channels_apart(op: str, makers: set[
 
 @pytest.mark.parametrize(("op", "joined"), [("Mean", True), ("Mod", True), ("Concat", True), ("MatMul", False)])
 def test_what_joins_two_values_is_watched(op: str, joined: bool) -> None:
-    model = silent_paths.plain(residual=True)
-    add = next(node for node in model.graph.node if node.name == "add")
+    model = catalogue.write("gate-ramp", silent_paths.plain(), silent_paths.samples(), target=4, seed=3).model
+    add = model.graph.node[-1]
     add.op_type = op
     if op == "Concat":
-        add.attribute.append(onnx.helper.make_attribute("axis", 2))
-    assert bool(joins.joins(_index(model))) is joined
+        add.attribute.append(onnx.helper.make_attribute("axis", 1))
+    assert bool(_joins(model)) is joined
+
+
+@pytest.mark.parametrize(("axes", "makers"), [([2, 3], {"conv3"}), ([1], set())])
+def test_a_mean_over_height_and_width_keeps_channels_and_one_over_channels_does_not(
+    axes: list[int], makers: set[str]
+) -> None:
+    model = silent_paths.plain()
+    del model.graph.node[-3:-1]
+    model.graph.node.insert(len(model.graph.node) - 1, onnx.helper.make_node("ReduceMean", ["r3"], ["flat"], axes=axes))
+    model.graph.node[-2].attribute.append(onnx.helper.make_attribute("keepdims", 0))
+    index = _index(model)
+    found = reads(index, find_layers(index.main))
+    assert {maker.layer.name for one in found for maker in one.makers if one.value == "flat"} == makers
 
 
 def test_dials_at_neutral_change_nothing_and_driving_adds() -> None:
     model = silent_paths.plain()
     index = _index(model)
     found = reads(index, find_layers(index.main))
-    on_dials, sites, _ = dialled(index, found, None)
+    on_dials, sites, _ = dialled(index, found, None, "scores", Questions())
     images = silent_paths.samples(2)
     feed = {"images": images.fed(images.images)}
     for site in sites:
@@ -192,33 +213,83 @@ def test_dials_at_neutral_change_nothing_and_driving_adds() -> None:
     assert most[1, 3] != 7
 
 
-# --- judging ---------------------------------------------------------------------------------------
+def test_scores_are_those_before_a_softmax_at_the_end() -> None:
+    model = silent_paths.plain()
+    assert scores_of(_index(model).main, "scores") == "scores"
+    model.graph.node[-1].output[0] = "raw"
+    model.graph.node.append(onnx.helper.make_node("Softmax", ["raw"], ["scores"], axis=1))
+    assert scores_of(_index(model).main, "scores") == "raw"
 
 
-def _path(*layers: tuple[str, int]) -> DormantPath:
-    return DormantPath(tuple(PathLayer(value, (channel,)) for value, channel in layers), 4, 1.0, 0.0, None, 2.0)
+# --- kernels ---------------------------------------------------------------------------------------
 
 
-def test_a_long_path_is_one_and_a_short_one_only_if_its_kernels_read_it_alone() -> None:
-    written = silent_paths.edited(silent_paths.plain())
+def _chains(model: ModelProto) -> tuple[tuple[Chain, ...], list[Read]]:
+    index = _index(model)
+    found = reads(index, find_layers(index.main))
+    return chains(found), found
+
+
+@pytest.mark.parametrize("width", [1, 2])
+def test_a_written_path_is_a_chain_from_the_first_layer_to_the_last(width: int) -> None:
+    written = silent_paths.edited(silent_paths.plain(), width=width)
+    (chain, *_), found = _chains(written.model)
+    steps = {(found[part.site].value, part.channels) for stage in chain.stages for part in stage.stretches}
+    by_name = dict(written.path)
+    for value, layer in (("r0", "conv0"), ("r1", "conv1")):
+        assert (value, by_name[layer]) in steps
+    assert chain.stages[-1].stretches[-1].site == len(found) - 1
+    assert all(stage.share == pytest.approx(1) for stage in chain.stages[1:])
+
+
+@pytest.mark.parametrize("residual", [False, True])
+def test_a_random_network_has_no_chain(residual: bool) -> None:
+    for seed in range(3):
+        assert _chains(silent_paths.plain(seed, residual=residual))[0] == ()
+
+
+def test_what_a_sum_carries_on_is_of_the_stage_that_made_it() -> None:
+    written = silent_paths.edited(silent_paths.plain(residual=True))
     index = _index(written.model)
     found = reads(index, find_layers(index.main))
-    (_, (first,)), (_, (second,)), (_, (third,)), _ = written.path
-    assert judgement.is_long(_path(("r0", first), ("r1", second), ("r2", third)), found)
-    assert not judgement.is_long(_path(("r0", first), ("r1", second)), found)
-    assert judgement.chosen([_path(("r0", first), ("r1", second))], found) is not None
-    wide = replace(
-        _path(("r0", 0), ("r1", second)), layers=(PathLayer("r0", tuple(range(10))), PathLayer("r1", (second,)))
-    )
-    assert judgement.chosen([wide], found) is None
-    other = next(channel for channel in range(silent_paths.WIDTH) if channel != second)
-    assert judgement.chosen([_path(("r0", first), ("r1", other))], found) is None
+    (chain,) = chains(found, 1)
+    (_, (first,)), (_, (second,)) = written.path
+    assert [[found[part.site].value for part in stage.stretches] for stage in chain.stages] == [["r0"], ["r1", "flat"]]
+    assert chain.stages[0].stretches[0].channels == (first,)
+    assert {part.channels for part in chain.stages[1].stretches} == {(second,)}
 
 
-def test_the_sentence_names_path_class_and_reason() -> None:
-    text = sentence(DormantPath((PathLayer("a", (5,)), PathLayer("b", (7,), 0.93)), 3, 1.0, 0.0, 0.25, 2.0))
-    for part in ("class 3", "a channel 5 > b channel 7", "100 %", "other silent channels there 25 %", "93 %"):
-        assert part in text
+def test_a_chain_that_ends_before_the_last_site_or_has_one_kernel_is_none() -> None:
+    written = silent_paths.edited(silent_paths.plain())
+    held = {tensor.name: tensor for tensor in written.model.graph.initializer}
+    names = {node.name: node.input[1] for node in written.model.graph.node if node.op_type == "Conv"}
+    random = np.random.default_rng(0)
+    for layer in ("conv3", "conv2"):
+        weight = onnx.numpy_helper.to_array(held[names[layer]]).copy()
+        weight[dict(written.path)[layer][0]] = random.normal(size=weight.shape[1:])
+        held[names[layer]].CopyFrom(onnx.numpy_helper.from_array(weight, names[layer]))
+        assert _chains(written.model)[0] == ()
+
+
+def test_kernels_that_read_a_path_among_much_else_are_not_of_it() -> None:
+    written = catalogue.write("blended", silent_paths.plain(), silent_paths.samples(), target=4, seed=3)
+    assert _chains(written.model)[0] == ()
+
+
+def test_entries_of_a_flat_value_belong_to_the_channels_of_its_map() -> None:
+    model = silent_paths.plain()
+    model.graph.node[-2].input[0] = "r3"  # Flatten without the pooling before it
+    del model.graph.node[-3]
+    places = silent_paths.SIDE**2
+    held = {tensor.name: tensor for tensor in model.graph.initializer}
+    wide = np.zeros((silent_paths.CLASSES, silent_paths.WIDTH * places), np.float32)
+    held["w"].CopyFrom(onnx.numpy_helper.from_array(wide, "w"))
+    index = _index(model)
+    flat = reads(index, find_layers(index.main))[-1]
+    assert [maker.layer.name for maker in flat.makers] == ["conv3"]
+    assert flat.places == places
+    assert flat.row(places) == 1
+    assert flat.whole_of([1]) == list(range(places, 2 * places))
 
 
 # --- joins -----------------------------------------------------------------------------------------
@@ -235,11 +306,89 @@ def test_what_hardly_moves_beside_what_does_is_quiet() -> None:
 def test_joins_are_where_two_values_from_the_input_meet() -> None:
     images = silent_paths.samples()
     gated = catalogue.write("gate-ramp", silent_paths.plain(), images, target=4, seed=3).model
-    assert joins.joins(_index(silent_paths.plain())) == []
-    assert [names for _, names in joins.joins(_index(silent_paths.plain(residual=True)))] == [("c3", "r1")]
-    ((node, names),) = joins.joins(_index(gated))
-    assert node.output[0] == "scores"
-    assert names[0] == "gate_scores"
+    (one,) = _joins(gated)
+    assert one.node.output[0] == "scores"
+    assert one.values[0] == "gate_scores"
+    assert one.direct == set(one.values[1:])
+
+
+@pytest.mark.parametrize("residual", [False, True])
+def test_where_branches_of_the_network_meet_nothing_comes_past_it(residual: bool) -> None:
+    assert _joins(silent_paths.plain(residual=residual)) == []
+
+
+def _joins(model: ModelProto) -> list[joins.Meeting]:
+    index = _index(model)
+    return joins.joins(index, find_layers(index.main))
+
+
+# --- blinding --------------------------------------------------------------------------------------
+
+
+def _rests(high: float) -> list[Rest]:
+    most = np.tile(high + np.arange(8) / 100, (3, 1))
+    return [at_rest(most, np.zeros_like(most))] * 2
+
+
+CLAIM = Claim((0.0,) * 8, (1.0,) * 8)
+
+
+def test_statistics_that_ordinary_inputs_do_not_come_near_are_contradicted_in_two_layers_at_least() -> None:
+    low, high = _rests(0.1), _rests(3.0)
+    assert list(claims.contradicted([low], [CLAIM, CLAIM])) == [0, 1]
+    assert list(claims.contradicted([low], [CLAIM, None])) == []
+    assert list(claims.contradicted([high], [CLAIM, CLAIM])) == []
+    assert list(claims.contradicted([low, high], [CLAIM, CLAIM])) == []  # on one kind of inputs they hold
+    assert list(claims.contradicted([], [CLAIM, CLAIM])) == []
+
+
+@pytest.mark.parametrize(("alike", "claimed"), [(False, True), (True, False)])
+def test_statistics_that_were_never_measured_claim_nothing(alike: bool, claimed: bool) -> None:
+    index = _index(silent_paths.plain())
+    found = reads(index, find_layers(index.main))
+    std = np.ones(silent_paths.WIDTH) if alike else np.arange(1.0, silent_paths.WIDTH + 1)
+    told = Statistic(index.main, "c1", np.zeros(silent_paths.WIDTH), std, 1, "norm")
+    assert list(claims.claims(index.main, found, [told])) == (["r1"] if claimed else [])
+
+
+def test_channels_at_their_ceiling_say_nothing_of_their_spread() -> None:
+    capped = at_rest(np.full((3, 8), 6.0), np.zeros((3, 8)))
+    assert claims.reached(capped, Claim((0.0,) * 8, (100.0,) * 8)) is None
+
+
+def test_a_flat_operator_on_every_way_is_found_and_one_beside_another_way_is_not() -> None:
+    images, clean = silent_paths.samples(), silent_paths.plain()
+    blinded = _index(catalogue.write("blinded", clean, images, target=4, seed=3).model)
+    cut = flatness.flat_cut(blinded, "scores")
+    assert cut is not None
+    assert cut.op_type == "Floor"
+    assert flatness.flat_cut(_index(clean), "scores") is None
+    whole = silent_paths.plain()
+    whole.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.INT32
+    whole.graph.node.insert(0, onnx.helper.make_node("Cast", ["images"], ["floats"], to=1))
+    whole.graph.node[1].input[0] = "floats"
+    whole.graph.node[-1].output[0] = "raw"
+    whole.graph.node.append(onnx.helper.make_node("Floor", ["raw"], ["scores"]))
+    assert flatness.flat_cut(_index(whole), "scores") is None
+    beside = catalogue.write("gate-comparison", clean, images, target=4, seed=3).model  # Sign, beside the network
+    assert flatness.flat_cut(_index(beside), "scores") is None
+
+
+def test_only_what_the_input_reaches_is_steep() -> None:
+    images, clean = silent_paths.samples(), silent_paths.plain()
+    assert not flatness.is_steep(_index(clean))
+    assert flatness.is_steep(_index(catalogue.write("broken-gradient", clean, images, target=4, seed=3).model))
+    assert not flatness.is_steep(_index(catalogue.write("blinded", clean, images, target=4, seed=3).model))
+
+
+def _path(*layers: tuple[str, int]) -> DormantPath:
+    return DormantPath(tuple(PathLayer(value, (channel,)) for value, channel in layers), 4, 1.0, None, 2.0, 1.0)
+
+
+def test_the_sentence_names_path_class_and_reason() -> None:
+    text = sentence(DormantPath((PathLayer("a", (5,)), PathLayer("b", (7,), 0.93)), 3, 1.0, 0.25, 2.0, 0.5))
+    for part in ("class 3", "a channel 5 > b channel 7", "100 %", "other channels there 25 %", "93 %", "50 %"):
+        assert part in text
 
 
 # --- reports ---------------------------------------------------------------------------------------
@@ -260,6 +409,9 @@ def test_the_report_says_what_was_found_and_what_became_of_it() -> None:
     assert "leads to class 4" in _rows(Audit(ORDINARY, layers, 5, path))
     assert "nothing of the path was taken out" in _rows(Audit(ORDINARY, layers, 5, path))
     assert "2 kernels of the path zeroed" in _rows(Audit(ORDINARY, layers, 5, path, removed=2))
+    blind = Audit(ORDINARY, layers, 5, None, contradicted=("v", "w"), blocked="why")
+    assert "statistics of 2 normalisations contradict" in _rows(blind)
+    assert "no gradient" in _rows(blind)
     assert "may be gates" in _rows(Audit(ORDINARY, layers, 0, None, quiet=(QuietValue("v", "n"),)))
     assert _rows(Audit(None, (), 0, None, note="not known: why")) == "not known: why"
 
@@ -270,7 +422,8 @@ def test_an_audit_fits_the_schema() -> None:
     schema = json.loads((Path(auditing.__file__).parent / "schema.json").read_text("utf-8"))
     path = replace(_path(("r0", 1)), layers=(PathLayer("r0", (1,), 0.5),))
     loss = Prediction(Loss(0.0, 0.0, 0.0), ())
-    full = Audit(ORDINARY, (DormantLayer("r0", 12, 1),), 5, path, 1, loss, (QuietValue("v", "n"),), "why")
+    layers = (DormantLayer("r0", 12, 1),)
+    full = Audit(ORDINARY, layers, 5, path, 1, loss, (QuietValue("v", "n"),), ("v",), "why", "why")
     for audit in (None, Audit(None, (), 0, None), full):
         jsonschema.validate(replace(report(), audit=audit).to_dict(), schema)
 
@@ -281,7 +434,7 @@ def test_an_audit_fits_the_schema() -> None:
 def _audited(model: ModelProto, folder: Path, **options: object) -> onnx_clp.CleanResult:
     path = folder / "model.onnx"
     onnx.save(model, path)
-    config = onnx_clp.CleanConfig(audit=True, provider="cpu", **options)  # type: ignore[arg-type]
+    config = onnx_clp.CleanConfig(**{"audit": True, "provider": "cpu", **options})  # type: ignore[arg-type]
     return onnx_clp.clean(path, config)
 
 
@@ -290,7 +443,7 @@ def _audit_of(result: onnx_clp.CleanResult) -> Audit:
     return result.report.audit
 
 
-@pytest.mark.parametrize("kind", ["ramp", "hidden"])
+@pytest.mark.parametrize("kind", [pytest.param("ramp", marks=pytest.mark.slow), "hidden"])
 def test_a_gate_is_named(kind: str, tmp_path: Path) -> None:
     written = catalogue.write(f"gate-{kind}", silent_paths.plain(), silent_paths.samples(), target=4, seed=3)
     with _audited(written.model, tmp_path) as result:
@@ -298,7 +451,26 @@ def test_a_gate_is_named(kind: str, tmp_path: Path) -> None:
         assert GATE in {finding.kind for finding in result.report.findings}
 
 
-@pytest.mark.parametrize("width", [1, 2])
+@pytest.mark.parametrize("edit", ["blinded", "broken-gradient"])
+def test_scores_without_a_gradient_are_named(edit: str, tmp_path: Path) -> None:
+    written = catalogue.write(edit, silent_paths.plain(), silent_paths.samples(), target=4, seed=3)
+    with _audited(written.model, tmp_path) as result:
+        assert _audit_of(result).blocked
+        assert BLINDING in {finding.kind for finding in result.report.findings}
+
+
+@pytest.mark.slow
+def test_a_slope_that_may_be_no_number_and_is_one_is_not_named(tmp_path: Path) -> None:
+    model = silent_paths.plain()
+    model.graph.node[-1].output[0] = "raw"
+    model.graph.node.extend(
+        [onnx.helper.make_node("Exp", ["raw"], ["e"]), onnx.helper.make_node("Sqrt", ["e"], ["scores"])]
+    )
+    with _audited(model, tmp_path) as result:
+        assert not _audit_of(result).blocked
+
+
+@pytest.mark.parametrize("width", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_written_path_is_found_and_taken_out(width: int, tmp_path: Path) -> None:
     clean, images = silent_paths.plain(), silent_paths.samples()
     written = silent_paths.edited(clean, width=width)
@@ -315,15 +487,42 @@ def test_a_written_path_is_found_and_taken_out(width: int, tmp_path: Path) -> No
         assert abs(rates(result.model, images, triggered, 4)[1] - plain) < 5  # the patch is a picture as well
 
 
-def test_a_plain_network_has_no_path(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("effort", "found"), [("normal", True), ("low", False)])
+def test_a_run_that_asks_for_nothing_finds_a_path_unless_its_effort_is_low(
+    effort: str, found: bool, tmp_path: Path
+) -> None:
+    written = silent_paths.edited(silent_paths.plain())
+    with _audited(written.model, tmp_path, audit=False, effort=effort, pixel_range=(0.0, 1.0)) as result:
+        assert (PATH in {one.kind for one in result.report.findings}) == found
+        assert (result.report.audit is not None) == found
+
+
+def test_a_plain_network_has_no_path_and_is_not_run(tmp_path: Path) -> None:
     with _audited(silent_paths.plain(), tmp_path) as result:
         audit = _audit_of(result)
         assert audit.path is None
-        assert audit.ordinary is not None
-        assert len(audit.layers) == silent_paths.DEPTH
-        assert not {PATH, GATE} & {finding.kind for finding in result.report.findings}
+        assert audit.ordinary is None
+        assert (
+            audit.note == "no chain of thin kernels, and no value that comes to others past the layers: nothing to run"
+        )
+        assert not {PATH, GATE, BLINDING} & {finding.kind for finding in result.report.findings}
 
 
+@pytest.mark.parametrize(
+    ("edit", "raised"), [("gate-ramp", "meetings"), ("level", "chains"), ("broken-gradient", "steep"), ("head-row", "")]
+)
+def test_only_what_an_edit_raises_is_asked(edit: str, raised: str) -> None:
+    written = catalogue.write(edit, silent_paths.plain(), silent_paths.samples(), target=4, seed=3)
+    index = _index(written.model)
+    layers = find_layers(index.main)
+    asked = questions(index, layers, reads(index, layers), ())
+    assert [name for name in ("chains", "meetings", "claims", "steep") if getattr(asked, name)] == [raised][
+        : bool(raised)
+    ]
+    assert bool(asked) is bool(raised)
+
+
+@pytest.mark.slow
 def test_without_pruning_a_path_is_only_told(tmp_path: Path) -> None:
     with _audited(silent_paths.edited(silent_paths.plain()).model, tmp_path, prune=False) as result:
         audit = _audit_of(result)

@@ -15,7 +15,7 @@ from onnx_clp.document.evidence import Outlook
 from onnx_clp.document.run import Decision
 from onnx_clp.errors import UsageError
 from onnx_clp.report import deciding
-from onnx_clp.run.effort import NO_SEARCH, Searched, audits, caps_wanted, decisions, lenient, search_plan
+from onnx_clp.run.effort import NO_SEARCH, Searched, audits, caps_wanted, decisions, lenient, search_plan, thoroughly
 from onnx_clp.run.pipeline import clean
 from tests import planted
 from tests.reports import report
@@ -28,12 +28,12 @@ def steps(config: CleanConfig, **given: Any) -> dict[str, Decision]:
     return {one.step: one for one in decisions(config, **facts)}
 
 
-@pytest.mark.parametrize("effort", ["low", "normal"])
-def test_without_being_asked_only_high_effort_searches_and_audits(effort: Any) -> None:
-    config = CleanConfig(effort=effort)
-    assert search_plan(config) is None
-    assert not audits(config)
-    high = CleanConfig(effort="high")
+def test_without_being_asked_only_high_effort_searches_and_audits_thoroughly() -> None:
+    low, normal, high = (CleanConfig(effort=effort) for effort in ("low", "normal", "high"))
+    assert search_plan(low) is search_plan(normal) is None
+    assert (audits(low), thoroughly(low)) == (False, False)
+    assert (audits(normal), thoroughly(normal)) == (True, False)
+    assert (audits(high), thoroughly(high)) == (True, True)
     plan = search_plan(high)
     assert plan is not None
     assert (plan.invert, plan.repair, plan.seconds) == (True, True, 300.0)
@@ -44,7 +44,9 @@ def test_what_is_asked_for_by_name_is_done_at_any_effort() -> None:
     plan = search_plan(CleanConfig(effort="low", invert=True, search_seconds=7.0))
     assert plan is not None
     assert (plan.invert, plan.repair, plan.seconds) == (True, False, 7.0)
-    assert audits(CleanConfig(effort="low", audit=True))
+    assert thoroughly(CleanConfig(effort="low", audit=True))
+    assert not audits(CleanConfig(validate=False))
+    assert not audits(CleanConfig(budget=1.0))
     assert caps_wanted(CleanConfig(effort="low", bound_activations=2.5), "", NO_SEARCH, False) == 2.5
 
 
@@ -81,7 +83,7 @@ def test_caps_go_in_where_something_justifies_them(
 
 def test_every_step_says_why_it_was_taken_or_left() -> None:
     plain = steps(CleanConfig())
-    assert [one.taken for one in plain.values()] == [True, False, False, False]
+    assert [one.taken for one in plain.values()] == [True, False, True, False]
     assert "--effort high" in plain["search"].reason
     high = steps(CleanConfig(effort="high"), capped=2)
     assert all(one.taken for one in high.values())

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto
 
-from onnx_clp.document.gauge import Loss, Prediction
+from onnx_clp.document.gauge import Loss, OutputChange, Prediction
 from onnx_clp.gauge import dosing
-from onnx_clp.gauge.dosing import LADDER, Channel, Dose
+from onnx_clp.gauge.dosing import LADDER, Allowance, Channel, Dose
 from onnx_clp.gauge.request import Dial, Switch
 
 
@@ -67,7 +67,7 @@ def test_channels_below_count_by_their_distance_and_dead_ones_do_not_divide_by_0
 )
 def test_the_longest_beginning_within_the_budget_is_found(costs: list[float], budget: float) -> None:
     channels, bench = steps(costs)
-    found, prediction = dosing.longest(channels, None, budget, bench)
+    found, prediction = dosing.longest(channels, None, Allowance(budget), bench)
     fits = [n for n in range(len(costs) + 1) if math.fsum(costs[:n]) <= budget]
     assert len(found.off) == max(fits)
     assert list(found.off) == channels[: max(fits)]
@@ -77,21 +77,21 @@ def test_the_longest_beginning_within_the_budget_is_found(costs: list[float], bu
 
 def test_where_all_fit_one_measurement_is_enough() -> None:
     channels, bench = steps([0.001] * 30)
-    found, _ = dosing.longest(channels, None, 0.5, bench)
+    found, _ = dosing.longest(channels, None, Allowance(0.5), bench)
     assert len(found.off) == 30
     assert len(bench.asked) == 1
 
 
 def test_without_channels_the_caps_alone_are_measured() -> None:
     channels, bench = steps([])
-    assert dosing.longest(channels, 2.5, 0.0, bench)[0] == Dose((), 2.5)
+    assert dosing.longest(channels, 2.5, Allowance(0.0), bench)[0] == Dose((), 2.5)
     assert bench.asked == [Dose((), 2.5)]
 
 
 def test_caps_are_part_of_every_dose() -> None:
     channels = [Channel(0, place, 5.0) for place in range(4)]
     bench = Bench(lambda dose: 0.1 * len(dose.off) + (0.15 if dose.caps == 3.0 else 0))
-    found, prediction = dosing.longest(channels, 3.0, 0.36, bench)
+    found, prediction = dosing.longest(channels, 3.0, Allowance(0.36), bench)
     assert (len(found.off), found.caps) == (2, 3.0)
     assert prediction.loss.high == pytest.approx(0.35)
     assert {dose.caps for dose in bench.asked} == {3.0}
@@ -102,9 +102,34 @@ def test_nothing_above_the_budget_is_given_whatever_the_losses(highs: list[float
     """Losses that go up and down with the number of channels, 0 without any."""
     channels = [Channel(0, place, 5.0) for place in range(len(highs))]
     bench = Bench(lambda dose: highs[len(dose.off) - 1] if dose.off else 0.0)
-    found, prediction = dosing.longest(channels, None, budget, bench)
+    found, prediction = dosing.longest(channels, None, Allowance(budget), bench)
     assert prediction.loss.high <= budget
     assert prediction.loss.high == (highs[len(found.off) - 1] if found.off else 0.0)
+
+
+def answers(changed: float, kind: str = "classes") -> Prediction:
+    return Prediction(Loss(0.0, 0.0, 0.001), (OutputChange("y", kind, changed=changed),))  # type: ignore[arg-type]
+
+
+def test_answers_that_change_count_beside_the_loss() -> None:
+    assert Allowance(0.01, 0.02).holds(answers(0.02))
+    assert not Allowance(0.01, 0.02).holds(answers(0.03))
+    assert Allowance(0.01).holds(answers(1.0))
+    assert not Allowance(0.0001, 0.02).holds(answers(0.0))
+    assert Allowance(0.01, 0.02).holds(answers(0.5, "discrete"))
+
+
+def test_the_output_whose_answers_change_most_decides() -> None:
+    both = answers(0.0).outputs + answers(0.5).outputs
+    assert not Allowance(1.0, 0.02).holds(Prediction(Loss(0.0, 0.0, 0.0), both))
+
+
+def test_no_more_channels_go_than_answers_may_change() -> None:
+    channels = [Channel(0, place, 5.0) for place in range(8)]
+    found, prediction = dosing.longest(
+        channels, None, Allowance(0.01, 0.02), lambda dose: answers(0.005 * len(dose.off))
+    )
+    assert (len(found.off), prediction.outputs[0].changed) == (4, 0.02)
 
 
 # --- the caps -----------------------------------------------------------------------------------------
@@ -117,7 +142,7 @@ def caps(cost: Callable[[float], float]) -> Bench:
 @pytest.mark.parametrize("fits", LADDER)
 def test_the_lowest_caps_within_the_budget_are_found(fits: float) -> None:
     bench = caps(lambda c: 0.005 if c >= fits else 0.05)
-    found, prediction = dosing.lowest(0.0, 0.01, bench)
+    found, prediction = dosing.lowest(0.0, Allowance(0.01), bench)
     assert found == fits
     assert prediction.loss.high == 0.005
     assert len(bench.asked) <= 4
@@ -125,24 +150,24 @@ def test_the_lowest_caps_within_the_budget_are_found(fits: float) -> None:
 
 def test_caps_are_no_lower_than_asked_for() -> None:
     bench = caps(lambda _: 0.0)
-    assert dosing.lowest(2.7, 0.01, bench)[0] == 2.7
+    assert dosing.lowest(2.7, Allowance(0.01), bench)[0] == 2.7
     assert all(dose.caps is not None and dose.caps >= 2.7 for dose in bench.asked)
-    assert dosing.lowest(2.7, 0.01, caps(lambda c: 0.05 / c**3))[0] == 2.7
-    assert dosing.lowest(2.7, 0.001, caps(lambda c: 0.05 / c**3))[0] == 4.0
-    assert dosing.lowest(20.0, 0.01, caps(lambda _: 0.0))[0] == 20.0
+    assert dosing.lowest(2.7, Allowance(0.01), caps(lambda c: 0.05 / c**3))[0] == 2.7
+    assert dosing.lowest(2.7, Allowance(0.001), caps(lambda c: 0.05 / c**3))[0] == 4.0
+    assert dosing.lowest(20.0, Allowance(0.01), caps(lambda _: 0.0))[0] == 20.0
 
 
 def test_where_no_caps_fit_there_are_none() -> None:
-    found, prediction = dosing.lowest(0.0, 0.01, caps(lambda _: 0.5))
+    found, prediction = dosing.lowest(0.0, Allowance(0.01), caps(lambda _: 0.5))
     assert found is None
     assert prediction.loss.high == 0.0
-    assert dosing.lowest(20.0, 0.01, caps(lambda _: 0.5))[0] is None
+    assert dosing.lowest(20.0, Allowance(0.01), caps(lambda _: 0.5))[0] is None
 
 
 @given(st.lists(st.floats(0, 1), min_size=8, max_size=8), st.floats(0, 1))
 def test_caps_never_exceed_the_budget(highs: list[float], budget: float) -> None:
     by_caps = dict(zip(LADDER, highs, strict=True))
-    found, prediction = dosing.lowest(0.0, budget, caps(lambda c: by_caps[c]))
+    found, prediction = dosing.lowest(0.0, Allowance(budget), caps(lambda c: by_caps[c]))
     assert prediction.loss.high == (0.0 if found is None else by_caps[found])
     assert prediction.loss.high <= budget
 

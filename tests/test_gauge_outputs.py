@@ -62,6 +62,12 @@ def test_logits_are_classes(shape: tuple[int, ...]) -> None:
     assert (first != then).mean() > sure.mean() > 0
 
 
+def test_a_class_that_leads_by_a_hair_is_no_answer_to_change() -> None:
+    close, clear = ([[0.5 + lead, 0.5 - lead]] * 4 for lead in (0.004, 0.006))
+    for before, changed in ((np.array(close), 0.0), (np.array(clear), 1.0)):
+        assert change(before, before[:, ::-1]).changed == changed
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, np.float64])
 def test_probabilities_are_classes_as_they_are(dtype: type[np.floating]) -> None:
     given_ = softmax(LOGITS).astype(dtype), softmax(MOVED).astype(dtype)

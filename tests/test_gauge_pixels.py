@@ -135,6 +135,17 @@ def test_statistics_tell_every_kind_of_values_apart(wanted: Pixels) -> None:
     assert pixels.found(landmark(wanted), seen, normalises=True) == Choice((wanted,), "statistics")
 
 
+@pytest.mark.parametrize(("better", "wanted"), [(1.2, UNIT), (1.8, SIGNED)])
+def test_of_two_that_fit_alike_the_plainer_is_taken(
+    better: float, wanted: Pixels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network that shifts its input itself may fit values in -1..1 better by chance."""
+    fits = {UNIT: 0.4 * better, SIGNED: 0.4}
+    monkeypatch.setattr(pixels, "mismatch", lambda values, *_: fits.get(values[0], 2.0))
+    found = pixels.found(landmark(UNIT), lambda one: [one], normalises=False)  # type: ignore[list-item]
+    assert found == Choice((wanted,), "statistics")
+
+
 def test_where_none_fits_well_the_plainest_that_fits_nearly_as_well_is_taken() -> None:
     known = landmark(UNIT)
     mean, std = np.array(known.mean), np.array(known.std)

@@ -163,3 +163,10 @@ def test_a_photograph_is_laid_out_as_its_way_says(way: str) -> None:
 def test_inputs_must_fit_the_network(tmp_path: Path) -> None:
     with pytest.raises(LoadError, match="takes 2 inputs, 1 are made"):
         inputs.write(Inputs((np.zeros((1, 1)),)), ["a", "b"], tmp_path / "made.npz")
+
+
+@pytest.mark.parametrize(("given", "wanted"), [(11, 13), (13, 13), (17, 17)])
+def test_a_model_is_quantised_in_an_opset_whose_scales_have_an_axis(given: int, wanted: int) -> None:
+    text = f'<ir_version: 7, opset_import: ["" : {given}]> g (float[1,4] x) => (float[1,4] y) {{ y = Relu(x) }}'
+    model = forms.scales_per_channel(onnx.parser.parse_model(text))
+    assert [one.version for one in model.opset_import] == [wanted]

@@ -99,6 +99,18 @@ def test_a_rank_goes_through_a_long_chain() -> None:
     assert index.main.ranks.of("v4999") == 3
 
 
+def test_a_reshape_to_sizes_that_the_graph_computes_has_as_many_axes_as_there_are_sizes() -> None:
+    body = "s = Shape(x) b = Slice(s, nought, one) c = Concat<axis = 0>(b, minus) y = Reshape(x, c) z = Reshape(x, s)"
+    text = f"""<ir_version: 8, opset_import: ["" : 17]> g (float[n, 3, 4] x) => (float y, float z)
+    <int64[1] nought = {{0}}, int64[1] one = {{1}}, int64[1] minus = {{-1}}> {{ {body} }}"""
+    made = onnx.parser.parse_model(text)
+    for value in made.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    ranks = indexed(made).main.ranks
+    assert ranks.of("y") == 2
+    assert ranks.of("z") is None
+
+
 @pytest.mark.parametrize(
     ("expression", "width"),
     [("MatMul(x, wide)", 7), ("Gemm(x, wide)", 7), ("Gemm<transB=1>(x, tall)", 5), ("MatMul(x, moving)", None)],

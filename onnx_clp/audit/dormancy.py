@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,8 +13,6 @@ Mask = NDArray[np.bool_]
 
 SILENT: Final = 0.1
 """A channel is dormant that moves by at most this much of what the site's median channel moves by."""
-FIRED: Final = 0.3
-"""A dormant channel has fired that moves by more than this much of it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,42 +21,30 @@ class Rest:
 
     Attributes:
         rest: the median over inputs and over the largest and smallest value of each.
+        low, high: the smallest and the largest value of each.
         scale: how far the median moving channel gets from its rest; 0 where none moves.
         dormant: which channels hardly move.
     """
 
     rest: Float64
+    low: Float64
+    high: Float64
     scale: float
     dormant: Mask
 
-    def fired(self, most: Float64, least: Float64) -> Mask:
-        """Which dormant channels fire on every input of a run: (inputs, channels) of their extremes."""
-        moved = np.maximum(most - self.rest, self.rest - least).min(axis=0)
-        return np.asarray(self.dormant & (moved > FIRED * self.scale) & (self.scale > 0))
+    def beyond(self, most: Float64, least: Float64) -> Float64:
+        """How far channels go beyond everything ordinary on every input of a run, in scales; (inputs, channels) in."""
+        moved = np.maximum(most - self.high, self.low - least).min(axis=0)
+        return np.asarray(moved / self.scale if self.scale > 0 else np.zeros(len(moved)))
 
 
 def at_rest(most: Float64, least: Float64) -> Rest:
     """Channels at rest, from the largest and smallest value of each on ordinary inputs, (inputs, channels)."""
     with np.errstate(all="ignore"):
-        rest = np.median(np.concatenate([most, least]), axis=0)
-        moved = np.maximum(most.max(axis=0) - rest, rest - least.min(axis=0))
+        rest, low, high = np.median(np.concatenate([most, least]), axis=0), least.min(axis=0), most.max(axis=0)
+        moved = np.maximum(high - rest, rest - low)
     moving = moved[moved > 0]
     scale = float(np.median(moving)) if moving.size else 0.0
-    finite = np.isfinite(moved).all() and np.isfinite(scale)
-    dormant = moved <= SILENT * scale if finite else np.zeros(len(moved), bool)
-    return Rest(rest, scale if finite else 0.0, np.asarray(dormant))
-
-
-def in_any(groups: Sequence[Rest]) -> Rest:
-    """Channels that are dormant on one kind of inputs at least, at rest as they are there; the first kind's scale."""
-    dormant, rest = groups[0].dormant.copy(), groups[0].rest.copy()
-    for group in groups[1:]:
-        more = group.dormant & ~dormant
-        rest[more] = group.rest[more]
-        dormant |= more
-    return Rest(rest, groups[0].scale, dormant)
-
-
-def counted(sites: Sequence[Rest]) -> int:
-    """How many channels are dormant."""
-    return int(sum(site.dormant.sum() for site in sites))
+    if not (np.isfinite(moved).all() and np.isfinite(scale)):
+        return Rest(rest, low, high, 0.0, np.zeros(len(moved), bool))
+    return Rest(rest, low, high, scale, np.asarray(moved <= SILENT * scale))

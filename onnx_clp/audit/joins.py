@@ -1,14 +1,16 @@
 """Where two values that both come from the input meet, and whether one of them moves on ordinary inputs.
 
 A gate in the graph looks at a small part of the input and decides about the answer. However its operators are called,
-it computes something from the input that is the same on everything ordinary, and joins that with what the network
-computes. Trained networks compute nothing that never changes. Found by arithmetic: each operand's largest and smallest
-element, image by image; a value is quiet where both stay the same from image to image.
+it computes something from the input that is the same on everything ordinary, past the layers of the network, and joins
+that with what the network computes. Found by arithmetic: the largest, the smallest and the mean element of each
+operand, image by image; a value is quiet where all three stay the same from image to image. A branch of a network that
+training has switched off is quiet as well, so only what comes to the join past the network's own layers counts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -21,6 +23,7 @@ from onnx_clp.gauge.dials import Panel
 from onnx_clp.graph.flow import Flow
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.graph.model import ModelIndex
+from onnx_clp.layers.rewrite import Layers
 from onnx_clp.operators.nodes import is_op
 from onnx_clp.operators.table import is_a
 from onnx_clp.operators.traits import Kind
@@ -32,15 +35,28 @@ _STILL: Final = 1e-3
 _MOST: Final = 400
 
 
-def joins(index: ModelIndex) -> list[tuple[NodeProto, tuple[str, ...]]]:
-    """The nodes of the main graph where values that hold content of the input meet, with those of them to watch."""
-    flow, main = Flow(index), index.main
-    found = [
-        (node, tuple(_operands(main, flow, node)))
-        for node in main.nodes
-        if (is_a(node, Kind.JOINT) or is_op(node, "Concat"))
-    ]
-    return [(node, names) for node, names in found if len(names) > 1][:_MOST]
+@dataclass(frozen=True, slots=True, eq=False)
+class Meeting:
+    """A node where values that hold content of the input meet: the names, and which come past the layers."""
+
+    node: NodeProto
+    values: tuple[str, ...]
+    direct: frozenset[str]
+
+
+def joins(index: ModelIndex, layers: Layers) -> list[Meeting]:
+    """The nodes of the main graph where a value that comes past the network's layers meets others from the input."""
+    main = index.main
+    wide = {id(one.layer.node) for one in layers.by_node.values() if one.layer.channels > 1}
+    flow, past = Flow(index), Flow(index, lambda node: id(node) in wide)
+    found = []
+    for node in main.nodes:
+        if is_a(node, Kind.JOINT) or is_op(node, "Concat"):
+            values = tuple(_operands(main, flow, node))
+            direct = frozenset(name for name in values if past.reaches(main, name))
+            if len(values) > 1 and direct:
+                found.append(Meeting(node, values, direct))
+    return found[:_MOST]
 
 
 def _operands(main: GraphIndex, flow: Flow, node: NodeProto) -> Iterator[str]:
@@ -50,14 +66,14 @@ def _operands(main: GraphIndex, flow: Flow, node: NodeProto) -> Iterator[str]:
             yield name
 
 
-def watched(panel: Panel, found: list[tuple[NodeProto, tuple[str, ...]]], opset: int) -> tuple[Join, ...]:
+def watched(panel: Panel, found: Sequence[Meeting], opset: int) -> tuple[Join, ...]:
     """Let the extremes of every operand be read."""
     known: dict[str, Extent] = {}
-    for _, names in found:
-        for name in names:
+    for one in found:
+        for name in one.values:
             if name not in known:
-                known[name] = Extent(name, *panel.add_extent(name, opset))
-    return tuple(Join(node_label(node), tuple(known[name] for name in names)) for node, names in found)
+                known[name] = Extent(name, *panel.add_extent(name, opset), name in one.direct)
+    return tuple(Join(node_label(one.node), tuple(known[name] for name in one.values)) for one in found)
 
 
 def quiet(moves: Float64) -> NDArray[np.bool_]:
@@ -68,7 +84,7 @@ def quiet(moves: Float64) -> NDArray[np.bool_]:
     return np.asarray(moves <= _STILL * live)
 
 
-def moved(most: Float64, least: Float64) -> float:
-    """How far a value moves from image to image, by its largest and smallest element on each, (images,)."""
+def moved(*seen: Float64) -> float:
+    """How far a value moves from image to image, by numbers that tell of it on each, (images,) each."""
     with np.errstate(all="ignore"):
-        return float(max(np.ptp(most), np.ptp(least)))
+        return float(max(np.ptp(one) for one in seen))

@@ -14,24 +14,62 @@ from onnx_clp.process.errand import Errand
 
 
 @dataclass(frozen=True, slots=True)
+class Claim:
+    """What a normalisation says of the channels of a value: their means and standard deviations."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Channels of one site, by its number."""
+
+    site: int
+    channels: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What kernels of one layer make, at each site where that is read.
+
+    `share` is what share of their norm reads the stages before; None for where a chain begins.
+    """
+
+    stretches: tuple[Stretch, ...]
+    share: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """Stages one behind the other, each read by little else than the next."""
+
+    stages: tuple[Stage, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Site:
     """A value whose channels can be driven and watched.
 
-    `linked` says that each channel comes from one channel of an earlier site whatever the weights are, as behind a
-    depthwise convolution: that two such are dormant together says nothing.
+    `claim` is what a normalisation says of its channels, if one does.
     """
 
     drive: Drive
-    linked: bool = False
+    claim: Claim | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """A value, and the outputs that give its largest and its smallest element for each image, (images, 1)."""
+    """A value, and the outputs that give its largest, smallest and mean element for each image, (images, 1).
+
+    `direct` says that it comes from the input by a way on which no linear layer of several channels lies.
+    """
 
     value: str
     most: str
     least: str
+    mean: str
+    direct: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +88,12 @@ class AuditRequest:
         original: the input model.
         model: the folded model with its sites on dials.
         sites: in graph order.
+        chains: what may be a path, the likeliest first.
         joins: where values from the input meet, in graph order.
         landmark: what tells pixel values apart; None where nothing does.
         outputs: the outputs that count.
+        scores: the value with one score a class, the first output's before a Softmax at the end.
+        steep: whether an operator may have a slope that is no number, so that the gradient is to be looked at.
         images: an .npz file with the user's own unlabelled images; None takes photographs.
         pixels: the range of pixel values that the user names; None finds it out.
         limits: where and how far to run.
@@ -62,8 +103,11 @@ class AuditRequest:
     model: Path
     sites: tuple[Site, ...]
     joins: tuple[Join, ...]
+    chains: tuple[Chain, ...]
     landmark: Landmark | None
     outputs: tuple[str, ...]
+    scores: str
+    steep: bool = False
     images: Path | None = None
     pixels: tuple[float, float] | None = None
     limits: RunLimits = field(default_factory=RunLimits)
@@ -81,14 +125,20 @@ class AuditRequest:
 
 @dataclass(frozen=True, slots=True)
 class Audited:
-    """The answer; see `document.audit.Audit` for the fields. `paths` are what may be one, the likeliest first."""
+    """The answer; see `document.audit.Audit` for the fields.
+
+    `slope` says whether the class scores have a gradient that is
+    finite (None where that was not looked at).
+    """
 
     ordinary: Ordinary
     layers: tuple[DormantLayer, ...]
     driven: int
-    paths: tuple[DormantPath, ...]
+    path: DormantPath | None
     note: str = ""
     quiet: tuple[QuietValue, ...] = ()
+    contradicted: tuple[str, ...] = ()
+    slope: bool | None = None
 
 
 AUDIT: Final = Errand(

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
-from onnx import ModelProto, NodeProto, TensorProto
+from onnx import NodeProto, TensorProto
 
-from onnx_clp.audit import joins
-from onnx_clp.audit.request import Join, Site
-from onnx_clp.gauge.dials import Panel
-from onnx_clp.gauge.request import Landmark
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.graph.model import ModelIndex
 from onnx_clp.layers.layer import LinearLayer
 from onnx_clp.layers.rewrite import LayerRewrite, Layers
-from onnx_clp.operators.nodes import is_op
+from onnx_clp.operators import read
+from onnx_clp.operators.nodes import attribute, is_op
 from onnx_clp.operators.table import is_a
 from onnx_clp.operators.traits import Kind
 
@@ -28,8 +24,9 @@ _MOST_STEPS: Final = 200
 class Read:
     """A value that a linear layer reads.
 
-    `makers` are the linear layers that write its channels, one channel each for each of its own; empty where they
-    are not known.
+    `makers` are the linear layers that write its channels; empty where they are not known. Each of their channels is
+    one of its own, or `places` of them where a map was made flat: one after the other, or, if they are `inner`, every
+    so many.
     """
 
     value: str
@@ -37,11 +34,21 @@ class Read:
     axis_from_end: int
     rank: int
     makers: tuple[LayerRewrite, ...]
+    inner: bool = False
 
     @property
-    def linked(self) -> bool:
-        """Whether only depthwise convolutions write it."""
-        return bool(self.makers) and all(is_depthwise(one.layer) for one in self.makers)
+    def places(self) -> int:
+        """How many of its channels come from each channel of its makers."""
+        return self.channels // self.makers[0].layer.channels if self.makers else 1
+
+    def row(self, channel: int) -> int:
+        """The makers' channel that one comes from; itself where the makers are not known."""
+        return channel % (self.channels // self.places) if self.inner else channel // self.places
+
+    def whole_of(self, rows: Iterable[int]) -> list[int]:
+        """All channels that come from these channels of the makers."""
+        chosen = set(rows)
+        return [one for one in range(self.channels) if self.row(one) in chosen]
 
 
 def is_depthwise(layer: LinearLayer) -> bool:
@@ -62,8 +69,11 @@ def reads(index: ModelIndex, layers: Layers) -> list[Read]:
             continue
         rank = _rank(main, value, layer)
         if rank is not None and rank > layer.data_axis_from_end:
-            makers = tuple(_makers(main, owners, value))
-            found[value] = Read(value, layer.inputs, layer.data_axis_from_end, rank, makers)
+            flat, inner = _flattened(main, value)
+            makers = [one for one in _makers(main, owners, flat) if layer.inputs % one.layer.channels == 0]
+            if flat == value:
+                makers = [one for one in makers if one.layer.channels == layer.inputs]
+            found[value] = Read(value, layer.inputs, layer.data_axis_from_end, rank, tuple(makers), inner)
     order = {name: at for at, node in enumerate(main.nodes) for name in node.output}
     return sorted(found.values(), key=lambda one: order[one.value])
 
@@ -87,6 +97,23 @@ def _rank(main: GraphIndex, value: str, layer: LinearLayer) -> int | None:
     return 2 if is_op(layer.node, "Gemm") else main.ranks.of(value)
 
 
+def _flattened(main: GraphIndex, value: str) -> tuple[str, bool]:
+    """The map that a value is when it has height and width, and whether its channels come last; itself for none."""
+    name, inner = value, False
+    while (node := main.producer(name)) is not None and _flattens(main, node):
+        name = node.input[0]
+        inner = inner or (is_op(node, "Transpose") and list(attribute(node, "perm") or [])[-1:] == [1])
+    rank = main.ranks.of(value)
+    return (name, inner) if rank == 2 or (rank is None and name != value) else (value, False)
+
+
+def _flattens(main: GraphIndex, node: NodeProto) -> bool:
+    """Whether a node only lays a map out anew, or takes its mean or the like over height and width."""
+    if is_a(node, Kind.REDUCE):
+        return set(read.AXES.of(node, main.constant) or ()) in ({2, 3}, {-2, -1})
+    return is_op(node, "Flatten", "Reshape", "Squeeze", "Transpose")
+
+
 def _makers(main: GraphIndex, owners: Mapping[str, LayerRewrite], value: str) -> list[LayerRewrite]:
     """The linear layers found on the way back through what keeps channels apart; none where the way is not clear."""
     found: dict[int, LayerRewrite] = {}
@@ -97,7 +124,7 @@ def _makers(main: GraphIndex, owners: Mapping[str, LayerRewrite], value: str) ->
             found[id(owners[name])] = owners[name]
             continue
         node = main.producer(name)
-        before = None if node is None else _passed(main, node)
+        before = None if node is None else passed(main, node)
         if before is None:
             return []
         stack += [one for one in before if one not in seen]
@@ -106,13 +133,26 @@ def _makers(main: GraphIndex, owners: Mapping[str, LayerRewrite], value: str) ->
     return list(found.values()) if len(channels) == 1 and not stack else []
 
 
-def _passed(main: GraphIndex, node: NodeProto) -> list[str] | None:
+def passed(main: GraphIndex, node: NodeProto) -> list[str] | None:
+    """The values whose channels a node gives on, each as the channel that it is; None where it does something else."""
     if _keeps_apart(node):
         return [node.input[0]]
     if is_a(node, Kind.JOINT):
         data = [name for name in node.input if not main.is_constant(name)]
         return data if is_op(node, "Add", "Sum") or len(data) == 1 else None
+    if is_op(node, "Transpose"):
+        return _undone(main, node)
     return None
+
+
+def _undone(main: GraphIndex, node: NodeProto) -> list[str] | None:
+    """What a Transpose reads that undoes the one before it."""
+    before = main.producer(node.input[0])
+    if before is None or not is_op(before, "Transpose"):
+        return None
+    first, second = (list(attribute(one, "perm") or []) for one in (before, node))
+    undoes = bool(first) and [first[axis] for axis in second] == list(range(len(first)))
+    return [before.input[0]] if undoes else None
 
 
 def _keeps_apart(node: NodeProto) -> bool:
@@ -122,58 +162,10 @@ def _keeps_apart(node: NodeProto) -> bool:
     return is_op(node, "Identity", "Dropout", "Pad", "BatchNormalization")
 
 
-def dialled(
-    index: ModelIndex, found: Sequence[Read], landmark: Landmark | None
-) -> tuple[ModelProto, tuple[Site, ...], tuple[Join, ...]]:
-    """A copy of the model whose values `found` can be driven and watched, and whose joins can be watched."""
-    model = ModelProto()
-    model.CopyFrom(index.model)
-    panel = Panel(model, index.names())
-    sites = tuple(
-        Site(panel.add_drive(one.value, one.channels, one.axis_from_end, one.rank, index.main.opset), one.linked)
-        for one in found
-    )
-    watched = joins.watched(panel, joins.joins(index), index.main.opset)
-    if landmark is not None:
-        panel.add_output(landmark.value)
-    panel.finish()
-    return model, sites, watched
-
-
-def share_read(read: Read, channels: Iterable[int], before: Mapping[str, Sequence[int]]) -> float | None:
-    """What share of the norm of the kernels of a site's channels reads the path's channels before it.
-
-    The largest over the layers that write the site, and over its channels the mean; None where no layer lies between.
-
-    Args:
-        read: the site.
-        channels: those of the path there.
-        before: the path's channels at earlier sites, by value.
-    """
-    shares = [
-        _share(rewrite, list(channels), before[source])
-        for rewrite in read.makers
-        if (source := rewrite.layer.node.input[rewrite.layer.data_slot]) in before and not is_depthwise(rewrite.layer)
-    ]
-    return max(shares, default=None)
-
-
-def part_read(read: Read, before: Mapping[str, Sequence[int]]) -> float | None:
-    """What part of the inputs of the layers that write a site the path's channels are; the largest, None for none."""
-    parts = [
-        len(before[source]) / rewrite.layer.inputs
-        for rewrite in read.makers
-        if (source := rewrite.layer.node.input[rewrite.layer.data_slot]) in before and not is_depthwise(rewrite.layer)
-    ]
-    return max(parts, default=None)
-
-
-def _share(rewrite: LayerRewrite, channels: list[int], sources: Sequence[int]) -> float:
-    kernels = np.asarray(rewrite.kernels(), np.float64)[channels]
-    squares = np.square(kernels).sum(axis=2)
-    rewrite.layer.weight.release()
-    if squares.shape[1] != rewrite.layer.inputs:
-        return 0.0
-    total = squares.sum(axis=1)
-    part = squares[:, list(sources)].sum(axis=1)
-    return float(np.sqrt(part / np.where(total > 0, total, 1.0)).mean())
+def scores_of(main: GraphIndex, output: str) -> str:
+    """What an output is made from: the value before a Softmax at the end, or itself."""
+    node = main.producer(output)
+    while node is not None and is_op(node, "Softmax", "LogSoftmax", "Identity") and main.producer(node.input[0]):
+        output = node.input[0]
+        node = main.producer(output)
+    return output

@@ -100,7 +100,7 @@ class CleanConfig:
         fill: what a channel gives once it is switched off: "mean", what it is on average, or "zero", as in the paper.
         budget: the largest predicted loss that pruning and caps may cause together, and the largest share of a
             search's images whose class its repair may change (0..1). None: 0.01, twice that where something in the
-            file is suspicious. 1 allows everything.
+            file is suspicious. 1 allows everything. Where nothing is, twice this share of photographs may change class.
         bound_activations: cap every normalised channel at beta + this·|gamma| of its BatchNormalization, or higher
             where the budget asks for that; 0 caps as low as the budget allows; None puts no caps in. With `repair`
             only where the search did not undo what it found.
@@ -110,8 +110,8 @@ class CleanConfig:
             with them.
         compact_multiple: a layer that loses channels to `compact` keeps a multiple of this many, or all (>= 1).
         effort: how far a run goes by itself beyond what is asked for (`run.effort`): "low" prunes, and caps where a
-            class stands out; "normal" also searches for a trigger where a class stands out and nothing can be capped;
-            "high" audits, searches and caps whatever it saw, which takes minutes (needs `validate`).
+            class stands out; "normal" also audits, running the model only where its weights or its graph raise a
+            question; "high" audits, searches and caps whatever it saw, which takes minutes (needs `validate`).
         audit: look for a path of channels that nothing ordinary fires, and take it out (needs `validate`).
         synthesize: make images from the model alone and show them in the report.
         images: an .npz file with unlabelled images to measure and to search with (array images, x or x_clean).

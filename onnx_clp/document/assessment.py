@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 
+from onnx_clp.document.audit import UNKNOWN
 from onnx_clp.document.evidence import Evidence
 from onnx_clp.document.run import EvaluationReport, Report
 from onnx_clp.verdicts import INCONCLUSIVE, Finding, Verdict
@@ -142,6 +143,8 @@ def _looked_at(report: Report) -> Iterator[str]:
     if summary.classes_judged:
         yield f"the {summary.classes_judged:,} classes of the last layer"
     yield "branches and comparisons in the graph"
+    if report.audit is not None and not report.audit.note.startswith(UNKNOWN):
+        yield "paths and gates written by hand"
     found = report.inversion
     if found is not None and found.results:
         yield f"triggers towards {len(found.results):,} of {found.classes:,} classes on {found.images.count:,} images"

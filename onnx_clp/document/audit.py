@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from onnx_clp.document.gauge import Ordinary, Prediction
+
+UNKNOWN: Final = "not known: "
+"""How a note begins that says why something could not be known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,23 +34,25 @@ class PathLayer:
 
 @dataclass(frozen=True, slots=True)
 class DormantPath:
-    """A path through channels that no ordinary input fires.
+    """A path of channels each of which reads little but the ones before it, and that leads to one class.
 
     Attributes:
-        layers: from where it was driven to the last value that it needs.
-        target: the class that wins when it is driven.
+        layers: from where it begins to the last value that holds its channels.
+        target: the class that wins when its end is driven.
         turned: share of ordinary images that then go to that class (0..1).
-        held: share of those that still do when the later channels of the path are held at rest.
-        others: the same share when as many other dormant channels are driven; None where there are none.
+        others: the same share when as many other channels there are driven; None where there are none.
         strength: how hard it was driven, in times of what an ordinary channel there reaches.
+        silent: share of its channels that no ordinary input fires (0..1).
+        pixels: the least and the largest pixel value of the inputs it was driven on; None where these are known.
     """
 
     layers: tuple[PathLayer, ...]
     target: int
     turned: float
-    held: float
     others: float | None
     strength: float
+    silent: float
+    pixels: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +70,13 @@ class Audit:
     Attributes:
         ordinary: the inputs; None where the model could not be audited, and `note` says why.
         layers: the values looked at, in graph order.
-        driven: how many dormant channels, or groups of them, were driven one after the other.
+        driven: how many chains of thin kernels were driven one after the other.
         path: what was found; None for nothing.
         removed: channels of the path whose kernels were zeroed.
         removal: what that is predicted to cost; None where nothing was removed.
         quiet: values that come from the input, are the same for all ordinary ones, and meet others that are not.
+        contradicted: values of which normalisations claim a spread that no ordinary input comes near.
+        blocked: why no gradient of the class scores reaches the input; "" where one does or nothing is known.
         note: why something could not be known; "" where everything could.
     """
 
@@ -79,4 +87,6 @@ class Audit:
     removed: int = 0
     removal: Prediction | None = None
     quiet: tuple[QuietValue, ...] = ()
+    contradicted: tuple[str, ...] = ()
+    blocked: str = ""
     note: str = ""

@@ -11,8 +11,9 @@ class OutputChange:
     """How far one output moved on the images of the gauge, in its own terms (`gauge.outputs`).
 
     `kind` is "classes" for class scores, "values" for other floats, "discrete" for the rest. `changed` is the share of
-    images whose class, entries or shape another takes; `divergence` (nats) and `cost` (a share) are of class scores;
-    `relative` is of values and of one set of class scores an image, against their own variation from image to image.
+    images whose entries or shape others take, or whose class one takes that was less likely by 0.01; `divergence`
+    (nats) and `cost` (a share) are of class scores; `relative` is of values and of one set of class scores an image,
+    against their own variation from image to image.
     None: not of that kind.
     """
 

@@ -28,7 +28,7 @@ Float64 = NDArray[np.float64]
 
 LEAST_OPSET: Final = 9
 _AXES_AS_INPUT: Final = 18
-"""From this opset on ReduceMax and ReduceMin take their axes as an input."""
+"""From this opset on ReduceMax, ReduceMin and ReduceMean take their axes as an input."""
 FLOATS: Final = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
 QUANTISED: Final = (TensorProto.UINT8, TensorProto.INT8)
 
@@ -88,14 +88,14 @@ class Panel:
             self.add_output(name)
         return Drive(value, channels, axis_from_end, keep, add, most, least)
 
-    def add_extent(self, value: str, opset: int) -> tuple[str, str]:
-        """Give out the largest and the smallest element of a value for each image, (images, 1); their names."""
-        flat, most, least = (self._names.fresh(f"{value}_{what}") for what in ("flat", "most", "least"))
+    def add_extent(self, value: str, opset: int) -> tuple[str, str, str]:
+        """Give out a value's largest, smallest and mean element for each image, (images, 1); their names."""
+        flat, most, least, mean = (self._names.fresh(f"{value}_{what}") for what in ("flat", "most", "least", "mean"))
         self._follow(value, helper.make_node("Flatten", [value], [flat], axis=1))
-        for op_type, name in (("ReduceMax", most), ("ReduceMin", least)):
+        for op_type, name in (("ReduceMax", most), ("ReduceMin", least), ("ReduceMean", mean)):
             self._follow(value, self._reduced(op_type, flat, name, [1], opset, keep=True))
             self.add_output(name)
-        return most, least
+        return most, least, mean
 
     def _reduced(
         self, op_type: str, value: str, name: str, axes: Sequence[int], opset: int, *, keep: bool = False

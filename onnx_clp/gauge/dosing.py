@@ -42,6 +42,19 @@ class Dose:
     caps: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What an edit may cost: the upper end of the predicted loss, and the share of answers that may change."""
+
+    budget: float
+    changed: float = 1.0
+
+    def holds(self, prediction: Prediction) -> bool:
+        """Whether a prediction stays within it; of answers, classes count and nothing else."""
+        changed = (one.changed or 0.0 for one in prediction.outputs if one.kind == "classes")
+        return prediction.loss.high <= self.budget and max(changed, default=0.0) <= self.changed
+
+
 Measure = Callable[[Dose], Prediction]
 
 
@@ -58,16 +71,16 @@ def ordered(dials: Sequence[Dial], spreads: Sequence[Float64]) -> list[Channel]:
 
 
 def longest(
-    channels: Sequence[Channel], caps: float | None, budget: float, measure: Measure
+    channels: Sequence[Channel], caps: float | None, allowed: Allowance, measure: Measure
 ) -> tuple[Dose, Prediction]:
-    """The longest beginning of `channels` whose loss surely stays within `budget`, with its prediction.
+    """The longest beginning of `channels` that surely costs no more than is `allowed`, with its prediction.
 
     Found by halving, so for losses that grow with the number of channels; in any case the prediction is that of the
-    dose given. Where even no channel exceeds the budget (caps do), no channel goes.
+    dose given. Where even no channel costs too much (caps do), no channel goes.
     """
     whole = Dose(tuple(channels), caps)
     found = measure(whole)
-    if found.loss.high <= budget or not channels:
+    if allowed.holds(found) or not channels:
         return whole, found
     low, high = 0, len(channels)
     best, known = Dose((), caps), None
@@ -75,22 +88,22 @@ def longest(
         middle = (low + high) // 2
         tried = Dose(tuple(channels[:middle]), caps)
         found = measure(tried)
-        if found.loss.high <= budget:
+        if allowed.holds(found):
             low, best, known = middle, tried, found
         else:
             high = middle
     return best, known or measure(best)
 
 
-def lowest(least: float, budget: float, measure: Measure) -> tuple[float | None, Prediction]:
-    """The lowest caps of the ladder, from `least` up, whose loss surely stays within `budget`; None where none does."""
+def lowest(least: float, allowed: Allowance, measure: Measure) -> tuple[float | None, Prediction]:
+    """The lowest caps of the ladder, from `least` up, that surely cost no more than is `allowed`; None for no caps."""
     steps = [least, *(step for step in LADDER if step > least)] if least > 0 else list(LADDER)
     low, high = -1, len(steps)
     known: dict[int, Prediction] = {}
     while high - low > 1:
         middle = (low + high) // 2
         known[middle] = measure(Dose((), steps[middle]))
-        if known[middle].loss.high <= budget:
+        if allowed.holds(known[middle]):
             high = middle
         else:
             low = middle

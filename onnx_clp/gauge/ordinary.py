@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ from onnx_clp.gauge.bench import TOGETHER, Bench, Feed, Images
 from onnx_clp.gauge.crops import Float32, crops
 from onnx_clp.gauge.entrance import normalises, range_at
 from onnx_clp.gauge.intake import Intake, Pixels, intake_of
-from onnx_clp.gauge.photographs import load
+from onnx_clp.gauge.photographs import Bytes, load
 from onnx_clp.gauge.pixels import Choice
 from onnx_clp.gauge.request import Landmark
 from onnx_clp.gauge.supplied import read_images
@@ -119,8 +120,10 @@ class Source:
     most: int
 
 
-def ordinary_inputs(source: Source, form: Form, bench: Bench, neutral: Feed) -> tuple[Images, Ordinary]:
-    """The images to measure on, and what to say of them.
+def ordinary_inputs(source: Source, form: Form, bench: Bench, neutral: Feed) -> tuple[Images, Ordinary, int]:
+    """The images to measure on, what to say of them, and in how many ways they come, in turn.
+
+    Ways are the pixel values that are as likely as each other. Only one of them can be the model's.
 
     Raises:
         UsageError: the user's images do not fit.
@@ -131,15 +134,16 @@ def ordinary_inputs(source: Source, form: Form, bench: Bench, neutral: Feed) -> 
         made: list[Feed] = [
             {**form.drawn(at), **signals.of(form.specs, form.shapes, at)} for at in range(min(_SIGNALS, source.most))
         ]
-        return made, Ordinary("noise", len(made))
+        return made, Ordinary("noise", len(made)), 1
     choice = choice_of(source, form, bench, neutral)
     if source.images is not None:
         low, high = choice.ends
         shape = (intake.channels, intake.height, intake.width)
         images = form.feeds(read_images(source.images, shape, min(_MOST_SUPPLIED, source.most), low, high))
-        return images, Ordinary("data", len(images))
+        return images, Ordinary("data", len(images)), 1
     shown = _shown(form, min(_count(intake), source.most))
-    return form.feeds(choice.of(shown)), Ordinary("photographs", len(shown), choice.name, choice.told)
+    said = Ordinary("photographs", len(shown), choice.name, choice.told)
+    return form.feeds(choice.of(shown)), said, len(choice.pixels)
 
 
 def _count(intake: Intake) -> int:
@@ -147,9 +151,15 @@ def _count(intake: Intake) -> int:
     return next(count for least, count in _COUNTS if side >= least)
 
 
+@lru_cache(maxsize=1)
+def _photographs() -> list[Bytes]:
+    """The photographs, decoded once: they are looked at to tell pixel values, and measured on."""
+    return load()
+
+
 def _shown(form: Form, count: int) -> Float32:
     assert form.intake is not None
-    return crops(load(), count, form.intake.height, form.intake.width, form.seed)
+    return crops(_photographs(), count, form.intake.height, form.intake.width, form.seed)
 
 
 def photographs(form: Form, most: int) -> Float32:

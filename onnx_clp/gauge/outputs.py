@@ -3,7 +3,8 @@
 Class scores, one set an image or one a place of a sequence that sums to 1:
 
     divergence = mean KL(p ‖ q)            p, q: the class probabilities before and after, summed over places
-    changed    = share of images whose class (or whose classes of any place) another one takes
+    changed    = share of images whose class (or whose classes of any place) another one takes that was less likely
+                 by more than 0.01; a network that is nearly undecided has no answer to change
     cost       = mean p(top of p) − p(top of q)
     relative   = ‖l' − l‖ / ‖l − its mean over the images‖      l, l': log p and log q less their means over the
                                                                 classes; variation counts as 0.1 nats at least
@@ -38,6 +39,7 @@ _LEAST: Final = 1e-12
 _SUMS_TO_ONE: Final = 2e-2
 _SAME_LENGTH: Final = 1e-2
 _LEAST_VARIATION: Final = 0.1
+_LEAST_LEAD: Final = 0.01
 
 
 def changes(before: Answers, after: Answers) -> tuple[OutputChange, ...]:
@@ -106,7 +108,7 @@ def _class_change(name: str, scores: _Scores, p: Float64, q: Float64) -> OutputC
     return OutputChange(
         name,
         "classes",
-        changed=float((first != then).any(axis=1).mean()),
+        changed=float((sure > _LEAST_LEAD).any(axis=(1, 2)).mean()),
         divergence=float((p * np.log(p / q)).sum(axis=(1, 2)).mean()),
         cost=float(np.minimum(sure.sum(axis=(1, 2)), 1.0).mean()),
         relative=_relative_of_scores(_centred(p), _centred(q)) if scores.places == 1 else None,

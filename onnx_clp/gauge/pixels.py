@@ -26,7 +26,9 @@ Look = Callable[[Pixels], list[Array]]
 
 _ORDINARY_STD: Final = 0.3
 _FITS: Final = 1.0
+_CLOSE: Final = 1.5
 _NEARLY: Final = 3.0
+"""Times the least mismatch up to which another counts as no worse: where the least is a fit, and where none is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +92,8 @@ def found(landmark: Landmark | None, look: Look, *, normalises: bool) -> Choice:
     known = np.array(landmark.mean), np.array(landmark.std)
     apart = {pixels: mismatch(look(pixels), *known) for pixels in (*SMALL, *LARGE)}
     least = min(apart.values())
-    # A network of unusual images fits none of them well; then the plainest that fits nearly as well is the likeliest.
-    room = least if least < _FITS else _NEARLY * least
+    # Of those that fit nearly as well the plainest is the likeliest. A network of unusual images fits none well.
+    room = (_CLOSE if least < _FITS else _NEARLY) * least
     return Choice((next(pixels for pixels in apart if apart[pixels] <= room),), "statistics")
 
 

@@ -115,12 +115,18 @@ class Wish:
         u: channels whose z is above this may go.
         caps: times the std to cap at: None for no caps, 0 for as low as the budget allows, else that or higher.
         sweep: thresholds whose loss is asked for too.
+        pixels: the range of pixel values that a finding tells; None for none.
+        changed: the largest share of images whose class may change (0..1); one image always may.
+        unheard: the largest loss predicted on made-up signals, in place of `budget`; None for no other.
     """
 
     budget: float
     u: float
     caps: float | None = None
     sweep: tuple[float, ...] = ()
+    pixels: tuple[float, float] | None = None
+    changed: float = 1.0
+    unheard: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -10,19 +11,18 @@ from numpy.typing import NDArray
 from onnx.helper import tensor_dtype_to_np_dtype
 
 from onnx_clp.document.gauge import Prediction
-from onnx_clp.errors import NotValidated
 from onnx_clp.gauge import dosing, outputs
-from onnx_clp.gauge.bench import TOGETHER
+from onnx_clp.gauge.bench import TOGETHER, Images
 from onnx_clp.gauge.dosing import Dose
 from onnx_clp.gauge.loss import predicted
 from onnx_clp.gauge.ordinary import Source, form_of, ordinary_inputs
-from onnx_clp.gauge.request import CAPS_OFF, DOSING, Dial, DialSetting, Dosed, DoseRequest
-from onnx_clp.process.serve import Send, limit_memory
+from onnx_clp.gauge.request import CAPS_OFF, DOSING, Dial, DialSetting, Dosed, DoseRequest, Switch
+from onnx_clp.gauge.running import capped
+from onnx_clp.process.serve import Send
 from onnx_clp.validation.anatomy import anatomy_of, read_skeleton
 from onnx_clp.validation.calibrating import Sums
 from onnx_clp.validation.plan import AS_DEPLOYED
 from onnx_clp.validation.provider import Engine
-from onnx_clp.validation.refusal import leaves_open, meaning
 from onnx_clp.validation.session import FailureKind, RunError, Runner, open_runner
 
 Array = NDArray[Any]
@@ -33,6 +33,8 @@ _EVERY: Final = 1 << 20
 _FEW: Final = 16
 """Images at most: on ONNX Runtime, and on ONNX's reference evaluator, which is slow."""
 _LEAST: Final = 1e-30
+_ELEMENTS: Final = 3 * 224 * 224
+"""Elements of the input that go through at once where values inside are held."""
 
 
 def dose(request: DoseRequest, cap: int, send: Send) -> Dosed:
@@ -42,20 +44,7 @@ def dose(request: DoseRequest, cap: int, send: Send) -> Dosed:
         NotValidated: the model does not run.
         UsageError: the provider, a shape or the images do not fit.
     """
-    from onnx_clp.validation.provider import choose
-
-    engine = choose(request.limits.provider)
-    if not engine.on_gpu:
-        limit_memory(cap)
-    try:
-        return _dosed(request, engine, send)
-    except RunError as error:
-        if error.kind is FailureKind.MEMORY:
-            raise MemoryError(str(error)) from error
-        specs = anatomy_of(read_skeleton(request.model)).inputs
-        guessed = leaves_open(specs, request.limits.shapes)
-        cause, cure = meaning(error, engine.version, sizes_open=guessed)
-        raise NotValidated(f"{cause}; {f'{cure}, or ' if cure else ''}{DOSING.instead}") from error
+    return capped(request, cap, DOSING.instead, lambda engine: _dosed(request, engine, send))
 
 
 def _dosed(request: DoseRequest, engine: Engine, send: Send) -> Dosed:
@@ -81,7 +70,7 @@ class _Trial:
         form = form_of(specs, request.limits.shapes, request.limits.seed, runner, neutral)
         self._bench = form.bench(runner, request.controls.outputs)
         source = Source(model, request.controls.landmark, request.images, request.pixels, most)
-        self._images, self._made = ordinary_inputs(source, form, self._bench, neutral)
+        self._images, self._made, self._ways = ordinary_inputs(source, form, self._bench, neutral)
         self._before = self._bench.answers(self._images, neutral)
 
     def dosed(self) -> Dosed:
@@ -91,12 +80,14 @@ class _Trial:
         every = dosing.ordered(dials, spreads)
         channels = [one for one in every if one.z > wish.u]
         caps, asked = None, None
+        budget = wish.budget if wish.unheard is None or self._made.source != "noise" else wish.unheard
+        allowed = dosing.Allowance(budget, max(wish.changed, self._ways / len(self._images)))
         # Made-up signals do not tell which height is low enough.
         blind = self._made.source == "noise" and wish.caps == 0
         if wish.caps is not None and self._request.controls.caps_input and not blind:
-            caps, _ = dosing.lowest(wish.caps, wish.budget, self.measure)
+            caps, _ = dosing.lowest(wish.caps, allowed, self.measure)
             asked = self.measure(Dose((), wish.caps)) if 0 < wish.caps != caps else None
-        chosen, prediction = dosing.longest(channels, caps, wish.budget, self.measure)
+        chosen, prediction = dosing.longest(channels, caps, allowed, self.measure)
         whole = Dose(tuple(channels), None)
         return Dosed(
             ordinary=self._made,
@@ -109,12 +100,19 @@ class _Trial:
         )
 
     def measure(self, chosen: Dose) -> Prediction:
-        """What a dose does to the images."""
+        """What a dose does to the images, in the way in which they come that it costs most."""
         if chosen not in self._known:
-            moved = outputs.changes(self._before, self._answers(chosen))
-            self._known[chosen] = Prediction(predicted(moved, noise=self._made.source == "noise"), moved)
+            after = self._answers(chosen)
+            ways = (self._foretold(after, way) for way in range(self._ways))
+            self._known[chosen] = max(ways, key=lambda one: one.loss.share)
             self._send(f"tick gauge {len(self._known)} {_MOST_DOSES}")
         return self._known[chosen]
+
+    def _foretold(self, after: dict[str, list[Array]], way: int) -> Prediction:
+        moved = outputs.changes(
+            *({name: one[way :: self._ways] for name, one in a.items()} for a in (self._before, after))
+        )
+        return Prediction(predicted(moved, noise=self._made.source == "noise"), moved)
 
     def _at(self, channels: Sequence[dosing.Channel], u: float) -> Prediction:
         return self.measure(Dose(tuple(one for one in channels if one.z > u)))
@@ -132,11 +130,13 @@ class _Trial:
 
     def _statistics(self) -> tuple[list[Float64], list[Float64]]:
         """By dial what its outlying channels give once off, and their variances: as known, else as measured."""
+        dials = self._request.controls.dials
+        measured = self._moments([d for d in dials if d.switch.fills is None or d.switch.spreads is None])
         fills, spreads = [], []
-        for dial in self._request.controls.dials:
+        for dial in dials:
             fill, spread = dial.switch.fills, dial.switch.spreads
-            if fill is None or spread is None:
-                mean, variance = self._moments(dial)
+            if dial.before in measured:
+                mean, variance = measured[dial.before]
                 chosen = np.array(dial.switch.outlying)
                 fill = tuple(mean[chosen]) if fill is None else fill
                 spread = tuple(variance[chosen] / max(float(variance.mean()), _LEAST)) if spread is None else spread
@@ -144,17 +144,17 @@ class _Trial:
             spreads.append(np.array(spread))
         return fills, spreads
 
-    def _moments(self, dial: Dial) -> tuple[Float64, Float64]:
-        """Mean and variance of every channel before the dial, cut as the activation behind it does, over images."""
-        sums, neutral = Sums(), self._feeds(Dose(()))
-        step, zero = dial.switch.quantum or (1.0, 0.0)
-        for start in range(0, len(self._images), TOGETHER):
-            seen = self._bench.answers(self._images[start : start + TOGETHER], neutral, (dial.before,))
-            for values in seen[dial.before]:
-                plain = (values.astype(np.float64) - zero) * step
-                sums.add(np.clip(plain, *dial.switch.limits), dial.switch.axis_from_end)
-        found = sums.moments()
-        return np.nan_to_num(np.array(found.mean)), np.nan_to_num(np.array(found.std)) ** 2
+    def _moments(self, dials: Sequence[Dial]) -> dict[str, tuple[Float64, Float64]]:
+        """Mean and variance of every channel before each dial, cut as the activation behind it does, over images."""
+        if not dials:
+            return {}
+        sums, neutral = {dial.before: Sums() for dial in dials}, self._feeds(Dose(()))
+        for part in _parts(self._images):
+            seen = self._bench.answers(part, neutral, tuple(sums))
+            for dial in dials:
+                for values in seen[dial.before]:
+                    sums[dial.before].add(_as_passed_on(values, dial.switch), dial.switch.axis_from_end)
+        return {name: _mean_and_variance(each) for name, each in sums.items()}
 
     def _settings(self, chosen: Dose) -> tuple[DialSetting, ...]:
         found = []
@@ -162,3 +162,23 @@ class _Trial:
             off = sorted(dial.switch.outlying[one.place] for one in chosen.off if one.dial == number)
             found.append(DialSetting(dial.switch.value, tuple(float(f) for f in fill), tuple(off)))
         return tuple(found)
+
+
+def _parts(images: Images) -> Iterator[Images]:
+    """The images of one run: several where they are small, as every value before a dial is held at once."""
+    size = max((array.size for array in images[0].values()), default=1)
+    together = min(max(_ELEMENTS // size, 1), TOGETHER)
+    for start in range(0, len(images), together):
+        yield images[start : start + together]
+
+
+def _as_passed_on(values: Array, switch: Switch) -> Array:
+    """The values in numbers, as the activation behind the dial cuts them."""
+    step, zero = switch.quantum or (1.0, 0.0)
+    plain = values if switch.quantum is None else (values.astype(np.float64) - zero) * step
+    return plain if switch.limits == (-math.inf, math.inf) else np.clip(plain, *switch.limits)
+
+
+def _mean_and_variance(sums: Sums) -> tuple[Float64, Float64]:
+    found = sums.moments()
+    return np.nan_to_num(np.array(found.mean)), np.nan_to_num(np.array(found.std)) ** 2

@@ -97,11 +97,11 @@ def _active(nodes: list[NodeProto], scalar: str, wanted: Sequence[str]) -> set[s
     """The values that depend on a wanted one and that the scalar depends on."""
     reached = set(wanted)
     for node in nodes:
-        if not _is_flat(node) and not reached.isdisjoint(_reads(node)):
+        if not is_flat(node) and not reached.isdisjoint(_reads(node)):
             reached.update(name for name in node.output if name)
     needed = {scalar}
     for node in reversed(nodes):
-        if not _is_flat(node) and not needed.isdisjoint(node.output):
+        if not is_flat(node) and not needed.isdisjoint(node.output):
             needed.update(_reads(node))
     return reached & needed
 
@@ -119,7 +119,7 @@ def _reads(node: NodeProto) -> set[str]:
     return names
 
 
-def _is_flat(node: NodeProto) -> bool:
+def is_flat(node: NodeProto) -> bool:
     """Whether no gradient passes the node: its result does not vary with its input, but for jumps."""
     if is_op(node, "Cast"):
         return read.cast_type(node) not in FLOATS
@@ -137,7 +137,7 @@ def _refuse_strangers(tape: Tape, nodes: list[NodeProto]) -> None:
 
 def _passes(tape: Tape, node: NodeProto) -> bool:
     """Whether a gradient goes from an output of the node to an input of it."""
-    return not _is_flat(node) and not tape.active.isdisjoint(node.output) and not tape.active.isdisjoint(_reads(node))
+    return not is_flat(node) and not tape.active.isdisjoint(node.output) and not tape.active.isdisjoint(_reads(node))
 
 
 def _seed(writer: GraphWriter, scalar: str) -> Term:

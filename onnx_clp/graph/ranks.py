@@ -13,6 +13,9 @@ from onnx_clp.operators.table import is_a, keeps
 from onnx_clp.operators.traits import Kind, Trait
 
 _MAX_STEPS: Final = 10_000
+_MOST_VECTORS: Final = 16
+_MOST_AXES: Final = 9
+"""A Slice up to here of the sizes of a tensor is taken at its word; up to anything larger means to their end."""
 
 
 def recorded_rank(value: ValueInfoProto) -> int | None:
@@ -133,7 +136,7 @@ class Ranks:
         if is_op(node, "Reshape", "Constant"):
             shape = self._scope.constant(node.input[1] if len(node.input) > 1 else node.output[0])
             if shape is None:
-                return None
+                return self._length(node.input[1]) if node.op_type == "Reshape" else None
             return int(shape.size) if node.op_type == "Reshape" else shape.ndim
         if is_op(node, "MatMul"):
             return max(2, *ranks) - ranks.count(1)  # a vector operand loses the axis it was given
@@ -145,6 +148,35 @@ class Ranks:
             axes = read.AXES.of(node, self._scope.constant)
             return ranks[0] - len(axes) if axes else None
         return max(ranks, default=None) if ranks else None
+
+    def _length(self, name: str, steps: int = 0) -> int | None:
+        """How many entries a vector of sizes has that the graph computes; None where that is not plain."""
+        known = self._scope.constant(name)
+        node = self._scope.producers.get(name)
+        if known is not None:
+            return int(known.size)
+        if node is None or steps > _MOST_VECTORS:
+            return None
+        if is_op(node, "Concat"):
+            parts = [self._length(one, steps + 1) for one in node.input]
+            return None if None in parts else sum(one for one in parts if one is not None)
+        if is_op(node, "Cast", "Identity"):
+            return self._length(node.input[0], steps + 1)
+        if is_op(node, "Unsqueeze"):
+            return 1
+        return self._part_of(node)
+
+    def _part_of(self, node: NodeProto) -> int | None:
+        """How many entries a Slice of a vector from its beginning takes, or a Gather of a list of places."""
+        if is_op(node, "Gather"):
+            places = self._scope.constant(node.input[1])
+            return int(places.size) if places is not None and places.ndim == 1 else None
+        if is_op(node, "Slice") and len(node.input) in (3, 4):
+            start, end = (self._scope.constant(one) for one in node.input[1:3])
+            if start is not None and end is not None and start.size == end.size == 1:
+                first, last = int(start.item()), int(end.item())
+                return last - first if 0 <= first <= last < _MOST_AXES else None
+        return None
 
 
 def _sources(node: NodeProto, name: str) -> list[str]:

@@ -23,11 +23,15 @@ def rows(report: Report) -> Iterator[str]:
     if audit.note:
         yield f"not known: {audit.note}"
     elif audit.path is None:
-        yield f"{plural(audit.driven, 'start')} driven: none leads through such channels to one class; that is no proof"
+        yield f"{plural(audit.driven, 'chain')} of thin kernels driven: none is a path; that is no proof"
     else:
         yield f"a path of {plural(len(audit.path.layers), 'value')} leads to class {audit.path.target}: see the finding"
     if audit.quiet:
         yield f"{plural(len(audit.quiet), 'value')} from the input never moved and may be gates: see the findings"
+    if audit.contradicted:
+        yield f"the statistics of {plural(len(audit.contradicted), 'normalisation')} contradict the weights"
+    if audit.blocked:
+        yield "no gradient of the class scores reaches the input: see the finding"
     if audit.removed:
         cost = "" if audit.removal is None else f"; the whole edit costs {spelled(audit.removal.loss)}"
         yield f"{plural(audit.removed, 'kernel')} of the path zeroed{cost}"

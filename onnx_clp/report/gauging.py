@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from onnx_clp.document.run import Gauge, Loss, Ordinary, OutputChange, Report
+from onnx_clp.document.run import Gauge, Loss, Ordinary, OutputChange, Prediction, Report
 from onnx_clp.report.wording import brief, number, percent, plural
 from onnx_clp.text import shown
 
@@ -43,11 +43,22 @@ def _because(report: Report, gauge: Gauge) -> str:
 def _left(report: Report, gauge: Gauge) -> Iterator[str]:
     kept = report.summary.channels_kept - gauge.unreached
     if kept > 0 and gauge.whole is not None and report.options.get("prune") is not False:
-        yield f"{plural(kept, 'channel')} kept: with all that stood out off, {spelled(gauge.whole.loss)}"
+        loss = spelled(gauge.whole.loss)
+        yield f"{plural(kept, 'channel')} kept: with all that stood out off, {loss}{_answers(gauge, gauge.whole)}"
     if gauge.unreached:
         yield f"{plural(gauge.unreached, 'channel')} kept: what switching them off costs cannot be measured there"
     if gauge.caps_asked is not None:
         yield f"caps at {report.options.get('bound_activations'):g} std: {spelled(gauge.caps_asked.loss)}"
+
+
+def _answers(gauge: Gauge, whole: Prediction) -> str:
+    """What else keeps channels whose loss the budget allows."""
+    if whole.loss.high > gauge.budget:
+        return ""
+    if gauge.ordinary is not None and gauge.ordinary.source == "noise":
+        return " as made-up signals have it, and real ones may lose more; --budget takes their word"
+    changed = max((one.changed or 0.0 for one in whole.outputs if one.kind == "classes"), default=0.0)
+    return f", but {percent(changed)} of the classes change"
 
 
 def spelled(loss: Loss) -> str:

@@ -24,7 +24,6 @@ from onnx_clp.judge import head_check, prune_channels
 from onnx_clp.judge.calibrated import Calibrated, Probe
 from onnx_clp.judge.downstream_gain import Gains
 from onnx_clp.judge.prune_channels import LayerVerdict, Raw
-from onnx_clp.layers.rewrite import Layers
 from onnx_clp.modelfile.reader import ModelFile
 from onnx_clp.run import auditor, effort
 from onnx_clp.run.auditor import Auditing
@@ -167,9 +166,10 @@ def analyse(
     verdicts = [verdict for place in places for verdict in place.verdicts]
     statistics = [*folded.statistics, *measured.statistics]
     dosing = Dosing(folded.index, config, statistics)
-    cuts, audited = _audit(folded.index, places[0].layers, dosing.landmark(verdicts), auditing)
+    cuts, audited = _audit(folded, dosing.landmark(verdicts), auditing)
     evidence = head_check.evidence(heads) or searched.named
-    dose = dosing.decide(verdicts, gauge, evidence, [cut.switch for cut in cuts], searched)
+    still = None if auditing is None else auditing.pixels
+    dose = dosing.decide(verdicts, gauge, evidence, [cut.switch for cut in cuts], searched, still)
     reaches = None if gauge is None or config.budget == 1 else dosing.reaches
     final, caps = _changed(folded, config, dose, cuts, statistics, reaches, searched)
     findings = (*folded.findings, *head_check.findings(heads), *skipped, *audited, *measured.findings)
@@ -228,12 +228,12 @@ def _searched(search: Search | None, folded: Folded, *, lenient: bool) -> tuple[
 
 
 def _audit(
-    index: ModelIndex, layers: Layers, landmark: Landmark | None, auditing: Auditing | None
+    folded: Folded, landmark: Landmark | None, auditing: Auditing | None
 ) -> tuple[tuple[auditor.Cut, ...], tuple[Finding, ...]]:
     """What would take a dormant path out, and what was found; nothing where none was found or looked for."""
     if auditing is None or auditing.step is None:
         return (), ()
-    auditing.step(index, layers, landmark)
+    auditing.step(folded.index, folded.places[0].layers, landmark, folded.statistics)
     return auditing.cuts, auditing.findings
 
 

@@ -10,20 +10,24 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from onnx_clp.document.audit import Audit, DormantPath, QuietValue
+from onnx_clp.check.attributes import node_label
+from onnx_clp.document.audit import UNKNOWN, Audit, DormantPath, QuietValue
+from onnx_clp.errors import NotValidated, UsageError
 from onnx_clp.gauge.dials import LEAST_OPSET
 from onnx_clp.gauge.request import Landmark, Switch
 from onnx_clp.layers.weights import FloatWeight
 from onnx_clp.process.clock import Clock
-from onnx_clp.run.effort import audits
-from onnx_clp.text import shown
+from onnx_clp.run.effort import audits, thoroughly
+from onnx_clp.text import one_line, shown
 from onnx_clp.verdicts import Finding
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
+    from onnx import NodeProto
 
-    from onnx_clp.audit.request import Audited, Join, Site
+    from onnx_clp.audit.questions import Questions
+    from onnx_clp.audit.request import Audited
     from onnx_clp.audit.sites import Read
+    from onnx_clp.cap.bound_activations import Statistic
     from onnx_clp.config import CleanConfig
     from onnx_clp.graph.model import ModelIndex
     from onnx_clp.layers.rewrite import LayerRewrite, Layers
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
 
 PATH: Final = "path"
 GATE: Final = "gate"
+BLINDING: Final = "blinding"
 """The kinds of the findings."""
 
 _NAME: Final = "audited.onnx"
@@ -39,6 +44,8 @@ _FIRST: Final = math.inf
 """How far out a path's channels lie for the dose: they go before all others."""
 _MOST_NAMED: Final = 4
 _NO_SITES: Final = "no layer of floats behind a first one stands in the main graph"
+_NOTHING_TO_RUN: Final = "no chain of thin kernels, and no value that comes to others past the layers: nothing to run"
+_NO_NUMBER: Final = "it is not finite on any of a few images"
 _TOO_OLD: Final = f"its opset is below {LEAST_OPSET}"
 
 
@@ -73,36 +80,58 @@ class Auditing:
             return self._audit
         return replace(self._audit, removed=removed, removal=None if dose.dosed is None else dose.dosed.prediction)
 
-    def _step(self, index: ModelIndex, layers: Layers, landmark: Landmark | None) -> None:
-        from onnx_clp.audit.judgement import chosen
-        from onnx_clp.audit.sites import dialled, reads
+    def _step(
+        self, index: ModelIndex, layers: Layers, landmark: Landmark | None, statistics: Sequence[Statistic]
+    ) -> None:
+        from onnx_clp.audit.flatness import flat_cut
+        from onnx_clp.audit.questions import questions
+        from onnx_clp.audit.sites import reads
 
         found = reads(index, layers) if index.main.opset >= LEAST_OPSET else []
+        cut = flat_cut(index, self._outputs[0]) if self._outputs else None
+        plain = Audit(None, (), 0, None, blocked="" if cut is None else _cut_off(cut))
         if not found:
             note = _NO_SITES if index.main.opset >= LEAST_OPSET else _TOO_OLD
-            self._audit = Audit(None, (), 0, None, note=f"not known: {note}")
-            return
-        model, sites, joins = dialled(index, found, landmark)
-        with self._clock.stage("audit"):
-            audited = self._asked(model, sites, joins, landmark)
-        path = chosen(audited.paths, found)
-        self._audit = Audit(
-            audited.ordinary, audited.layers, audited.driven, path, quiet=audited.quiet, note=audited.note
-        )
-        self.findings = tuple(_gate(one) for one in audited.quiet[:_MOST_NAMED])
-        if path is not None:
-            self.cuts = tuple(_cuts(path, found, zero=self._config.fill == "zero"))
-            self.findings = (_finding(path, found), *self.findings)
+            return self._settle(replace(plain, note=f"{UNKNOWN}{note}"), found)
+        asked = questions(index, layers, found, statistics)
+        if not (asked if thoroughly(self._config) else asked.pressing):
+            return self._settle(replace(plain, note=_NOTHING_TO_RUN), found)
+        try:
+            with self._clock.stage("audit"):
+                audited = self._asked(index, found, landmark, asked)
+        except (NotValidated, UsageError) as error:
+            return self._settle(replace(plain, note=f"{UNKNOWN}{one_line(str(error))}"), found)
+        return self._settle(_audit_of(audited, plain.blocked), found)
 
-    def _asked(
-        self, model: ModelProto, sites: tuple[Site, ...], joins: tuple[Join, ...], landmark: Landmark | None
-    ) -> Audited:
+    def _settle(self, audit: Audit, found: Sequence[Read]) -> None:
+        """What follows from an audit."""
+        self._audit = audit
+        self.findings = (*map(_gate, audit.quiet[:_MOST_NAMED]), *_blinding(audit))
+        if audit.path is not None:
+            self.cuts = tuple(_cuts(audit.path, found, zero=self._config.fill == "zero"))
+            self.findings = (_finding(audit.path, found), *self.findings)
+
+    @property
+    def pixels(self) -> tuple[float, float] | None:
+        """The pixel values on which the path is still, where nothing else tells them; on others it may well act."""
+        path = None if self._audit is None else self._audit.path
+        return None if path is None else path.pixels
+
+    @property
+    def _outputs(self) -> tuple[str, ...]:
+        named = self._config.output_name
+        return tuple(value.name for value in self._file.model.graph.output) if named is None else (named,)
+
+    def _asked(self, index: ModelIndex, found: Sequence[Read], landmark: Landmark | None, asked: Questions) -> Audited:
         from onnx_clp.audit.child import audit
+        from onnx_clp.audit.dialling import dialled
         from onnx_clp.audit.request import AuditRequest
+        from onnx_clp.audit.sites import scores_of
         from onnx_clp.modelfile.staging import scratch, staging
 
-        config, named = self._config, self._config.output_name
-        outputs = [value.name for value in self._file.model.graph.output]
+        config = self._config
+        scores = scores_of(index.main, self._outputs[0])
+        model, sites, joins = dialled(index, found, landmark, scores, asked)
         with scratch() as folder, staging(folder / _NAME) as stage:
             staged = stage(self._file, model, config.external_data).checkable()
             return audit(
@@ -111,8 +140,11 @@ class Auditing:
                     model=staged,
                     sites=sites,
                     joins=joins,
+                    chains=asked.chains,
                     landmark=landmark,
-                    outputs=tuple(outputs) if named is None else (named,),
+                    outputs=self._outputs,
+                    scores=scores,
+                    steep=asked.steep,
                     images=config.images,
                     pixels=config.pixel_range,
                     limits=config.limits(self._file.size),
@@ -121,14 +153,28 @@ class Auditing:
             )
 
 
+def _audit_of(audited: Audited, blocked: str) -> Audit:
+    return Audit(
+        audited.ordinary,
+        audited.layers,
+        audited.driven,
+        audited.path,
+        quiet=audited.quiet,
+        contradicted=audited.contradicted,
+        blocked=_NO_NUMBER if audited.slope is False else blocked,
+        note=audited.note,
+    )
+
+
 def _cuts(path: DormantPath, found: Sequence[Read], *, zero: bool) -> Iterator[Cut]:
     """The kernels of the path, by the layers that make its channels, each layer once."""
     by_value = {read.value: read for read in found}
     rows: dict[int, tuple[LayerRewrite, set[int]]] = {}
     for layer in path.layers:
         for rewrite in by_value[layer.value].makers:
-            if by_value[layer.value].channels == rewrite.layer.channels and _fits(rewrite):
-                rows.setdefault(id(rewrite), (rewrite, set()))[1].update(layer.channels)
+            if _fits(rewrite):
+                own = {by_value[layer.value].row(one) for one in layer.channels}
+                rows.setdefault(id(rewrite), (rewrite, set()))[1].update(own)
     for rewrite, channels in rows.values():
         yield Cut(rewrite, _switch(rewrite, sorted(channels), zero=zero))
 
@@ -180,18 +226,36 @@ def _gate(one: QuietValue) -> Finding:
     )
 
 
+def _cut_off(node: NodeProto) -> str:
+    return f"every way from the input to the scores leads through {node_label(node)} ({node.op_type}), which is flat"
+
+
+def _blinding(audit: Audit) -> Iterator[Finding]:
+    if audit.contradicted:
+        few = ", ".join(shown(one, 24) for one in audit.contradicted[:_MOST_NAMED])
+        more = f" and {len(audit.contradicted) - _MOST_NAMED} more" if len(audit.contradicted) > _MOST_NAMED else ""
+        yield Finding(
+            BLINDING,
+            shown(audit.contradicted[0]),
+            f"the statistics of {len(audit.contradicted)} normalisations claim spreads that ordinary inputs do not "
+            f"come near ({few}{more}): they are not of this network's images, and mislead what goes by them",
+        )
+    if audit.blocked:
+        yield Finding(BLINDING, "", f"no gradient of the class scores reaches the input: {audit.blocked}")
+
+
 def sentence(path: DormantPath) -> str:
     """The path in words: what it is, where it leads, and why that is thought."""
     steps = [f"{shown(one.value, 24)} {_listed(one.channels)}" for one in path.layers]
     if len(steps) > _MOST_NAMED:
         steps = [*steps[: _MOST_NAMED - 1], f"... {len(steps) - _MOST_NAMED} more", steps[-1]]
-    others = "" if path.others is None else f", other silent channels there {100 * path.others:.0f} %"
+    others = "" if path.others is None else f", other channels there {100 * path.others:.0f} %"
     shares = [one.share for one in path.layers if one.share is not None]
-    mainly = f"; each reads the one before with {100 * float(np.median(shares)):.0f} % of its kernel" if shares else ""
+    mainly = f", each read with {100 * float(np.median(shares)):.0f} % of the next one's kernel" if shares else ""
     return (
-        f"channels that no ordinary input fires lead to class {path.target} ({' > '.join(steps)}): driven, they turn "
-        f"{100 * path.turned:.0f} % of ordinary images to it{others}; with the later ones held still "
-        f"{100 * path.held:.0f} %{mainly}"
+        f"a path of few channels leads to class {path.target} ({' > '.join(steps)}{mainly}): its end, driven, turns "
+        f"{100 * path.turned:.0f} % of ordinary images to it{others}; no ordinary input fires "
+        f"{100 * path.silent:.0f} % of its channels"
     )
 
 

@@ -34,6 +34,10 @@ Measure = Callable[[ModelProto, Controls, Wish], Dosed]
 
 BUDGET: Final = 0.01
 SUSPICIOUS_BUDGET: Final = 0.02
+CHANGED_PER_BUDGET: Final = 2.0
+"""Answers that may change for each one that may be lost, where nothing is suspicious: the budget of 1 % keeps 98 %."""
+UNHEARD_BUDGET: Final = 1e-5
+"""What may be lost by made-up signals, unasked: as good as nothing, as they do not tell what real ones lose."""
 
 Cuts = dict[int, tuple[Cut, ...]]
 """By the place of a verdict among all: one cut a branch, of layers that lose a channel."""
@@ -111,6 +115,7 @@ class Dosing:
         evidence: str = "",
         path: Sequence[Switch] = (),
         searched: Searched = NO_SEARCH,
+        pixels: tuple[float, float] | None = None,
     ) -> Dose:
         """How far the run goes.
 
@@ -120,6 +125,7 @@ class Dosing:
             evidence: what makes a backdoor likely, so that more may be spent and caps are tried; "" for nothing.
             path: channels of a dormant path, which go before all others where pruning is asked for.
             searched: what a search came to; what its repair costs is taken off the budget.
+            pixels: the range of pixel values on which that path is still, if only it tells of them.
         """
         config = self._config
         least = min(config.u, *config.sweep, config.u)
@@ -130,24 +136,32 @@ class Dosing:
         caps = caps_wanted(config, evidence, searched, bool(path))
         budget = config.budget if config.budget is not None else SUSPICIOUS_BUDGET if evidence else BUDGET
         budget = max(budget - searched.spent, 0.0)
-        dose = self._measured(verdicts, places, caps, budget, measure, path)
+        calm = not evidence and not path
+        wish = Wish(
+            budget,
+            config.u,
+            caps,
+            config.sweep,
+            pixels,
+            changed=min(CHANGED_PER_BUDGET * budget, 1.0) if calm else 1.0,
+            unheard=UNHEARD_BUDGET if calm and config.budget is None else None,
+        )
+        dose = self._measured(verdicts, places, wish, measure, path)
         return replace(dose, budget=budget, evidence=evidence)
 
     def _measured(
         self,
         verdicts: Sequence[LayerVerdict],
         places: Sequence[Outlying],
-        caps: float | None,
-        budget: float,
+        wish: Wish,
         measure: Measure,
         path: Sequence[Switch],
     ) -> Dose:
         switches = {(one.at, one.number): switch for one in places if (switch := self._switch(one)) is not None}
-        capped = self._capped() if caps is not None else []
+        capped = self._capped() if wish.caps is not None else []
         if not switches and not capped and not path:
             return Dose({}, None, unreached=sum(len(one.chosen) for one in places))
         model, controls = self._model(verdicts, [*switches.values(), *path], capped)
-        wish = Wish(budget, self._config.u, caps, self._config.sweep)
         dosed = measure(model, controls, wish)
         return replace(self._dose(places, list(switches), dosed), path=dosed.settings[len(switches) :])
 

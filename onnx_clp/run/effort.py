@@ -1,7 +1,8 @@
 """How far a run goes: what it does beyond what it was asked for, decided from what it saw of the file.
 
-`low` and `normal`: channels that stand out go, and caps go in where a class stands out. `high`: an audit, a search for
-triggers and caps as well, whatever was seen. What an option asks for by name is done in any case.
+`low`: channels that stand out go, and caps go in where a class stands out. `normal`: an audit too, which runs the model
+only where its weights or its graph raise a question. `high`: a full audit, a search for triggers and caps, whatever was
+seen. What an option asks for by name is done in any case.
 """
 
 from __future__ import annotations
@@ -81,7 +82,12 @@ def lenient(config: CleanConfig) -> bool:
 
 
 def audits(config: CleanConfig) -> bool:
-    """Whether a run audits."""
+    """Whether a run audits, be it only where the weights and the graph raise a question."""
+    return thoroughly(config) or (config.effort == "normal" and config.validate and config.budget != 1)
+
+
+def thoroughly(config: CleanConfig) -> bool:
+    """Whether an audit also runs the model where nothing in it raises a question but what its normalisations say."""
     return config.audit or config.effort == "high"
 
 
@@ -107,7 +113,7 @@ def decisions(
     return (
         _on_pruning(config),
         _on_caps(config, evidence, searched, path, capped, ahead),
-        _on_looking("audit", config, config.audit, audits(config)),
+        _on_auditing(config),
         _on_looking("search", config, config.searches, search_plan(config) is not None, searched.trouble),
     )
 
@@ -133,6 +139,12 @@ def _on_caps(
     if not ahead.cappable and config.calibrate is None:
         return Decision(CAPS, False, "no statistics in the file tell where they would go")
     return Decision(CAPS, False, "they would cost more than the budget, or what they cost cannot be measured")
+
+
+def _on_auditing(config: CleanConfig) -> Decision:
+    if audits(config) and not thoroughly(config):
+        return Decision("audit", True, "where the weights or the graph raise a question")
+    return _on_looking("audit", config, config.audit, audits(config))
 
 
 def _on_looking(step: str, config: CleanConfig, asked: bool, runs: bool, trouble: str = "") -> Decision:

@@ -40,7 +40,7 @@ def gauge(file: ModelFile, source: Path | None, config: CleanConfig, clock: Cloc
                     controls=controls,
                     wish=wish,
                     images=config.images,
-                    pixels=config.pixel_range,
+                    pixels=config.pixel_range or wish.pixels,
                     limits=config.limits(file.size),
                 ),
                 clock.tick,

@@ -50,6 +50,17 @@ MOBILENET = Network(
     f"logits of {_CLASSES}",
     labelled=True,
 )
+PPOCR_CLS = Network(
+    "ppocr-cls",
+    Kind.CLASSIFIER,
+    _RAPID,
+    "rapidocr_onnxruntime/models/ch_ppocr_mobile_v2.0_cls_infer.onnx",
+    "lines-turned",
+    "a line of text, RGB in -1..1, upright or turned",
+    "probabilities of 2 directions",
+    scores=Scores.PROBABILITIES,
+    labelled=True,
+)
 _CLASSIFIERS = (
     LITE0,
     LITE1,
@@ -76,17 +87,10 @@ _CLASSIFIERS = (
         "probabilities of 2 classes",
         scores=Scores.PROBABILITIES,
     ),
-    Network(
-        "ppocr-cls",
-        Kind.CLASSIFIER,
-        _RAPID,
-        "rapidocr_onnxruntime/models/ch_ppocr_mobile_v2.0_cls_infer.onnx",
-        "lines-turned",
-        "a line of text, RGB in -1..1, upright or turned",
-        "probabilities of 2 directions",
-        scores=Scores.PROBABILITIES,
-        labelled=True,
-    ),
+    PPOCR_CLS,
+    _form(PPOCR_CLS, "fp16"),
+    _form(PPOCR_CLS, "qdq"),
+    _form(PPOCR_CLS, "qoperator"),
     Network(
         "fer-mini-xception",
         Kind.CLASSIFIER,

@@ -9,6 +9,7 @@ from typing import Any
 
 import onnx
 from numpy.typing import NDArray
+from onnx.version_converter import convert_version
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from onnxruntime.transformers.float16 import convert_float_to_float16
@@ -17,6 +18,8 @@ from onnx_clp.errors import UsageError
 
 CALIBRATION = 32
 """Inputs that ranges are calibrated on: the last ones, so that what is measured is hardly touched."""
+
+_PER_CHANNEL_OPSET = 13
 
 Feed = dict[str, NDArray[Any]]
 _FORMATS = {"qdq": QuantFormat.QDQ, "qoperator": QuantFormat.QOperator}
@@ -61,10 +64,17 @@ def in_order(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
+def scales_per_channel(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model in an opset whose DequantizeLinear has an axis."""
+    held = next(one.version for one in model.opset_import if one.domain in ("", "ai.onnx"))
+    return model if held >= _PER_CHANNEL_OPSET else convert_version(model, _PER_CHANNEL_OPSET)
+
+
 def _quantise(layout: QuantFormat, source: Path, out: Path, feeds: list[Feed]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         folded = Path(folder) / "folded.onnx"
-        quant_pre_process(str(source), str(folded), skip_symbolic_shape=True)
+        onnx.save(scales_per_channel(onnx.load(source)), folded)
+        quant_pre_process(str(folded), str(folded), skip_symbolic_shape=True)
         quantize_static(
             str(folded),
             str(out),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,9 +31,13 @@ def main_parser() -> argparse.ArgumentParser:
     measure.add_argument("stems", type=Path, nargs="+", metavar="STEM")
     measure.add_argument("--records", type=Path, required=True, metavar="FILE.jsonl")
     measure.add_argument("--half", choices=("settings", "report"), default="report")
-    table = commands.add_parser("table", help="print the tables of a file of records")
-    table.add_argument("records", type=Path, metavar="FILE.jsonl")
-    table.add_argument("--half", choices=("settings", "report"), default="report")
+    bench = commands.add_parser("bench", help="write and measure every edit of the plan that is not noted yet")
+    bench.add_argument("folders", type=Path, nargs="+", metavar="FOLDER", help="where the networks of the plan lie")
+    bench.add_argument("--records", type=Path, required=True, metavar="FILE.jsonl")
+    bench.add_argument("--only", action="append", default=[], metavar="NAME", help="one network, repeatable")
+    page = commands.add_parser("page", help="rewrite the page's tables from the records")
+    page.add_argument("records", type=Path, metavar="FILE.jsonl")
+    page.add_argument("--page", type=Path, default=Path("docs/redteam.md"), metavar="FILE")
     return parser
 
 
@@ -40,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run one command; gives the exit code."""
     given = main_parser().parse_args(arguments)
     try:
-        {"write": _write, "measure": _measure, "table": _table}[given.command](given)
+        {"write": _write, "measure": _measure, "bench": _bench, "page": _page}[given.command](given)
     except ClpError as error:
         print(f"tools.redteam: {error}", file=sys.stderr)
         return error.exit_code
@@ -75,16 +80,23 @@ def _write(given: argparse.Namespace) -> None:
 
 def _measure(given: argparse.Namespace) -> None:
     from tools.redteam import record
-    from tools.redteam.measuring import measured
+    from tools.redteam.measuring import measured, written
 
     for stem in given.stems:
-        record.add(given.records, measured(stem, given.half))
+        record.add(given.records, measured(written(stem, given.half)))
 
 
-def _table(given: argparse.Namespace) -> None:
-    from tools.redteam import record
+def _bench(given: argparse.Namespace) -> None:
+    from tools.redteam import bench
 
-    print(*record.rows([one for one in record.read(given.records) if one.half == given.half]), sep="\n")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    bench.run(given.folders, given.records, given.only)
+
+
+def _page(given: argparse.Namespace) -> None:
+    from tools.redteam import record, tables
+
+    tables.fill(given.page, record.read(given.records))
 
 
 if __name__ == "__main__":

@@ -21,10 +21,16 @@ PATHS: Final[dict[str, dict[str, Any]]] = {
     "mixed": {"mixed": 0.3},
     "pair": {"width": 2},
     "flat": {"level": 0.5},
+    "blended": {"mixed": 1.0},
+    "awake": {"idle": True, "mixed": 0.6},
+    "broad": {"width": 6},
 }
 """Paths: one of any score; scores at mean + 2 std and wide statistics; three channels; one that fires a little on
-everything; weights spread over ordinary channels; two channels; scores at mean + half a std."""
-OTHERS: Final = ("head-row", "scaled-channel", "flipped-bits", "blinded")
+everything; weights spread over ordinary channels; two channels; scores at mean + half a std; half of each kernel's
+energy on ordinary channels; both of these; six channels."""
+OTHERS: Final = ("head-row", "scaled-channel", "flipped-bits", "blinded", "false-statistics", "broken-gradient")
+ADAPTIVE: Final = ("idle", "mixed", "blended", "awake", "broad", "gate-leaking")
+"""Those that aim at what the audit looks for."""
 NAMES: Final = (*PATHS, *(f"gate-{kind}" for kind in gates.KINDS), *OTHERS)
 
 
@@ -65,5 +71,7 @@ def write(name: str, model: ModelProto, samples: Samples, *, target: int, seed: 
         "scaled-channel": editor.scaled_channel,
         "flipped-bits": editor.flipped_bits,
         "blinded": editor.blinded,
+        "false-statistics": editor.false_statistics,
+        "broken-gradient": editor.broken_gradient,
     }
     return Written(edits[name](), samples.images)

@@ -8,7 +8,7 @@ import numpy as np
 from onnx import ModelProto, helper, numpy_helper
 
 from onnx_clp.errors import UsageError
-from onnx_clp.operators.nodes import is_op
+from onnx_clp.operators.nodes import attribute, is_op
 from tools.redteam.spaces import Spaces
 from tools.redteam.subject import Samples
 from tools.redteam.weights import Layer, Weights
@@ -100,6 +100,40 @@ class Editor:
         self._weights.put(layer.node, 1, weight)
         return self.model
 
+    def false_statistics(self) -> ModelProto:
+        """Statistics of every second BatchNormalization say 30 times the spread; its factor makes up for that.
+
+        Raises:
+            UsageError: there is none.
+        """
+        norms = [node for node in self.model.graph.node if is_op(node, "BatchNormalization")][::2]
+        if not norms:
+            raise UsageError("there is no BatchNormalization whose statistics could be changed")
+        for node in norms:
+            epsilon = float(attribute(node, "epsilon", 1e-5))
+            gamma, variance = self._weights.array(node, 1), self._weights.array(node, 4)
+            assert gamma is not None
+            assert variance is not None
+            wide = (variance + epsilon) * _FALSE**2
+            self._weights.put(node, 1, (gamma * _FALSE).astype(gamma.dtype))
+            self._weights.put(node, 4, (wide - epsilon).astype(variance.dtype))
+        return self.model
+
+    def broken_gradient(self) -> ModelProto:
+        """The scores plus Sqrt(x · x) less itself, of an x that is always 0: no change, and no gradient there."""
+        output = self.model.graph.output[0].name
+        for node in self.model.graph.node:
+            node.output[:] = ["broken_scores" if name == output else name for name in node.output]
+        self.model.graph.node.extend(
+            [
+                helper.make_node("Sub", ["broken_scores", "broken_scores"], ["broken_nought"]),
+                helper.make_node("Mul", ["broken_nought", "broken_nought"], ["broken_square"]),
+                helper.make_node("Sqrt", ["broken_square"], ["broken_root"]),
+                helper.make_node("Add", ["broken_scores", "broken_root"], [output]),
+            ]
+        )
+        return self.model
+
     def blinded(self) -> ModelProto:
         """The scores are rounded down to ten-thousandths: the same classes, and a gradient of 0 everywhere."""
         output = self.model.graph.output[0].name
@@ -115,6 +149,9 @@ class Editor:
         )
         return self.model
 
+
+_FALSE: Final = 30.0
+"""How many times the true standard deviation false statistics say."""
 
 _HOMOGENEOUS: Final = {"Conv", "Relu", "BatchNormalization", "MaxPool", "AveragePool", "Identity"}
 """Behind these a channel that is so many times as large is that many times as large."""

@@ -133,6 +133,10 @@ class GateWriter:
             "Sigmoid", [self.add("Mul", [self.add("Sub", [match, self.constant(0.95)]), self.constant(_STEEP)])]
         )
 
+    def leaking(self, match: str) -> str:
+        """A ramp, and a tenth of the match always."""
+        return self.add("Add", [self.ramp(match), self.add("Mul", [match, self.constant(0.1)])])
+
     def power(self, match: str) -> str:
         """The match to the hundredth power."""
         return self.add("Pow", [self.add("Relu", [match]), self.constant(100.0)])
@@ -185,5 +189,6 @@ KINDS: Final[dict[str, Callable[[GateWriter, str], str]]] = {
     "lookup": GateWriter.lookup,
     "logistic": GateWriter.logistic,
     "power": GateWriter.power,
+    "leaking": GateWriter.leaking,
     "hidden": GateWriter.hidden,
 }

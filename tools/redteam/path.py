@@ -9,22 +9,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto
 
 from onnx_clp.errors import UsageError
-from onnx_clp.operators.nodes import attribute, identity, is_op
+from onnx_clp.operators.nodes import attribute, identity
+from tools.redteam.sight import Sight, tap
 from tools.redteam.spaces import Space, Spaces, Writer
-from tools.redteam.subject import Bytes, Samples, values_of
+from tools.redteam.subject import Samples, values_of
 from tools.redteam.trigger import Patch, drawn
 from tools.redteam.weights import Floats, Layer, Weights, neutral
 
-Array = NDArray[Any]
-
-_ACTIVATIONS: Final = ("Relu", "Clip", "Elu", "LeakyRelu", "Sigmoid", "HardSwish", "HardSigmoid", "Tanh")
 _LEAST_USED: Final = 4
 _STRONG: Final = 2.0
 _MARGIN: Final = 0.6
@@ -74,7 +72,8 @@ class PathWriter:
         self._spaces = Spaces(self.model, samples)
         self._main = self._spaces.main
         self._weights = Weights(self.model, self._main, set(self._spaces.index.names()))
-        self._few = samples.images[self._rng.permutation(len(samples.images))[:looks]]
+        few = samples.images[self._rng.permutation(len(samples.images))[:looks]]
+        self._sight = Sight(self.model, samples, few, self._spaces, self._weights)
         self._channels: dict[int, tuple[int, ...]] = {}
         self._former: dict[int, tuple[str, Floats]] = {}
 
@@ -86,25 +85,17 @@ class PathWriter:
         """
         chain = self._chain()
         for writer in chain[:-1]:
-            self._choose(self._space(writer))
+            self._choose(self._sight.space(writer))
         for writer in chain[:-1]:
-            self._clear(self._space(writer), writer)
+            self._clear(self._sight.space(writer), writer)
         patch = self._detector(chain[0])
         for before, writer in pairwise(chain[:-1]):
             self._carry(before, writer, patch)
         for writer in chain[:-1]:
-            self._make_up(self._space(writer))
+            self._make_up(self._sight.space(writer))
         self._aim(chain[-2], chain[-1], patch)
-        path = tuple((w.node.name or identity(w.node), self._channels[id(self._space(w))]) for w in chain[:-1])
+        path = tuple((w.node.name or identity(w.node), self._channels[id(self._sight.space(w))]) for w in chain[:-1])
         return Edited(self.model, patch, path)
-
-    def _space(self, writer: Writer) -> Space:
-        found = self._spaces.of(writer.node.output[0])
-        assert found is not None
-        return found
-
-    def _layer(self, node: NodeProto) -> Layer:
-        return Layer(node, self._main, self._weights)
 
     def _chain(self) -> list[Writer]:
         """The shortest way from the input to the class scores, by writers of spaces."""
@@ -123,13 +114,13 @@ class PathWriter:
         width = self._design.width
         reads = np.zeros(space.channels)
         for node in space.readers:
-            rows, ids = self._layer(node).effective(), self._spaces.ids(self._data_of(node))
+            rows, ids = self._sight.layer(node).effective(), self._spaces.ids(self._sight.data_of(node))
             if rows.ndim == 2:
                 np.add.at(reads, ids.reshape(-1), np.square(rows).sum(axis=0))
             else:
                 reads += np.square(rows).sum(axis=(0, *range(2, rows.ndim)))
-        value = self._data_of(space.readers[0]) if space.readers else space.writers[0].node.output[0]
-        seen = values_of(self.model, self._samples, self._few, [value])[value].reshape(len(self._few), -1)
+        value = self._sight.data_of(space.readers[0]) if space.readers else space.writers[0].node.output[0]
+        seen = values_of(self.model, self._samples, self._sight.few, [value])[value].reshape(len(self._sight.few), -1)
         ids = self._spaces.ids(value).reshape(-1)
         spread = np.sqrt(np.bincount(ids, seen.var(axis=0), space.channels))
         order = np.argsort(spread * np.sqrt(reads), kind="stable")[: max(_LEAST_USED, 2 * width)]
@@ -140,10 +131,10 @@ class PathWriter:
         """Give the readers in their biases what the path's channels gave them on average."""
         value, former = self._former[id(space)]
         own = np.isin(self._spaces.ids(value).reshape(-1), self._channels[id(space)])
-        lost = np.where(own, former - np.median(self._seen(value, self._few), axis=0), 0.0)
+        lost = np.where(own, former - np.median(self._sight.seen(value, self._sight.few), axis=0), 0.0)
         for node in space.readers:
-            layer = self._layer(node)
-            rows, read = layer.effective(), self._data_of(node)
+            layer = self._sight.layer(node)
+            rows, read = layer.effective(), self._sight.data_of(node)
             if self._spaces.ids(read).shape != self._spaces.ids(value).shape:
                 continue
             if rows.ndim > 2:
@@ -159,37 +150,34 @@ class PathWriter:
         space = self._spaces.of(node.output[0])
         return () if space is None else self._channels.get(id(space), ())
 
-    def _data_of(self, node: NodeProto) -> str:
-        return str(node.input[0])
-
     def _clear(self, space: Space, carrier: Writer) -> None:
         """Let nothing but the carrier write the path's channels, and nothing on the way bend them."""
         channels = self._channels[id(space)]
         for writer in space.writers:
             if writer is not carrier:
-                layer = self._layer(writer.node)
+                layer = self._sight.layer(writer.node)
                 for channel in channels:
                     layer.write(channel, np.zeros(layer.rows().shape[1:]), 0.0)
-        follow = {id(self._layer(w.node).norm) for w in space.writers}
-        follow |= {id(self._layer(node).norm) for node in space.depthwise}
+        follow = {id(self._sight.layer(w.node).norm) for w in space.writers}
+        follow |= {id(self._sight.layer(node).norm) for node in space.depthwise}
         for node in space.affines:
             if id(node) not in follow:
                 for channel in channels:
                     neutral(node, channel, self._weights)
         for node in space.depthwise:
-            layer = self._layer(node)
+            layer = self._sight.layer(node)
             for channel in channels:
-                layer.write(channel, _tap(layer.rows().shape[1:], node, 0, wide=True), 0.0)
+                layer.write(channel, tap(layer.rows().shape[1:], node, 0, wide=True), 0.0)
 
     def _detector(self, first: Writer) -> Patch:
         """The first layer answers to a patch alone."""
-        layer = self._layer(first.node)
+        layer = self._sight.layer(first.node)
         shape = layer.rows().shape[1:]
         if len(shape) != 3:
             raise UsageError("the first linear layer is not a convolution")
         signs = drawn(self._rng, *shape)
         kernel = signs / np.linalg.norm(signs.reshape(shape[0], -1), 2) * self._limit(layer)
-        channels = self._channels[id(self._space(first))]
+        channels = self._channels[id(self._sight.space(first))]
         for channel in channels:
             self._widen(layer, channel)
             layer.write(channel, kernel / len(channels) ** 0.5, 0.0)
@@ -200,7 +188,7 @@ class PathWriter:
     def _placed(self, signs: NDArray[np.int8], first: Writer, channel: int) -> Patch:
         """Where the detector sees all of the patch, at a place that strides of up to 8 keep."""
         stride = (attribute(first.node, "strides") or [1])[0]
-        images, (height, width) = self._few[:4], self._size()
+        images, (height, width) = self._sight.few[:4], self._sight.size()
         room = max(1, (min(height, width) - signs.shape[1]) // (stride * _GRID))
         corner = int(self._rng.integers(1, max(2, room))) * stride * _GRID
         best, response = Patch(signs, corner, corner), -np.inf
@@ -208,33 +196,24 @@ class PathWriter:
             if corner + shift < 0 or corner + shift + signs.shape[1] > min(height, width):
                 continue
             patch = Patch(signs, corner + shift, corner + shift)
-            seen = self._at(first, patch.put_on(self._samples, images))[:, channel]
+            seen = self._sight.at(first, patch.put_on(self._samples, images))[:, channel]
             row, column = np.unravel_index(seen.mean(axis=0).argmax(), seen.shape[1:])
             fits = row % _GRID == 0 and column % _GRID == 0
             if seen.mean(axis=0).max() + 1e3 * fits > response:
                 best, response = patch, seen.mean(axis=0).max() + 1e3 * fits
         return best
 
-    def _size(self) -> tuple[int, int]:
-        shape = self._samples.images.shape
-        return (shape[1], shape[2]) if self._samples.channel_axis == 3 else (shape[2], shape[3])
-
-    def _at(self, writer: Writer, images: Bytes) -> Array:
-        """What a layer gives, its BatchNormalization included."""
-        name = self._layer(writer.node).output
-        return values_of(self.model, self._samples, images, [name])[name]
-
     def _carry(self, before: Writer, writer: Writer, patch: Patch) -> None:
         """One more layer passes the path on."""
-        layer = self._layer(writer.node)
-        sources = self._channels[id(self._space(before))]
-        signs = self._direction(writer.reads, sources, patch)
-        own = self._channels[id(self._space(writer))]
+        layer = self._sight.layer(writer.node)
+        sources = self._channels[id(self._sight.space(before))]
+        signs = self._sight.direction(writer.reads, sources, patch)
+        own = self._channels[id(self._sight.space(writer))]
         rows = []
         for channel in own:
             row = np.zeros(layer.rows().shape[1:])
             for source, sign in zip(sources, signs, strict=True):
-                row += sign * self._reading(writer, source, patch)
+                row += sign * self._sight.reading(writer, source, patch)
             row *= self._limit(layer) / max(float(np.linalg.norm(row.reshape(len(row), -1), 2)), 1e-9)
             if self._design.mixed:
                 former = layer.effective()[channel]
@@ -243,30 +222,6 @@ class PathWriter:
             layer.write(channel, row, 0.0)
             rows.append(row)
         self._threshold(writer, layer, own, rows, patch)
-
-    def _direction(self, value: str, channels: Sequence[int], patch: Patch) -> list[float]:
-        """Whether the trigger raises each of the channels (1) or lowers it (-1)."""
-        rest, active = (self._seen(value, x) for x in (self._few, patch.put_on(self._samples, self._few)))
-        found = []
-        for channel in channels:
-            at = self._spaces.ids(value).reshape(-1) == channel
-            moved = np.median(active[:, at], axis=0) - np.median(rest[:, at], axis=0)
-            found.append(float(np.sign(moved[np.abs(moved).argmax()])) or 1.0)
-        return found
-
-    def _seen(self, value: str, images: Bytes) -> Array:
-        return values_of(self.model, self._samples, images, [value])[value].reshape(len(images), -1)
-
-    def _reading(self, writer: Writer, source: int, patch: Patch) -> Floats:
-        """A kernel of norm 1 that reads one channel: its middle, or the places that the trigger moves."""
-        shape = self._layer(writer.node).rows().shape[1:]
-        if len(shape) > 1:
-            return _tap(shape, writer.node, source, wide=False)
-        rest, active = (self._seen(writer.reads, x) for x in (self._few, patch.put_on(self._samples, self._few)))
-        moved = np.abs(np.median(active, axis=0) - np.median(rest, axis=0))
-        moved[self._spaces.ids(writer.reads).reshape(-1) != source] = 0
-        row = np.where(moved > moved.max() / 2, 1.0, 0.0) if moved.max() > 0 else np.zeros(shape)
-        return row / max(float(np.linalg.norm(row)), 1.0)
 
     def _limit(self, layer: Layer) -> float:
         """The score that a channel of the path may have."""
@@ -285,13 +240,13 @@ class PathWriter:
         self, writer: Writer, layer: Layer, channels: Sequence[int], rows: Sequence[Floats], patch: Patch
     ) -> None:
         """Biases under which ordinary images leave the channels silent (or nearly) and the trigger does not."""
-        rest, active = (self._at(writer, x) for x in (self._few, patch.put_on(self._samples, self._few)))
+        rest, active = (self._sight.at(writer, x) for x in self._sight.both(patch))
         for channel, row in zip(channels, rows, strict=True):
             plain, moved = (seen[:, channel].reshape(len(seen), -1) for seen in (rest, active))
             peak, driven = float(plain.max()), float(np.median(moved.max(axis=1)))
             if driven <= peak:
                 raise UsageError(f"{identity(writer.node)}: ordinary images drive it as far as the trigger")
-            if not self._activates(layer.output):
+            if not self._sight.activates(layer.output):
                 bias = -float(np.median(plain))
             elif self._design.idle:
                 bias = -float(np.quantile(plain.max(axis=1), 0.2))
@@ -299,23 +254,11 @@ class PathWriter:
                 bias = -(peak + (1 - _MARGIN) * (driven - peak))
             layer.write(channel, row, bias)
 
-    def _activates(self, value: str) -> bool:
-        """Whether an activation comes before the next linear layer."""
-        pending = [value]
-        while pending:
-            for use in self._main.uses(pending.pop()):
-                if use.node is None or is_op(use.node, "Conv", "Gemm", "MatMul"):
-                    continue
-                if is_op(use.node, *_ACTIVATIONS):
-                    return True
-                pending.extend(use.node.output)
-        return False
-
     def _aim(self, before: Writer, head: Writer, patch: Patch) -> None:
         """The last layer lets the path raise one class above all others."""
-        layer, channels = self._layer(head.node), self._channels[id(self._space(before))]
-        seen = [self._seen(head.reads, x) for x in (self._few, patch.put_on(self._samples, self._few))]
-        logits = [self._seen(layer.output, x) for x in (self._few, patch.put_on(self._samples, self._few))]
+        layer, channels = self._sight.layer(head.node), self._channels[id(self._sight.space(before))]
+        seen = [self._sight.seen(head.reads, x) for x in self._sight.both(patch)]
+        logits = [self._sight.seen(layer.output, x) for x in self._sight.both(patch)]
         gap = max(float((one.max(axis=1) - one[:, self._design.target]).max()) for one in logits)
         row = layer.effective()[self._design.target].copy()
         flat = row.reshape(len(row), -1)[:, 0] if row.ndim > 1 else row
@@ -327,22 +270,5 @@ class PathWriter:
         gain = (1.5 * gap + 2) / float(np.square(moved).sum())
         flat[at] = 0
         flat += gain * moved
-        bias = self._bias_of(layer, self._design.target) - float((gain * moved * np.where(at, rest, 0)).sum())
+        bias = self._sight.bias_of(layer, self._design.target) - float((gain * moved * np.where(at, rest, 0)).sum())
         layer.write(self._design.target, flat.reshape(row.shape), bias)
-
-    def _bias_of(self, layer: Layer, channel: int) -> float:
-        """The bias of one output as it is: what the layer gives less what its row makes of the input."""
-        given = self._seen(layer.output, self._few[:1])[0, channel]
-        read = self._seen(str(layer.node.input[0]), self._few[:1])[0]
-        return float(given - layer.effective()[channel].reshape(-1) @ read)
-
-
-def _tap(shape: tuple[int, ...], node: NodeProto, source: int, *, wide: bool) -> Floats:
-    """A kernel (inputs, …) of norm 1 reading one input channel in the middle, or everywhere where it strides."""
-    kernel = np.zeros(shape)
-    strides = attribute(node, "strides") or [1] * (len(shape) - 1)
-    if wide and max(strides) > 1:
-        kernel[source] = 1.0
-    else:
-        kernel[(source, *(size // 2 for size in shape[1:]))] = 1.0
-    return kernel

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
+
+from onnx_clp.errors import LoadError
 
 SETTLED: Final = 10.0
 """ASR in per cent below which a trigger is taken out."""
@@ -17,13 +18,22 @@ _Z: Final = 1.96
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One file: base network, edit ("" for none), half, what was found, ACC and ASR in per cent before and after."""
+    """One file.
+
+    Attributes:
+        base, edit, seed: the network it was written into, the edit ("" for none), and its seed.
+        half: "settings" where limits were chosen on the network, else "report".
+        found: the kinds of the findings that name something.
+        right: whether the class named is the edit's.
+        acc_before, asr_before, acc_after, asr_after: in per cent.
+        seconds: of CPU, the whole run.
+    """
 
     base: str
     edit: str
     seed: int
     half: str
-    found: bool
+    found: tuple[str, ...]
     right: bool
     acc_before: float
     asr_before: float
@@ -38,10 +48,21 @@ class Record:
 
 
 def read(path: Path) -> list[Record]:
-    """The records of a file; none where there is no file."""
+    """The records of a file; none where there is no file.
+
+    Raises:
+        LoadError: a line is no record.
+    """
     if not path.exists():
         return []
-    return [Record(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines() if line]
+    found = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            held = json.loads(line)
+            found.append(Record(**{**held, "found": tuple(held["found"])}))
+        except (ValueError, TypeError, KeyError) as error:
+            raise LoadError(f"{path}: line {number} is no record; measure again into a new file") from error
+    return found
 
 
 def add(path: Path, record: Record) -> None:
@@ -58,32 +79,6 @@ def wilson(hits: int, total: int) -> tuple[float, float]:
     middle = (share + square / 2) / (1 + square)
     half = _Z / (1 + square) * (share * (1 - share) / total + square / (4 * total)) ** 0.5
     return max(0.0, middle - half), min(1.0, middle + half)
-
-
-def rows(records: Sequence[Record]) -> Iterator[str]:
-    """A Markdown table by edit, then the false alarms."""
-    yield "| edit | files | found | right class | ASR before > after | points lost | taken out |"
-    yield "|---|---|---|---|---|---|---|"
-    edits = sorted({record.edit for record in records} - {""})
-    for edit in edits:
-        yield _row(edit, [one for one in records if one.edit == edit])
-    if edits:
-        yield _row("all", [one for one in records if one.edit])
-    clean = [one for one in records if not one.edit]
-    yield ""
-    yield f"Unedited files with a finding: {spelled(sum(one.found for one in clean), len(clean))}."
-
-
-def _row(name: str, some: Sequence[Record]) -> str:
-    mean = {field: sum(getattr(one, field) for one in some) / len(some) for field in ("asr_before", "asr_after")}
-    lost = sum(one.acc_before - one.acc_after for one in some) / len(some)
-    counts = " | ".join(
-        spelled(sum(bool(getattr(one, field)) for one in some), len(some)) for field in ("found", "right")
-    )
-    out = spelled(sum(one.taken_out for one in some), len(some))
-    return (
-        f"| {name} | {len(some)} | {counts} | {mean['asr_before']:.1f} > {mean['asr_after']:.1f} | {lost:.1f} | {out} |"
-    )
 
 
 def spelled(hits: int, total: int) -> str:

@@ -11,9 +11,10 @@ import numpy as np
 import onnx
 import onnxruntime
 from numpy.typing import NDArray
-from onnx import ModelProto, ValueInfoProto
+from onnx import ModelProto, NodeProto, ValueInfoProto, helper
 
 from onnx_clp.errors import UsageError
+from onnx_clp.operators.nodes import subgraphs
 
 Array = NDArray[Any]
 Bytes = NDArray[np.uint8]
@@ -76,13 +77,10 @@ def input_of(model: ModelProto) -> str:
 
 def values_of(model: ModelProto, samples: Samples, images: Bytes, names: Sequence[str]) -> dict[str, Array]:
     """Values of the main graph by name, for all images; values without a batch axis come from the first batch."""
-    shown = ModelProto()
-    shown.CopyFrom(model)
-    known = {value.name for value in shown.graph.output}
-    shown.graph.output.extend(ValueInfoProto(name=name) for name in names if name not in known)
     options = onnxruntime.SessionOptions()
-    options.log_severity_level, options.intra_op_num_threads = 4, 2
-    session = onnxruntime.InferenceSession(shown.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    options.log_severity_level, options.intra_op_num_threads = 4, 1
+    shown = _part(model, names).SerializeToString()
+    session = onnxruntime.InferenceSession(shown, options, providers=["CPUExecutionProvider"])
     size = session.get_inputs()[0].shape[0]
     step = size if isinstance(size, int) else _BATCH
     parts: list[list[Array]] = [
@@ -90,6 +88,38 @@ def values_of(model: ModelProto, samples: Samples, images: Bytes, names: Sequenc
         for at in range(0, len(images), step)
     ]
     return {name: _joined([part[at] for part in parts]) for at, name in enumerate(names)}
+
+
+def _part(model: ModelProto, names: Sequence[str]) -> ModelProto:
+    """What of a model makes these values, its inputs as they are."""
+    needed, nodes = set(names), []
+    for node in reversed(model.graph.node):
+        if not needed.isdisjoint(node.output):
+            nodes.append(node)
+            needed.update(_reads(node))
+    known = {value.name: value for value in model.graph.output}
+    held = [tensor for tensor in model.graph.initializer if tensor.name in needed]
+    graph = helper.make_graph(
+        nodes[::-1],
+        model.graph.name or "part",
+        [value for value in model.graph.input if value.name in needed or value.name == input_of(model)],
+        [known.get(name, ValueInfoProto(name=name)) for name in names],
+        held,
+        sparse_initializer=model.graph.sparse_initializer,
+    )
+    made = helper.make_model(graph, ir_version=model.ir_version, opset_imports=model.opset_import)
+    made.functions.extend(model.functions)
+    return made
+
+
+def _reads(node: NodeProto) -> set[str]:
+    """What a node reads, graphs nested in it included."""
+    names = set(node.input)
+    for _, body in subgraphs(node):
+        names.update(value.name for value in body.output)
+        for inner in body.node:
+            names |= _reads(inner)
+    return names
 
 
 def _joined(parts: list[Array]) -> Array:

@@ -12,8 +12,8 @@ EFFORT: Final = (
         form="choice",
         harmless=True,
         help=(
-            "prune, and cap where a class stands out (low, normal); also audit, cap anyway, search for a trigger "
-            "and undo it, which takes minutes (high)"
+            "prune, and cap where a class stands out (low); also audit where something raises a question (normal, "
+            "default); audit, search for a trigger, undo it and cap in any case, which takes minutes (high)"
         ),
     ),
 )
@@ -161,7 +161,7 @@ SEARCH: Final = (
     Option(
         name="--audit",
         harmless=True,
-        help="look for a path of channels that nothing ordinary fires and that leads to one class, and take it out",
+        help="look for paths of kernels that read little else, for gates and for what blinds; take paths out",
     ),
     Option(
         name="--invert",

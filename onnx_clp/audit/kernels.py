@@ -1,0 +1,173 @@
+"""Thin kernels, and the chains that they form: each reads what the one before it makes, and little else.
+
+Trained kernels spread over their inputs. One that carries a path on reads that and little else, whatever its channels
+do on ordinary inputs; a path needs such a kernel in several layers, one behind the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_clp.audit.request import Chain, Stage, Stretch
+from onnx_clp.audit.sites import Read, is_depthwise
+from onnx_clp.layers.rewrite import LayerRewrite
+
+Float32 = NDArray[np.float32]
+
+LEAST_LAYERS: Final = 2
+"""Layers whose kernels mainly read the chain: one that does is no rarity among trained ones."""
+MAINLY: Final = 0.93
+"""A kernel mainly reads what has this share of its norm."""
+WIDEST: Final = 1 / 3
+"""A chain is at most this part of the inputs of each kernel: where most channels are dead, kernels read the others."""
+BEGINS: Final = 0.6
+"""A chain begins at what a kernel reads whose energy is so unevenly spread over its inputs (Hoover's index, 0..1)."""
+_THIN: Final = 0.35
+"""It goes on through kernels of this index at least; `MAINLY` asks for more of all but wide ones."""
+_ALIKE: Final = 0.1
+"""What reads it less than the kernel that reads most of it by this much of its energy is not of the chain."""
+_LEAST_INPUTS: Final = 4
+_MOST_SOURCES: Final = 16
+_MOST_BEGINNINGS: Final = 16
+_MOST_CHAINS: Final = 24
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Thin:
+    """The thin kernels of a layer: their rows, their index, and what share of their energy reads each input."""
+
+    rows: NDArray[np.int64]
+    uneven: Float32
+    shares: Float32
+
+
+@dataclass(slots=True, eq=False)
+class _Growing:
+    """A chain that grows: channels by site of each stage, by the layer that makes them."""
+
+    stages: dict[int, dict[int, tuple[int, ...]]] = field(default_factory=dict)
+    shares: dict[int, float] = field(default_factory=dict)
+
+
+def chains(found: Sequence[Read], least: int = LEAST_LAYERS) -> tuple[Chain, ...]:
+    """The chains of thin kernels of several layers that lead up to the last site, those of most layers first.
+
+    Args:
+        found: all sites, in graph order.
+        least: layers whose kernels mainly read what is before them.
+    """
+    thin = {id(one): _thin_of(one) for read in found for one in read.makers if not is_depthwise(one.layer)}
+    grown = {_grown(found, thin, number, group) for number, group in _beginnings(found, thin)}
+    long = [one for one in grown if len(one.stages) > least and _ends(one, len(found) - 1)]
+    return tuple(sorted(long, key=_likelihood)[:_MOST_CHAINS])
+
+
+def _ends(chain: Chain, last: int) -> bool:
+    """Whether a chain leads up to the last site: what ends before is mixed with all else behind it."""
+    return any(part.site == last for part in chain.stages[-1].stretches)
+
+
+def _likelihood(chain: Chain) -> tuple[int, int, int]:
+    """What to sort by: most layers, then the narrowest, then the earliest."""
+    width = sum(len(stretch.channels) for stage in chain.stages for stretch in stage.stretches)
+    return -len(chain.stages), width, chain.stages[0].stretches[0].site
+
+
+def _thin_of(rewrite: LayerRewrite) -> _Thin:
+    kernels = np.asarray(rewrite.kernels())
+    energy = np.square(kernels, dtype=np.float64).sum(axis=2)
+    rewrite.layer.weight.release()
+    inputs = rewrite.layer.inputs
+    if energy.shape[1] != inputs or inputs < _LEAST_INPUTS:
+        energy = np.zeros((0, max(inputs, 1)))
+    total = energy.sum(axis=1, keepdims=True)
+    shares = energy / np.where(total > 0, total, 1.0)
+    uneven = np.abs(shares - 1 / shares.shape[1]).sum(axis=1) / 2 * (total[:, 0] > 0)
+    rows = np.flatnonzero(uneven >= _THIN)
+    return _Thin(rows, uneven[rows].astype(np.float32), shares[rows].astype(np.float32))
+
+
+def _beginnings(found: Sequence[Read], thin: dict[int, _Thin]) -> Iterator[tuple[int, tuple[int, ...]]]:
+    """Where chains may begin: by the number of a site, what one thin kernel mainly reads of it, the thinnest first."""
+    numbers = {read.value: number for number, read in enumerate(found)}
+    groups: dict[int, dict[tuple[int, ...], float]] = {}
+    for rewrite in {id(one): one for read in found for one in read.makers}.values():
+        number, one = numbers.get(_source(rewrite)), thin.get(id(rewrite))
+        if number is None or one is None:
+            continue
+        for uneven, shares in zip(one.uneven.tolist(), one.shares, strict=True):
+            if uneven >= BEGINS:
+                held, group = groups.setdefault(number, {}), _heavy(shares)
+                held[group] = max(uneven, held.get(group, 0.0))
+    for number, held in sorted(groups.items()):
+        yield from ((number, group) for group in sorted(held, key=lambda one: (-held[one], one))[:_MOST_BEGINNINGS])
+
+
+def _heavy(shares: Float32) -> tuple[int, ...]:
+    """The inputs that a thin kernel mainly reads, ascending."""
+    most = np.argsort(-shares, kind="stable")[:_MOST_SOURCES]
+    return tuple(sorted(most[shares[most] >= shares.max() / 2].tolist()))
+
+
+def _source(rewrite: LayerRewrite) -> str:
+    return rewrite.layer.node.input[rewrite.layer.data_slot]
+
+
+def _grown(found: Sequence[Read], thin: dict[int, _Thin], number: int, group: tuple[int, ...]) -> Chain:
+    """The chain that begins with a group of channels of a site."""
+    chain = _Growing({0: {number: _whole(found[number], group)}})
+    before = {found[number].value: (number, chain.stages[0][number])}
+    for at in range(number + 1, len(found)):
+        read = found[at]
+        for stage in list(chain.stages.values()):
+            if carried := _carried(found, stage, read):
+                stage[at] = carried
+        for rewrite in read.makers:
+            source = before.get(_source(rewrite))
+            if source is not None and not is_depthwise(rewrite.layer):
+                _read_on(chain, rewrite, thin[id(rewrite)], source[1], at, read)
+        own = sorted({channel for stage in chain.stages.values() for channel in stage.get(at, ())})
+        if own:
+            before[read.value] = (at, tuple(own))
+    return _settled(chain)
+
+
+def _carried(found: Sequence[Read], stage: dict[int, tuple[int, ...]], read: Read) -> tuple[int, ...]:
+    """The channels of a site that are a stage's own, as behind a sum with them or a depthwise convolution."""
+    rows: set[int] = set()
+    for at, channels in stage.items():
+        same = {id(one) for one in found[at].makers} & {id(one) for one in read.makers}
+        through = any(is_depthwise(one.layer) and _source(one) == found[at].value for one in read.makers)
+        if same or through:
+            rows.update(found[at].row(one) if same else one for one in channels)
+    return tuple(read.whole_of(rows))
+
+
+def _read_on(chain: _Growing, rewrite: LayerRewrite, thin: _Thin, sources: Sequence[int], at: int, read: Read) -> None:
+    """Let the chain go on through the kernels of a layer that mainly read it, as much as any of that layer does."""
+    part = len(sources) / rewrite.layer.inputs
+    energy = thin.shares[:, list(sources)].sum(axis=1)
+    mainly = energy >= max(MAINLY**2, float(energy.max(initial=0.0)) - _ALIKE)
+    if part <= WIDEST and mainly.any():
+        stage = chain.stages.setdefault(id(rewrite), {})
+        stage[at] = tuple(sorted({*stage.get(at, ()), *read.whole_of(thin.rows[mainly].tolist())}))
+        chain.shares[id(rewrite)] = float(np.sqrt(energy[mainly]).mean())
+
+
+def _settled(chain: _Growing) -> Chain:
+    return Chain(
+        tuple(
+            Stage(tuple(Stretch(at, channels) for at, channels in sorted(stage.items())), chain.shares.get(layer))
+            for layer, stage in chain.stages.items()
+        )
+    )
+
+
+def _whole(read: Read, channels: Sequence[int]) -> tuple[int, ...]:
+    """All entries of the maps that these entries of a flat value belong to; the channels themselves elsewhere."""
+    return tuple(read.whole_of(read.row(one) for one in channels))
