@@ -12,6 +12,7 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
+from onnx_clp.cap.bound_directions import Site
 from onnx_clp.cli.main import main
 from onnx_clp.config import CleanConfig
 from onnx_clp.document.gauge import Loss
@@ -20,7 +21,7 @@ from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.inversion.capped import Look, capped
 from onnx_clp.inversion.pixels import Range
 from onnx_clp.inversion.repair import QUANTILES, Bench, Gauged, repair
-from onnx_clp.inversion.request import Found, Images, Repair, SearchRequest, SearchSite
+from onnx_clp.inversion.request import Found, Images, Repair, SearchRequest
 from onnx_clp.inversion.search import search
 from onnx_clp.inversion.subject import Subject, read_subject
 from onnx_clp.inversion.trigger import Trigger
@@ -70,12 +71,8 @@ def looked_at(path: Path, **options: Any) -> list[Candidate]:
     return found
 
 
-def sites(path: Path, **options: Any) -> list[SearchSite]:
-    return [
-        SearchSite(one.value, one.site.channels, one.site.rank, one.site.data_type)
-        for one in looked_at(path, **options)
-        if one.site is not None
-    ]
+def sites(path: Path, **options: Any) -> list[Site]:
+    return [one.site for one in looked_at(path, **options) if one.site is not None]
 
 
 # --- which values -------------------------------------------------------------------------------------
@@ -234,7 +231,7 @@ def test_positions_are_few_and_the_same_again(monkeypatch: pytest.MonkeyPatch, t
 def test_a_look_computes_the_value_under_the_caps_before_it(tmp_path: Path, engine: Engine) -> None:
     onnx.save(planted.classifier(planted=True), tmp_path / "m.onnx")
     subject = read_subject(tmp_path / "m.onnx", {}, None)
-    images, site = planted.pictures(60), SearchSite("normed", 12, 4, 1)
+    images, site = planted.pictures(60), Site("normed", 12, 4, 1)
     plain = Look(subject, "normed", engine).all(images)
     limit = float(np.median(plain[:, 1]))
     one = Direction(np.eye(12)[1], np.eye(12)[1], -limit)
@@ -255,7 +252,7 @@ class Scripted:
     """A bench whose gauges are told by quantile; without caps the forms turn 0.9 of the images."""
 
     def __init__(self, gauges: dict[float, tuple[float, float]]) -> None:
-        self.sites, self.tried = [SearchSite("a", 1, 4, 1)], list[float]()
+        self.sites, self.tried = [Site("a", 1, 4, 1)], list[float]()
         self._gauges = gauges
 
     def fit(self, _forms: Any, quantile: float) -> dict[Any, Any]:

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import onnx_clp
+from onnx_clp.cap.bound_directions import Site
 from onnx_clp.cli.arguments import parse
 from onnx_clp.config import CleanConfig, RunLimits
 from onnx_clp.document.gauge import Loss
@@ -31,7 +32,7 @@ from onnx_clp.inversion.patch import Patch
 from onnx_clp.inversion.pixels import Range
 from onnx_clp.inversion.program import OutOfMemory
 from onnx_clp.inversion.repair import Gauged, repair
-from onnx_clp.inversion.request import Found, Images, SearchRequest, SearchSite
+from onnx_clp.inversion.request import Found, Images, SearchRequest
 from onnx_clp.inversion.search import search
 from onnx_clp.inversion.subject import read_subject
 from onnx_clp.inversion.synthesis import Synthesiser
@@ -342,7 +343,7 @@ def test_other_patches_are_found_from_other_starts_while_there_is_time(tmp_path:
 class Costly:
     """A bench on which caps against so many forms cost so much, and stop everything."""
 
-    sites = (SearchSite("a", 1, 4, 1),)
+    sites = (Site("a", 1, 4, 1),)
 
     def __init__(self, *costs: float) -> None:
         self.costs = dict(enumerate(costs))

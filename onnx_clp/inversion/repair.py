@@ -19,13 +19,14 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_clp.cap.bound_directions import Site
 from onnx_clp.document.gauge import Loss
 from onnx_clp.gauge.loss import NOTHING
 from onnx_clp.inversion.capped import Look, capped
 from onnx_clp.inversion.descent import Float32
 from onnx_clp.inversion.ordinary import loss
 from onnx_clp.inversion.pace import Deadline
-from onnx_clp.inversion.request import Images, Repair, RepairedSite, SearchSite
+from onnx_clp.inversion.request import Images, Repair, RepairedSite
 from onnx_clp.inversion.subject import Subject
 from onnx_clp.inversion.trigger import outcome
 from onnx_clp.numerics.directions import Fit, Float64, fit
@@ -71,7 +72,7 @@ class _State:
     """The caps of one quantile, with their gauges."""
 
     quantile: float
-    caps: dict[SearchSite, list[Fit]]
+    caps: dict[Site, list[Fit]]
     gauged: Gauged
 
 
@@ -86,7 +87,7 @@ class Bench:
         self,
         subject: Subject,
         engine: Engine,
-        sites: Sequence[SearchSite],
+        sites: Sequence[Site],
         images: Images,
         target: int,
         seed: int,
@@ -102,11 +103,11 @@ class Bench:
         self._rest = images[self._others]
         self._kept = self._others if made and self._others.any() else np.ones(len(images), np.bool_)
 
-    def subject(self, caps: dict[SearchSite, list[Fit]]) -> Subject:
+    def subject(self, caps: dict[Site, list[Fit]]) -> Subject:
         """The model under caps."""
         return capped(self._subject, {site: [one.direction for one in fits] for site, fits in caps.items()})
 
-    def gauge(self, caps: dict[SearchSite, list[Fit]], forms: Sequence[Mark]) -> Gauged:
+    def gauge(self, caps: dict[Site, list[Fit]], forms: Sequence[Mark]) -> Gauged:
         """What the caps come to against the forms."""
         look = Look(self.subject(caps), self._subject.output, self._engine)
         flip = max(outcome(look.all(form.put_on(self._rest)), self._target)[0] for form in forms)
@@ -116,10 +117,10 @@ class Bench:
     def _on_photographs(self, look: Look) -> Float32 | None:
         return None if self._photographs is None else look.all(self._photographs)
 
-    def fit(self, forms: Sequence[Mark], quantile: float) -> dict[SearchSite, list[Fit]]:
+    def fit(self, forms: Sequence[Mark], quantile: float) -> dict[Site, list[Fit]]:
         """Caps at every site against every form; a site that no form moves gets none."""
         marked = [form.put_on(self.images) for form in forms]
-        caps: dict[SearchSite, list[Fit]] = {}
+        caps: dict[Site, list[Fit]] = {}
         for at, site in enumerate(self.sites):
             look = Look(self.subject(caps), site.value, self._engine)
             fits = self._site(look, marked, quantile, [self._seed, at])

@@ -81,7 +81,7 @@ class Searching:
 
     def _search(self, folded: ModelProto | None, sites: dict[str, Site], plan: SearchPlan) -> Found:
         from onnx_clp.inversion.launch import search
-        from onnx_clp.inversion.request import FOUND_BUDGET, SearchRequest, SearchSite
+        from onnx_clp.inversion.request import FOUND_BUDGET, SearchRequest
         from onnx_clp.modelfile.staging import scratch, staging
 
         config = self._config
@@ -92,7 +92,7 @@ class Searching:
                 SearchRequest(
                     original=self._source or stage(self._file, None, "auto").checkable(),
                     folded=staged,
-                    sites=tuple(SearchSite(name, s.channels, s.rank, s.data_type) for name, s in sites.items()),
+                    sites=tuple(sites.values()),
                     invert=plan.invert,
                     repair=plan.repair,
                     images=config.images,
