@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import onnx
@@ -29,7 +31,7 @@ from onnx_clp.document.gauge import Loss, Ordinary, Prediction
 from onnx_clp.errors import UsageError
 from onnx_clp.file.store import TensorStore
 from onnx_clp.graph.model import ModelIndex
-from onnx_clp.layers.rewrite import find_layers
+from onnx_clp.layers.rewrite import LayerRewrite, find_layers
 from onnx_clp.report import auditing
 from onnx_clp.run.auditor import BLINDING, GATE, PATH, sentence
 from tests import silent_paths
@@ -548,3 +550,12 @@ def test_nothing_is_audited_without_validation_or_unasked(tmp_path: Path) -> Non
     onnx.save(silent_paths.plain(), path)
     with onnx_clp.clean(path, onnx_clp.CleanConfig(validate=False)) as result:
         assert result.report.audit is None
+
+
+@pytest.mark.parametrize("inner", [False, True])
+@pytest.mark.parametrize(("channels", "made"), [(12, 3), (12, 12), (7, 1)])
+def test_whole_maps_are_the_channels_whose_rows_they_are(channels: int, made: int, inner: bool) -> None:
+    maker = cast("LayerRewrite", SimpleNamespace(layer=SimpleNamespace(channels=made)))
+    read = Read("v", channels, 1, 2, (maker,), inner)
+    for rows in ([], [0], [made - 1, 0, 0], [made + 99]):
+        assert read.whole_of(rows) == [one for one in range(channels) if read.row(one) in rows]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,7 @@ _LEAST_INPUTS: Final = 4
 _MOST_SOURCES: Final = 16
 _MOST_BEGINNINGS: Final = 16
 _MOST_CHAINS: Final = 24
+_BLOCK: Final = 1 << 15
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,7 +81,7 @@ def _likelihood(chain: Chain) -> tuple[int, int, int]:
 
 def _thin_of(rewrite: LayerRewrite) -> _Thin:
     kernels = np.asarray(rewrite.kernels())
-    energy = np.square(kernels, dtype=np.float64).sum(axis=2)
+    energy = _energy(kernels)
     rewrite.layer.weight.release()
     inputs = rewrite.layer.inputs
     if energy.shape[1] != inputs or inputs < _LEAST_INPUTS:
@@ -90,6 +91,17 @@ def _thin_of(rewrite: LayerRewrite) -> _Thin:
     uneven = np.abs(shares - 1 / shares.shape[1]).sum(axis=1) / 2 * (total[:, 0] > 0)
     rows = np.flatnonzero(uneven >= _THIN)
     return _Thin(rows, uneven[rows].astype(np.float32), shares[rows].astype(np.float32))
+
+
+def _energy(kernels: NDArray[Any]) -> NDArray[np.float64]:
+    """What each kernel has on each input: (channels, inputs, places) to (channels, inputs), in blocks of channels."""
+    channels, inputs, places = kernels.shape
+    energy, ones = np.empty((channels, inputs)), np.ones(places)
+    step = max(_BLOCK // max(inputs * places, 1), 1)
+    for here in (slice(start, start + step) for start in range(0, channels, step)):
+        squares = np.square(kernels[here], dtype=np.float64)
+        energy[here] = (squares.reshape(len(squares) * inputs, places) @ ones).reshape(len(squares), inputs)
+    return energy
 
 
 def _beginnings(found: Sequence[Read], thin: dict[int, _Thin]) -> Iterator[tuple[int, tuple[int, ...]]]:

@@ -47,8 +47,11 @@ class Read:
 
     def whole_of(self, rows: Iterable[int]) -> list[int]:
         """All channels that come from these channels of the makers."""
-        chosen = set(rows)
-        return [one for one in range(self.channels) if self.row(one) in chosen]
+        places, chosen = self.places, sorted(set(rows))
+        if not self.inner:
+            return [one for row in chosen for one in range(row * places, min((row + 1) * places, self.channels))]
+        step = self.channels // places
+        return sorted(one for row in chosen if row < step for one in range(row, self.channels, step))
 
 
 def is_depthwise(layer: LinearLayer) -> bool:
