@@ -24,7 +24,8 @@ from onnx_clp.verdicts import LayerStatus
 from tests import reports
 
 SCHEMA: dict[str, Any] = json.loads(files("onnx_clp.report").joinpath("schema.json").read_text("utf-8"))
-CLASSES = [value for value in vars(run).values() if isinstance(value, type) and dataclasses.is_dataclass(value)]
+NAMED = (getattr(run, name) for name in {**vars(run), **run._HOMES})
+CLASSES = [value for value in NAMED if isinstance(value, type) and dataclasses.is_dataclass(value)]
 
 
 def schema_of(name: str) -> dict[str, Any]:
