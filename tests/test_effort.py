@@ -97,6 +97,7 @@ def test_every_step_says_why_it_was_taken_or_left() -> None:
     assert not bare.taken
     assert "statistics" in bare.reason
     assert "budget" in steps(CleanConfig(), evidence=SUSPICIOUS)["caps"].reason
+    assert "budget of 1" in steps(CleanConfig(budget=1.0), evidence=SUSPICIOUS)["caps"].reason
     failed = steps(CleanConfig(effort="high"), searched=Searched(trouble="no list of class scores"))["search"]
     assert failed == Decision("search", False, "no list of class scores")
     kept = steps(CleanConfig(prune=False), evidence=SUSPICIOUS, path=False)["caps"]

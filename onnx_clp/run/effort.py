@@ -140,6 +140,8 @@ def _on_caps(
         return Decision(CAPS, False, "nothing found is strong enough evidence" if config.prune else _UNASKED)
     if not config.validate:
         return Decision(CAPS, False, _NOTHING_RUNS)
+    if config.budget == 1 and config.bound_activations is None:
+        return Decision(CAPS, False, "with a budget of 1 nothing is measured that tells how low they may be")
     if not ahead.cappable and config.calibrate is None:
         return Decision(CAPS, False, "no statistics in the file tell where they would go")
     return Decision(CAPS, False, "they would cost more than the budget, or what they cost cannot be measured")
