@@ -48,6 +48,8 @@ class Read:
     def whole_of(self, rows: Iterable[int]) -> list[int]:
         """All channels that come from these channels of the makers."""
         chosen = set(rows)
+        if self.places == 1 or not chosen:
+            return sorted(one for one in chosen if one < self.channels)
         return [one for one in range(self.channels) if self.row(one) in chosen]
 
 

@@ -176,7 +176,8 @@ def analyse(
     found = Analysis.of(folded, final, [*caps, *measured.left], findings, dose)
     found.readings, found.classes_judged = measured.readings, head_check.classes_judged(heads)
     capped = sum(cap.skipped is None for cap in caps)
-    found.decisions = effort.decisions(config, evidence, searched, bool(cuts), capped, folded.outlook)
+    reason = dose.evidence or evidence
+    found.decisions = effort.decisions(config, reason, searched, dose.cuts_path, capped, folded.outlook)
     _tidy(found, folded.edit, file, config)
     return found
 

@@ -38,6 +38,7 @@ CHANGED_PER_BUDGET: Final = 2.0
 """Answers that may change for each one that may be lost, where nothing is suspicious: the budget of 1 % keeps 98 %."""
 UNHEARD_BUDGET: Final = 1e-5
 """What may be lost by made-up signals, unasked: as good as nothing, as they do not tell what real ones lose."""
+_KEPT_PATH: Final = "a path that would cost too much to take out leads to a class"
 
 Cuts = dict[int, tuple[Cut, ...]]
 """By the place of a verdict among all: one cut a branch, of layers that lose a channel."""
@@ -93,6 +94,11 @@ class Dose:
     evidence: str = ""
     path: tuple[DialSetting, ...] = ()
 
+    @property
+    def cuts_path(self) -> bool:
+        """Whether something of a dormant path goes."""
+        return any(setting.off for setting in self.path)
+
 
 def undosed(places: Sequence[Outlying], config: CleanConfig) -> Dose:
     """Everything that stands out, and caps as asked for, with nothing measured."""
@@ -147,6 +153,8 @@ class Dosing:
             unheard=UNHEARD_BUDGET if calm and config.budget is None else None,
         )
         dose = self._measured(verdicts, places, wish, measure, path)
+        if path and not dose.cuts_path:
+            return self.decide(verdicts, measure, evidence or _KEPT_PATH, (), searched)
         return replace(dose, budget=budget, evidence=evidence)
 
     def _measured(
