@@ -12,10 +12,12 @@ import pytest
 
 from onnx_clp.cli.arguments import Arguments, parse
 from onnx_clp.config import CleanConfig
+from onnx_clp.document.audit import Audit, DormantPath, PathLayer
 from onnx_clp.document.gauge import Loss
 from onnx_clp.document.run import Finding, Outlook, Rates, RepairReport, Report
 from onnx_clp.report import command
 from onnx_clp.report.advice import MOST_STEPS, Step, steps
+from onnx_clp.report.wording import done
 from onnx_clp.verdicts import LayerStatus
 from tests import reports
 from tests.test_assessment import search
@@ -118,6 +120,27 @@ def test_a_named_class_is_searched_for_where_that_can_run_and_only_there() -> No
 def test_an_unusual_file_is_looked_at_with_high_effort() -> None:
     found = parsed(commands(report())[0])
     assert (found.config.effort, found.config.repair, found.destination) == ("high", False, Path("out.onnx"))
+
+
+def test_a_run_that_folds_alone_is_not_promised_a_repair() -> None:
+    folds, prunes = (steps(report(options=options(prune=prune)))[0] for prune in (False, True))
+    assert "undo" not in folds.sentence
+    assert "undo" in prunes.sentence
+    assert "--no-prune" in folds.command
+
+
+def test_a_path_is_taken_out_by_pruning_and_is_a_change_worth_writing() -> None:
+    path = DormantPath((PathLayer("a", (5,)), PathLayer("b", (7,), 0.93)), 3, 1.0, 0.25, 2.0, 0.5)
+    audit = Audit(None, (), 1, path)
+    left = steps(report(QUIET, findings=NAMED, audit=audit, options=options(prune=False)))
+    (line,) = [step.command for step in left if step.sentence == "take the path out"]
+    assert parsed(line).config.prune
+    dry = [
+        [step.sentence for step in steps(report(QUIET, findings=NAMED, output=None, audit=one))]
+        for one in (replace(audit, removed=2), audit)
+    ]
+    assert ["write the repaired model" in sentences for sentences in dry] == [True, False]
+    assert "2 kernels of the path zeroed" in list(done(report(QUIET, audit=replace(audit, removed=2))))
 
 
 def test_high_effort_is_not_advised_again_after_a_run_that_took_it() -> None:

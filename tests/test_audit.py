@@ -16,7 +16,7 @@ import pytest
 from onnx import ModelProto
 
 import onnx_clp
-from onnx_clp.audit import claims, driving, flatness, joins
+from onnx_clp.audit import claims, driving, flatness, joins, kernels
 from onnx_clp.audit.dialling import dialled
 from onnx_clp.audit.dormancy import Rest, at_rest
 from onnx_clp.audit.driving import Answers, Setting
@@ -25,6 +25,7 @@ from onnx_clp.audit.questions import Questions, questions
 from onnx_clp.audit.request import Chain, Claim, Stage, Stretch
 from onnx_clp.audit.sites import Read, reads, scores_of
 from onnx_clp.audit.variants import variants
+from onnx_clp.audit.worker import _Look, _Trial
 from onnx_clp.cap.bound_activations import Statistic
 from onnx_clp.document.audit import Audit, DormantLayer, DormantPath, PathLayer, QuietValue
 from onnx_clp.document.gauge import Loss, Ordinary, Prediction
@@ -276,6 +277,51 @@ def test_a_chain_that_ends_before_the_last_site_or_has_one_kernel_is_none() -> N
 def test_kernels_that_read_a_path_among_much_else_are_not_of_it() -> None:
     written = catalogue.write("blended", silent_paths.plain(), silent_paths.samples(), target=4, seed=3)
     assert _chains(written.model)[0] == ()
+
+
+def test_growing_chains_ends_after_some_work_and_the_thinnest_beginnings_are_grown_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    written = silent_paths.edited(silent_paths.plain())
+    whole, found = _chains(written.model)
+    monkeypatch.setattr(kernels, "_MOST_WORK", 0)
+    (first,) = _chains(written.model)[0]
+    assert first == whole[0]
+    assert [found[part.site].value for part in first.stages[0].stretches] == ["r0"]
+
+
+def test_a_deep_network_of_thin_kernels_alone_has_the_same_chains_each_time() -> None:
+    model = _permuting(48)
+    found, again = _chains(model)[0], _chains(model)[0]
+    assert len(found) == 24
+    assert found == again
+
+
+def _permuting(depth: int, width: int = 16) -> ModelProto:
+    """Convolutions that only put their channels in another order: each kernel reads one channel."""
+    random = np.random.default_rng(0)
+    weights = {
+        f"w{at}": np.eye(width, dtype=np.float32)[random.permutation(width)][:, :, None, None] for at in range(depth)
+    }
+    nodes = [onnx.helper.make_node("Conv", [f"r{at}", f"w{at}"], [f"r{at + 1}"], f"conv{at}") for at in range(depth)]
+    values = [onnx.helper.make_tensor_value_info(name, 1, ["n", width, 4, 4]) for name in ("r0", f"r{depth}")]
+    tensors = [onnx.numpy_helper.from_array(weight, name) for name, weight in weights.items()]
+    return onnx.helper.make_model(onnx.helper.make_graph(nodes, "deep", values[:1], values[1:], tensors))
+
+
+def test_stages_that_share_a_place_are_one_path_in_order() -> None:
+    stages = (Stage((Stretch(0, (1,)),)), Stage((Stretch(1, (2,)),), 0.9), Stage((Stretch(1, (2,)),)))
+    sites = [SimpleNamespace(drive=SimpleNamespace(value=name)) for name in ("a", "b")]
+    found = SimpleNamespace(chain=Chain(stages), target=3, turned=1.0, others=None, strength=2.0, silent=1.0)
+    trial = SimpleNamespace(_request=SimpleNamespace(sites=sites))
+    path = _Trial._path(
+        cast("_Trial", trial), cast("driving.Found", found), cast("_Look", SimpleNamespace(pixels=None))
+    )
+    assert [(one.value, one.channels, one.share) for one in path.layers] == [
+        ("a", (1,), None),
+        ("b", (2,), 0.9),
+        ("b", (2,), None),
+    ]
 
 
 def test_entries_of_a_flat_value_belong_to_the_channels_of_its_map() -> None:

@@ -19,6 +19,7 @@ from onnx_clp.document.gauge import Loss
 from onnx_clp.document.run import Inversion, Picture, RepairedLayer, RepairReport, Report, SearchImages, ValueLeft
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.inversion.capped import Look, capped
+from onnx_clp.inversion.ladder import joined
 from onnx_clp.inversion.pixels import Range
 from onnx_clp.inversion.repair import QUANTILES, Bench, Gauged, repair
 from onnx_clp.inversion.request import Found, Images, Repair, SearchRequest
@@ -251,6 +252,8 @@ def test_a_look_computes_the_value_under_the_caps_before_it(tmp_path: Path, engi
 class Scripted:
     """A bench whose gauges are told by quantile; without caps the forms turn 0.9 of the images."""
 
+    enough = 0.015
+
     def __init__(self, gauges: dict[float, tuple[float, float]]) -> None:
         self.sites, self.tried = [Site("a", 1, 4, 1)], list[float]()
         self._gauges = gauges
@@ -302,6 +305,52 @@ def test_where_none_stops_it_the_best_within_the_budget_is_taken_if_it_helps() -
     assert none is None
     assert "kept 90%" in why
     assert "best kept 80%" in why
+
+
+class Steep:
+    """A bench on which a rung of n forms costs n times the share of positions beyond its caps."""
+
+    enough = 0.015
+
+    def __init__(self) -> None:
+        self.sites, self.tried = [Site("a", 1, 4, 1)], list[tuple[int, float]]()
+
+    def fit(self, forms: Any, quantile: float) -> dict[Any, Any]:
+        self.tried.append((len(forms), quantile))
+        return {self.sites[0]: []}
+
+    def gauge(self, caps: dict[Any, Any], _forms: Any) -> Gauged:
+        if not caps:
+            return Gauged(0.9, 1.0)
+        forms, quantile = self.tried[-1]
+        high = forms * (1 - quantile)
+        return Gauged(0.0, 1.0, Loss(high / 4, 0.0, high))
+
+
+def test_a_rung_that_is_too_dear_is_made_milder_before_it_is_given_up() -> None:
+    bench: Any = Steep()
+    rungs: Any = [[1], [1] * 4, [1] * 8]
+    done, _ = repair(bench, rungs, 0.06, lambda *_: None)
+    assert done is not None
+    assert [forms for forms, _ in bench.tried] == [1, 4, 8, 8]
+    assert bench.tried[-1][1] == pytest.approx(1 - 0.01 * 0.95 * 0.06 / 0.08)
+    assert done.loss.high <= 0.06
+    assert done.quantile == bench.tried[-1][1]
+
+
+def test_one_image_that_still_turns_is_as_good_as_none(tmp_path: Path, engine: Engine) -> None:
+    onnx.save(planted.classifier(planted=True), tmp_path / "m.onnx")
+    subject = read_subject(tmp_path / "m.onnx", {}, None)
+    few = Bench(subject, engine, (), planted.pictures(30), planted.TARGET, 0)
+    others = int((Look(subject, subject.output, engine).all(few.images).argmax(axis=1) != planted.TARGET).sum())
+    assert few.enough == pytest.approx(1 / others)
+    assert few.enough > 0.015
+
+
+def test_a_patch_is_undone_together_with_the_form_that_stands_out_most() -> None:
+    first, patch, moved_too = object(), object(), object()
+    ladder: Any = joined(first, [[patch], [patch, moved_too]])  # type: ignore[arg-type,list-item]
+    assert ladder == [[first], [first, patch], [first, patch, moved_too]]
 
 
 def test_a_model_without_sites_says_so(tmp_path: Path, engine: Engine) -> None:

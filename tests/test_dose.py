@@ -7,7 +7,7 @@ import json
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -20,12 +20,16 @@ from onnx_clp import CleanConfig, CleanResult, NotValidated, UsageError, validat
 from onnx_clp.cli.arguments import parse
 from onnx_clp.cli.main import main
 from onnx_clp.document.run import Gauge, Loss, OutputChange, PrunedChannel, ValidationReport
+from onnx_clp.file.store import TensorStore
 from onnx_clp.gauge import child, ordinary, outputs, photographs, running, worker
 from onnx_clp.gauge.bench import Bench
 from onnx_clp.gauge.crops import crops
-from onnx_clp.gauge.request import Dosed, DoseRequest
+from onnx_clp.gauge.request import DialSetting, Dosed, DoseRequest
+from onnx_clp.graph.model import ModelIndex
 from onnx_clp.numerics.clipped import clipped_moments
 from onnx_clp.report import gauging
+from onnx_clp.run.dose import Dose
+from onnx_clp.run.dosing import Dosing
 from tests.forms.build import bn, model, rand
 from tests.judging import OUTLIER, weight
 from tests.validation_models import MEMORY
@@ -419,6 +423,26 @@ def test_caps_without_pruning_are_measured_too() -> None:
 
 
 @pytest.mark.usefixtures("inside")
+@pytest.mark.parametrize(("off", "asked"), [((0,), [True]), ((), [True, False])])
+def test_where_a_path_stays_caps_are_tried_as_without_one(
+    off: tuple[int, ...], asked: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[bool, float | None]] = []
+
+    def measured(*given: Any) -> Dose:
+        wish, path = given[3], given[5]
+        calls.append((bool(path), wish.caps))
+        return Dose({}, None, path=(DialSetting("r", tuple(0.0 for _ in off), off),) if path else ())
+
+    monkeypatch.setattr(Dosing, "_measured", measured)
+    dosing = Dosing(ModelIndex(network(1.0), TensorStore()), CleanConfig(), ())
+    dose = dosing.decide((), cast(Any, lambda *_: None), path=cast(Any, ["a switch"]))
+    assert [path for path, _ in calls] == asked
+    assert [caps for _, caps in calls] == [None, 0.0][: len(asked)]
+    assert dose.cuts_path == bool(off)
+    assert dose.budget == (0.01 if off else 0.02)
+
+
 def test_made_up_signals_do_not_choose_the_height_of_caps() -> None:
     """A model of 6 pixels a side is no model of images to the gauge."""
     facts: dict[str, Any] = {"x": "float[1,3,6,6] x", "y": "float[1,10] y"}

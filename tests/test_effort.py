@@ -97,8 +97,14 @@ def test_every_step_says_why_it_was_taken_or_left() -> None:
     assert not bare.taken
     assert "statistics" in bare.reason
     assert "budget" in steps(CleanConfig(), evidence=SUSPICIOUS)["caps"].reason
+    assert "budget of 1" in steps(CleanConfig(budget=1.0), evidence=SUSPICIOUS)["caps"].reason
     failed = steps(CleanConfig(effort="high"), searched=Searched(trouble="no list of class scores"))["search"]
     assert failed == Decision("search", False, "no list of class scores")
+    kept = steps(CleanConfig(prune=False), evidence=SUSPICIOUS, path=False)["caps"]
+    assert kept == Decision("caps", False, "not asked for")
+    assert steps(CleanConfig(effort="low"))["audit"].reason == "only with --effort normal or high"
+    assert steps(CleanConfig(budget=1.0))["audit"].reason == "only with --effort high"
+    assert steps(CleanConfig(effort="low", budget=1.0))["audit"].reason == "only with --effort high"
     blind = steps(CleanConfig(validate=False))
     assert (blind["prune"].reason, blind["audit"].reason) == ("all that stands out", "nothing may run the model")
     assert steps(CleanConfig(budget=0.5))["prune"].reason == "as far as the budget allows"

@@ -8,6 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from onnx_clp.numerics import directions
 from onnx_clp.numerics.directions import Fit, fit
 
 Float64 = NDArray[np.float64]
@@ -104,3 +105,16 @@ def test_nothing_is_found_where_nothing_moves_or_something_is_not_finite(bad: fl
     spoilt[0, 0] = bad
     assert fit(spoilt, np.tile(u, (3, 1)), 0.9) is None
     assert fit(clean, np.tile(u, (3, 1)), 0.9) is not None
+
+
+@pytest.mark.parametrize("channels", [200, 300, 600])
+def test_the_first_direction_of_many_channels_is_that_of_the_whole_spectrum(channels: int) -> None:
+    rng = np.random.default_rng(channels)
+    pushed = rng.normal(size=(500, channels)) * 0.1 + np.outer(rng.random(500) + 0.5, rng.normal(size=channels))
+    found = directions._first(pushed)
+    truth = np.linalg.eigh(pushed.T @ pushed)[1][:, -1]
+    assert abs(found @ truth) == pytest.approx(1, abs=1e-12)
+    lone = np.zeros((50, channels))
+    lone[:, 7], lone[:, 9] = 1.0, -1.0
+    assert np.abs(directions._first(lone))[[7, 9]] == pytest.approx([0.5**0.5] * 2)
+    assert (directions._first(lone) == directions._first(lone)).all()

@@ -18,6 +18,7 @@ from onnx_clp.audit.sites import Read, is_depthwise
 from onnx_clp.layers.rewrite import LayerRewrite
 
 Float32 = NDArray[np.float32]
+_Carriers = dict[int, bool]
 
 LEAST_LAYERS: Final = 2
 """Layers whose kernels mainly read the chain: one that does is no rarity among trained ones."""
@@ -36,6 +37,10 @@ _MOST_SOURCES: Final = 16
 _MOST_BEGINNINGS: Final = 16
 _MOST_CHAINS: Final = 24
 _BLOCK: Final = 1 << 15
+_LOOKS_OF_A_LAYER: Final = 20
+"""What reading a layer's kernels counts for."""
+_MOST_WORK: Final = 2_000_000
+"""Looks that growing all chains may take, about: some seconds. Only files made to take longer come near."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,9 +68,21 @@ def chains(found: Sequence[Read], least: int = LEAST_LAYERS) -> tuple[Chain, ...
         least: layers whose kernels mainly read what is before them.
     """
     thin = {id(one): _thin_of(one) for read in found for one in read.makers if not is_depthwise(one.layer)}
-    grown = {_grown(found, thin, number, group) for number, group in _beginnings(found, thin)}
-    long = [one for one in grown if len(one.stages) > least and _ends(one, len(found) - 1)]
+    long = [one for one in _all_grown(found, thin) if len(one.stages) > least and _ends(one, len(found) - 1)]
     return tuple(sorted(long, key=_likelihood)[:_MOST_CHAINS])
+
+
+def _all_grown(found: Sequence[Read], thin: dict[int, _Thin]) -> list[Chain]:
+    """Every chain once, the thinnest beginning of each site first; fewer where `_MOST_WORK` does not suffice."""
+    grown: dict[Chain, None] = {}
+    carriers, work = [_carriers(found, at) for at in range(len(found))], 0
+    for number, group in _beginnings(found, thin):
+        if work > _MOST_WORK:
+            break
+        chain, looks = _grown(found, thin, carriers, number, group)
+        grown[chain] = None
+        work += looks
+    return list(grown)
 
 
 def _ends(chain: Chain, last: int) -> bool:
@@ -105,7 +122,10 @@ def _energy(kernels: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _beginnings(found: Sequence[Read], thin: dict[int, _Thin]) -> Iterator[tuple[int, tuple[int, ...]]]:
-    """Where chains may begin: by the number of a site, what one thin kernel mainly reads of it, the thinnest first."""
+    """Where chains may begin: the number of a site, and what one thin kernel mainly reads of it.
+
+    The thinnest of every site first, then the second of every site.
+    """
     numbers = {read.value: number for number, read in enumerate(found)}
     groups: dict[int, dict[tuple[int, ...], float]] = {}
     for rewrite in {id(one): one for read in found for one in read.makers}.values():
@@ -116,8 +136,12 @@ def _beginnings(found: Sequence[Read], thin: dict[int, _Thin]) -> Iterator[tuple
             if uneven >= BEGINS:
                 held, group = groups.setdefault(number, {}), _heavy(shares)
                 held[group] = max(uneven, held.get(group, 0.0))
-    for number, held in sorted(groups.items()):
-        yield from ((number, group) for group in sorted(held, key=lambda one: (-held[one], one))[:_MOST_BEGINNINGS])
+    ranked = [
+        (rank, number, group)
+        for number, held in groups.items()
+        for rank, group in enumerate(sorted(held, key=lambda one: (-held[one], one))[:_MOST_BEGINNINGS])
+    ]
+    yield from ((number, group) for _, number, group in sorted(ranked))
 
 
 def _heavy(shares: Float32) -> tuple[int, ...]:
@@ -130,33 +154,48 @@ def _source(rewrite: LayerRewrite) -> str:
     return rewrite.layer.node.input[rewrite.layer.data_slot]
 
 
-def _grown(found: Sequence[Read], thin: dict[int, _Thin], number: int, group: tuple[int, ...]) -> Chain:
-    """The chain that begins with a group of channels of a site."""
-    chain = _Growing({0: {number: _whole(found[number], group)}})
+def _grown(
+    found: Sequence[Read], thin: dict[int, _Thin], carriers: Sequence[_Carriers], number: int, group: tuple[int, ...]
+) -> tuple[Chain, int]:
+    """The chain that begins with a group of channels of a site, and how many looks that took."""
+    chain, looks = _Growing({0: {number: _whole(found[number], group)}}), 0
     before = {found[number].value: (number, chain.stages[0][number])}
     for at in range(number + 1, len(found)):
         read = found[at]
         for stage in list(chain.stages.values()):
-            if carried := _carried(found, stage, read):
+            looks += 1 + min(len(stage), len(carriers[at]))
+            if carried := _carried(found, stage, carriers[at], read):
                 stage[at] = carried
         for rewrite in read.makers:
             source = before.get(_source(rewrite))
             if source is not None and not is_depthwise(rewrite.layer):
+                looks += _LOOKS_OF_A_LAYER
                 _read_on(chain, rewrite, thin[id(rewrite)], source[1], at, read)
         own = sorted({channel for stage in chain.stages.values() for channel in stage.get(at, ())})
         if own:
             before[read.value] = (at, tuple(own))
-    return _settled(chain)
+    return _settled(chain), looks
 
 
-def _carried(found: Sequence[Read], stage: dict[int, tuple[int, ...]], read: Read) -> tuple[int, ...]:
+def _carriers(found: Sequence[Read], at: int) -> _Carriers:
+    """By the sites before one whose channels are carried to it: whether the same layers make both."""
+    read, carriers = found[at], dict[int, bool]()
+    makers = {id(one) for one in read.makers}
+    through = {_source(one) for one in read.makers if is_depthwise(one.layer)}
+    for number, one in enumerate(found[:at]):
+        same = not makers.isdisjoint(map(id, one.makers))
+        if same or one.value in through:
+            carriers[number] = same
+    return carriers
+
+
+def _carried(
+    found: Sequence[Read], stage: dict[int, tuple[int, ...]], carriers: _Carriers, read: Read
+) -> tuple[int, ...]:
     """The channels of a site that are a stage's own, as behind a sum with them or a depthwise convolution."""
     rows: set[int] = set()
-    for at, channels in stage.items():
-        same = {id(one) for one in found[at].makers} & {id(one) for one in read.makers}
-        through = any(is_depthwise(one.layer) and _source(one) == found[at].value for one in read.makers)
-        if same or through:
-            rows.update(found[at].row(one) if same else one for one in channels)
+    for at in stage.keys() & carriers.keys():
+        rows.update(found[at].row(one) if carriers[at] else one for one in stage[at])
     return tuple(read.whole_of(rows))
 
 

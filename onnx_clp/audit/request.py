@@ -147,6 +147,6 @@ AUDIT: Final = Errand(
     asked=AuditRequest,
     answered=Audited,
     failed="not audited",
-    instead="go without --audit",
+    instead="go without an audit (--effort low)",
     names=True,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import Any, Final
 
 import numpy as np
@@ -191,7 +192,8 @@ class _Trial:
 
     def _path(self, found: Found, look: _Look) -> DormantPath:
         steps = sorted(
-            (stretch.site, stretch.channels, one.share) for one in found.chain.stages for stretch in one.stretches
+            ((stretch.site, stretch.channels, one.share) for one in found.chain.stages for stretch in one.stretches),
+            key=itemgetter(0, 1),
         )
         values = [site.drive.value for site in self._request.sites]
         return DormantPath(

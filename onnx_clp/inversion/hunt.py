@@ -21,7 +21,7 @@ from onnx_clp.inversion.attack import Attack
 from onnx_clp.inversion.capped import capped
 from onnx_clp.inversion.changes import changes
 from onnx_clp.inversion.forms import KINDS, STEPS_OF, Finder, Form, Forms, measures
-from onnx_clp.inversion.ladder import Rungs, other_patches, rungs
+from onnx_clp.inversion.ladder import Rungs, joined, other_patches, rungs
 from onnx_clp.inversion.lineup import RUNNERS, decided, first, going_on, spread
 from onnx_clp.inversion.ordinary import photographs
 from onnx_clp.inversion.pace import Deadline, TimeUp, fewer, thinned
@@ -136,14 +136,15 @@ class Hunt:
     def repaired(self, found: list[Forms], z: finding.Float64, place: int | None) -> tuple[Repair | None, str]:
         """Undo the form by which the likely target stands out most, and search for that class once more.
 
-        Other forms towards it hold more of what any image of the class has, and undoing them costs the class. So
-        another one beyond the limit is tried only where the first cannot be undone within the budget.
+        Other forms towards it hold more of what any image of the class has, and undoing them costs the class: one
+        beyond the limit is tried only where the first cannot be undone. A patch is undone together with the first.
         """
         if place is None:
             return None, "nothing stands out, so the model stays as it is"
         target, bench, why = found[place].target, self._bench(found[place].target), ""
-        for form in _beyond(found, z, place):
-            ladder = self._ladder(form, target)
+        beyond = _beyond(found, z, place)
+        for form in beyond:
+            ladder = self._ladder(form, beyond, target)
             self._deadline.until(REPAIRED)
             done, said = repair(bench, ladder, self._request.budget, self._tick, self._deadline)
             if done is not None:
@@ -163,13 +164,14 @@ class Hunt:
         each = 2 * len(self._request.sites) * self._seconds * _FORWARD / 2
         return max(_LEAST_FITTED, int(_FITTING * self._request.seconds / max(each, 1e-9)))
 
-    def _ladder(self, form: Form, target: int) -> Rungs:
+    def _ladder(self, form: Form, beyond: Sequence[Form], target: int) -> Rungs:
         """The rungs that there is time for."""
         self._deadline.until(LADDER)
-        more = []
-        if isinstance(form, Patch):
-            more = other_patches(self._finder, self._attack, self._others(target), form)
-        return rungs(form, more)
+        patch = next((one for one in beyond if isinstance(one, Patch)), None)
+        if patch is None:
+            return rungs(form, [])
+        of_patch = rungs(patch, other_patches(self._finder, self._attack, self._others(target), patch))
+        return of_patch if patch is form else joined(form, of_patch)
 
     def _once_more(self, done: Repair, found: list[Forms], z: finding.Float64, place: int) -> Repair:
         """The repair with how far the class lies out after it, by the forms that there is time for, the best first.

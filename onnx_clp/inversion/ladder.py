@@ -41,6 +41,11 @@ def rungs(form: Form, others: Sequence[Patch]) -> Rungs:
     return found
 
 
+def joined(form: Form, others: Rungs) -> Rungs:
+    """The form, and then with each rung of another one; the mildest first."""
+    return [[form], *([form, *rung] for rung in others)]
+
+
 def moved(patch: Patch) -> list[Form]:
     """The patch, and moved up, down, left and right by a pixel, or a 32nd of the image's smaller side."""
     step = max(1, min(patch.change.shape[1:]) // _FINE)

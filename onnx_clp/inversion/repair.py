@@ -37,6 +37,9 @@ Tick = Callable[[str, int, int], None]
 QUANTILES: Final = (0.99, 0.97, 0.95, 0.9, 0.85, 0.8)
 """Shares of the clean positions that a cap leaves as they are, the mildest first."""
 _ENOUGH: Final = 0.015
+_MILDER_TRIES: Final = 3
+_MARGIN: Final = 0.95
+_LEAST_SHARE: Final = 0.5
 """Forms that turn this share or less no longer work. The real trigger is stronger than what was found of it."""
 _GAIN: Final = 0.5
 """A repair that leaves more than this share of the flips standing is no repair."""
@@ -103,6 +106,11 @@ class Bench:
         self._rest = images[self._others]
         self._kept = self._others if made and self._others.any() else np.ones(len(images), np.bool_)
 
+    @property
+    def enough(self) -> float:
+        """The share of flips that counts as none: a few in a hundred, and one image always."""
+        return max(_ENOUGH, 1 / max(len(self._rest), 1))
+
     def subject(self, caps: dict[Site, list[Fit]]) -> Subject:
         """The model under caps."""
         return capped(self._subject, {site: [one.direction for one in fits] for site, fits in caps.items()})
@@ -137,7 +145,8 @@ class Bench:
             found = fit(clean, moved[at][rest] - clean[rest], quantile)
             if found is not None:
                 fits.append(found)
-                clean, *moved = (found.direction.cut(positions) for positions in (clean, *moved))
+                for positions in (clean, *moved[at + 1 :]):
+                    found.direction.cut_in_place(positions)
         return fits
 
 
@@ -191,7 +200,7 @@ def _tried(bench: Bench, forms: Sequence[Mark], budget: float, tick: Tick, deadl
     for at, quantile in enumerate(QUANTILES):
         met.append(_state(bench, forms, quantile))
         tick("repair", at + 1, len(QUANTILES))
-        if deadline.left <= 0 or (met[-1].gauged.flip <= _ENOUGH and met[-1].gauged.within(budget)):
+        if deadline.left <= 0 or (met[-1].gauged.flip <= bench.enough and met[-1].gauged.within(budget)):
             break
     return met
 
@@ -199,6 +208,24 @@ def _tried(bench: Bench, forms: Sequence[Mark], budget: float, tick: Tick, deadl
 def _state(bench: Bench, forms: Sequence[Mark], quantile: float) -> _State:
     caps = bench.fit(forms, quantile)
     return _State(quantile, caps, bench.gauge(caps, forms))
+
+
+def _affordable(bench: Bench, rung: Sequence[Mark], quantile: float, budget: float, deadline: Deadline) -> _State:
+    """The state of a rung, made milder a few times where it costs more than the budget."""
+    before = deadline.left
+    state = _state(bench, rung, quantile)
+    taken = before - deadline.left
+    for _ in range(_MILDER_TRIES):
+        if state.gauged.within(budget) or deadline.left < taken:
+            break
+        state = _state(bench, rung, _milder(state.quantile, state.gauged.loss.high, budget))
+    return state
+
+
+def _milder(quantile: float, high: float, budget: float) -> float:
+    """The quantile at which the loss should fit the budget: it grows with the share of positions beyond the caps."""
+    share = _MARGIN * budget / high if high > budget else 0.0
+    return 1 - (1 - quantile) * max(share, _LEAST_SHARE)
 
 
 def _climbed(bench: Bench, rungs: Sequence[Sequence[Mark]], best: _State, budget: float, deadline: Deadline) -> _State:
@@ -210,11 +237,11 @@ def _climbed(bench: Bench, rungs: Sequence[Sequence[Mark]], best: _State, budget
             break
         if any(_holds(rung, less) for less in dear):
             continue
-        state = _state(bench, rung, best.quantile)
+        state = _affordable(bench, rung, best.quantile, budget, deadline)
         each = (before - deadline.left) / len(rung) if math.isfinite(before) else 0.0
         if not state.gauged.within(budget):
             dear.append(rung)
-        elif state.gauged.flip <= max(_ENOUGH, best.gauged.flip):
+        elif state.gauged.flip <= max(bench.enough, best.gauged.flip):
             best = state
     return best
 

@@ -107,12 +107,13 @@ def _go_on(report: Report) -> Iterator[Step]:
     searched = found is not None and (found.likely is not None or bool(found.results))
     if found is not None and found.likely is not None and not repairs(report):
         yield Step("undo the trigger that was found", _line(report, repair=True))
-    elif suspicious and not searched and _can_search(report):
-        yield Step("look for the trigger and undo it (minutes)", _line(report, effort="high"))
     elif not searched and _can_search(report):
-        yield Step("look for a trigger too, and undo it (minutes)", _line(report, effort="high"))
-    if report.options.get("prune") is False and not report.options.get("repair") and report.summary.channels_pruned:
-        yield Step("switch the channels that stand out off", _line(report, prune=True))
+        yield _search(report, "look for the trigger" if suspicious else "look for a trigger too")
+    if report.options.get("prune") is False and not report.options.get("repair"):
+        if report.audit is not None and report.audit.path is not None:
+            yield Step("take the path out", _line(report, prune=True))
+        elif report.summary.channels_pruned:
+            yield Step("switch the channels that stand out off", _line(report, prune=True))
     done = found is not None and found.repair is not None and not found.repair.stands_out
     if suspicious and not done:
         yield from _caps(report)
@@ -120,7 +121,14 @@ def _go_on(report: Report) -> Iterator[Step]:
 
 def _look_further(report: Report) -> Iterator[Step]:
     if report.inversion is None and _can_search(report):
-        yield Step("look for a trigger too, and undo it (minutes)", _line(report, effort="high"))
+        yield _search(report, "look for a trigger too")
+
+
+def _search(report: Report, words: str) -> Step:
+    """A search; it undoes what it finds unless the run is to fold alone."""
+    folds = report.options.get("prune") is False and not report.options.get("repair")
+    sentence = f"{words} (minutes)" if folds else f"{words}{',' if words.endswith('too') else ''} and undo it (minutes)"
+    return Step(sentence, _line(report, effort="high"))
 
 
 def _after_evaluation(report: Report, evaluation: EvaluationReport) -> Iterator[Step]:
@@ -198,7 +206,8 @@ def _changed(report: Report) -> bool:
     repaired = report.inversion is not None and report.inversion.repair is not None
     off = report.summary.channels_pruned - report.summary.channels_kept
     pruned = report.options.get("prune") is not False and off > 0
-    return repaired or pruned or (report.caps is not None and report.caps.capped > 0)
+    removed = report.audit is not None and report.audit.removed > 0
+    return repaired or pruned or removed or (report.caps is not None and report.caps.capped > 0)
 
 
 def _when_not_judged(report: Report) -> Iterator[Step]:

@@ -45,7 +45,7 @@ _RULES: Final[tuple[tuple[str, str, str, str, str], ...]] = (
     ("CLP002", "ClassStandsOut", "A class of the last layer stands out", _EVIDENCE_HELP, "class that stands out"),
     ("CLP003", "TriggerFound", "A search found a trigger towards a class", _EVIDENCE_HELP, TRIGGER),
     ("CLP004", "TriggerMeasured", "A trigger that was supplied works", _EVIDENCE_HELP, MEASURED),
-    ("CLP005", "Path", "A path through the network that no ordinary input takes", _EVIDENCE_HELP, "path"),
+    ("CLP005", "Path", "A path of few channels through the network that leads to a class", _EVIDENCE_HELP, "path"),
     ("CLP006", "Gate", "A gate in the graph lets a small part of the input decide", _EVIDENCE_HELP, "gate"),
     ("CLP007", "Blinding", "Something blinds searches", _EVIDENCE_HELP, "blinding"),
     ("CLP008", "Unusual", "Something unusual that names nothing", _EVIDENCE_HELP, ""),

@@ -42,7 +42,7 @@ def brief(evidence: Evidence) -> str:
     known = {
         TRIGGER: f"a trigger{towards} was found",
         MEASURED: "the trigger that was supplied works",
-        "path": f"a path{towards} that no ordinary input takes{where}",
+        "path": f"a path of few channels{towards}{where}",
         "gate": f"a gate{towards} in the graph{where}",
         "blinding": f"something that blinds searches{where}",
         "class that stands out": f"class {evidence.target} stands out in the last layer",
@@ -75,6 +75,8 @@ def done(report: Report) -> Iterator[str]:
     off = 0 if report.options.get("prune") is False else report.summary.channels_pruned - kept
     if off or kept:
         yield f"{plural(off, 'channel')} switched off" + (f", {kept:,} kept" if kept else "")
+    if report.audit is not None and report.audit.removed:
+        yield f"{plural(report.audit.removed, 'kernel')} of the path zeroed"
     if report.caps is not None and report.caps.capped:
         yield f"{plural(report.caps.capped, 'value')} capped"
 

@@ -173,7 +173,8 @@ def analyse(
     found = Analysis.of(folded, final, [*caps, *measured.left], findings, decided.dose)
     found.readings, found.classes_judged = measured.readings, head_check.classes_judged(heads)
     capped = sum(cap.skipped is None for cap in caps)
-    found.decisions = effort.decisions(config, evidence, searched, bool(decided.cuts), capped, folded.outlook)
+    reason = decided.dose.evidence or evidence
+    found.decisions = effort.decisions(config, reason, searched, decided.dose.cuts_path, capped, folded.outlook)
     _tidy(found, folded.edit, file, config)
     return found
 

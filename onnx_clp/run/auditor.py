@@ -254,8 +254,8 @@ def sentence(path: DormantPath) -> str:
     mainly = f", each read with {100 * float(np.median(shares)):.0f} % of the next one's kernel" if shares else ""
     return (
         f"a path of few channels leads to class {path.target} ({' > '.join(steps)}{mainly}): its end, driven, turns "
-        f"{100 * path.turned:.0f} % of ordinary images to it{others}; no ordinary input fires "
-        f"{100 * path.silent:.0f} % of its channels"
+        f"{100 * path.turned:.0f} % of ordinary images to it{others}; {100 * path.silent:.0f} % of its channels "
+        f"fire on no ordinary input"
     )
 
 

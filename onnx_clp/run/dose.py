@@ -83,6 +83,11 @@ class Dose:
     evidence: str = ""
     path: tuple[DialSetting, ...] = ()
 
+    @property
+    def cuts_path(self) -> bool:
+        """Whether something of a dormant path goes."""
+        return any(setting.off for setting in self.path)
+
 
 def undosed(places: Sequence[Outlying], config: CleanConfig) -> Dose:
     """Everything that stands out, and caps as asked for, with nothing measured."""

@@ -29,6 +29,7 @@ CHANGED_PER_BUDGET: Final = 2.0
 """Answers that may change for each one that may be lost, where nothing is suspicious: the budget of 1 % keeps 98 %."""
 UNHEARD_BUDGET: Final = 1e-5
 """What may be lost by made-up signals, unasked: as good as nothing, as they do not tell what real ones lose."""
+_KEPT_PATH: Final = "a path that would cost too much to take out leads to a class"
 
 
 class Dosing:
@@ -77,6 +78,8 @@ class Dosing:
             unheard=UNHEARD_BUDGET if calm and config.budget is None else None,
         )
         dose = self._measured(verdicts, places, wish, measure, path)
+        if path and not dose.cuts_path:
+            return self.decide(verdicts, measure, evidence or _KEPT_PATH, (), searched)
         return replace(dose, budget=budget, evidence=evidence)
 
     def _measured(

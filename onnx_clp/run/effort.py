@@ -26,6 +26,7 @@ _AFFORDABLE: Final = "as far as the budget allows"
 _HIGH: Final = "high effort"
 _SUSPICIOUS: Final = "the file is suspicious"
 _ONLY_HIGH: Final = "only with --effort high"
+_NOT_LOW: Final = "only with --effort normal or high"
 _NOTHING_RUNS: Final = "nothing may run the model"
 
 
@@ -109,12 +110,15 @@ def caps_wanted(config: CleanConfig, evidence: str, searched: Searched, path: bo
 def decisions(
     config: CleanConfig, evidence: str, searched: Searched, path: bool, capped: int, ahead: Outlook
 ) -> tuple[Decision, ...]:
-    """What a run did beyond folding and scoring, and what it left, each with its reason; `capped` values have a cap."""
+    """What a run did beyond folding and scoring, and what it left, each with its reason.
+
+    `path` says whether something of a dormant path was taken out; `capped` values have a cap.
+    """
     return (
         _on_pruning(config),
         _on_caps(config, evidence, searched, path, capped, ahead),
         _on_auditing(config),
-        _on_looking("search", config, config.searches, search_plan(config) is not None, searched.trouble),
+        _on_looking("search", config, config.searches, search_plan(config) is not None, _ONLY_HIGH, searched.trouble),
     )
 
 
@@ -136,6 +140,8 @@ def _on_caps(
         return Decision(CAPS, False, "nothing found is strong enough evidence" if config.prune else _UNASKED)
     if not config.validate:
         return Decision(CAPS, False, _NOTHING_RUNS)
+    if config.budget == 1 and config.bound_activations is None:
+        return Decision(CAPS, False, "with a budget of 1 nothing is measured that tells how low they may be")
     if not ahead.cappable and config.calibrate is None:
         return Decision(CAPS, False, "no statistics in the file tell where they would go")
     return Decision(CAPS, False, "they would cost more than the budget, or what they cost cannot be measured")
@@ -144,10 +150,11 @@ def _on_caps(
 def _on_auditing(config: CleanConfig) -> Decision:
     if audits(config) and not thoroughly(config):
         return Decision("audit", True, "where the weights or the graph raise a question")
-    return _on_looking("audit", config, config.audit, audits(config))
+    otherwise = _NOT_LOW if config.effort == "low" and config.budget != 1 else _ONLY_HIGH
+    return _on_looking("audit", config, config.audit, audits(config), otherwise)
 
 
-def _on_looking(step: str, config: CleanConfig, asked: bool, runs: bool, trouble: str = "") -> Decision:
+def _on_looking(step: str, config: CleanConfig, asked: bool, runs: bool, otherwise: str, trouble: str = "") -> Decision:
     if runs:
         return Decision(step, not trouble, trouble or (_ASKED if asked else _HIGH))
-    return Decision(step, False, _ONLY_HIGH if config.validate else _NOTHING_RUNS)
+    return Decision(step, False, otherwise if config.validate else _NOTHING_RUNS)
