@@ -86,7 +86,7 @@ def _hard_swish(step: Step) -> Field:
 
 
 def _clip(step: Step) -> Field:
-    low, high = read.clip_limits(step.node, step.scope.constant)
+    low, high = read.clip_limits(step.node, step.value)
     if low is None or high is None:
         raise NoBoundError("Clip with limits that are not constant")
     # Where the lower limit lies above the upper one, that one holds (opset 13).

@@ -105,6 +105,12 @@ class Field:
         """Entries by letter."""
         return {"N": self.batch, "C": self.channels, "H": self.rows.size, "W": self.columns.size}
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Entries along each axis."""
+        sizes = self.sizes
+        return tuple(math.prod(sizes[one] for one in group) for group in self.axes)
+
     def of(self, spread: Spread) -> Field:
         """The same places with other bounds."""
         return replace(self, spread=spread, head=None)

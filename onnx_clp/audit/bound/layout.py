@@ -52,12 +52,25 @@ def _transpose(step: Step) -> Field:
 
 def _reshape(step: Step) -> Field:
     field = step.field()
-    return field.laid(field.regrouped(step.shape))
+    return field.laid(field.regrouped(_target(step, field)))
+
+
+def _target(step: Step, field: Field) -> Sequence[int]:
+    """The shape that a Reshape states, else the one that was inferred."""
+    stated = read.SHAPE.of(step.node, step.value) if step.node.op_type == "Reshape" else None
+    if stated is None or (0 in stated and read.zero_is_a_size(step.node)):
+        return step.shape
+    had = field.shape
+    if stated.count(-1) > 1 or any(size == 0 and at >= len(had) for at, size in enumerate(stated)):
+        raise NoBoundError("Reshape of another kind")
+    sizes = [had[at] if size == 0 else size for at, size in enumerate(stated)]
+    rest = math.prod(had) // max(1, math.prod(size for size in sizes if size != -1))
+    return [rest if size == -1 else size for size in sizes]
 
 
 def _pad(step: Step) -> Field:
-    field, pads = step.field(), read.PADS.of(step.node, step.scope.constant)
-    value = windows.pad_value(step.node, step.scope.constant)
+    field, pads = step.field(), read.PADS.of(step.node, step.value)
+    value = windows.pad_value(step.node, step.value)
     if pads is None or value is None or windows.pad_mode(step.node) != "constant" or len(pads) != 2 * len(field.axes):
         raise NoBoundError("Pad of another kind")
     spread, tracks = field.spread, {"H": field.rows, "W": field.columns}
@@ -99,7 +112,7 @@ def _one_place(field: Field, spread: intervals.Spread, axes: Sequence[str]) -> F
 
 
 def _reduce_mean(step: Step) -> Field:
-    field, axes = step.field(), read.AXES.of(step.node, step.scope.constant)
+    field, axes = step.field(), read.AXES.of(step.node, step.value)
     rank = len(field.axes)
     gone = {axis % rank for axis in axes or range(rank)}
     there = {letter for axis in gone for letter in field.axes[axis]}

@@ -18,13 +18,21 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Step:
-    """One node: its scope, the values before it, why others have no bound, and all shapes as inferred for one run."""
+    """One node: its scope, the values before it, why others have no bound, and the sizes of one run.
+
+    `shapes` are those of values as inferred, `sized` what the graph computes from sizes.
+    """
 
     node: NodeProto
     scope: GraphIndex
     fields: Mapping[str, Field]
     stopped: Mapping[str, str]
     shapes: Mapping[str, tuple[int, ...]]
+    sized: Mapping[str, Array]
+
+    def value(self, name: str) -> Array | None:
+        """A constant, or what is computed from sizes alone; None where it is neither."""
+        return self.sized[name] if name in self.sized else self.scope.constant(name)
 
     def field(self, slot: int = 0) -> Field:
         """The value at an input slot.
@@ -46,7 +54,7 @@ class Step:
         name = input_name(self.node, slot)
         if not name:
             return None
-        found = self.scope.constant(name)
+        found = self.value(name)
         if found is None:
             raise NoBoundError(self.stopped.get(name, f"{operator(self.node)} with weights that are not constant"))
         return found

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from onnx import NodeProto
 
 from onnx_clp.audit.bound.entrywise import ENTRYWISE
 from onnx_clp.audit.bound.field import Field, NoBoundError
@@ -13,7 +16,10 @@ from onnx_clp.audit.bound.step import Step
 from onnx_clp.audit.bound.windows import WINDOWED
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.numerics import intervals
-from onnx_clp.operators.nodes import STANDARD_DOMAINS, operator
+from onnx_clp.operators import compute
+from onnx_clp.operators.nodes import STANDARD_DOMAINS, is_op, operator
+
+Array = NDArray[Any]
 
 _RULES = {**ENTRYWISE, **LAYOUT, **WINDOWED}
 _MOST_PRODUCTS = 1 << 32
@@ -33,16 +39,20 @@ def bounded(scope: GraphIndex, shapes: Mapping[str, tuple[int, ...]], name: str,
     Raises:
         NoBoundError: an operator on the way has no rule.
     """
-    fields, stopped = {name: image}, dict[str, str]()
+    fields, stopped, sized = {name: image}, dict[str, str](), dict[str, Array]()
     with np.errstate(all="ignore"):
         for node in scope.nodes:
-            if not any(one in fields or one in stopped for one in node.input):
+            if not any(one in fields or one in stopped or one in sized for one in node.input):
+                continue
+            computed = _from_sizes(node, scope, fields, sized)
+            if computed is not None:
+                sized[node.output[0]] = computed
                 continue
             for one in node.output:
                 stopped[one] = operator(node)
             try:
                 if node.domain in STANDARD_DOMAINS and node.op_type in _RULES:
-                    fields[node.output[0]] = _RULES[node.op_type](Step(node, scope, fields, stopped, shapes))
+                    fields[node.output[0]] = _RULES[node.op_type](Step(node, scope, fields, stopped, shapes, sized))
             except NoBoundError as error:
                 stopped[node.output[0]] = str(error)
             if scores in node.output:
@@ -50,6 +60,18 @@ def bounded(scope: GraphIndex, shapes: Mapping[str, tuple[int, ...]], name: str,
     if scores not in fields:
         raise NoBoundError(stopped.get(scores, "scores that do not come from the image"))
     return fields[scores]
+
+
+def _from_sizes(
+    node: NodeProto, scope: GraphIndex, fields: Mapping[str, Field], sized: Mapping[str, Array]
+) -> Array | None:
+    """What a node computes from sizes and constants alone; None where it computes from more."""
+    if is_op(node, "Shape") and node.input[0] in fields and not node.attribute:
+        return np.array(fields[node.input[0]].shape, np.int64)
+    if not compute.can_evaluate(node) or not any(one in sized for one in node.input):
+        return None
+    inputs = [sized[one] if one in sized else scope.constant(one) for one in node.input if one]
+    return None if any(one is None for one in inputs) else compute.evaluate(node, inputs)
 
 
 def moves(scores: Field) -> float:
