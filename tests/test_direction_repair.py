@@ -12,6 +12,7 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
+from onnx_clp.cap.bound_directions import Site
 from onnx_clp.cli.main import main
 from onnx_clp.config import CleanConfig
 from onnx_clp.document.gauge import Loss
@@ -20,7 +21,7 @@ from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.inversion.capped import Look, capped
 from onnx_clp.inversion.pixels import Range
 from onnx_clp.inversion.repair import QUANTILES, Bench, Gauged, repair
-from onnx_clp.inversion.request import Found, Images, Repair, SearchRequest, SearchSite
+from onnx_clp.inversion.request import Found, Images, Repair, SearchRequest
 from onnx_clp.inversion.search import search
 from onnx_clp.inversion.subject import Subject, read_subject
 from onnx_clp.inversion.trigger import Trigger
@@ -70,12 +71,8 @@ def looked_at(path: Path, **options: Any) -> list[Candidate]:
     return found
 
 
-def sites(path: Path, **options: Any) -> list[SearchSite]:
-    return [
-        SearchSite(one.value, one.site.channels, one.site.rank, one.site.data_type)
-        for one in looked_at(path, **options)
-        if one.site is not None
-    ]
+def sites(path: Path, **options: Any) -> list[Site]:
+    return [one.site for one in looked_at(path, **options) if one.site is not None]
 
 
 # --- which values -------------------------------------------------------------------------------------
@@ -179,6 +176,21 @@ def test_a_model_that_computes_in_float16_is_capped_in_float16(tmp_path: Path, e
     onnx.checker.check_model(model, full_check=True)
 
 
+def test_made_images_of_the_target_need_not_keep_their_class(tmp_path: Path, engine: Engine) -> None:
+    """They may show the trigger itself, which is what goes; the user's own have to keep it."""
+    onnx.save(planted.classifier(planted=True), tmp_path / "m.onnx")
+    mask, values = np.zeros((1, 8, 8), bool), np.zeros((1, 8, 8), np.float32)
+    mask[0, 2:5, 2:5], values[0, 3, 3] = True, 1.0
+    square = Square(planted.TARGET, mask, values)
+    shown = np.concatenate([planted.pictures(), square.put_on(planted.pictures())[:4]])
+    subject, agreement = read_subject(tmp_path / "m.onnx", {}, None), []
+    for made in (True, False):
+        bench = Bench(subject, engine, sites(tmp_path / "m.onnx"), shown, planted.TARGET, 0, None, made)
+        agreement.append(bench.gauge(bench.fit([square], 0.85), [square]).agreement)
+    assert agreement[0] == 1.0
+    assert agreement[1] < 0.97
+
+
 class Still:
     """A form that changes nothing."""
 
@@ -219,7 +231,7 @@ def test_positions_are_few_and_the_same_again(monkeypatch: pytest.MonkeyPatch, t
 def test_a_look_computes_the_value_under_the_caps_before_it(tmp_path: Path, engine: Engine) -> None:
     onnx.save(planted.classifier(planted=True), tmp_path / "m.onnx")
     subject = read_subject(tmp_path / "m.onnx", {}, None)
-    images, site = planted.pictures(60), SearchSite("normed", 12, 4, 1)
+    images, site = planted.pictures(60), Site("normed", 12, 4, 1)
     plain = Look(subject, "normed", engine).all(images)
     limit = float(np.median(plain[:, 1]))
     one = Direction(np.eye(12)[1], np.eye(12)[1], -limit)
@@ -240,7 +252,7 @@ class Scripted:
     """A bench whose gauges are told by quantile; without caps the forms turn 0.9 of the images."""
 
     def __init__(self, gauges: dict[float, tuple[float, float]]) -> None:
-        self.sites, self.tried = [SearchSite("a", 1, 4, 1)], list[float]()
+        self.sites, self.tried = [Site("a", 1, 4, 1)], list[float]()
         self._gauges = gauges
 
     def fit(self, _forms: Any, quantile: float) -> dict[Any, Any]:

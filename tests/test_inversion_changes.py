@@ -15,6 +15,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import numpy_helper, parser
 
+from onnx_clp.cap.bound_directions import Site
 from onnx_clp.cli.main import main
 from onnx_clp.config import RunLimits
 from onnx_clp.document.run import ChannelChanges, Inversion, Picture, Report, SearchImages
@@ -23,7 +24,6 @@ from onnx_clp.inversion.request import (
     Found,
     Images,
     SearchRequest,
-    SearchSite,
     SiteChanges,
 )
 from onnx_clp.inversion.search import search
@@ -34,7 +34,7 @@ from onnx_clp.validation.provider import Engine, choose
 from tests import planted, reports
 from tests.test_html import Page
 
-SITES = (SearchSite("active", 12, 4, 1), SearchSite("flat", 48, 2, 1))
+SITES = (Site("active", 12, 4, 1), Site("flat", 48, 2, 1))
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def tiny() -> Subject:
 
 
 def measured(value: str, images: Images, mark: Mark, engine: Engine) -> NDArray[np.float64]:
-    (found,) = changes(tiny(), engine, [SearchSite(value, 4, 4, 1)], images, mark, ignore)
+    (found,) = changes(tiny(), engine, [Site(value, 4, 4, 1)], images, mark, ignore)
     assert found.value == value
     return np.array(found.change)
 
@@ -119,7 +119,7 @@ def test_a_faint_channel_is_measured_by_its_layer_and_an_ordinary_one_by_itself(
 
 def test_one_value_after_the_other_is_told(engine: Engine) -> None:
     ticks: list[tuple[str, int, int]] = []
-    asked = [SearchSite("a", 4, 4, 1), SearchSite("y", 4, 2, 1)]
+    asked = [Site("a", 4, 4, 1), Site("y", 4, 2, 1)]
     images = np.ones((2, 1, 2, 2), np.float32)
     found = changes(tiny(), engine, asked, images, Mark(lambda x: x * 2), lambda *t: ticks.append(t))
     assert [one.value for one in found] == ["a", "y"]
@@ -131,7 +131,7 @@ def test_one_value_after_the_other_is_told(engine: Engine) -> None:
 # --- planted models -----------------------------------------------------------------------------------
 
 
-def request(folder: Path, *, infected: bool, sites: tuple[SearchSite, ...] = SITES) -> SearchRequest:
+def request(folder: Path, *, infected: bool, sites: tuple[Site, ...] = SITES) -> SearchRequest:
     onnx.save(planted.classifier(planted=infected), folder / "m.onnx")
     np.savez(folder / "images.npz", images=planted.pictures(60))
     return SearchRequest(

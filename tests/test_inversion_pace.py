@@ -15,11 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import onnx_clp
+from onnx_clp.cap.bound_directions import Site
 from onnx_clp.cli.arguments import parse
 from onnx_clp.config import CleanConfig, RunLimits
 from onnx_clp.document.gauge import Loss
 from onnx_clp.errors import NotValidated, UsageError
-from onnx_clp.inversion import hunt, screen
+from onnx_clp.inversion import hunt, lineup, screen
 from onnx_clp.inversion import search as searching
 from onnx_clp.inversion.attack import Attack
 from onnx_clp.inversion.descent import Float32
@@ -31,7 +32,7 @@ from onnx_clp.inversion.patch import Patch
 from onnx_clp.inversion.pixels import Range
 from onnx_clp.inversion.program import OutOfMemory
 from onnx_clp.inversion.repair import Gauged, repair
-from onnx_clp.inversion.request import Found, Images, SearchRequest, SearchSite
+from onnx_clp.inversion.request import Found, Images, SearchRequest
 from onnx_clp.inversion.search import search
 from onnx_clp.inversion.subject import read_subject
 from onnx_clp.inversion.synthesis import Synthesiser
@@ -161,8 +162,8 @@ def test_a_pull_after_the_deadline_is_none(tmp_path: Path, engine: Engine) -> No
 
 
 def test_half_of_a_spread_is_the_nearest_and_half_lies_between_the_rest() -> None:
-    assert hunt._spread(list(range(100)), 6) == [0, 1, 2, 3, 51, 99]
-    assert hunt._spread([4, 2, 7], 6) == [4, 2, 7]
+    assert lineup.spread(list(range(100)), 6) == [0, 1, 2, 3, 51, 99]
+    assert lineup.spread([4, 2, 7], 6) == [4, 2, 7]
 
 
 class Edges:
@@ -198,15 +199,18 @@ def test_marks_stay_in_the_range_and_change_something(faint: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("affordable", "images", "steps"), [(500.0, 60, 60), (30.5, 30, 60), (16.0, 16, 60), (4.0, 8, 30), (0.01, 8, 12)]
+    ("affordable", "portion", "most", "steps"),
+    [(500.0, 16, 60, 60), (16.0, 16, 60, 60), (9.0, 12, 48, 45), (4.0, 8, 32, 30), (0.01, 8, 32, 12)],
 )
-def test_images_become_fewer_before_steps_do(affordable: float, images: int, steps: int) -> None:
-    descents = 6 * (STEPS_OF["perturbation"] + STEPS_OF["patch"])
+def test_images_and_steps_become_fewer_where_time_is_short(
+    affordable: float, portion: int, most: int, steps: int
+) -> None:
+    seconds = affordable * 6 * hunt._FIRST_STEPS / 0.6
     given: Any = SimpleNamespace(
-        _most=60, _deadline=Deadline(affordable * descents / 0.6, Clock()), _seconds=1.0, _finder=Finder(Range(0, 1), 0)
+        _most=60, _deadline=Deadline(seconds, Clock()), _seconds=1.0, _finder=Finder(Range(0, 1), 0)
     )
     hunt.Hunt._thin(given, 6)
-    assert given._most == images
+    assert (given._finder.portion, given._most) == (portion, most)
     assert given._finder.steps("patch") == steps
 
 
@@ -276,7 +280,7 @@ def test_a_search_that_is_cut_off_at_once_says_that_nothing_was_judged(
     found = within(monkeypatch, tmp_path, engine, 120 / hunt.SEARCHED, repair=True)
     assert (found.likely, found.repair, found.results) == (None, None, ())
     assert found.sentence.startswith(
-        "not judged: 2 of 6 classes were searched, for perturbation alone, in the 300 s given"
+        "not judged: 3 of 6 classes were searched, for perturbation alone, in the 300 s given"
     )
 
 
@@ -327,17 +331,19 @@ def test_rungs_hold_more_and_more() -> None:
 def test_other_patches_are_found_from_other_starts_while_there_is_time(tmp_path: Path, engine: Engine) -> None:
     subject, images = read_subject(stored(tmp_path, infected=True), {}, None), planted.pictures(40)
     finder, attack = Finder(Range(0, 1), 0), Attack(subject, engine)
-    found = other_patches(finder, attack, images, planted.TARGET)
+    large = replace(patch(), target=planted.TARGET, area=1e9)
+    found = other_patches(finder, attack, images, large)
     assert [one.target for one in found] == [planted.TARGET] * 2
     assert not np.array_equal(found[0].change, found[1].change)
     late = Attack(subject, engine, Deadline(100, Clock(1)))
-    assert len(other_patches(finder, late, images, planted.TARGET)) == 1
+    assert len(other_patches(finder, late, images, large)) == 1
+    assert other_patches(finder, attack, images, replace(large, area=1e-9)) == []
 
 
 class Costly:
     """A bench on which caps against so many forms cost so much, and stop everything."""
 
-    sites = (SearchSite("a", 1, 4, 1),)
+    sites = (Site("a", 1, 4, 1),)
 
     def __init__(self, *costs: float) -> None:
         self.costs = dict(enumerate(costs))
@@ -351,17 +357,29 @@ class Costly:
 
 
 @pytest.mark.parametrize(
-    ("costs", "predicted"),
-    [((0.01, 0.02, 0.03), 0.03), ((0.01, 0.07, 0.02), 0.02), ((0.01, 0.02, 0.07), 0.02), ((0.01, 0.07, 0.07), 0.01)],
+    ("costs", "nested", "predicted"),
+    [
+        ((0.01, 0.02, 0.03), True, 0.03),
+        ((0.01, 0.07, 0.02), False, 0.02),
+        ((0.01, 0.07, 0.02), True, 0.01),  # what is on a rung that is too dear is on the next one as well
+        ((0.01, 0.02, 0.07), True, 0.02),
+        ((0.01, 0.07, 0.07), False, 0.01),
+    ],
 )
 def test_the_highest_rung_within_the_budget_is_taken(
-    costs: tuple[float, ...], predicted: float, monkeypatch: pytest.MonkeyPatch
+    costs: tuple[float, ...], nested: bool, predicted: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("onnx_clp.inversion.repair._told", lambda state, _before: state.gauged)
     bench: Any = Costly(*costs)
-    forms: Any = [object()] * 3
-    done: Any = repair(bench, [forms[:1], forms[:2], forms], 0.06, lambda *_: None)[0]
+    forms: Any = [object() for _ in range(3)]
+    last: Any = forms if nested else [object() for _ in range(3)]
+    done: Any = repair(bench, [forms[:1], forms[:2], last], 0.06, lambda *_: None)[0]
     assert done.loss.high == predicted
+
+
+def test_the_last_rung_holds_what_the_others_hold() -> None:
+    ladder = rungs(patch(), [replace(patch(), area=2.0)])
+    assert all(any(one is other for other in ladder[-1]) for rung in ladder[:-1] for one in rung)
 
 
 class Still:

@@ -34,11 +34,10 @@ from onnx_clp.verdicts import Skipped, SkipReason
 _LINEAR: Final = ("Conv", "Gemm", "MatMul")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class Site:
-    """A value that takes caps: `channels` on axis 1 of `rank`, elements of `data_type`."""
+    """A value of the main graph that takes caps: `channels` on axis 1 of `rank`, elements of `data_type`."""
 
-    scope: GraphIndex
     value: str
     channels: int
     rank: int
@@ -60,7 +59,7 @@ def examine(scope: GraphIndex, value: str, channels: int) -> Site | Skipped:
     if rank == 2 and scope.opset < 7:
         return Skipped(SkipReason.UNSUPPORTED_OPERATOR, "Gemm does not broadcast its bias below opset 7")
     assert data_type is not None
-    return Site(scope, value, channels, rank, data_type)
+    return Site(value, channels, rank, data_type)
 
 
 def _rank(scope: GraphIndex, maker: NodeProto, value: str) -> int | None:
@@ -95,7 +94,7 @@ def put(edit: GraphEdit, site: Site, directions: Sequence[Direction]) -> None:
         def make(between: str, result: str) -> list[NodeProto]:
             return list(_chain(edit, site, directions, between, result))
 
-        edit.add_chain(site.scope, site.value, f"{site.value}_uncut", make)
+        edit.add_chain(edit.index.main, site.value, f"{site.value}_uncut", make)
 
 
 def _chain(
@@ -138,7 +137,7 @@ def _constant(edit: GraphEdit, site: Site, base: str, values: NDArray[np.float64
     def make(name: str) -> TensorProto:
         return TensorProto(name=name, dims=stored.shape, data_type=site.data_type, raw_data=stored.tobytes())
 
-    return edit.add_constant(site.scope, base, make)
+    return edit.add_constant(edit.index.main, base, make)
 
 
 def is_part(scope: GraphIndex, node: NodeProto) -> bool:

@@ -17,8 +17,10 @@ import numpy as np
 from onnx_clp.inversion.attack import Attack
 from onnx_clp.inversion.descent import Adam, Float32
 from onnx_clp.inversion.pixels import Range
+from onnx_clp.inversion.portions import Portions
 from onnx_clp.inversion.request import Images
-from onnx_clp.inversion.trigger import ENOUGH, outcome
+from onnx_clp.inversion.smallest import ENOUGH, Smallest, descended
+from onnx_clp.inversion.trigger import outcome
 
 STEPS: Final = 60
 _RATE: Final = 0.3
@@ -46,26 +48,41 @@ class Blend:
         return np.asarray(images + self.mask * (self.pattern - images), np.float32)
 
 
+class BlendDescent:
+    """Shrinks the mask of a blend; arguments as for `invert_blend`."""
+
+    def __init__(self, attack: Attack, images: Portions, target: int, pixels: Range, seed: int, steps: int) -> None:
+        self._attack, self._images, self._target, self._pixels = attack, images, target, pixels
+        rng = np.random.default_rng([seed, target, 1])
+        channels, height, width = images.shape
+        self._mask_logit = np.full((height, width), _START, np.float32)
+        self._pattern_logit = rng.standard_normal((channels, height, width)).astype(np.float32)
+        self._adam = Adam([self._mask_logit, self._pattern_logit], _RATE, steps)
+        self._weight = _WEIGHT / (height * width)
+        self._kept = Smallest[Blend](images)
+
+    def step(self) -> None:
+        """One step, on the next portion of the images."""
+        some, span = self._images.following(), np.float32(self._pixels.span)
+        mask, unit = _sigmoid(self._mask_logit), _sigmoid(self._pattern_logit)
+        pattern = np.float32(self._pixels.low) + span * unit
+        logits, gradient = self._attack.pull(some + mask * (pattern - some), self._target)
+        flip = self._images.turned(outcome(logits, self._target)[0])
+        self._kept.meet(Blend(self._target, mask, pattern, flip))
+        self._weight = self._weight * _FASTER if flip >= ENOUGH else self._weight / _FASTER
+        by_mask = (gradient * (pattern - some)).sum(axis=(0, 1)) + np.float32(self._weight)
+        by_pattern = (gradient * mask).sum(axis=0) * span
+        self._adam.step([by_mask * mask * (1 - mask), by_pattern * unit * (1 - unit)])
+
+    @property
+    def form(self) -> Blend:
+        """The smallest blend met by now that turns at least 0.9 of the images; where none did, the last one."""
+        return self._kept.form
+
+
 def invert_blend(attack: Attack, images: Images, target: int, pixels: Range, seed: int, steps: int = STEPS) -> Blend:
     """The smallest blend met on the way that turns at least 0.9 of `images`; where none does, the last one."""
-    rng = np.random.default_rng([seed, target, 1])
-    channels, height, width = images.shape[1:]
-    mask_logit = np.full((height, width), _START, np.float32)
-    pattern_logit = rng.standard_normal((channels, height, width)).astype(np.float32)
-    adam = Adam([mask_logit, pattern_logit], _RATE, steps)
-    weight, best = _WEIGHT / (height * width), None
-    for _ in range(steps):
-        mask, unit = _sigmoid(mask_logit), _sigmoid(pattern_logit)
-        pattern = np.float32(pixels.low) + np.float32(pixels.span) * unit
-        logits, gradient = attack.pull(images + mask * (pattern - images), target)
-        now = Blend(target, mask, pattern, outcome(logits, target)[0])
-        if now.flip >= ENOUGH and (best is None or now.area < best.area):
-            best = now
-        weight = weight * _FASTER if now.flip >= ENOUGH else weight / _FASTER
-        by_mask = (gradient * (pattern - images)).sum(axis=(0, 1)) + np.float32(weight)
-        by_pattern = (gradient * mask).sum(axis=0) * np.float32(pixels.span)
-        adam.step([by_mask * mask * (1 - mask), by_pattern * unit * (1 - unit)])
-    return best or now
+    return descended(BlendDescent(attack, Portions(images), target, pixels, seed, steps), steps)
 
 
 def _sigmoid(values: Float32) -> Float32:

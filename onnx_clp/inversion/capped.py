@@ -17,13 +17,13 @@ from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.model import ModelIndex
 from onnx_clp.inversion.pace import Batches
 from onnx_clp.inversion.program import Program
-from onnx_clp.inversion.request import Images, SearchSite
+from onnx_clp.inversion.request import Images
 from onnx_clp.inversion.subject import Subject
 from onnx_clp.numerics.directions import Direction
 from onnx_clp.operators.nodes import subgraphs
 from onnx_clp.validation.provider import Engine
 
-Caps = Mapping[SearchSite, Sequence[Direction]]
+Caps = Mapping[Site, Sequence[Direction]]
 
 _AT_ONCE: Final = 50
 
@@ -34,8 +34,7 @@ def capped(subject: Subject, caps: Caps) -> Subject:
     model.CopyFrom(subject.model)
     index = ModelIndex(model, TensorStore())
     edit = GraphEdit(index)
-    for asked, directions in caps.items():
-        site = Site(index.main, asked.value, asked.channels, asked.rank, asked.data_type)
+    for site, directions in caps.items():
         bound_directions.put(edit, site, [d for d in directions if bound_directions.refusal(site, d) is None])
     edit.finish()
     return replace(subject, model=model)
@@ -46,7 +45,7 @@ class Look:
 
     def __init__(self, subject: Subject, value: str, engine: Engine) -> None:
         self._subject, self._value, self._batches = subject, value, Batches(_AT_ONCE)
-        self._program = Program(_part(subject.model, value), engine)
+        self._program = Program(part(subject.model, value), engine)
 
     def parts(self, images: Images) -> Iterator[NDArray[np.float32]]:
         """The value for some of the images after the other, so that few are held at once."""
@@ -62,7 +61,7 @@ class Look:
         return self._program.run([self._value], {self._subject.input: fed})[0].astype(np.float32)
 
 
-def _part(model: ModelProto, value: str) -> ModelProto:
+def part(model: ModelProto, value: str) -> ModelProto:
     """What of the main graph is needed for one value, which becomes the only output."""
     needed, nodes = {value}, []
     for node in reversed(model.graph.node):

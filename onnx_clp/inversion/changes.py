@@ -20,9 +20,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_clp.cap.bound_directions import Site
 from onnx_clp.inversion.capped import Look
 from onnx_clp.inversion.repair import Mark
-from onnx_clp.inversion.request import Images, SearchSite, SiteChanges
+from onnx_clp.inversion.request import Images, SiteChanges
 from onnx_clp.inversion.subject import Subject
 from onnx_clp.validation.provider import Engine
 
@@ -34,7 +35,7 @@ FAINT: Final = 0.01
 
 
 def changes(
-    subject: Subject, engine: Engine, sites: Sequence[SearchSite], images: Images, form: Mark, tick: Tick
+    subject: Subject, engine: Engine, sites: Sequence[Site], images: Images, form: Mark, tick: Tick
 ) -> tuple[SiteChanges, ...]:
     """The inverted change of every channel of every site, one value after the other and few images at a time.
 

@@ -13,7 +13,7 @@ which counts as much as that of _PRIOR_CLASSES further classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 import numpy as np
@@ -22,6 +22,9 @@ from numpy.typing import NDArray
 Float64 = NDArray[np.float64]
 
 LIMIT: Final = 3.5
+TOGETHER: Final = 2.33
+"""What is enough for a class that the last layer names already: were scores normal, one class by five forms would reach
+it in one network of twenty, and the nearest of ten classes LIMIT in one of ninety."""
 LEAST_CLASSES: Final = 4
 _NAMES: Final = ("a smaller perturbation", "a smaller patch", "a fainter blend", "a slighter warp", "a fainter wave")
 _MAD_TO_STD: Final = 1.4826
@@ -47,17 +50,20 @@ def robust_z(values: Sequence[float], known: float) -> Float64:
     return np.asarray(away / np.sqrt(variance))
 
 
-def likely(z: Float64, flips: Sequence[float]) -> int | None:
+def likely(z: Float64, flips: Sequence[float], named: Collection[int] = ()) -> int | None:
     """Position of the class that stands out; None where none does or there are fewer than 4.
 
     Args:
         z: how far each class stands out by each form, (forms, classes).
         flips: the largest share of images that any form turns, by class.
+        named: positions of classes that independent evidence names; they need to stand out less.
     """
     if z.shape[1] < LEAST_CLASSES:
         return None
-    best = nearest(z)
-    return best if z[:, best].max() > LIMIT and flips[best] >= 0.5 else None
+    far = z.max(axis=0)
+    order = [nearest(z), *sorted(named, key=lambda at: -far[at])]
+    limits = [LIMIT, *[TOGETHER] * len(named)]
+    return next((at for at, limit in zip(order, limits, strict=True) if far[at] > limit and flips[at] >= 0.5), None)
 
 
 def nearest(z: Float64) -> int:
@@ -66,7 +72,7 @@ def nearest(z: Float64) -> int:
 
 
 def sentence(target: int, z: Float64, stands_out: bool, classes: int) -> str:
-    """What was found, for people; `z` is the nearest class's, by form."""
+    """What was found, for people; `z` is by form, of the class that stands out, else of the nearest."""
     if classes < LEAST_CLASSES:
         return f"{classes} classes are too few to tell whether one of them stands out"
     far = f"{z.max():.1f} robust standard deviations"
@@ -75,7 +81,8 @@ def sentence(target: int, z: Float64, stands_out: bool, classes: int) -> str:
             f"no class stands out: the nearest, class {target}, lies {far} from the others ({LIMIT:g} are needed); "
             "that is no proof, some triggers leave no such mark"
         )
+    both = "" if z.max() > LIMIT else f"; its row in the last layer stands out too, so {TOGETHER:g} are enough"
     return (
         f"class {target} is the likely target of a hidden trigger: {_NAMES[int(z.argmax())]} turns images into it "
-        f"than into the other classes, by {far}"
+        f"than into the other classes, by {far}{both}"
     )

@@ -10,15 +10,17 @@ import numpy as np
 
 from onnx_clp.inversion import blend, finding, patch, warp, wave
 from onnx_clp.inversion.attack import Attack
-from onnx_clp.inversion.blend import Blend, invert_blend
+from onnx_clp.inversion.blend import Blend, BlendDescent
 from onnx_clp.inversion.descent import Float32
 from onnx_clp.inversion.pace import fewer
-from onnx_clp.inversion.patch import Patch, invert_patch
+from onnx_clp.inversion.patch import Patch, PatchDescent
 from onnx_clp.inversion.pixels import Range
+from onnx_clp.inversion.portions import SIZE, Portions
 from onnx_clp.inversion.request import Images
-from onnx_clp.inversion.trigger import ENOUGH, JUDGING_BUDGET, STEPS, Trigger, invert
-from onnx_clp.inversion.warp import Warp, invert_warp
-from onnx_clp.inversion.wave import Wave, invert_wave
+from onnx_clp.inversion.smallest import ENOUGH, Descent, descended
+from onnx_clp.inversion.trigger import BUDGET, JUDGING_BUDGET, STEPS, Trigger, TriggerDescent
+from onnx_clp.inversion.warp import Warp, WarpDescent
+from onnx_clp.inversion.wave import Wave, WaveDescent
 
 Form = Trigger | Patch | Blend | Warp | Wave
 KINDS: Final = ("perturbation", "patch", "blend", "warp", "wave")
@@ -41,11 +43,25 @@ _LEAST_LEAD: Final = 1e-6
 
 @dataclass(slots=True, eq=False)
 class Forms:
-    """What has been found for one class by now, by kind; `start` is where patches and waves begin."""
+    """What has been found for one class by now, by kind; `start` is where patches and waves begin.
+
+    `block` is where the patch begins instead, if a small block turns images by itself.
+    `early` holds what had been found when the first heat was over, by kind.
+    """
 
     target: int
     start: Float32 | None = None
     by_kind: dict[str, Form] = field(default_factory=dict)
+    early: dict[str, Form] = field(default_factory=dict)
+    block: Float32 | None = None
+
+    def whole(self, kind: str) -> bool:
+        """Whether the form of that kind was looked for to the end."""
+        return self.early.get(kind) is not self.by_kind[kind]
+
+    def first(self, kind: str) -> Form:
+        """The form of that kind as it was after the first heat."""
+        return self.early.get(kind, self.by_kind[kind])
 
     @property
     def flip(self) -> float:
@@ -68,40 +84,57 @@ class Finder:
         pixels: the range of pixel values.
         seed: of where descents start.
         factor: by which steps of descent are fewer than usual, above 0 and at most 1.
+        portion: images that a step takes.
     """
 
     pixels: Range
     seed: int
     factor: float = 1.0
+    portion: int = SIZE
 
     def steps(self, kind: str) -> int:
         """Steps of descent for a form of that kind."""
         return fewer(STEPS_OF[kind], self.factor, LEAST_STEPS)
 
+    def own_steps(self, kind: str) -> int:
+        """Of these, those of the descent to the form itself, not to where it starts."""
+        return self.steps(kind) // (2 if kind == KINDS[0] else 1)
+
     def find(self, kind: str, attack: Attack, images: Images, forms: Forms) -> None:
         """Add the form of that kind towards `forms`' class, looked for on `images` of other classes."""
-        target, steps = forms.target, self.steps(kind)
-        if forms.start is None:
-            started = invert(attack, images, target, self.pixels, self.seed, self.steps("perturbation") // 2)
-            forms.start = started.perturbation
-        forms.by_kind[kind] = self._found(kind, attack, images, target, steps, forms.start)
+        forms.by_kind[kind] = descended(self.descent(kind, attack, images, forms), self.own_steps(kind))
 
-    def _found(self, kind: str, attack: Attack, images: Images, target: int, steps: int, start: Float32) -> Form:
+    def descent(self, kind: str, attack: Attack, images: Images, forms: Forms) -> Descent[Form]:
+        """A descent towards the form of that kind; before the first of a class comes one to where others start."""
+        target, half = forms.target, self.steps(KINDS[0]) // 2
+        if forms.start is None:
+            started = self._trigger(attack, images, target, half, BUDGET)
+            forms.start = descended(started, half).perturbation
         if kind == "perturbation":
-            return invert(attack, images, target, self.pixels, self.seed, steps // 2, JUDGING_BUDGET)
+            return self._trigger(attack, images, target, half, JUDGING_BUDGET)
+        portions = self._portions(images)
         if kind == "patch":
-            return invert_patch(attack, images, target, start, self.pixels, steps)
+            start = forms.start if forms.block is None else forms.block
+            return PatchDescent(attack, portions, target, start, self.pixels)
         if kind == "blend":
-            return invert_blend(attack, images, target, self.pixels, self.seed, steps)
+            return BlendDescent(attack, portions, target, self.pixels, self.seed, self.steps(kind))
         if kind == "warp":
-            return invert_warp(attack, images, target, self.seed, steps)
-        return invert_wave(attack, images, target, start, self.pixels, steps)
+            return WarpDescent(attack, portions, target, self.seed)
+        return WaveDescent(attack, portions, target, forms.start, self.pixels)
+
+    def _trigger(self, attack: Attack, images: Images, target: int, steps: int, budget: float) -> TriggerDescent:
+        return TriggerDescent(attack, self._portions(images), target, self.pixels, self.seed, steps, budget)
+
+    def _portions(self, images: Images) -> Portions:
+        return Portions(images, self.portion)
 
 
 def measures(found: Sequence[Forms], lead: float, doubt: float = 1.0) -> finding.Float64:
     """How far each class stands out by each form, (5, classes), in robust standard deviations.
 
-    −inf where a form was not looked for, and for all in the row of one that fewer than 4 of more classes have.
+    −inf where a form was not looked for, and for all in the row of one that fewer than 4 of more classes have. What is
+    compared took as many steps: the forms of classes that went on after the first heat, or, if these are fewer than 4,
+    all as they were then.
 
     Args:
         found: what was found for each class.
@@ -111,8 +144,11 @@ def measures(found: Sequence[Forms], lead: float, doubt: float = 1.0) -> finding
     z = np.full((len(KINDS), len(found)), -np.inf)
     for row, kind in enumerate(KINDS):
         have = [at for at, forms in enumerate(found) if kind in forms.by_kind]
-        if len(have) >= min(finding.LEAST_CLASSES, len(found)):
-            z[row, have] = _far(kind, [found[at].by_kind[kind] for at in have], lead, doubt * finding.SPREADS[row])
+        whole = [at for at in have if found[at].whole(kind)]
+        compared = whole if len(whole) >= min(finding.LEAST_CLASSES, len(found)) else have
+        if len(compared) >= min(finding.LEAST_CLASSES, len(found)):
+            forms = [found[at].by_kind[kind] if compared is whole else found[at].first(kind) for at in compared]
+            z[row, compared] = _far(kind, forms, lead, doubt * finding.SPREADS[row])
     return z
 
 

@@ -1,30 +1,34 @@
 """The search proper: every form towards every class as far as time allows, what they move, and the repair.
 
-It goes form by form, not class by class: classes are compared, so a form says something once all have it. Images and
-steps are fewer where an image through the model and back takes long; a form that there is no time for is left out, and
-where classes are many only the nearest of them and as many others get all.
+It goes form by form, not class by class: classes are compared, so a form says something once all have it. Of every form
+all classes run a first heat (`race`); where one is ahead, it and the nearest go on, with as many others to compare them
+with. Images and steps are fewer where an image through the model and back takes long, and a form that there is no time
+for is left out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, TypeVar
+from typing import Final
 
 import numpy as np
 
 from onnx_clp.document.search import SearchImages
 from onnx_clp.errors import UsageError
-from onnx_clp.inversion import finding, screen
+from onnx_clp.inversion import blocks, finding, screen
 from onnx_clp.inversion.attack import Attack
 from onnx_clp.inversion.capped import capped
 from onnx_clp.inversion.changes import changes
 from onnx_clp.inversion.forms import KINDS, STEPS_OF, Finder, Form, Forms, measures
 from onnx_clp.inversion.ladder import Rungs, other_patches, rungs
+from onnx_clp.inversion.lineup import RUNNERS, decided, first, going_on, spread
 from onnx_clp.inversion.ordinary import photographs
 from onnx_clp.inversion.pace import Deadline, TimeUp, fewer, thinned
 from onnx_clp.inversion.patch import Patch
 from onnx_clp.inversion.pixels import Range
+from onnx_clp.inversion.portions import SIZE
+from onnx_clp.inversion.race import FIRST, Race
 from onnx_clp.inversion.repair import Bench, repair
 from onnx_clp.inversion.request import Images, Repair, SearchRequest, SiteChanges
 from onnx_clp.inversion.subject import Subject
@@ -32,7 +36,6 @@ from onnx_clp.inversion.trigger import JUDGING_BUDGET, MOST_IMAGES, invert, lead
 from onnx_clp.validation.provider import Engine
 
 Tick = Callable[[str, int, int], None]
-_One = TypeVar("_One")
 
 SEARCHED: Final = 0.8
 """The share of the time that is over when the repair begins."""
@@ -40,8 +43,9 @@ LADDER: Final = 0.9
 """The share of the time that is over when it begins to be fitted."""
 REPAIRED: Final = 0.95
 LEAST_IMAGES: Final = 8
-FAIR_IMAGES: Final = 16
-"""Of a class; below it steps become fewer too."""
+"""Of a portion; 16 are taken where there is time, and below that steps become fewer too."""
+_ROUND: Final = 4
+_HARDLY: Final = 0.5
 _LEAST_FITTED: Final = 20
 _FITTING: Final = 0.05
 _FORWARD: Final = 0.3
@@ -50,8 +54,9 @@ _MANY_CLASSES: Final = 20
 _CHEAP_STEPS: Final = 8
 _FEWEST_OTHERS: Final = 5
 _COMPARING: Final = 0.25
-_FIRST: Final = ("perturbation", "patch")
+_FIRST_STEPS: Final = STEPS_OF["perturbation"] + STEPS_OF["patch"] * FIRST
 _FOR_FIRST: Final = 0.6
+_FOR_BLOCKS: Final = 0.15
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,6 +75,10 @@ class Pictures:
 
 class Hunt:
     """What one search has at hand once it has its images.
+
+    Attributes:
+        classes: how many classes the model tells apart.
+        hurried: whether there was no time for all that would have been looked for.
 
     Args:
         request: what is asked.
@@ -95,7 +104,7 @@ class Hunt:
         self._pictures, self._seconds, self._deadline, self._tick = pictures, seconds, deadline, tick
         logits = attack.logits(pictures.images)
         self._given, self._lead = logits.argmax(axis=1), lead(logits)
-        self.classes = logits.shape[1]
+        self.classes, self.hurried = logits.shape[1], False
         self._most, self._finder = MOST_IMAGES, Finder(pictures.pixels, request.limits.seed)
 
     def each_class(self) -> list[Forms]:
@@ -106,9 +115,11 @@ class Hunt:
             found += map(Forms, self._chosen())
             self._thin(len(found))
             for level, kind in enumerate(KINDS):
-                self._level(level, kind, self._affordable(kind, found))
+                if kind == "patch":
+                    self._begin_at_blocks(found)
+                self._level(level, kind, found)
         except TimeUp:
-            pass
+            self.hurried = True
         return [forms for forms in found if "perturbation" in forms.by_kind]
 
     def judged(self, found: list[Forms]) -> finding.Float64:
@@ -125,22 +136,27 @@ class Hunt:
     def repaired(self, found: list[Forms], z: finding.Float64, place: int | None) -> tuple[Repair | None, str]:
         """Undo the form by which the likely target stands out most, and search for that class once more.
 
-        Other forms towards it hold more of what any image of the class has, and undoing them costs the class.
+        Other forms towards it hold more of what any image of the class has, and undoing them costs the class. So
+        another one beyond the limit is tried only where the first cannot be undone within the budget.
         """
         if place is None:
             return None, "nothing stands out, so the model stays as it is"
-        target, form = found[place].target, _furthest(found, z, place)
-        ladder, bench = self._ladder(form, target), self._bench(target)
-        self._deadline.until(REPAIRED)
-        done, why = repair(bench, ladder, self._request.budget, self._tick, self._deadline)
-        return (None, why) if done is None else (self._once_more(done, found, z, place), "")
+        target, bench, why = found[place].target, self._bench(found[place].target), ""
+        for form in _beyond(found, z, place):
+            ladder = self._ladder(form, target)
+            self._deadline.until(REPAIRED)
+            done, said = repair(bench, ladder, self._request.budget, self._tick, self._deadline)
+            if done is not None:
+                return self._once_more(done, found, z, place), ""
+            why = why or said
+        return None, why
 
     def _bench(self, target: int) -> Bench:
         request, pictures, seed = self._request, self._pictures, self._request.limits.seed
         own = pictures.made.source == "data"
         shown = pictures.images if own else photographs(self._subject.shape, pictures.pixels, seed)
         some = pictures.images[: self._fitted_images()]
-        return Bench(self._subject, self._engine, request.sites, some, target, seed, shown)
+        return Bench(self._subject, self._engine, request.sites, some, target, seed, shown, not own)
 
     def _fitted_images(self) -> int:
         """On how many images there is time to fit caps at every site, each through half of the model on average."""
@@ -152,19 +168,24 @@ class Hunt:
         self._deadline.until(LADDER)
         more = []
         if isinstance(form, Patch):
-            more = other_patches(self._finder, self._attack, self._others(target), target)
+            more = other_patches(self._finder, self._attack, self._others(target), form)
         return rungs(form, more)
 
     def _once_more(self, done: Repair, found: list[Forms], z: finding.Float64, place: int) -> Repair:
-        """The repair with how far the class lies out after it, by the forms that there is time for, the best first."""
+        """The repair with how far the class lies out after it, by the forms that there is time for, the best first.
+
+        Forms by which it was not ahead before are left out, but for the perturbation.
+        """
         self._deadline.until(1.0)
         again = list(found)
-        again[place] = forms = Forms(found[place].target)
+        again[place] = forms = Forms(found[place].target, block=found[place].block)
         attack = Attack(self._capped(done), self._engine, self._deadline)
         try:
             for row in np.argsort(-z[:, place], kind="stable"):
-                if KINDS[row] in found[place].by_kind:
-                    self._finder.find(KINDS[row], attack, self._others(forms.target), forms)
+                if (kind := KINDS[row]) in found[place].by_kind and (row == 0 or z[row, place] >= _HARDLY):
+                    race = Race(kind, self._finder, attack, self._others, lambda: None)
+                    race.first([forms])
+                    race.second({forms.target} if found[place].whole(kind) else ())
         except TimeUp:
             pass
         far = float(self.judged(again)[:, place].max())
@@ -176,10 +197,11 @@ class Hunt:
         if not able:
             raise UsageError("the model gives all images one class; no trigger can be told from that")
         if len(able) <= _MANY_CLASSES:
-            return able
+            return first(able, self._request.suspects)
         most = int(_COMPARING * self._deadline.left / (len(able) * _CHEAP_STEPS * self._seconds))
         ordered = self._compared(able, most) if most >= LEAST_IMAGES else self._screened(able)
-        return _spread(ordered, max(finding.LEAST_CLASSES + 2, min(_MANY_CLASSES, self._classes_affordable())))
+        ordered = first(ordered, self._request.suspects)
+        return spread(ordered, max(finding.LEAST_CLASSES + 2, min(_MANY_CLASSES, self._classes_affordable())))
 
     def _compared(self, classes: list[int], most: int) -> list[int]:
         """The classes in the order in which a short search on at most so many images brings them near."""
@@ -198,38 +220,63 @@ class Hunt:
         return [int(one) for one in ordered if int(one) in able]
 
     def _classes_affordable(self) -> int:
-        """How many classes there is time for at full steps on a fair number of images."""
-        each = FAIR_IMAGES * sum(STEPS_OF[kind] for kind in _FIRST)
-        return int(_FOR_FIRST * self._deadline.left / (each * self._seconds))
+        """How many classes there is time for at full steps."""
+        return int(_FOR_FIRST * self._deadline.left / (SIZE * _FIRST_STEPS * self._seconds))
 
     def _thin(self, classes: int) -> None:
-        """Take as many images a class, and steps a form, as there is time for.
-
-        Images go first: a patch that has too few steps to shrink says nothing.
-        """
-        wanted = classes * sum(STEPS_OF[kind] for kind in _FIRST)
-        affordable = _FOR_FIRST * self._deadline.left / (wanted * self._seconds)
-        fair = min(self._most, max(FAIR_IMAGES, int(affordable)))
-        factor = thinned(affordable, fair)
-        self._most = fewer(fair, factor, LEAST_IMAGES)
-        self._finder = replace(self._finder, factor=factor)
+        """Take as many images a step, and steps a form, as there is time for."""
+        affordable = _FOR_FIRST * self._deadline.left / (classes * _FIRST_STEPS * self._seconds)
+        factor = thinned(affordable, SIZE)
+        portion = fewer(SIZE, factor, LEAST_IMAGES)
+        self._most = min(self._most, _ROUND * portion)
+        self._finder = replace(self._finder, factor=factor, portion=portion)
 
     def _affordable(self, kind: str, found: list[Forms]) -> list[Forms]:
-        """The classes that there is time for: all, the nearest and as many others, or none."""
+        """The classes for a first heat: all, the nearest and as many others, or none."""
         if kind == KINDS[0]:
             return found
-        most = int(self._deadline.left / (self._finder.steps(kind) * self._most * self._seconds))
+        z = self.judged(found)
+        steps = FIRST * self._finder.steps(kind)
+        wanted = min(len(found), RUNNERS) if decided(z) else len(found)
+        most = int(self._deadline.left / (steps * self._finder.portion * self._seconds))
+        self.hurried |= most < wanted
+        most = min(most, wanted)
         if most >= len(found):
             return found
         if most < finding.LEAST_CLASSES + 2:
             return []
-        nearest = np.argsort(-self.judged(found).max(axis=0), kind="stable")
-        return _spread([found[at] for at in nearest], most)
+        nearest = [found[at] for at in np.argsort(-z.max(axis=0), kind="stable")]
+        suspects = [forms for forms in nearest if forms.target in self._request.suspects]
+        return spread(first(nearest, suspects), most)
 
-    def _level(self, level: int, kind: str, todo: Sequence[Forms]) -> None:
-        for at, forms in enumerate(todo):
-            self._finder.find(kind, self._attack, self._others(forms.target), forms)
-            self._tick("invert", level * len(todo) + at + 1, len(KINDS) * len(todo))
+    def _begin_at_blocks(self, found: list[Forms]) -> None:
+        """Let patches begin at small blocks where these turn images, if there is time to try them."""
+        cost = blocks.forwards(self.classes) * _FORWARD * self._seconds
+        if cost > _FOR_BLOCKS * self._deadline.left:
+            return
+        starts = blocks.starts(self._attack, self._pictures.images, self._given, self._pictures.pixels)
+        for forms in found:
+            forms.block = starts.get(forms.target)
+
+    def _level(self, level: int, kind: str, found: list[Forms]) -> None:
+        todo, done = self._affordable(kind, found), 0
+
+        def each() -> None:
+            nonlocal done
+            done = min(done + 1, len(todo))
+            self._tick("invert", level * len(todo) + done, len(KINDS) * len(todo))
+
+        self._run(Race(kind, self._finder, self._attack, self._others, each), todo, found)
+
+    def _run(self, race: Race, todo: Sequence[Forms], found: list[Forms]) -> None:
+        """Both heats of a race."""
+        race.first(todo)
+        if race.kind == KINDS[0]:
+            race.second({forms.target for forms in todo})
+            return
+        suspects = [at for at, forms in enumerate(found) if forms.target in self._request.suspects]
+        places = going_on(self.judged(found), KINDS.index(race.kind), suspects)
+        race.second({found[at].target for at in places})
 
     def _others(self, target: int) -> Images:
         return others(self._pictures.images, self._given, target, self._most)
@@ -239,14 +286,13 @@ class Hunt:
         return capped(self._subject, {by_value[site.value]: site.directions() for site in done.sites})
 
 
-def _spread(ordered: Sequence[_One], most: int) -> list[_One]:
-    """Of things in order the first half of `most`, and the other half evenly from the rest, for comparison."""
-    first = -(-most // 2)
-    rest = ordered[first:]
-    places = np.linspace(0, len(rest) - 1, min(most - first, len(rest))).astype(int)
-    return [*ordered[:first], *(rest[at] for at in places)]
-
-
 def _furthest(found: list[Forms], z: finding.Float64, place: int) -> Form:
     """Of the class at `place` the form by which it stands out most."""
     return found[place].by_kind[KINDS[int(z[:, place].argmax())]]
+
+
+def _beyond(found: list[Forms], z: finding.Float64, place: int) -> list[Form]:
+    """Of the class at `place` the form by which it stands out most, and then the others beyond the limit."""
+    rows = [int(row) for row in np.argsort(-z[:, place], kind="stable")]
+    chosen = [row for at, row in enumerate(rows) if at == 0 or z[row, place] > finding.LIMIT]
+    return [found[place].by_kind[KINDS[row]] for row in chosen]

@@ -25,6 +25,7 @@ _MOVES: Final = ((1, 0), (0, 1), (-1, 0), (0, -1))
 _FINE: Final = 32
 OTHER_SEEDS: Final = (7, 9)
 _WORKS: Final = 0.5
+_LARGER: Final = 2.0
 
 
 def rungs(form: Form, others: Sequence[Patch]) -> Rungs:
@@ -36,7 +37,7 @@ def rungs(form: Form, others: Sequence[Patch]) -> Rungs:
         found.append([form, *others])
     found.append(moved(form))
     if others:
-        found.append([one for patch in (form, *others) for one in moved(patch)])
+        found.append([*found[-1], *(one for patch in others for one in moved(patch))])
     return found
 
 
@@ -47,8 +48,12 @@ def moved(patch: Patch) -> list[Form]:
     return [patch, *(replace(patch, change=change) for change in rolled)]
 
 
-def other_patches(finder: Finder, attack: Attack, images: Images, target: int) -> list[Patch]:
-    """Patches found from other starts, the last of them on half of the images, as many as there is time for."""
+def other_patches(finder: Finder, attack: Attack, images: Images, known: Patch) -> list[Patch]:
+    """Patches found from other starts, the last of them on half of the images, as many as there is time for.
+
+    One that is far larger than the first is another thing, ordinary evidence for the class as a rule, and left out.
+    """
+    target = known.target
     found: list[Patch] = []
     for at, seed in enumerate(OTHER_SEEDS):
         some = images[at * len(images) // 2 :]
@@ -60,4 +65,4 @@ def other_patches(finder: Finder, attack: Attack, images: Images, target: int) -
         patch = forms.by_kind["patch"]
         assert isinstance(patch, Patch)
         found.append(patch)
-    return [patch for patch in found if patch.flip >= _WORKS]
+    return [patch for patch in found if patch.flip >= _WORKS and patch.area <= _LARGER * known.area]

@@ -19,8 +19,10 @@ from onnx_clp.inversion.addition import Addition
 from onnx_clp.inversion.attack import Attack
 from onnx_clp.inversion.descent import Float32, Shrinking
 from onnx_clp.inversion.pixels import Range
+from onnx_clp.inversion.portions import Portions
 from onnx_clp.inversion.request import Images
-from onnx_clp.inversion.trigger import ENOUGH, outcome
+from onnx_clp.inversion.smallest import ENOUGH, Smallest, descended
+from onnx_clp.inversion.trigger import outcome
 
 STEPS: Final = 60
 _RATE: Final = 0.05
@@ -35,21 +37,34 @@ class Patch(Addition):
     """
 
 
+class PatchDescent:
+    """Shrinks a patch from `start` (channels, height, width) on; arguments as for `invert_patch`."""
+
+    def __init__(self, attack: Attack, images: Portions, target: int, start: Float32, pixels: Range) -> None:
+        self._attack, self._images, self._target, self._pixels = attack, images, target, pixels
+        self._span = np.float32(pixels.span)
+        self._change = (start / self._span).astype(np.float32)
+        self._descent = Shrinking(self._change, _RATE, _WEIGHT)
+        self._kept = Smallest[Patch](images)
+
+    def step(self) -> None:
+        """One step, on the next portion of the images."""
+        span, pixels, change = self._span, self._pixels, self._change
+        moved = self._images.following() + span * change
+        logits, slopes = self._attack.pull(pixels.clipped(moved), self._target)
+        flip = self._images.turned(outcome(logits, self._target)[0])
+        self._kept.meet(Patch(self._target, change * span, flip, float(np.abs(change).sum()), pixels))
+        self._descent.step(pixels.inward(moved, slopes).sum(axis=0) * span, flip >= ENOUGH)
+        np.clip(change, -1, 1, out=change)
+
+    @property
+    def form(self) -> Patch:
+        """The smallest patch met by now that turns at least 0.9 of the images; where none did, the last one."""
+        return self._kept.form
+
+
 def invert_patch(
     attack: Attack, images: Images, target: int, start: Float32, pixels: Range, steps: int = STEPS
 ) -> Patch:
     """The smallest patch met on the way from `start` that turns at least 0.9 of `images`; else the last one."""
-    span = np.float32(pixels.span)
-    change = (start / span).astype(np.float32)
-    descent = Shrinking(change, _RATE, _WEIGHT)
-    best: Patch | None = None
-    for _ in range(steps):
-        moved = images + span * change
-        logits, slopes = attack.pull(pixels.clipped(moved), target)
-        now = Patch(target, change * span, outcome(logits, target)[0], float(np.abs(change).sum()), pixels)
-        enough = now.flip >= ENOUGH
-        if enough and (best is None or now.area < best.area):
-            best = now
-        descent.step(pixels.inward(moved, slopes).sum(axis=0) * span, enough)
-        np.clip(change, -1, 1, out=change)
-    return best or now
+    return descended(PatchDescent(attack, Portions(images), target, start, pixels), steps)

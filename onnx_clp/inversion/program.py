@@ -55,7 +55,7 @@ class Program:
         self.provider = str(self._session.get_providers()[0])
 
     def run(self, outputs: Sequence[str], feeds: Feeds) -> list[Array]:
-        """The values named in `outputs`."""
+        """The values named in `outputs`; the whole graph is computed for them."""
         try:
             return [np.asarray(value) for value in self._session.run(list(outputs), dict(feeds))]
         except Exception as error:

@@ -19,13 +19,14 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_clp.cap.bound_directions import Site
 from onnx_clp.document.gauge import Loss
 from onnx_clp.gauge.loss import NOTHING
 from onnx_clp.inversion.capped import Look, capped
 from onnx_clp.inversion.descent import Float32
 from onnx_clp.inversion.ordinary import loss
 from onnx_clp.inversion.pace import Deadline
-from onnx_clp.inversion.request import Images, Repair, RepairedSite, SearchSite
+from onnx_clp.inversion.request import Images, Repair, RepairedSite
 from onnx_clp.inversion.subject import Subject
 from onnx_clp.inversion.trigger import outcome
 from onnx_clp.numerics.directions import Fit, Float64, fit
@@ -71,25 +72,27 @@ class _State:
     """The caps of one quantile, with their gauges."""
 
     quantile: float
-    caps: dict[SearchSite, list[Fit]]
+    caps: dict[Site, list[Fit]]
     gauged: Gauged
 
 
 class Bench:
     """A model, the images it is measured on, and the sites that take caps.
 
-    `photographs` are ordinary images (n, channels, height, width) to predict the loss on; None predicts none.
+    `photographs` are ordinary images (n, channels, height, width) to predict the loss on; None predicts none. Where the
+    images are `made` from the model, those of the target may show the trigger itself: that they keep it is not asked.
     """
 
     def __init__(
         self,
         subject: Subject,
         engine: Engine,
-        sites: Sequence[SearchSite],
+        sites: Sequence[Site],
         images: Images,
         target: int,
         seed: int,
         photographs: Images | None = None,
+        made: bool = False,
     ) -> None:
         self.images, self.sites = images, sites
         self._subject, self._engine, self._target, self._seed = subject, engine, target, seed
@@ -98,25 +101,26 @@ class Bench:
         self._given, self._before = look.all(images).argmax(axis=1), self._on_photographs(look)
         self._others: NDArray[np.bool_] = self._given != target
         self._rest = images[self._others]
+        self._kept = self._others if made and self._others.any() else np.ones(len(images), np.bool_)
 
-    def subject(self, caps: dict[SearchSite, list[Fit]]) -> Subject:
+    def subject(self, caps: dict[Site, list[Fit]]) -> Subject:
         """The model under caps."""
         return capped(self._subject, {site: [one.direction for one in fits] for site, fits in caps.items()})
 
-    def gauge(self, caps: dict[SearchSite, list[Fit]], forms: Sequence[Mark]) -> Gauged:
+    def gauge(self, caps: dict[Site, list[Fit]], forms: Sequence[Mark]) -> Gauged:
         """What the caps come to against the forms."""
         look = Look(self.subject(caps), self._subject.output, self._engine)
         flip = max(outcome(look.all(form.put_on(self._rest)), self._target)[0] for form in forms)
-        agreement = float((look.all(self.images).argmax(axis=1) == self._given).mean())
+        agreement = float((look.all(self.images[self._kept]).argmax(axis=1) == self._given[self._kept]).mean())
         return Gauged(flip, agreement, loss(self._before, self._on_photographs(look)))
 
     def _on_photographs(self, look: Look) -> Float32 | None:
         return None if self._photographs is None else look.all(self._photographs)
 
-    def fit(self, forms: Sequence[Mark], quantile: float) -> dict[SearchSite, list[Fit]]:
+    def fit(self, forms: Sequence[Mark], quantile: float) -> dict[Site, list[Fit]]:
         """Caps at every site against every form; a site that no form moves gets none."""
         marked = [form.put_on(self.images) for form in forms]
-        caps: dict[SearchSite, list[Fit]] = {}
+        caps: dict[Site, list[Fit]] = {}
         for at, site in enumerate(self.sites):
             look = Look(self.subject(caps), site.value, self._engine)
             fits = self._site(look, marked, quantile, [self._seed, at])
@@ -199,16 +203,25 @@ def _state(bench: Bench, forms: Sequence[Mark], quantile: float) -> _State:
 
 def _climbed(bench: Bench, rungs: Sequence[Sequence[Mark]], best: _State, budget: float, deadline: Deadline) -> _State:
     """The state of the highest rung that stays within the budget and stops what is on it; else `best`."""
-    each = 0.0
+    each, dear = 0.0, list[Sequence[Mark]]()
     for rung in rungs:
         before = deadline.left
         if before <= each * len(rung):
             break
+        if any(_holds(rung, less) for less in dear):
+            continue
         state = _state(bench, rung, best.quantile)
         each = (before - deadline.left) / len(rung) if math.isfinite(before) else 0.0
-        if state.gauged.within(budget) and state.gauged.flip <= max(_ENOUGH, best.gauged.flip):
+        if not state.gauged.within(budget):
+            dear.append(rung)
+        elif state.gauged.flip <= max(_ENOUGH, best.gauged.flip):
             best = state
     return best
+
+
+def _holds(rung: Sequence[Mark], less: Sequence[Mark]) -> bool:
+    """Whether everything on `less` is on the rung, which then costs no less."""
+    return all(any(mark is other for other in rung) for mark in less)
 
 
 def _choose(met: Sequence[_State], before: float, budget: float) -> tuple[_State | None, str]:

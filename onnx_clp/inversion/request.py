@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_clp.cap.bound_directions import Site
 from onnx_clp.config import RunLimits
 from onnx_clp.document.gauge import Loss
 from onnx_clp.document.search import ClassInversion, SearchImages
@@ -21,16 +22,6 @@ FOUND_BUDGET: Final = 0.06
 
 Images = NDArray[np.float32]
 """(n, channels, height, width), in the model's own pixel values."""
-
-
-@dataclass(frozen=True, slots=True)
-class SearchSite:
-    """A value that may take caps: `channels` on axis 1 of `rank`, elements of the TensorProto.DataType `data_type`."""
-
-    value: str
-    channels: int
-    rank: int
-    data_type: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,21 +40,23 @@ class SearchRequest:
             predicted to cause.
         low, high: the range of pixel values; images supplied may widen it.
         seconds: how long the search may take; it then ends with what it has.
+        suspects: classes that something else is evidence of, such as their rows in the last layer.
         output_name: the output that holds the class scores; None takes the first that fits.
         limits: where and how far to run.
     """
 
     original: Path
     folded: Path | None = None
-    sites: tuple[SearchSite, ...] = ()
+    sites: tuple[Site, ...] = ()
     invert: bool = True
     repair: bool = False
     images: Path | None = None
-    count: int = 100
+    count: int = 72
     budget: float = FOUND_BUDGET
     low: float = 0.0
     high: float = 1.0
     seconds: float = 300.0
+    suspects: tuple[int, ...] = ()
     output_name: str | None = None
     limits: RunLimits = field(default_factory=RunLimits)
 

@@ -57,7 +57,8 @@ def search(request: SearchRequest, engine: Engine, tick: Tick) -> Found:
     if not request.invert:
         return Found(hunt.classes, attack.provider, pictures.made, (), None, "", None, "")
     found = hunt.each_class()
-    unfinished = _unfinished(found, hunt.classes, request.seconds)
+    short = hunt.hurried or len(found) < hunt.classes
+    unfinished = _unfinished(found, hunt.classes, request.seconds) if short else ""
     if len(found) < finding.LEAST_CLASSES <= hunt.classes:
         said = f"not judged: {unfinished}"
         return Found(hunt.classes, attack.provider, pictures.made, (), None, said, None, "", unfinished=unfinished)
@@ -68,8 +69,9 @@ def _judged(
     request: SearchRequest, hunt: Hunt, found: list[Forms], pictures: Pictures, provider: str, unfinished: str
 ) -> Found:
     z = hunt.judged(found)
-    place = finding.likely(z, [f.flip for f in found])
-    best = finding.nearest(z)
+    named = [at for at, forms in enumerate(found) if forms.target in request.suspects]
+    place = finding.likely(z, [f.flip for f in found], named)
+    best = finding.nearest(z) if place is None else place
     said = finding.sentence(found[best].target, z[:, best], place is not None, hunt.classes)
     moved = hunt.changes(found, z, best)
     fixed, note = hunt.repaired(found, z, place) if request.repair else (None, "")

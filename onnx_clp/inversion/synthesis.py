@@ -1,7 +1,7 @@
 """Images made from a model alone.
 
     loss = 4 · mean over layers of [ mean_c (m_c − μ_c)²/σ²_c + ½ mean_c log²(v_c/σ²_c) ]
-         + 0.3 · cross-entropy to one class an image + 3 · smoothness
+         + 0.6 · cross-entropy to one class an image + 3 · smoothness
 
 m, v: mean and variance of a BatchNormalization's input over the images; μ, σ²: what it keeps of the training images.
 The classes go round, so that each gets its share. Without BatchNormalization the first term is missing: such images
@@ -31,9 +31,9 @@ from onnx_clp.validation.provider import Engine
 
 Tick = Callable[[str, int, int], None]
 
-STEPS: Final = 150
-_RATE: Final = 0.15
-_EVIDENCE: Final = 0.3
+STEPS: Final = 75
+_RATE: Final = 0.2
+_EVIDENCE: Final = 0.6
 _SMOOTHNESS: Final = 3.0
 _MATCHING: Final = 4.0
 _SHIFT: Final = 2

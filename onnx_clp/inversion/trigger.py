@@ -20,15 +20,15 @@ from numpy.typing import NDArray
 from onnx_clp.inversion.attack import Attack
 from onnx_clp.inversion.descent import Adam, Float32
 from onnx_clp.inversion.pixels import Range
+from onnx_clp.inversion.portions import Portions
 from onnx_clp.inversion.request import Images
+from onnx_clp.inversion.smallest import descended
 
 BUDGET: Final = 0.1
 JUDGING_BUDGET: Final = 0.05
 """Of the perturbations that classes are compared by: so small that ordinary classes are hardly in reach."""
 STEPS: Final = 25
 MOST_IMAGES: Final = 60
-ENOUGH: Final = 0.9
-"""Forms judged by their size shrink as long as they turn this share of the images."""
 _RATE: Final = 0.1
 _START: Final = 0.01
 
@@ -62,6 +62,34 @@ def others(images: Images, given: NDArray[np.int64], target: int, most: int = MO
     return np.asarray(chosen[:most], np.float32)
 
 
+class TriggerDescent:
+    """Grows a perturbation; arguments as for `invert`."""
+
+    def __init__(
+        self, attack: Attack, images: Portions, target: int, pixels: Range, seed: int, steps: int, budget: float
+    ) -> None:
+        self._attack, self._images, self._target, self._pixels = attack, images, target, pixels
+        rng = np.random.default_rng([seed, target])
+        self._unit = (_START * rng.standard_normal(images.shape)).astype(np.float32)
+        self._limit = budget * math.sqrt(math.prod(images.shape))
+        self._adam = Adam([self._unit], _RATE, steps)
+
+    def step(self) -> None:
+        """One step, on the next portion of the images."""
+        span, unit = np.float32(self._pixels.span), self._unit
+        moved = self._images.following() + span * unit
+        _, gradient = self._attack.pull(self._pixels.clipped(moved), self._target)
+        self._adam.step([self._pixels.inward(moved, gradient).sum(axis=0) * span])
+        unit *= np.float32(min(1.0, self._limit / max(float(np.linalg.norm(unit)), 1e-12)))
+
+    @property
+    def form(self) -> Trigger:
+        """The perturbation now, with what it does to all images."""
+        change = np.float32(self._pixels.span) * self._unit
+        logits = self._attack.logits(self._pixels.clipped(self._images.all + change))
+        return Trigger(self._target, change, *outcome(logits, self._target), self._pixels)
+
+
 def invert(
     attack: Attack,
     images: Images,
@@ -82,20 +110,7 @@ def invert(
         steps: of descent.
         budget: largest l2 norm, in spans times √d.
     """
-    rng = np.random.default_rng([seed, target])
-    shape = images.shape[1:]
-    span = np.float32(pixels.span)
-    unit = (_START * rng.standard_normal(shape)).astype(np.float32)
-    limit = budget * math.sqrt(math.prod(shape))
-    adam = Adam([unit], _RATE, steps)
-    for _ in range(steps):
-        moved = images + span * unit
-        _, gradient = attack.pull(pixels.clipped(moved), target)
-        adam.step([pixels.inward(moved, gradient).sum(axis=0) * span])
-        unit *= np.float32(min(1.0, limit / max(float(np.linalg.norm(unit)), 1e-12)))
-    change = span * unit
-    flip, margin = outcome(attack.logits(pixels.clipped(images + change)), target)
-    return Trigger(target, change, flip, margin, pixels)
+    return descended(TriggerDescent(attack, Portions(images), target, pixels, seed, steps, budget), steps)
 
 
 def outcome(logits: Float32, target: int) -> tuple[float, float]:

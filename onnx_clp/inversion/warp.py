@@ -16,9 +16,11 @@ import numpy as np
 
 from onnx_clp.inversion.attack import Attack
 from onnx_clp.inversion.descent import Float32, Shrinking
+from onnx_clp.inversion.portions import Portions
 from onnx_clp.inversion.pyramid import enlarging
 from onnx_clp.inversion.request import Images
-from onnx_clp.inversion.trigger import ENOUGH, outcome
+from onnx_clp.inversion.smallest import ENOUGH, Smallest, descended
+from onnx_clp.inversion.trigger import outcome
 
 STEPS: Final = 60
 FARTHEST: Final = 3.0
@@ -91,22 +93,35 @@ class Sampling:
         return lines[0], lines[1]
 
 
+class WarpDescent:
+    """Shrinks a warp; arguments as for `invert_warp`."""
+
+    def __init__(self, attack: Attack, images: Portions, target: int, seed: int) -> None:
+        self._attack, self._images, self._target = attack, images, target
+        rng = np.random.default_rng([seed, target, 2])
+        _, height, width = images.shape
+        self._down, self._across = enlarging(_KNOTS, height), enlarging(_KNOTS, width)
+        self._knots = (_START * rng.standard_normal((2, _KNOTS, _KNOTS))).astype(np.float32)
+        self._descent = Shrinking(self._knots, _RATE, _WEIGHT)
+        self._kept = Smallest[Warp](images)
+
+    def step(self) -> None:
+        """One step, on the next portion of the images."""
+        field = np.asarray(self._down @ self._knots @ self._across.T, np.float32)
+        sampling, some = Sampling(field), self._images.following()
+        logits, gradient = self._attack.pull(sampling.warped(some), self._target)
+        flip = self._images.turned(outcome(logits, self._target)[0])
+        self._kept.meet(Warp(self._target, field, flip))
+        slope = self._down.T @ sampling.slope(some, gradient) @ self._across
+        self._descent.step(np.asarray(slope, np.float32), flip >= ENOUGH)
+        np.clip(self._knots, -FARTHEST, FARTHEST, out=self._knots)
+
+    @property
+    def form(self) -> Warp:
+        """The smallest warp met by now that turns at least 0.9 of the images; where none did, the last one."""
+        return self._kept.form
+
+
 def invert_warp(attack: Attack, images: Images, target: int, seed: int, steps: int = STEPS) -> Warp:
     """The smallest warp met on the way that turns at least 0.9 of `images`; where none does, the last one."""
-    rng = np.random.default_rng([seed, target, 2])
-    height, width = images.shape[2:]
-    down, across = enlarging(_KNOTS, height), enlarging(_KNOTS, width)
-    knots = (_START * rng.standard_normal((2, _KNOTS, _KNOTS))).astype(np.float32)
-    descent = Shrinking(knots, _RATE, _WEIGHT)
-    best: Warp | None = None
-    for _ in range(steps):
-        sampling = Sampling(np.asarray(down @ knots @ across.T, np.float32))
-        logits, gradient = attack.pull(sampling.warped(images), target)
-        now = Warp(target, np.asarray(down @ knots @ across.T, np.float32), outcome(logits, target)[0])
-        enough = now.flip >= ENOUGH
-        if enough and (best is None or now.area < best.area):
-            best = now
-        slope = down.T @ sampling.slope(images, gradient) @ across
-        descent.step(np.asarray(slope, np.float32), enough)
-        np.clip(knots, -FARTHEST, FARTHEST, out=knots)
-    return best or now
+    return descended(WarpDescent(attack, Portions(images), target, seed), steps)

@@ -20,8 +20,10 @@ from onnx_clp.inversion.addition import Addition
 from onnx_clp.inversion.attack import Attack
 from onnx_clp.inversion.descent import Float32, Shrinking
 from onnx_clp.inversion.pixels import Range
+from onnx_clp.inversion.portions import Portions
 from onnx_clp.inversion.request import Images
-from onnx_clp.inversion.trigger import ENOUGH, outcome
+from onnx_clp.inversion.smallest import ENOUGH, Smallest, descended
+from onnx_clp.inversion.trigger import outcome
 
 STEPS: Final = 60
 _RATE: Final = 0.02
@@ -64,21 +66,35 @@ class Spectrum:
         return np.asarray(self.slope(image) * self._sides[:, None] / np.prod(self._size), np.float32)
 
 
+class WaveDescent:
+    """Shrinks waves from those of `start` (channels, height, width) on; arguments as for `invert_wave`."""
+
+    def __init__(self, attack: Attack, images: Portions, target: int, start: Float32, pixels: Range) -> None:
+        self._attack, self._images, self._target, self._pixels = attack, images, target, pixels
+        self._span, (self._channels, height, width) = np.float32(pixels.span), images.shape
+        self._spectrum = Spectrum(height, width)
+        self._amplitudes = self._spectrum.amplitudes(start / self._span)
+        self._descent = Shrinking(self._amplitudes, _RATE, _WEIGHT, together=2)
+        self._kept = Smallest[Wave](images)
+
+    def step(self) -> None:
+        """One step, on the next portion of the images."""
+        span, pixels, amplitudes = self._span, self._pixels, self._amplitudes
+        change = span * self._spectrum.image(amplitudes)
+        moved = self._images.following() + change
+        logits, slopes = self._attack.pull(pixels.clipped(moved), self._target)
+        area = float(np.sqrt((amplitudes * amplitudes).sum(axis=(2, 3)) / self._channels).sum())
+        flip = self._images.turned(outcome(logits, self._target)[0])
+        self._kept.meet(Wave(self._target, change, flip, area, pixels))
+        slope = self._spectrum.slope(pixels.inward(moved, slopes).sum(axis=0) * span)
+        self._descent.step(slope, flip >= ENOUGH)
+
+    @property
+    def form(self) -> Wave:
+        """The smallest waves met by now that turn at least 0.9 of the images; where none did, the last ones."""
+        return self._kept.form
+
+
 def invert_wave(attack: Attack, images: Images, target: int, start: Float32, pixels: Range, steps: int = STEPS) -> Wave:
     """The smallest waves met on the way from `start` that turn at least 0.9 of `images`; else the last ones."""
-    span, channels = np.float32(pixels.span), images.shape[1]
-    spectrum = Spectrum(*images.shape[2:])
-    amplitudes = spectrum.amplitudes(start / span)
-    descent = Shrinking(amplitudes, _RATE, _WEIGHT, together=2)
-    best: Wave | None = None
-    for _ in range(steps):
-        change = span * spectrum.image(amplitudes)
-        moved = images + change
-        logits, slopes = attack.pull(pixels.clipped(moved), target)
-        area = float(np.sqrt((amplitudes * amplitudes).sum(axis=(2, 3)) / channels).sum())
-        now = Wave(target, change, outcome(logits, target)[0], area, pixels)
-        enough = now.flip >= ENOUGH
-        if enough and (best is None or now.area < best.area):
-            best = now
-        descent.step(spectrum.slope(pixels.inward(moved, slopes).sum(axis=0) * span), enough)
-    return best or now
+    return descended(WaveDescent(attack, Portions(images), target, start, pixels), steps)

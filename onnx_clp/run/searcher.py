@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onnx_clp.config import UNIT_RANGE, CleanConfig
 from onnx_clp.document import run
+from onnx_clp.judge.head_check import Head, convincing, examined
 from onnx_clp.process.clock import Clock
 from onnx_clp.run.effort import Searched, SearchPlan, search_plan
 
@@ -38,6 +40,7 @@ class Searching:
         self._file, self._source, self._config, self._clock = file, source, config, clock
         self._found: Found | None = None
         self._candidates: list[Candidate] = []
+        self._suspects: tuple[int, ...] = ()
         self._plan = search_plan(config)
         self.step = None if self._plan is None else self._step
 
@@ -64,6 +67,7 @@ class Searching:
         from onnx_clp.run.candidates import candidates, put
 
         assert self._plan is not None
+        self._suspects = suspects(examined(edit.index, places[0].layers))
         self._candidates = candidates(edit.index, places) if self._plan.invert else []
         sites = {one.value: one.site for one in self._candidates if one.site is not None}
         with self._clock.stage("search"):
@@ -77,7 +81,7 @@ class Searching:
 
     def _search(self, folded: ModelProto | None, sites: dict[str, Site], plan: SearchPlan) -> Found:
         from onnx_clp.inversion.launch import search
-        from onnx_clp.inversion.request import FOUND_BUDGET, SearchRequest, SearchSite
+        from onnx_clp.inversion.request import FOUND_BUDGET, SearchRequest
         from onnx_clp.modelfile.staging import scratch, staging
 
         config = self._config
@@ -88,7 +92,7 @@ class Searching:
                 SearchRequest(
                     original=self._source or stage(self._file, None, "auto").checkable(),
                     folded=staged,
-                    sites=tuple(SearchSite(name, s.channels, s.rank, s.data_type) for name, s in sites.items()),
+                    sites=tuple(sites.values()),
                     invert=plan.invert,
                     repair=plan.repair,
                     images=config.images,
@@ -96,6 +100,7 @@ class Searching:
                     low=low,
                     high=high,
                     seconds=plan.seconds,
+                    suspects=self._suspects,
                     output_name=config.output_name,
                     limits=replace(config.limits(self._file.size), timeout=plan.seconds * _GRACE + _START),
                 ),
@@ -123,3 +128,9 @@ class Searching:
             layers=tuple(run.RepairedLayer(layers[s.value], s.value, s.beyond, s.shift) for s in repair.sites),
             left=tuple(run.ValueLeft(one.layer, one.why) for one in self._candidates if one.why),
         )
+
+
+def suspects(heads: Iterable[Head]) -> tuple[int, ...]:
+    """The classes whose rows in the last layer are evidence, the strongest first."""
+    judged = [(head.z[c], c, convincing(head.classes)) for head in heads if not head.positional for c in head.outlying]
+    return tuple(c for z, c, least in sorted(judged, reverse=True) if z > least)

@@ -1,0 +1,60 @@
+"""Which classes a search looks at: those that are near or suspect, and others to compare them with."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Final, TypeVar
+
+import numpy as np
+
+from onnx_clp.inversion import finding
+
+_One = TypeVar("_One")
+
+RUNNERS: Final = 6
+"""Classes that go on after the first heat of a form, half of them the nearest."""
+AHEAD: Final = 1.5
+"""Standard deviations that a class must be from the others for a form to be looked for any further."""
+NEAR: Final = 1.0
+"""A form is not looked for any further where another sets a class apart by so much more."""
+CLEAR: Final = 2.0
+"""How far beyond the limit a class must be for a search to be decided, if no other passes the limit."""
+
+
+def first(ordered: Sequence[_One], named: Collection[_One]) -> list[_One]:
+    """The things in their order, but those named first."""
+    return [*(one for one in ordered if one in named), *(one for one in ordered if one not in named)]
+
+
+def spread(ordered: Sequence[_One], most: int) -> list[_One]:
+    """Of things in order the first half of `most`, and the other half evenly from the rest, for comparison."""
+    near = -(-most // 2)
+    rest = ordered[near:]
+    places = np.linspace(0, len(rest) - 1, min(most - near, len(rest))).astype(int)
+    return [*ordered[:near], *(rest[at] for at in places)]
+
+
+def decided(z: finding.Float64) -> bool:
+    """Whether one class stands out so far, and no other at all, that further forms change nothing of it.
+
+    Args:
+        z: how far each class stands out by each form, (forms, classes).
+    """
+    far = np.sort(z.max(axis=0))
+    return len(far) >= finding.LEAST_CLASSES and far[-1] >= finding.LIMIT + CLEAR and far[-2] < finding.LIMIT
+
+
+def going_on(z: finding.Float64, row: int, suspects: Collection[int] = ()) -> list[int]:
+    """Places of the classes that go on with the form of that row; none where it leads nowhere.
+
+    Args:
+        z: how far each class stands out by each form, (forms, classes), after the first heat of that form.
+        row: of the form.
+        suspects: places of classes that something else is evidence of.
+    """
+    have = np.flatnonzero(np.isfinite(z[row]))
+    least = max(AHEAD, z.max() - NEAR)
+    if not len(have) or z[row].max() < least:
+        return []
+    nearest = [int(at) for at in have[np.argsort(-z[row, have], kind="stable")]]
+    return spread(first(nearest, suspects), RUNNERS)

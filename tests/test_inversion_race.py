@@ -1,0 +1,246 @@
+"""Descents by portions of the images and in heats, and which classes go on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from onnx_clp.config import RunLimits
+from onnx_clp.inversion import finding, lineup
+from onnx_clp.inversion.forms import Finder, Form, Forms, measures
+from onnx_clp.inversion.patch import Patch
+from onnx_clp.inversion.pixels import Range
+from onnx_clp.inversion.portions import Portions
+from onnx_clp.inversion.race import Race
+from onnx_clp.inversion.request import SearchRequest
+from onnx_clp.inversion.search import search
+from onnx_clp.inversion.smallest import Smallest, descended
+from onnx_clp.judge.head_check import Head, convincing, limit
+from onnx_clp.run.searcher import suspects
+from onnx_clp.validation.provider import choose
+from tests import planted
+from tests.test_inversion import stored, supplied
+
+PIXELS = Range(0, 1)
+
+
+def patch(target: int, area: float, flip: float = 1.0) -> Patch:
+    return Patch(target, np.zeros((1, 1, 1), np.float32), flip, area, PIXELS)
+
+
+# --- portions -----------------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 200), st.integers(1, 40))
+def test_portions_hold_every_image_once_a_round_and_begin_again(count: int, size: int) -> None:
+    images = np.arange(count, dtype=np.float32).reshape(count, 1, 1, 1)
+    portions = Portions(images, size)
+    rounds = [np.concatenate([portions.following() for _ in range(portions.count)]) for _ in range(2)]
+    assert (rounds[0] == images).all()
+    assert (rounds[1] == images).all()
+    largest = -(-count // portions.count)
+    assert largest <= 2 * size
+    assert portions.shape == (1, 1, 1)
+
+
+def test_the_share_turned_is_that_of_the_last_round() -> None:
+    portions = Portions(np.zeros((5, 1, 1, 1), np.float32), 2)  # of 3 and 2 images
+    shares, told = [1.0, 0.5, 0.0, 0.0], []
+    for share in shares:
+        portions.following()
+        told.append(portions.turned(share))
+        assert portions.seen == (len(told) >= 2)
+    assert told == [1.0, pytest.approx(0.8), pytest.approx(0.2), 0.0]
+
+
+def test_the_smallest_that_turned_a_whole_round_is_kept_else_the_last() -> None:
+    portions = Portions(np.zeros((4, 1, 1, 1), np.float32), 2)
+    kept = Smallest[Patch](portions)
+    for area, flip in ((1.0, 1.0), (3.0, 1.0), (2.0, 0.9), (0.5, 0.89)):
+        portions.following()
+        kept.meet(patch(0, area, portions.turned(flip)))
+        if not portions.seen:
+            assert kept.form.area == area
+    assert kept.form.area == 2.0
+    few = Smallest[Patch](portions)
+    few.meet(patch(0, 7.0, 0.1))
+    few.meet(patch(0, 8.0, 0.1))
+    assert few.form.area == 8.0
+
+
+# --- heats --------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Falling:
+    """A descent whose patch is a hundred less the steps taken, times how fast it falls."""
+
+    target: int
+    speed: float
+    taken: int = 0
+
+    def step(self) -> None:
+        """One step."""
+        self.taken += 1
+
+    @property
+    def form(self) -> Form:
+        """The patch now."""
+        return patch(self.target, 100 - self.speed * self.taken)
+
+
+class Fast(Finder):
+    """Makes descents that fall at the speed of their class."""
+
+    def descent(self, _kind: str, _attack: Any, _images: Any, forms: Forms) -> Any:
+        """A descent."""
+        return Falling(forms.target, 1.6 if forms.target == 2 else 0.5)
+
+
+def race() -> tuple[Race, list[Forms], list[int]]:
+    heard: list[int] = []
+    attack: Any = None
+    ran = Race("patch", Fast(PIXELS, 0), attack, lambda _: np.zeros((1, 1, 1, 1), np.float32), lambda: heard.append(1))
+    found = [Forms(target) for target in range(8)]
+    ran.first(found)
+    return ran, found, heard
+
+
+def test_a_first_heat_is_of_all_and_a_second_of_those_named() -> None:
+    ran, found, heard = race()
+    steps = Finder(PIXELS, 0).steps("patch")
+    early = {forms.target: forms.early["patch"] for forms in found}
+    assert all(forms.by_kind["patch"] is early[forms.target] for forms in found)
+    ran.second({2, 3, 4, 5})
+    assert len(heard) == 8 + 4
+    for forms in found:
+        now: Any = forms.by_kind["patch"]
+        if forms.target in (2, 3, 4, 5):
+            assert now.area == pytest.approx(100 - (1.6 if forms.target == 2 else 0.5) * steps)
+        else:
+            assert now is early[forms.target]
+
+
+def test_who_stayed_behind_is_not_compared_with_who_went_on() -> None:
+    ran, found, _ = race()
+    ran.second({2, 3, 4, 5})
+    whole, every, _ = race()
+    whole.second(set(range(8)))
+    z = measures(found, 1.0)[1]
+    assert np.flatnonzero(np.isfinite(z)).tolist() == [2, 3, 4, 5]
+    assert np.allclose(z[2:6], measures(every[2:6], 1.0)[1])
+    assert [forms.whole("patch") for forms in found] == [target in (2, 3, 4, 5) for target in range(8)]
+
+
+def test_a_second_heat_cut_off_compares_by_the_first() -> None:
+    ran, found, _ = race()
+    before = measures(found, 1.0)[1]
+    ran.second({2, 3})
+    assert np.allclose(measures(found, 1.0)[1], before)
+
+
+# --- who goes on --------------------------------------------------------------------------------------
+
+
+def far(**z: float) -> finding.Float64:
+    """Two forms of ten classes near 0, but for what is given as c3=2.0 in the second form."""
+    found = np.full((2, 10), 0.1)
+    found[1, :] = np.linspace(-0.5, 0.5, 10)
+    for name, value in z.items():
+        found[1, int(name[1:])] = value
+    return found
+
+
+def test_none_goes_on_where_none_is_ahead_or_another_form_says_more() -> None:
+    assert lineup.going_on(far(c3=lineup.AHEAD - 0.01), 1) == []
+    some = lineup.going_on(far(c3=lineup.AHEAD + 0.01), 1)
+    assert some[0] == 3
+    assert len(some) == len(set(some)) == lineup.RUNNERS
+    said = far(c3=2.0)
+    said[0, 3] = 2.0 + lineup.NEAR + 0.01
+    assert lineup.going_on(said, 1) == []
+    said[1] = -np.inf
+    assert lineup.going_on(said, 1) == []
+
+
+def test_a_suspect_goes_on_with_the_nearest() -> None:
+    assert 0 not in lineup.going_on(far(c3=2.0, c7=1.0), 1)[:3]
+    assert lineup.going_on(far(c3=2.0, c7=1.0), 1, [0])[:3] == [0, 3, 7]
+
+
+def test_a_search_is_decided_by_one_class_far_out_and_no_other() -> None:
+    enough = finding.LIMIT + lineup.CLEAR
+    assert lineup.decided(far(c3=enough))
+    assert not lineup.decided(far(c3=enough - 0.1))
+    assert not lineup.decided(far(c3=enough, c4=finding.LIMIT))
+    assert not lineup.decided(far(c3=enough)[:, 2:5])  # too few classes
+    both = far(c3=enough)
+    both[0, 3] = 9.0
+    assert lineup.decided(both)  # by two forms, but one class
+
+
+def test_first_moves_what_is_named_to_the_front() -> None:
+    assert lineup.first([5, 1, 3, 2], {2, 1}) == [1, 2, 5, 3]
+    assert lineup.first([5, 1], ()) == [5, 1]
+
+
+# --- evidence from elsewhere --------------------------------------------------------------------------
+
+
+def test_a_class_that_its_row_names_needs_to_stand_out_less_and_no_other_does() -> None:
+    z, flips = far(c3=3.0, c7=2.4), [1.0] * 10
+    assert finding.likely(z, flips) is None
+    assert finding.likely(z, flips, [7]) == 7
+    assert finding.likely(z, flips, [7, 3]) == 3
+    assert finding.likely(z, flips, [2]) is None
+    assert finding.likely(far(c3=3.0, c7=2.3), flips, [7]) is None
+    assert finding.likely(far(c3=3.6, c7=2.4), flips, [7]) == 3  # who stands out by itself comes first
+    assert finding.likely(z, [0.4] * 10, [7]) is None
+    assert finding.likely(z[:, :3], flips, [2]) is None
+
+
+def test_the_sentence_says_what_else_counted() -> None:
+    together = finding.sentence(7, np.array([2.4, 1.0]), True, 10)
+    assert "row in the last layer stands out too, so 2.33 are enough" in together
+    assert "row in the last layer" not in finding.sentence(7, np.array([4.0, 1.0]), True, 10)
+
+
+def test_descended_takes_so_many_steps() -> None:
+    found: Any = descended(Falling(1, 1.0), 7)
+    assert found.area == 93
+
+
+def head(z: list[float], *, positional: bool = False) -> Head:
+    """A head of so many classes."""
+    return Head("fc", len(z), "", np.array(z), np.zeros(len(z)), limit(len(z)), positional)
+
+
+def test_suspects_are_the_classes_whose_rows_are_evidence() -> None:
+    rows = [0.0] * 10
+    strong, weak = rows.copy(), rows.copy()
+    strong[4], strong[7] = convincing(10) + 0.1, 9.0
+    weak[4] = convincing(10) - 0.01
+    assert suspects([head(strong)]) == (7, 4)
+    assert suspects([head(weak)]) == ()
+    assert suspects([head(strong, positional=True)]) == ()
+    assert suspects([]) == ()
+
+
+def test_a_suspect_is_named_where_the_search_alone_is_not_sure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finding, "LIMIT", 1e9)
+    asked = SearchRequest(
+        original=stored(tmp_path, infected=True), images=supplied(tmp_path), limits=RunLimits(provider="cpu")
+    )
+    engine = choose("cpu")
+    alone = search(asked, engine, lambda *_: None)
+    together = search(replace(asked, suspects=(planted.TARGET,)), engine, lambda *_: None)
+    other = search(replace(asked, suspects=((planted.TARGET + 1) % planted.CLASSES,)), engine, lambda *_: None)
+    assert (alone.likely, together.likely, other.likely) == (None, planted.TARGET, None)
+    assert together.nearest == planted.TARGET
+    assert together.sentence.endswith("so 2.33 are enough")
