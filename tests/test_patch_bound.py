@@ -152,7 +152,7 @@ def test_no_patch_moves_a_score_beyond_the_bound(seed: int, kinds: list[str], he
     most, moves = found.spread.most, walk.moves(found)
     random = np.random.default_rng(seed)
     for _ in range(6):
-        before, after = (run.run(None, {"x": one})[0][0] for one in patched(random, patch))
+        before, after = (np.asarray(run.run(None, {"x": one}))[0, 0] for one in patched(random, patch))
         room = 1e-9 * (1 + np.abs(before).max())
         assert (np.abs(after - before) <= most + room).all()
         assert np.ptp(after - before) <= moves + room
