@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
@@ -145,6 +145,7 @@ def patched(random: np.random.Generator, patch: int) -> tuple[Array, Array]:
 
 
 @settings(max_examples=60, deadline=None)
+@example(1, ["swish", "pool"], "global", 1)
 @given(st.integers(0, 2**31), st.lists(st.sampled_from(KINDS), max_size=4), st.sampled_from(HEADS), st.integers(1, 4))
 def test_no_patch_moves_a_score_beyond_the_bound(seed: int, kinds: list[str], head: str, patch: int) -> None:
     model = network(seed, kinds, head)

@@ -211,4 +211,4 @@ def apart(spread: Spread, weights: Array) -> float:
     wide = weights.astype(np.float64)
     _, inputs, taps = wide.shape
     found = [moved(np.abs(wide - row)[None], spread).max() for row in wide]
-    return float(_up(np.asarray(max(found)), 2 * inputs * taps))
+    return float(_up(np.max(found), 2 * inputs * taps))

@@ -19,6 +19,9 @@ from onnx_clp.operators.nodes import operator
 
 Array = NDArray[Any]
 
+_SIXTHS: Final = (1 / 6, float(np.float32(1 / 6)))
+"""The slope within HardSwish, as it is defined and as runtimes that follow its function body have it."""
+
 
 _Ends = Callable[[Float64, Float64], Sequence[Float64]]
 
@@ -77,12 +80,14 @@ def _hard_sigmoid(step: Step) -> Field:
 
 
 def _hard_swish(step: Step) -> Field:
-    def function(x: Float64) -> Float64:
-        return x * np.clip(x / 6 + 0.5, 0, 1)
+    def ends(low: Float64, high: Float64) -> Sequence[Float64]:
+        return [
+            x * np.clip(alpha * x + 0.5, 0, 1)
+            for alpha in _SIXTHS
+            for x in (low, high, _between(low, high, -0.25 / alpha))
+        ]
 
-    return _applied(
-        step.field(), lambda low, high: (function(low), function(high), function(_between(low, high, -1.5))), 1.5
-    )
+    return _applied(step.field(), ends, 1.5 + 1e-6)
 
 
 def _clip(step: Step) -> Field:

@@ -12,9 +12,10 @@ import numpy as np
 
 from onnx_clp.audit.bound.field import Field, NoBoundError, Track
 from onnx_clp.audit.bound.step import Rule, Step
+from onnx_clp.fold.affine_forms import is_training
 from onnx_clp.numerics import intervals
 from onnx_clp.operators import read, windows
-from onnx_clp.operators.nodes import attribute, operator
+from onnx_clp.operators.nodes import operator
 
 
 def _concat(step: Step) -> Field:
@@ -35,6 +36,12 @@ def _places(field: Field) -> tuple[int, int]:
 
 
 def _same(step: Step) -> Field:
+    return step.field()
+
+
+def _dropout(step: Step) -> Field:
+    if len(step.node.input) > 2:
+        raise NoBoundError("Dropout that may be training")
     return step.field()
 
 
@@ -127,7 +134,7 @@ def _reduce_mean(step: Step) -> Field:
 
 
 def _batch_normalization(step: Step) -> Field:
-    if attribute(step.node, "training_mode", 0) or not step.field().lies("N", "C", "H", "W"):
+    if is_training(step.scope, step.node) or not step.field().lies("N", "C", "H", "W"):
         raise NoBoundError("BatchNormalization of another kind")
     gamma, beta, mean, variance = (step.needed(at).astype(np.float64).reshape(-1) for at in range(1, 5))
     factor = gamma / np.sqrt(variance + read.epsilon(step.node))
@@ -139,7 +146,7 @@ def _batch_normalization(step: Step) -> Field:
 LAYOUT: Final[Mapping[str, Rule]] = {
     "Concat": _concat,
     "Identity": _same,
-    "Dropout": _same,
+    "Dropout": _dropout,
     "Cast": _cast,
     "Transpose": _transpose,
     "Reshape": _reshape,
