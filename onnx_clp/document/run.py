@@ -36,6 +36,8 @@ from onnx_clp.document.layers import Caps as Caps
 from onnx_clp.document.layers import Judgement as Judgement
 from onnx_clp.document.layers import LayerReport as LayerReport
 from onnx_clp.document.layers import PrunedChannel as PrunedChannel
+from onnx_clp.document.patches import PatchBound as PatchBound
+from onnx_clp.document.patches import PatchReach as PatchReach
 from onnx_clp.document.search import ChannelChanges as ChannelChanges
 from onnx_clp.document.search import ClassInversion as ClassInversion
 from onnx_clp.document.search import FormFound as FormFound
@@ -171,6 +173,7 @@ class Report:
     looked_at: tuple[str, ...] = ()
     outlook: Outlook = field(default_factory=Outlook)
     audit: Audit | None = None
+    patch_bound: PatchBound | None = None
     decisions: tuple[Decision, ...] = ()
     schema: int = field(default=SCHEMA)
 

@@ -62,6 +62,7 @@ class Analysis:
         classes_judged: rows of the last linear layers that were compared.
         outlook: what further steps would find in the file as it came.
         decisions: how far the run went by itself, and why.
+        landmark: what tells in which pixel values the folded model takes images; None where nothing does.
     """
 
     index: ModelIndex
@@ -82,6 +83,7 @@ class Analysis:
     classes_judged: int = 0
     outlook: Outlook = field(default_factory=Outlook)
     decisions: tuple[Decision, ...] = ()
+    landmark: Landmark | None = None
     _last: Tally = field(default_factory=Tally)
 
     @classmethod
@@ -166,7 +168,8 @@ def analyse(
     verdicts = [verdict for place in places for verdict in place.verdicts]
     statistics = [*folded.statistics, *measured.statistics]
     dosing = Dosing(folded.index, config, statistics)
-    cuts, audited = _audit(folded, dosing.landmark(verdicts), auditing)
+    landmark = dosing.landmark(verdicts)
+    cuts, audited = _audit(folded, landmark, auditing)
     evidence = head_check.evidence(heads) or searched.named
     still = None if auditing is None else auditing.pixels
     dose = dosing.decide(verdicts, gauge, evidence, [cut.switch for cut in cuts], searched, still)
@@ -174,6 +177,7 @@ def analyse(
     final, caps = _changed(folded, config, dose, cuts, statistics, reaches, searched)
     findings = (*folded.findings, *head_check.findings(heads), *skipped, *audited, *measured.findings)
     found = Analysis.of(folded, final, [*caps, *measured.left], findings, dose)
+    found.landmark = landmark
     found.readings, found.classes_judged = measured.readings, head_check.classes_judged(heads)
     capped = sum(cap.skipped is None for cap in caps)
     reason = dose.evidence or evidence

@@ -33,6 +33,7 @@ from onnx_clp.document.run import (
     Inversion,
     LayerReport,
     ModelFacts,
+    PatchBound,
     Report,
     Summary,
     Sweep,
@@ -65,6 +66,7 @@ def assemble(
     change: Change | None = None,
     inversion: Inversion | None = None,
     audit: Audit | None = None,
+    patch_bound: PatchBound | None = None,
 ) -> Report:
     """The document of one run."""
     layers = tuple(layer_reports(analysis, config.prune))
@@ -93,6 +95,7 @@ def assemble(
         gauge=_gauge(analysis),
         outlook=analysis.outlook,
         audit=audit,
+        patch_bound=patch_bound,
         decisions=analysis.decisions,
     )
     return assess(report)

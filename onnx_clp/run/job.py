@@ -180,6 +180,7 @@ class Job:
         from onnx_clp.document.run import ValidationReport
         from onnx_clp.run.assemble import assemble
         from onnx_clp.run.footprint import compare
+        from onnx_clp.run.patches import bound_patches
 
         unasked = ValidationReport("not asked for", self.config.provider, "", "", None, None, None)
         return assemble(
@@ -196,6 +197,7 @@ class Job:
             change=compare(self.file, analysis.written, staged, outcome),
             inversion=self.searching.report(),
             audit=self.auditing.report(analysis.dose),
+            patch_bound=bound_patches(self.file, self.source, analysis, self.config, self.clock),
         )
 
     def _input_facts(self) -> FileFacts | None:
