@@ -28,6 +28,7 @@ MORE: Final = {
     "--rule": "what-a-result-means.md#the-rules",
     "--invert": "inversion.md",
     "--audit": "redteam.md",
+    "--patch-bound": "redteam.md#bounds",
     "--images": "photographs.md",
     "--compact": "edge.md",
     "--compact-multiple": "edge.md#multiples-of-8",

@@ -31,6 +31,7 @@ OwnRule = Callable[[Any, float], float]
 GIB = 1 << 30
 MOST_THRESHOLDS = 100
 MOST_MULTIPLE = 1024
+LARGEST_PATCH = 1024
 LARGEST_PIXEL = 1e6
 UNIT_RANGE = (0.0, 1.0)
 _LEAST_SPAN = 1e-6
@@ -113,6 +114,8 @@ class CleanConfig:
             class stands out; "normal" also audits, running the model only where its weights or its graph raise a
             question; "high" audits, searches and caps whatever it saw, which takes minutes (needs `validate`).
         audit: look for a path of channels that nothing ordinary fires, and take it out (needs `validate`).
+        patch_bound: bound how far any patch of this many pixels a side can move the class scores, before and after
+            (1..1024; needs `validate`); None: no bound.
         synthesize: make images from the model alone and show them in the report.
         images: an .npz file with unlabelled images to measure and to search with (array images, x or x_clean).
         pixel_range: the smallest and the largest pixel value that the model takes (finite, within ±1e6, ascending);
@@ -158,6 +161,7 @@ class CleanConfig:
     compact_multiple: int = 8
     effort: Effort = "normal"
     audit: bool = False
+    patch_bound: int | None = None
     synthesize: bool = False
     images: Path | None = None
     pixel_range: tuple[float, float] | None = None
@@ -210,8 +214,8 @@ class CleanConfig:
             raise UsageError(f"tolerance must be a finite number of at least 0, not {self.tolerance}")
         if self.budget is not None and not (math.isfinite(self.budget) and 0 <= self.budget <= 1):
             raise UsageError(f"budget must lie in 0..1, not {self.budget}")
-        if not 1 <= self.compact_multiple <= MOST_MULTIPLE:
-            raise UsageError(f"compact_multiple must lie in 1..{MOST_MULTIPLE}, not {self.compact_multiple}")
+        _check_count("compact_multiple", self.compact_multiple, MOST_MULTIPLE)
+        _check_count("patch_bound", 1 if self.patch_bound is None else self.patch_bound, LARGEST_PATCH)
         if not 0 <= self.seed < 2**32:
             raise UsageError(f"seed must lie in 0..{2**32 - 1}, not {self.seed}")
         if not (math.isfinite(self.timeout) and self.timeout > 0):
@@ -231,6 +235,7 @@ class CleanConfig:
             (self.calibrate is not None, "a calibration needs", "--calibrate"),
             (self.latency, "measuring times needs", "--measure-latency"),
             (self.audit, "an audit needs", "--audit"),
+            (self.patch_bound is not None, "a bound on patches needs", "--patch-bound"),
             (self.effort == "high", "high effort needs", "--effort high"),
             (self.searches, "a search for triggers needs", "--synthesize, --invert and --rule inverted"),
             (self.bound_activations == 0, "finding how low caps may be needs", "--bound-activations auto"),
@@ -273,6 +278,11 @@ class CleanConfig:
 def _check_above_zero(name: str, value: float) -> None:
     if not (math.isfinite(value) and value > 0):
         raise UsageError(f"{name} must be a finite number above 0, not {value}")
+
+
+def _check_count(name: str, value: int, most: int) -> None:
+    if not 1 <= value <= most:
+        raise UsageError(f"{name} must lie in 1..{most}, not {value}")
 
 
 def _check_range(ends: tuple[float, float]) -> None:

@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from onnx_clp.document.gauge import Ordinary as Ordinary
     from onnx_clp.document.gauge import OutputChange as OutputChange
     from onnx_clp.document.gauge import Prediction as Prediction
+    from onnx_clp.document.patches import PatchBound as PatchBound
+    from onnx_clp.document.patches import PatchReach as PatchReach
     from onnx_clp.document.search import ChannelChanges as ChannelChanges
     from onnx_clp.document.search import ClassInversion as ClassInversion
     from onnx_clp.document.search import FormFound as FormFound
@@ -68,6 +70,8 @@ _HOMES = {
     "Ordinary": "gauge",
     "OutputChange": "gauge",
     "Prediction": "gauge",
+    "PatchBound": "patches",
+    "PatchReach": "patches",
     "ChannelChanges": "search",
     "ClassInversion": "search",
     "FormFound": "search",
@@ -202,6 +206,7 @@ class Report:
     looked_at: tuple[str, ...] = ()
     outlook: Outlook = field(default_factory=Outlook)
     audit: Audit | None = None
+    patch_bound: PatchBound | None = None
     decisions: tuple[Decision, ...] = ()
     schema: int = field(default=SCHEMA)
 

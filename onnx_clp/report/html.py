@@ -11,7 +11,19 @@ from typing import TYPE_CHECKING
 from onnx_clp.document.assessment import CHANNELS, TRIGGER, weight
 from onnx_clp.document.run import Judgement, LayerReport, Report, Verdict
 from onnx_clp.errors import UsageError
-from onnx_clp.report import advice, auditing, deciding, engines, gauging, inverting, ruling, sizing, sweeping, wording
+from onnx_clp.report import (
+    advice,
+    auditing,
+    deciding,
+    engines,
+    gauging,
+    inverting,
+    patching,
+    ruling,
+    sizing,
+    sweeping,
+    wording,
+)
 from onnx_clp.text import one_line, shown
 from onnx_clp.verdicts import LayerStatus
 
@@ -220,6 +232,7 @@ def _template() -> Template:
         "titles": ruling.titles,
         "steps": advice.steps,
         "audit_rows": auditing.rows,
+        "patch_rows": patching.rows,
         "loss_rows": gauging.rows,
         "marks": sweeping.marks,
         "sheet": inverting.sheet,

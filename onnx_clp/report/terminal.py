@@ -21,6 +21,7 @@ from onnx_clp.report import (
     gauging,
     inverting,
     layering,
+    patching,
     ruling,
     sizing,
     sweeping,
@@ -70,6 +71,7 @@ def _summary(report: Report, style: Style) -> Iterator[Line]:
     yield from _evidence(report, style)
     yield from rows("decided", deciding.rows(report), style)
     yield from rows("audit", auditing.rows(report), style)
+    yield from rows("patches", patching.rows(report), style)
     yield from rows("triggers", inverting.rows(report), style)
     if report.evaluation is not None:
         yield from _evaluation(report.evaluation, style)

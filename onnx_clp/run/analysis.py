@@ -36,8 +36,8 @@ from onnx_clp.verdicts import Finding
 
 if TYPE_CHECKING:
     from onnx_clp.compaction.compact import Compacted
+    from onnx_clp.gauge.request import Landmark
     from onnx_clp.run.auditor import Auditing, Cut
-    from onnx_clp.run.dosing import Dosing
 
 Tick = Callable[[str, int, int], None]
 
@@ -64,6 +64,7 @@ class Analysis:
         classes_judged: rows of the last linear layers that were compared.
         outlook: what further steps would find in the file as it came.
         decisions: how far the run went by itself, and why.
+        landmark: what tells in which pixel values the folded model takes images; None where nothing does.
     """
 
     index: ModelIndex
@@ -84,6 +85,7 @@ class Analysis:
     classes_judged: int = 0
     outlook: Outlook = field(default_factory=Outlook)
     decisions: tuple[Decision, ...] = ()
+    landmark: Landmark | None = None
     _last: Tally = field(default_factory=Tally)
 
     @classmethod
@@ -171,6 +173,7 @@ def analyse(
     final, caps = _changed(folded, config, decided, statistics, searched)
     findings = (*folded.findings, *head_check.findings(heads), *skipped, *decided.audited, *measured.findings)
     found = Analysis.of(folded, final, [*caps, *measured.left], findings, decided.dose)
+    found.landmark = decided.landmark
     found.readings, found.classes_judged = measured.readings, head_check.classes_judged(heads)
     capped = sum(cap.skipped is None for cap in caps)
     reason = decided.dose.evidence or evidence
@@ -186,6 +189,7 @@ class _Decided(NamedTuple):
     cuts: tuple[Cut, ...] = ()
     reaches: Reaches | None = None
     audited: tuple[Finding, ...] = ()
+    landmark: Landmark | None = None
 
 
 def _decided(
@@ -203,10 +207,11 @@ def _decided(
     from onnx_clp.run.dosing import Dosing
 
     dosing = Dosing(folded.index, config, statistics)
-    cuts, audited = _audit(folded, dosing, verdicts, auditing)
+    landmark = dosing.landmark(verdicts)
+    cuts, audited = _audit(folded, landmark, auditing)
     still = None if auditing is None else auditing.pixels
     dose = dosing.decide(verdicts, gauge, evidence, [cut.switch for cut in cuts], searched, still)
-    return _Decided(dose, cuts, None if gauge is None or config.budget == 1 else dosing.reaches, audited)
+    return _Decided(dose, cuts, None if gauge is None or config.budget == 1 else dosing.reaches, audited, landmark)
 
 
 def _calibrated(folded: Folded, config: CleanConfig, probe: Probe | None) -> Calibrated:
@@ -257,12 +262,12 @@ def _searched(search: Search | None, folded: Folded, *, lenient: bool) -> tuple[
 
 
 def _audit(
-    folded: Folded, dosing: Dosing, verdicts: Sequence[LayerVerdict], auditing: Auditing | None
+    folded: Folded, landmark: Landmark | None, auditing: Auditing | None
 ) -> tuple[tuple[Cut, ...], tuple[Finding, ...]]:
     """What would take a dormant path out, and what was found; nothing where none was found or looked for."""
     if auditing is None or auditing.step is None:
         return (), ()
-    auditing.step(folded.index, folded.places[0].layers, dosing.landmark(verdicts), folded.statistics)
+    auditing.step(folded.index, folded.places[0].layers, landmark, folded.statistics)
     return auditing.cuts, auditing.findings
 
 

@@ -45,7 +45,7 @@ from onnx_clp.verdicts import LayerStatus
 from onnx_clp.version import __version__
 
 if TYPE_CHECKING:
-    from onnx_clp.document.run import Audit, Gauge, Inversion
+    from onnx_clp.document.run import Audit, Gauge, Inversion, PatchBound
 
 _LIBRARIES: Final = ("onnx", "numpy", "scipy", "onnx-graphsurgeon", "onnxruntime-gpu", "onnxruntime")
 
@@ -65,6 +65,7 @@ def assemble(
     change: Change | None = None,
     inversion: Inversion | None = None,
     audit: Audit | None = None,
+    patch_bound: PatchBound | None = None,
 ) -> Report:
     """The document of one run."""
     layers = tuple(layer_reports(analysis, config.prune))
@@ -93,6 +94,7 @@ def assemble(
         gauge=_gauge(analysis),
         outlook=analysis.outlook,
         audit=audit,
+        patch_bound=patch_bound,
         decisions=analysis.decisions,
     )
     return assess(report)

@@ -18,7 +18,7 @@ from onnx_clp.text import quoted
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-    from onnx_clp.document.run import EvaluationReport, FileFacts, Report
+    from onnx_clp.document.run import EvaluationReport, FileFacts, PatchBound, Report
     from onnx_clp.modelfile.reader import ModelFile
     from onnx_clp.modelfile.staged import Staged
     from onnx_clp.modelfile.staging import Stage
@@ -200,7 +200,15 @@ class Job:
             change=compare(self.file, analysis.written, staged, outcome),
             inversion=self.searching.report(),
             audit=None if self.auditing is None else self.auditing.report(analysis.dose),
+            patch_bound=self._patch_bound(analysis),
         )
+
+    def _patch_bound(self, analysis: Analysis) -> PatchBound | None:
+        if self.config.patch_bound is None:
+            return None
+        from onnx_clp.run.patches import bound_patches
+
+        return bound_patches(self.file, self.source, analysis, self.config, self.clock)
 
     def _input_facts(self) -> FileFacts | None:
         from onnx_clp.document.run import FileFacts

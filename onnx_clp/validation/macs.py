@@ -51,7 +51,7 @@ def total(model: ModelProto) -> int | None:
         None where they cannot be known: a shape stays open, an operator that accumulates in another way or from
         outside ONNX's own set is there, or a linear operator stands in a branch or a loop.
     """
-    shapes = dict(_known_shapes(model.graph))
+    shapes = known_shapes(model.graph)
     counted = 0
     for node in model.graph.node:
         found = _count_node(node, shapes)
@@ -76,7 +76,12 @@ def _inferred(model: ModelProto, fed: Shapes) -> ModelProto:
     return shape_inference.infer_shapes(model, data_prop=True)
 
 
-def _known_shapes(graph: GraphProto) -> Iterator[tuple[str, Shape]]:
+def known_shapes(graph: GraphProto) -> dict[str, Shape]:
+    """The shapes of all values of a graph that are known."""
+    return dict(_named_shapes(graph))
+
+
+def _named_shapes(graph: GraphProto) -> Iterator[tuple[str, Shape]]:
     for tensor in graph.initializer:
         yield tensor.name, tuple(tensor.dims)
     for value in (*graph.input, *graph.value_info, *graph.output):

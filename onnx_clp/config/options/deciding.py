@@ -164,6 +164,13 @@ SEARCH: Final = (
         help="look for paths of kernels that read little else, for gates and for what blinds; take paths out",
     ),
     Option(
+        name="--patch-bound",
+        form="count",
+        metavar="K",
+        harmless=True,
+        help="also bound how far any patch of K by K pixels can move the class scores, before and after",
+    ),
+    Option(
         name="--invert",
         harmless=True,
         help="look for a perturbation and a patch towards every class, and say which class is a likely target",
