@@ -16,21 +16,20 @@ from onnx_clp.document.decisions import Decision
 from onnx_clp.document.evidence import Outlook
 from onnx_clp.document.readings import Readings
 from onnx_clp.errors import NotValidated, UnsupportedModelError, UsageError
-from onnx_clp.fold import normalisations
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.model import ModelIndex
-from onnx_clp.judge import head_check, prune_channels
+from onnx_clp.judge import head_check
 from onnx_clp.judge.calibrated import Calibrated, Probe
-from onnx_clp.judge.downstream_gain import Gains
 from onnx_clp.judge.expected import Expectations
 from onnx_clp.judge.prune_channels import LayerVerdict, Raw
 from onnx_clp.modelfile.reader import ModelFile
 from onnx_clp.run import effort
 from onnx_clp.run.capping import Reaches, bound, calibrate
-from onnx_clp.run.dose import Cuts, Dose, Measure, undosed
+from onnx_clp.run.dose import Dose, Measure, undosed
 from onnx_clp.run.effort import Searched
 from onnx_clp.run.folding import Folded, Place, fold, snapshot
 from onnx_clp.run.outlying import standing_out
+from onnx_clp.run.pruning import judge, prune
 from onnx_clp.text import one_line
 from onnx_clp.verdicts import Finding
 
@@ -164,7 +163,7 @@ def analyse(
     folded = fold(file, config)
     places = folded.places
     heads = head_check.examined(folded.index, places[0].layers)
-    _judge(folded.index, places, config, tick, known or [None] * sum(len(place.layers.by_node) for place in places))
+    judge(folded.index, places, config, tick, known or [None] * sum(len(place.layers.by_node) for place in places))
     measured = _calibrated(folded, config, probe)
     searched, skipped = _searched(search, folded, lenient=effort.lenient(config))
     statistics = [*folded.statistics, *measured.statistics]
@@ -233,7 +232,7 @@ def _changed(
         from onnx_clp.run.auditor import silence
 
         silence(decided.cuts, dose)
-    _prune(folded.edit, folded.places, dose.cuts)
+    prune(folded.edit, folded.places, dose.cuts)
     wanted = statistics if dose.caps is not None or config.bound_activations else []
     caps = bound(folded.edit, wanted, dose.caps, decided.reaches, searched.undone)
     return folded.index.model if folded.edit.changed else None, caps
@@ -280,31 +279,3 @@ def _compact(edit: GraphEdit, found: Analysis, multiple: int) -> None:
     edit.changed = False
     found.compaction = compact(edit, found.index.scopes, multiple)
     found.compacted = found.index.model if edit.changed else None
-
-
-def _judge(
-    index: ModelIndex, places: list[Place], config: CleanConfig, tick: Tick, known: Sequence[Raw | None]
-) -> None:
-    done = 0
-    for place in places:
-        place.sights = normalisations.look(place.scope, place.layers)
-        gains = Gains(place.scope, place.layers) if config.rule == "gain" else None
-        for key, rewrite in place.layers.by_node.items():
-            sight = place.sights[key]
-            place.verdicts.append(prune_channels.examine(index, rewrite, sight, config, known[done], gains))
-            rewrite.layer.weight.release()
-            done += 1
-            tick("score", done, len(known))
-
-
-def _prune(edit: GraphEdit, places: list[Place], cuts: Cuts) -> None:
-    numbered = iter(range(sum(len(place.verdicts) for place in places)))
-    for place in places:
-        for verdict in place.verdicts:
-            at = next(numbered)
-            if at in cuts:
-                prune_channels.prune(edit, verdict, place.sights[id(verdict.rewrite.layer.node)], cuts[at])
-        for verdict in place.verdicts:
-            if verdict.rewrite.zeroed.any():
-                verdict.rewrite.commit(edit)
-    edit.finish()
