@@ -159,5 +159,5 @@ def test_no_verdict_word_promises_anything() -> None:
 
 def test_the_terminal_gives_evidence_before_figures() -> None:
     text = terminal.render(reports.report(LOUD, findings=(Finding("path", "/conv1", "a thin path", 2),)))
-    assert text.index("suspicious: a path towards class 2") < text.index("evidence") < text.index("  rule  ")
+    assert text.index("suspicious: a path of few channels towards") < text.index("evidence") < text.index("  rule  ")
     assert "  findings" not in text
