@@ -344,6 +344,7 @@ class Costly:
     """A bench on which caps against so many forms cost so much, and stop everything."""
 
     sites = (Site("a", 1, 4, 1),)
+    enough = 0.015
 
     def __init__(self, *costs: float) -> None:
         self.costs = dict(enumerate(costs))

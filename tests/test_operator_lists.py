@@ -15,6 +15,7 @@ NAMES = frozenset(schema.name for schema in defs.get_all_schemas_with_history())
 MOST = 4
 """So many operators may be named together, as the forms of one thing."""
 DOES = {
+    "audit/flatness.py": "operators that may have a slope that is no number",
     "gradient/rules.py": "operators whose gradient is 0: a gradient rule each",
     "compaction/rules.py": "operators that make channels of their own",
     "compaction/counts.py": "operators that it follows sizes through: one rule",

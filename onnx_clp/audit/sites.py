@@ -13,7 +13,7 @@ from onnx_clp.graph.model import ModelIndex
 from onnx_clp.layers.layer import LinearLayer
 from onnx_clp.layers.rewrite import LayerRewrite, Layers
 from onnx_clp.operators import read
-from onnx_clp.operators.nodes import attribute, is_op
+from onnx_clp.operators.nodes import is_op
 from onnx_clp.operators.table import is_a
 from onnx_clp.operators.traits import Kind
 
@@ -105,7 +105,7 @@ def _flattened(main: GraphIndex, value: str) -> tuple[str, bool]:
     name, inner = value, False
     while (node := main.producer(name)) is not None and _flattens(main, node):
         name = node.input[0]
-        inner = inner or (is_op(node, "Transpose") and list(attribute(node, "perm") or [])[-1:] == [1])
+        inner = inner or (is_op(node, "Transpose") and (read.perm(node, None) or ())[-1:] == (1,))
     rank = main.ranks.of(value)
     return (name, inner) if rank == 2 or (rank is None and name != value) else (value, False)
 
@@ -153,8 +153,8 @@ def _undone(main: GraphIndex, node: NodeProto) -> list[str] | None:
     before = main.producer(node.input[0])
     if before is None or not is_op(before, "Transpose"):
         return None
-    first, second = (list(attribute(one, "perm") or []) for one in (before, node))
-    undoes = bool(first) and [first[axis] for axis in second] == list(range(len(first)))
+    first, second = (read.perm(one, None) for one in (before, node))
+    undoes = first and second and [first[axis] for axis in second] == list(range(len(first)))
     return [before.input[0]] if undoes else None
 
 
