@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from onnx import FunctionProto, ModelProto, TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from onnx_clp.file.messages import freeze_inputs
+from onnx_clp.file.messages import freeze_inputs, replace_values
 from onnx_clp.file.store import TensorStore
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.fresh import NameScope
@@ -362,3 +362,11 @@ def test_after_any_edits_the_index_is_that_of_the_model(steps: list[tuple[str, i
         value = value + NEW if action == "after" else value
     y = evaluated(edit.index.model, np.ones(2, np.float32))
     np.testing.assert_allclose(y, -value, rtol=1e-5)
+
+
+def test_new_values_leave_a_documentation_that_is_no_text() -> None:
+    stored = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[1], raw_data=bytes(4))
+    stored.MergeFromString(b"\x62\x02\xc3\x28")  # field 12, doc_string, of two bytes that are no UTF-8
+    replace_values(stored, TensorProto(name="other", data_type=TensorProto.FLOAT, dims=[2], raw_data=bytes(8)))
+    assert (stored.name, list(stored.dims), len(stored.raw_data)) == ("w", [2], 8)
+    assert b"\x62\x02\xc3\x28" in stored.SerializeToString()

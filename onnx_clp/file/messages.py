@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from onnx import GraphProto, StringStringEntryProto, TensorProto
 
@@ -27,15 +27,21 @@ def freeze_inputs(graph: GraphProto) -> list[str]:
     return frozen
 
 
+_KEPT: Final = ("name", "doc_string", "metadata_props")
+
+
 def replace_values(stored: TensorProto, new: TensorProto) -> None:
-    """Give a stored tensor new values; its name and documentation stay."""
+    """Give a stored tensor new values; its name and documentation stay, be they text or not."""
     kept = TensorProto()
     kept.CopyFrom(stored)
+    for field in TensorProto.DESCRIPTOR.fields:
+        if field.name not in _KEPT:
+            kept.ClearField(field.name)
     stored.CopyFrom(new)
-    stored.name = kept.name
-    if kept.doc_string:
-        stored.doc_string = kept.doc_string
-    stored.metadata_props.extend(kept.metadata_props)
+    for name in _KEPT:
+        stored.ClearField(name)
+    # Merged as bytes: a documentation that is no UTF-8 could not be read as text.
+    stored.MergeFrom(kept)
 
 
 def point(tensor: TensorProto, location: str, offset: int, length: int) -> None:
