@@ -28,12 +28,13 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "O
 
 # Each run is forked from a process that has imported everything, so that its time goes into the run itself.
 SERVER = """
-import os, sys
+import os, signal, sys
 import rich, scipy.linalg
 from onnx_clp.cli import main as cli
 from onnx_clp.modelfile import reader, staging
 from onnx_clp.report import files, terminal
 from onnx_clp.run import analysis, assemble, pipeline
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # no KeyboardInterrupt in what Python does between fork and the run
 for line in sys.stdin:
     child = os.fork()
     if child:
