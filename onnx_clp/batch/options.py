@@ -129,7 +129,7 @@ def parse_batch(argv: Sequence[str]) -> BatchOptions:
         raise UsageError(f"--model-timeout must be a number of seconds above 0, not {given.model_timeout}")
     words = tuple(_words(given))
     single = parse(["in.onnx", "out.onnx", "--no-config", *words])
-    if single.config.searches or single.config.effort == "high":
+    if single.config.searches:
         words = (*dict.fromkeys((*words, "--skip-unsearchable")),)
     _check_view(given)
     return BatchOptions(

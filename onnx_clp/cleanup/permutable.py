@@ -84,6 +84,7 @@ def _broadcasting(scope: GraphIndex, node: NodeProto, order: Order) -> Plan | No
     data = tuple(slot for slot, name in enumerate(node.input) if not scope.is_constant(name))
 
     def rewrite(edit: GraphEdit, scope: GraphIndex) -> None:
+        """Put the constants in that order."""
         _put(edit, scope, node, constants)
 
     return Plan(node, data, tuple(node.output), rewrite)

@@ -9,17 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, Protocol
 
-from onnx_clp.file.wire import FIELDS, MOST_DEEP, WireError, read_varint, skip_scalar
+from onnx_clp.file.wire import FIELDS, MOST_DEEP, Octets, WireError, delimited
 
 _FIELDS: Final = {**FIELDS, "tensor": {13: "entry"}}
 _LONGEST: Final = 4096
 _KEY: Final = b"location"
 
 
-class Source(Protocol):
+class Source(Octets, Protocol):
     """Bytes that are read where they are asked for."""
-
-    def __getitem__(self, at: int, /) -> int: ...
 
     def cut(self, start: int, end: int) -> bytes:
         """The bytes from `start` to before `end`."""
@@ -56,15 +54,5 @@ def _location(source: Source, start: int, end: int) -> Iterator[str]:
 
 
 def _bodies(source: Source, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """The length-delimited fields of a message: number, and where each begins and ends."""
-    at = start
-    while at < end:
-        tag, at = read_varint(source, at, end)
-        if tag & 7 != 2:
-            at = skip_scalar(source, at, end, tag)
-            continue
-        length, low = read_varint(source, at, end)
-        at = low + length
-        if at > end:
-            raise WireError("a field runs past the end of its message")
-        yield tag >> 3, low, at
+    """The fields of a message that have a length: number, and where each begins and ends."""
+    return ((tag >> 3, low, high) for _, tag, low, high in delimited(source, start, end))

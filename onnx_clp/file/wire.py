@@ -163,17 +163,8 @@ def _rewrite(
     """Rewrite one message; None when nothing inside it changed."""
     if depth > MOST_DEEP:
         raise WireError(f"messages nest deeper than {MOST_DEEP}")
-    kinds, rope, copied, at = FIELDS[message], Rope(), start, start
-    while at < end:
-        tag_at = at
-        tag, at = read_varint(view, at, end)
-        if tag & 7 != 2:
-            at = skip_scalar(view, at, end, tag)
-            continue
-        length, at = read_varint(view, at, end)
-        body, at = at, at + length
-        if at > end:
-            raise WireError("a field runs past the end of its message")
+    kinds, rope, copied = FIELDS[message], Rope(), start
+    for tag_at, tag, body, at in delimited(view, start, end):
         kind = kinds.get(tag >> 3)
         if kind is None or not enter(body, at):
             continue
@@ -205,8 +196,26 @@ def read_varint(view: Octets, at: int, end: int) -> tuple[int, int]:
     raise WireError("the data ends inside a field")
 
 
-def skip_scalar(view: Octets, at: int, end: int, tag: int) -> int:
-    """The position after a field that has no length of its own; WireError where there can be none such."""
+def delimited(view: Octets, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+    """The fields of a message that have a length: where the tag stands, the tag, and where the body begins and ends.
+
+    Raises WireError, once it comes there, where the bytes are no message.
+    """
+    at = start
+    while at < end:
+        tag_at = at
+        tag, at = read_varint(view, at, end)
+        if tag & 7 != 2:
+            at = _skip_scalar(view, at, end, tag)
+            continue
+        length, body = read_varint(view, at, end)
+        at = body + length
+        if at > end:
+            raise WireError("a field runs past the end of its message")
+        yield tag_at, tag, body, at
+
+
+def _skip_scalar(view: Octets, at: int, end: int, tag: int) -> int:
     kind = tag & 7
     if tag >> 3 == 0 or kind in (3, 4, 6, 7):
         raise WireError(f"field tag {tag} cannot be")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import groupby
 
 from onnx_clp.document.run import Decision, Report
+from onnx_clp.report.wording import listed
 from onnx_clp.text import one_line
 
 
@@ -13,14 +14,8 @@ def rows(report: Report) -> Iterator[str]:
     """One row a reason, the steps that it decided first: "caps: high effort", "no audit or search: not asked for"."""
     for (taken, reason), steps in groupby(report.decisions, key=_reason):
         names = [one.step for one in steps]
-        named = listed(names, "and") if taken else f"no {listed(names, 'or')}"
+        named = listed(names) if taken else f"no {listed(names, 'or')}"
         yield f"{named}: {one_line(reason)}"
-
-
-def listed(names: Sequence[str], last: str) -> str:
-    """ "caps", "caps or audit", "caps, audit or search"."""
-    *first, final = names
-    return f"{', '.join(first)} {last} {final}" if first else final
 
 
 def _reason(one: Decision) -> tuple[bool, str]:

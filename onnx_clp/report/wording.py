@@ -21,7 +21,7 @@ def headline(report: Report) -> str:
             return f"{word}: the model has no linear layer with constant weights"
         return f"{word}: no channel of the model's linear layers ({report.summary.layers:,}) could be scored"
     if report.summary.verdict is Verdict.NOTHING_FOUND:
-        return f"{word} in {_listed(report.looked_at)}; a backdoor that leaves no trace there is not excluded"
+        return f"{word} in {listed(report.looked_at)}; a backdoor that leaves no trace there is not excluded"
     return f"{word}: {found(report)}{_done(report)}"
 
 
@@ -87,8 +87,9 @@ def _why_left(report: Report) -> str:
     return " (--no-prune)" if report.options.get("prune") is False else ""
 
 
-def _listed(parts: Sequence[str]) -> str:
-    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else list(parts))
+def listed(parts: Sequence[str], last: str = "and") -> str:
+    """ "caps", "caps and audit", "caps, audit and search"."""
+    return f" {last} ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else list(parts))
 
 
 def cleaned_up(cleanup: Cleanup) -> str:

@@ -17,7 +17,6 @@ from onnx_clp.document.evidence import Outlook
 SEARCH_SECONDS: Final = 300.0
 """How long a search for triggers may take where no option says it."""
 
-CAPS: Final = "caps"
 
 _ASKED: Final = "asked for"
 _UNASKED: Final = "not asked for"
@@ -132,19 +131,19 @@ def _on_caps(
 ) -> Decision:
     if capped:
         return Decision(
-            CAPS, True, _ASKED if config.bound_activations is not None else _SUSPICIOUS if evidence else _HIGH
+            "caps", True, _ASKED if config.bound_activations is not None else _SUSPICIOUS if evidence else _HIGH
         )
     if searched.undone or path:
-        return Decision(CAPS, False, "what was found was undone, and caps would cost accuracy on top of that")
+        return Decision("caps", False, "what was found was undone, and caps would cost accuracy on top of that")
     if caps_wanted(config, evidence, searched, path) is None:
-        return Decision(CAPS, False, "nothing found is strong enough evidence" if config.prune else _UNASKED)
+        return Decision("caps", False, "nothing found is strong enough evidence" if config.prune else _UNASKED)
     if not config.validate:
-        return Decision(CAPS, False, _NOTHING_RUNS)
+        return Decision("caps", False, _NOTHING_RUNS)
     if config.budget == 1 and config.bound_activations is None:
-        return Decision(CAPS, False, "with a budget of 1 nothing is measured that tells how low they may be")
+        return Decision("caps", False, "with a budget of 1 nothing is measured that tells how low they may be")
     if not ahead.cappable and config.calibrate is None:
-        return Decision(CAPS, False, "no statistics in the file tell where they would go")
-    return Decision(CAPS, False, "they would cost more than the budget, or what they cost cannot be measured")
+        return Decision("caps", False, "no statistics in the file tell where they would go")
+    return Decision("caps", False, "they would cost more than the budget, or what they cost cannot be measured")
 
 
 def _on_auditing(config: CleanConfig) -> Decision:

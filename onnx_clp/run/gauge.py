@@ -27,6 +27,7 @@ def gauge(file: ModelFile, source: Path | None, config: CleanConfig, clock: Cloc
         return None
 
     def measure(model: ModelProto, controls: Controls, wish: Wish) -> Dosed:
+        """The doses of one model with dials, in a child process."""
         from onnx_clp.gauge.child import dose
         from onnx_clp.gauge.request import DoseRequest
         from onnx_clp.modelfile.staging import scratch, staging

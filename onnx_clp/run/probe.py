@@ -37,6 +37,7 @@ def probe(
         raise UsageError(f"--calibrate {shown_path(data)}: {trouble}")
 
     def measure(model: ModelProto, values: Mapping[str, int]) -> Readings:
+        """What the user's inputs give at those values, channels on the axis beside each, in a child process."""
         from onnx_clp.modelfile.staging import scratch, staging
         from onnx_clp.validation import Calibration, calibrate
 

@@ -81,6 +81,7 @@ def _hard_sigmoid(step: Step) -> Field:
 
 def _hard_swish(step: Step) -> Field:
     def ends(low: Float64, high: Float64) -> Sequence[Float64]:
+        """Where x · clip(x/6 + 0.5, 0, 1) may be least or largest: at the ends and at its lowest point, at -1.5."""
         return [
             x * np.clip(alpha * x + 0.5, 0, 1)
             for alpha in _SIXTHS
@@ -146,6 +147,7 @@ def _mul(one: Field | Array, other: Field | Array) -> Field | Array:
 
 def _pick(pick: Callable[..., Array]) -> Callable[[Field | Array, Field | Array], Field | Array]:
     def chosen(one: Field | Array, other: Field | Array) -> Field | Array:
+        """What is picked of two operands entry by entry, be they bounds or constants."""
         if isinstance(one, Field) and isinstance(other, Field):
             return _met(one, other, partial(intervals.chosen, pick=pick))
         if isinstance(one, Field) and not isinstance(other, Field):
