@@ -50,7 +50,7 @@ def network(body: str = BODY, dtype: str = "float", opset: int = 17, result: str
 
 def site_of(model: ModelProto, value: str) -> tuple[GraphEdit, Site | Skipped]:
     index = ModelIndex(model, TensorStore())
-    return GraphEdit(index), bound_directions.examine(index.main, value, CHANNELS)
+    return GraphEdit(index), bound_directions.examine(index.main, value, CHANNELS, "layer")
 
 
 def capped(model: ModelProto, value: str, directions: list[Direction]) -> ModelProto:

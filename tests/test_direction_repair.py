@@ -16,7 +16,7 @@ from onnx_clp.cap.bound_directions import Site
 from onnx_clp.cli.main import main
 from onnx_clp.config import CleanConfig
 from onnx_clp.document.gauge import Loss
-from onnx_clp.document.run import Inversion, Picture, RepairedLayer, RepairReport, Report, SearchImages, ValueLeft
+from onnx_clp.document.run import CapLeft, Inversion, Picture, RepairedLayer, RepairReport, Report, SearchImages
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.inversion.capped import Look, capped
 from onnx_clp.inversion.ladder import joined
@@ -31,7 +31,7 @@ from onnx_clp.numerics.directions import Direction
 from onnx_clp.report import html, inverting, wording
 from onnx_clp.report.advice import steps
 from onnx_clp.run.analysis import analyse
-from onnx_clp.run.candidates import Candidate, candidates
+from onnx_clp.run.candidates import candidates
 from onnx_clp.run.effort import NO_SEARCH, Searched
 from onnx_clp.run.folding import Place
 from onnx_clp.validation.provider import Engine, choose
@@ -59,12 +59,12 @@ class Square:
         return np.where(self.mask, self.values, images).astype(np.float32)
 
 
-def looked_at(path: Path, **options: Any) -> list[Candidate]:
-    """The candidates of a file, as a run would find them."""
-    found: list[Candidate] = []
+def looked_at(path: Path, **options: Any) -> dict[str, Site | CapLeft]:
+    """The candidates of a file by their values, as a run would find them."""
+    found: dict[str, Site | CapLeft] = {}
 
-    def looking(edit: GraphEdit, _folded: onnx.ModelProto | None, places: list[Place]) -> Searched:
-        found.extend(candidates(edit.index, places))
+    def looking(edit: GraphEdit, _folded: onnx.ModelProto | None, places: list[Place], _heads: object) -> Searched:
+        found.update(candidates(edit.index, places))
         return NO_SEARCH
 
     with reader.read(path, 1 << 30) as file:
@@ -73,7 +73,12 @@ def looked_at(path: Path, **options: Any) -> list[Candidate]:
 
 
 def sites(path: Path, **options: Any) -> list[Site]:
-    return [one.site for one in looked_at(path, **options) if one.site is not None]
+    return [one for one in looked_at(path, **options).values() if isinstance(one, Site)]
+
+
+def names(found: dict[str, Site | CapLeft]) -> set[str]:
+    """The layers whose values were looked at."""
+    return {one.layer if isinstance(one, Site) else one.name for one in found.values()}
 
 
 # --- which values -------------------------------------------------------------------------------------
@@ -82,13 +87,13 @@ def sites(path: Path, **options: Any) -> list[Site]:
 def test_every_convolution_but_the_first_and_what_the_head_reads() -> None:
     found = looked_at(MODELS / "resnet18_badnets.folded.onnx")
     convolutions = [n for n in onnx.load(MODELS / "resnet18_badnets.folded.onnx").graph.node if n.op_type == "Conv"]
-    assert [one.value for one in found[:-1]] == [n.output[0] for n in convolutions[1:]]
-    assert found[-1].site is not None
-    assert (found[-1].site.rank, found[-1].site.channels) == (2, 128)
+    *others, last = found
+    assert others == [n.output[0] for n in convolutions[1:]]
+    head = found[last]
+    assert isinstance(head, Site)
+    assert (head.value, head.rank, head.channels) == (last, 2, 128)
     named = looked_at(MODELS / "resnet18_badnets.folded.onnx", exclude=("*layer4*", "*fc*"))
-    assert {one.layer for one in found} - {one.layer for one in named} == {
-        one.layer for one in found if "layer4" in one.layer or "fc" in one.layer
-    }
+    assert names(found) - names(named) == {name for name in names(found) if "layer4" in name or "fc" in name}
 
 
 @pytest.mark.parametrize("name", ["resnet18_badnets.tensorflow", "resnet18_badnets.jax"])
@@ -107,11 +112,11 @@ def test_a_quantised_layer_is_left_with_the_reason(tmp_path: Path) -> None:
         "g = GlobalAveragePool(t) f = Flatten(g) y = MatMul(f, H) }"
     ).replace("'", '"')
     onnx.save(onnx.parser.parse_model(nodes), tmp_path / "q.onnx")
-    found = {one.value: one for one in looked_at(tmp_path / "q.onnx")}
+    found = looked_at(tmp_path / "q.onnx")
     assert list(found) == ["b", "f"]
-    assert "quantised" in found["b"].why
-    assert found["f"].site is not None
-    assert found["f"].why == ""
+    assert isinstance(found["b"], CapLeft)
+    assert "quantised" in found["b"].sentence
+    assert isinstance(found["f"], Site)
 
 
 # --- caps and gauges ----------------------------------------------------------------------------------
@@ -232,7 +237,7 @@ def test_positions_are_few_and_the_same_again(monkeypatch: pytest.MonkeyPatch, t
 def test_a_look_computes_the_value_under_the_caps_before_it(tmp_path: Path, engine: Engine) -> None:
     onnx.save(planted.classifier(planted=True), tmp_path / "m.onnx")
     subject = read_subject(tmp_path / "m.onnx", {}, None)
-    images, site = planted.pictures(60), Site("normed", 12, 4, 1)
+    images, site = planted.pictures(60), Site("normed", 12, 4, 1, "normed")
     plain = Look(subject, "normed", engine).all(images)
     limit = float(np.median(plain[:, 1]))
     one = Direction(np.eye(12)[1], np.eye(12)[1], -limit)
@@ -255,7 +260,7 @@ class Scripted:
     enough = 0.015
 
     def __init__(self, gauges: dict[float, tuple[float, float]]) -> None:
-        self.sites, self.tried = [Site("a", 1, 4, 1)], list[float]()
+        self.sites, self.tried = [Site("a", 1, 4, 1, "a")], list[float]()
         self._gauges = gauges
 
     def fit(self, _forms: Any, quantile: float) -> dict[Any, Any]:
@@ -277,7 +282,7 @@ def repaired(gauges: list[tuple[float, float]]) -> tuple[Repair | None, str, lis
 
 def chosen(gauges: list[tuple[float, float]]) -> tuple[float | None, list[float], str]:
     done, why, tried, _ = repaired(gauges)
-    return None if done is None else done.quantile, tried, why
+    return None if done is None else done.report.quantile, tried, why
 
 
 def test_the_mildest_quantile_that_stops_the_trigger_is_taken() -> None:
@@ -289,8 +294,8 @@ def test_the_mildest_quantile_that_stops_the_trigger_is_taken() -> None:
 def test_a_repair_tells_its_gauges_and_its_progress() -> None:
     done, why, tried, ticks = repaired([(0.3, 0.99), (0.01, 0.95), (0.0, 0.95)])
     assert done is not None
-    assert (done.flip_before, done.flip, done.agreement, why) == (0.9, 0.01, 0.95, "")
-    assert [site.value for site in done.sites] == ["a"]
+    assert (done.report.flip_before, done.report.flip, done.report.agreement, why) == (0.9, 0.01, 0.95, "")
+    assert [one.value for one in done.report.layers] == list(done.caps) == ["a"]
     assert ticks == [("repair", 1, 6), ("repair", 2, 6), ("repair", 1, 1)]
     assert len(tried) == 2
 
@@ -313,7 +318,7 @@ class Steep:
     enough = 0.015
 
     def __init__(self) -> None:
-        self.sites, self.tried = [Site("a", 1, 4, 1)], list[tuple[int, float]]()
+        self.sites, self.tried = [Site("a", 1, 4, 1, "a")], list[tuple[int, float]]()
 
     def fit(self, forms: Any, quantile: float) -> dict[Any, Any]:
         self.tried.append((len(forms), quantile))
@@ -334,8 +339,8 @@ def test_a_rung_that_is_too_dear_is_made_milder_before_it_is_given_up() -> None:
     assert done is not None
     assert [forms for forms, _ in bench.tried] == [1, 4, 8, 8]
     assert bench.tried[-1][1] == pytest.approx(1 - 0.01 * 0.95 * 0.06 / 0.08)
-    assert done.loss.high <= 0.06
-    assert done.quantile == bench.tried[-1][1]
+    assert done.report.loss.high <= 0.06
+    assert done.report.quantile == bench.tried[-1][1]
 
 
 def test_one_image_that_still_turns_is_as_good_as_none(tmp_path: Path, engine: Engine) -> None:
@@ -415,8 +420,10 @@ def test_channels_are_capped_too_where_the_trigger_is_still_there(
 ) -> None:
     def found(request: SearchRequest, tick: Any) -> Found:
         done = search(request, engine, tick)
-        assert done.repair is not None
-        return replace(done, repair=replace(done.repair, stands_out=done.repair.z > limit))
+        repair = done.inversion.repair
+        assert repair is not None
+        assert repair.z is not None
+        return replace(done, inversion=replace(done.inversion, repair=replace(repair, stands_out=repair.z > limit)))
 
     monkeypatch.setattr("onnx_clp.inversion.launch.search", found)
     report, model = run(tmp_path, infected(tmp_path), "both.onnx", "--bound-activations", "3")
@@ -458,7 +465,7 @@ DONE = RepairReport(
     quantile=0.9,
     directions=3,
     layers=(RepairedLayer("c<1>", "v1", (0.1, 0.08), (2.5, -0.25)), RepairedLayer("fc", "v2", (0.1,), (7.0,))),
-    left=(ValueLeft("q", "its layer is quantised"),),
+    left=(CapLeft("q", "its layer is quantised"),),
 )
 
 

@@ -18,9 +18,8 @@ from onnx import TensorProto, helper
 from onnx_clp.cap.bound_directions import Site
 from onnx_clp.cli.main import main
 from onnx_clp.config import CleanConfig, RunLimits
-from onnx_clp.document.gauge import Loss
 from onnx_clp.document.run import Picture as Shown
-from onnx_clp.document.search import Picture, SearchImages
+from onnx_clp.document.search import Inversion, Picture, SearchImages
 from onnx_clp.errors import UsageError
 from onnx_clp.gauge.supplied import read_images
 from onnx_clp.inversion import finding
@@ -32,8 +31,6 @@ from onnx_clp.inversion.pixels import Range
 from onnx_clp.inversion.pyramid import Pyramid, enlarging, halvings
 from onnx_clp.inversion.request import (
     Found,
-    Repair,
-    RepairedSite,
     SearchRequest,
 )
 from onnx_clp.inversion.search import search
@@ -230,17 +227,17 @@ def request(tmp_path: Path, *, infected: bool, **more: object) -> SearchRequest:
     return replace(base, **more)  # type: ignore[arg-type]
 
 
-SITES = (Site("normed", 12, 4, 1), Site("flat", 48, 2, 1))
+SITES = (Site("normed", 12, 4, 1, "normed"), Site("flat", 48, 2, 1, "flat"))
 
 
 def test_the_planted_class_is_named_and_its_twin_is_left_alone(tmp_path: Path, engine: Engine) -> None:
-    found = search(request(tmp_path, infected=True), engine, ignore)
+    found = search(request(tmp_path, infected=True), engine, ignore).inversion
     assert found.likely == planted.TARGET
     named = found.results[planted.TARGET]
     assert [form.kind for form in named.forms] == list(KINDS)
     assert named.forms[1].flip >= 0.9
     assert named.forms[1].size < 0.5 * min(r.forms[1].size for r in found.results if r is not named)
-    twin = search(request(tmp_path, infected=False, sites=SITES, repair=True), engine, ignore)
+    twin = search(request(tmp_path, infected=False, sites=SITES, repair=True), engine, ignore).inversion
     assert twin.likely is None
     assert twin.repair is None
     assert "nothing stands out" in twin.repair_note
@@ -249,16 +246,15 @@ def test_the_planted_class_is_named_and_its_twin_is_left_alone(tmp_path: Path, e
 def test_requests_and_answers_survive_the_wire(tmp_path: Path) -> None:
     asked = SearchRequest(
         original=tmp_path / "m",
-        sites=(Site("a", 3, 4, 1),),
+        sites=(Site("a", 3, 4, 1, "a"),),
         limits=RunLimits(shapes={"x": (1, 2)}),
         images=tmp_path / "i",
     )
     assert decode(SearchRequest, encode(asked)) == asked
     picture = Picture.of(np.zeros((1, 2, 3)), 0, 1)
-    found = Found(4, "CPU", SearchImages("data", 1, 0, None, None, (picture,)), (), None, "s", None, "n")
+    found = Found(Inversion("CPU", 4, SearchImages("data", 1, 0, None, None, (picture,)), (), None, "s", None, "n"))
     assert decode(Found, encode(found)) == found
-    site = RepairedSite("a", (((0.1, 0.2), (1.0, -3e-300), 0.3),), (0.5,), (2.0,))
-    repaired = replace(found, repair=Repair((site,), 0.9, 1.0, 0.1, 0.95, Loss(0.01, 0.0, 0.03)))
+    repaired = replace(found, caps={"a": (((0.1, 0.2), (1.0, -3e-300), 0.3),)})
     assert decode(Found, encode(repaired)) == repaired
     assert picture.array().shape == (2, 3, 1)
 

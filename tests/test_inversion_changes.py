@@ -24,7 +24,6 @@ from onnx_clp.inversion.request import (
     Found,
     Images,
     SearchRequest,
-    SiteChanges,
 )
 from onnx_clp.inversion.search import search
 from onnx_clp.inversion.subject import Subject
@@ -34,7 +33,7 @@ from onnx_clp.validation.provider import Engine, choose
 from tests import planted, reports
 from tests.test_html import Page
 
-SITES = (Site("active", 12, 4, 1), Site("flat", 48, 2, 1))
+SITES = (Site("active", 12, 4, 1, "active"), Site("flat", 48, 2, 1, "flat"))
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +71,7 @@ def tiny() -> Subject:
 
 
 def measured(value: str, images: Images, mark: Mark, engine: Engine) -> NDArray[np.float64]:
-    (found,) = changes(tiny(), engine, [Site(value, 4, 4, 1)], images, mark, ignore)
+    (found,) = changes(tiny(), engine, [Site(value, 4, 4, 1, value)], images, mark, ignore)
     assert found.value == value
     return np.array(found.change)
 
@@ -119,7 +118,7 @@ def test_a_faint_channel_is_measured_by_its_layer_and_an_ordinary_one_by_itself(
 
 def test_one_value_after_the_other_is_told(engine: Engine) -> None:
     ticks: list[tuple[str, int, int]] = []
-    asked = [Site("a", 4, 4, 1), Site("y", 4, 2, 1)]
+    asked = [Site("a", 4, 4, 1, "a"), Site("y", 4, 2, 1, "y")]
     images = np.ones((2, 1, 2, 2), np.float32)
     found = changes(tiny(), engine, asked, images, Mark(lambda x: x * 2), lambda *t: ticks.append(t))
     assert [one.value for one in found] == ["a", "y"]
@@ -140,7 +139,8 @@ def request(folder: Path, *, infected: bool, sites: tuple[Site, ...] = SITES) ->
 
 
 def test_the_planted_channel_moves_most_and_over_the_wire_it_is_the_same(tmp_path: Path, engine: Engine) -> None:
-    found = search(request(tmp_path, infected=True), engine, ignore)
+    answer = search(request(tmp_path, infected=True), engine, ignore)
+    found = answer.inversion
     assert found.likely == found.nearest == planted.TARGET
     active, flat = found.changes
     assert [(one.value, len(one.change)) for one in found.changes] == [("active", 12), ("flat", 48)]
@@ -148,36 +148,32 @@ def test_the_planted_channel_moves_most_and_over_the_wire_it_is_the_same(tmp_pat
     assert int(np.argmax(flat.change)) in range(4)  # what the head reads of channel 0
     assert max(flat.change[:4]) > 3 * max(flat.change[4:])
     assert np.isfinite(active.change + flat.change).all()
-    assert decode(Found, encode(found)) == found
+    assert decode(Found, encode(answer)) == answer
 
 
 def test_the_clean_twin_is_measured_for_its_nearest_class_and_shown_no_table(tmp_path: Path, engine: Engine) -> None:
-    found = search(request(tmp_path, infected=False), engine, ignore)
+    found = search(request(tmp_path, infected=False), engine, ignore).inversion
     assert found.likely is None
     assert found.nearest == max(found.results, key=lambda result: result.z).target
     active, flat = found.changes
     assert active.change[0] == 0  # switched off
     assert min(active.change[1:]) > 0
     assert set(flat.change[:4]) == {0}
-    page = html.render(told(None, found.nearest, layers(found)))
+    page = html.render(told(None, found.nearest, found.changes))
     assert "changes" not in Page(page).ids
-    assert "moves channel" not in " ".join(inverting.rows(told(None, found.nearest, layers(found))))
-
-
-def layers(found: Found) -> tuple[ChannelChanges, ...]:
-    return tuple(ChannelChanges(one.value, one.value, one.change) for one in found.changes)
+    assert "moves channel" not in " ".join(inverting.rows(told(None, found.nearest, found.changes)))
 
 
 def test_without_sites_or_triggers_nothing_is_measured(tmp_path: Path, engine: Engine) -> None:
     asked = request(tmp_path, infected=True)
-    only_made = search(replace(asked, invert=False), engine, ignore)
+    only_made = search(replace(asked, invert=False), engine, ignore).inversion
     assert (only_made.nearest, only_made.changes) == (None, ())
     picture = Picture.of(np.zeros((1, 2, 3)), 0, 1)
     images = SearchImages("data", 1, 0, None, None, (picture,))
-    plain = Found(4, "CPU", images, (), None, "s", None, "n")
+    plain = Inversion("CPU", 4, images, (), None, "s", None, "n")
     assert (plain.nearest, plain.changes) == (None, ())
-    full = replace(plain, nearest=3, changes=(SiteChanges("a", (0.1, 3e-300)), SiteChanges("b", ())))
-    assert decode(Found, encode(full)) == full
+    full = replace(plain, nearest=3, changes=(ChannelChanges("c", "a", (0.1, 3e-300)), ChannelChanges("d", "b", ())))
+    assert decode(Found, encode(Found(full))) == Found(full)
 
 
 @pytest.mark.parametrize("word", ["--invert", "--synthesize"])

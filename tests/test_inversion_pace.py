@@ -19,6 +19,7 @@ from onnx_clp.cap.bound_directions import Site
 from onnx_clp.cli.arguments import parse
 from onnx_clp.config import CleanConfig, RunLimits
 from onnx_clp.document.gauge import Loss
+from onnx_clp.document.search import Inversion
 from onnx_clp.errors import NotValidated, UsageError
 from onnx_clp.inversion import hunt, lineup, screen
 from onnx_clp.inversion import search as searching
@@ -32,7 +33,7 @@ from onnx_clp.inversion.patch import Patch
 from onnx_clp.inversion.pixels import Range
 from onnx_clp.inversion.program import OutOfMemory
 from onnx_clp.inversion.repair import Gauged, repair
-from onnx_clp.inversion.request import Found, Images, SearchRequest
+from onnx_clp.inversion.request import Images, SearchRequest
 from onnx_clp.inversion.search import search
 from onnx_clp.inversion.subject import read_subject
 from onnx_clp.inversion.synthesis import Synthesiser
@@ -250,15 +251,15 @@ def request(tmp_path: Path, **more: Any) -> SearchRequest:
     return replace(base, **more)
 
 
-def within(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, engine: Engine, pulls: float, **more: Any) -> Found:
+def within(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, engine: Engine, pulls: float, **more: Any) -> Inversion:
     """A search that has time for so many looks at the clock, one a gradient and some more."""
     monkeypatch.setattr(searching, "Deadline", lambda _seconds: Deadline(pulls, Clock(1)))
     monkeypatch.setattr(Attack, "seconds", lambda *_: 1e-6)
-    return search(request(tmp_path, **more), engine, lambda *_: None)
+    return search(request(tmp_path, **more), engine, lambda *_: None).inversion
 
 
 def test_a_search_with_time_leaves_nothing_out(tmp_path: Path, engine: Engine) -> None:
-    found = search(request(tmp_path), engine, lambda *_: None)
+    found = search(request(tmp_path), engine, lambda *_: None).inversion
     assert found.likely == planted.TARGET
     assert found.unfinished == ""
 
@@ -343,7 +344,7 @@ def test_other_patches_are_found_from_other_starts_while_there_is_time(tmp_path:
 class Costly:
     """A bench on which caps against so many forms cost so much, and stop everything."""
 
-    sites = (Site("a", 1, 4, 1),)
+    sites = (Site("a", 1, 4, 1, "a"),)
     enough = 0.015
 
     def __init__(self, *costs: float) -> None:

@@ -238,9 +238,11 @@ def test_a_suspect_is_named_where_the_search_alone_is_not_sure(tmp_path: Path, m
         original=stored(tmp_path, infected=True), images=supplied(tmp_path), limits=RunLimits(provider="cpu")
     )
     engine = choose("cpu")
-    alone = search(asked, engine, lambda *_: None)
-    together = search(replace(asked, suspects=(planted.TARGET,)), engine, lambda *_: None)
-    other = search(replace(asked, suspects=((planted.TARGET + 1) % planted.CLASSES,)), engine, lambda *_: None)
+    alone = search(asked, engine, lambda *_: None).inversion
+    together = search(replace(asked, suspects=(planted.TARGET,)), engine, lambda *_: None).inversion
+    other = search(
+        replace(asked, suspects=((planted.TARGET + 1) % planted.CLASSES,)), engine, lambda *_: None
+    ).inversion
     assert (alone.likely, together.likely, other.likely) == (None, planted.TARGET, None)
     assert together.nearest == planted.TARGET
     assert together.sentence.endswith("so 2.33 are enough")

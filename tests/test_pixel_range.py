@@ -170,20 +170,20 @@ def test_images_are_made_in_the_range_as_they_are_in_0_to_1(
 
 
 @pytest.fixture(scope="module")
-def reference(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Found:
+def reference(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Inversion:
     """What is found in 0..1, on images made from the model."""
     path = stored(tmp_path_factory.mktemp("unit"), planted.classifier(planted=True))
-    return search(SearchRequest(original=path, limits=RunLimits(provider="cpu")), engine, ignore)
+    return search(SearchRequest(original=path, limits=RunLimits(provider="cpu")), engine, ignore).inversion
 
 
 @pytest.mark.parametrize(("low", "high"), RANGES)
 def test_the_same_class_is_named_in_any_range(
-    tmp_path: Path, engine: Engine, reference: Found, low: float, high: float
+    tmp_path: Path, engine: Engine, reference: Inversion, low: float, high: float
 ) -> None:
     request = SearchRequest(
         original=stored(tmp_path, taking(low, high)), limits=RunLimits(provider="cpu"), low=low, high=high
     )
-    found = search(request, engine, ignore)
+    found = search(request, engine, ignore).inversion
     assert found.likely == reference.likely == planted.TARGET
     assert found.images.pixels == (low, high)
     for one, other in zip(found.results, reference.results, strict=True):
@@ -195,7 +195,7 @@ def test_the_same_class_is_named_in_any_range(
 def test_without_the_range_the_class_is_missed(tmp_path: Path, engine: Engine) -> None:
     found = search(
         SearchRequest(original=stored(tmp_path, taking(0, 255)), limits=RunLimits(provider="cpu")), engine, ignore
-    )
+    ).inversion
     assert found.likely is None
 
 
@@ -204,7 +204,7 @@ def test_the_clean_twin_is_left_alone_in_a_wide_range_too(tmp_path: Path, engine
     for infected, likely in ((True, planted.TARGET), (False, None)):
         path = stored(tmp_path, taking(0, 255, infected=infected))
         request = SearchRequest(original=path, limits=RunLimits(provider="cpu"), images=images, high=255.0)
-        assert search(request, engine, ignore).likely == likely
+        assert search(request, engine, ignore).inversion.likely == likely
 
 
 def test_bytes_are_searched_on_as_the_model_takes_them(tmp_path: Path, engine: Engine) -> None:
@@ -212,14 +212,14 @@ def test_bytes_are_searched_on_as_the_model_takes_them(tmp_path: Path, engine: E
     request = SearchRequest(
         original=stored(tmp_path, taking(-1, 1)), limits=RunLimits(provider="cpu"), images=supplied(tmp_path, levels)
     )
-    found = search(replace(request, low=-1.0), engine, ignore)
+    found = search(replace(request, low=-1.0), engine, ignore).inversion
     assert (found.likely, found.images.pixels) == (planted.TARGET, (-1.0, 1.0))
-    assert search(replace(request, invert=False), engine, ignore).images.pixels == (0.0, 1.0)
+    assert search(replace(request, invert=False), engine, ignore).inversion.images.pixels == (0.0, 1.0)
 
 
 def test_the_range_survives_the_wire() -> None:
     images = SearchImages("data", 1, 0, None, None, (), (-1.0, 2.5))
-    found = Found(4, "CPU", images, (), None, "s", None, "n")
+    found = Found(Inversion("CPU", 4, images, (), None, "s", None, "n"))
     assert decode(Found, encode(found)) == found
 
 

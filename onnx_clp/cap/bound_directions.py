@@ -36,16 +36,20 @@ _LINEAR: Final = ("Conv", "Gemm", "MatMul")
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A value of the main graph that takes caps: `channels` on axis 1 of `rank`, elements of `data_type`."""
+    """A value of the main graph that takes caps: `channels` on axis 1 of `rank`, elements of `data_type`.
+
+    It is the output of the linear layer `layer`, or what the last one reads.
+    """
 
     value: str
     channels: int
     rank: int
     data_type: int
+    layer: str
 
 
-def examine(scope: GraphIndex, value: str, channels: int) -> Site | Skipped:
-    """Whether the value can take caps, or why it cannot."""
+def examine(scope: GraphIndex, value: str, channels: int, layer: str) -> Site | Skipped:
+    """Whether the value of the layer can take caps, or why it cannot."""
     if scope.parent is not None or scope.place:
         return Skipped(SkipReason.BRANCH, "it stands in a branch, a loop or a function")
     maker = scope.producer(value)
@@ -59,7 +63,7 @@ def examine(scope: GraphIndex, value: str, channels: int) -> Site | Skipped:
     if rank == 2 and scope.opset < 7:
         return Skipped(SkipReason.UNSUPPORTED_OPERATOR, "Gemm does not broadcast its bias below opset 7")
     assert data_type is not None
-    return Site(value, channels, rank, data_type)
+    return Site(value, channels, rank, data_type, layer)
 
 
 def _rank(scope: GraphIndex, maker: NodeProto, value: str) -> int | None:

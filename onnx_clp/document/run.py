@@ -57,7 +57,6 @@ if TYPE_CHECKING:
     from onnx_clp.document.search import RepairedLayer as RepairedLayer
     from onnx_clp.document.search import RepairReport as RepairReport
     from onnx_clp.document.search import SearchImages as SearchImages
-    from onnx_clp.document.search import ValueLeft as ValueLeft
 
 _HOMES = {
     "Audit": "audit",
@@ -80,7 +79,6 @@ _HOMES = {
     "RepairedLayer": "search",
     "RepairReport": "search",
     "SearchImages": "search",
-    "ValueLeft": "search",
 }
 """What few runs have; loaded where it is used."""
 

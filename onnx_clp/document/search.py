@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from onnx_clp.document.gauge import Loss
+from onnx_clp.document.layers import CapLeft
 
 if TYPE_CHECKING:
     import numpy as np
@@ -110,14 +111,6 @@ class RepairedLayer:
 
 
 @dataclass(frozen=True, slots=True)
-class ValueLeft:
-    """A layer whose value can take no cap, and why."""
-
-    name: str
-    sentence: str
-
-
-@dataclass(frozen=True, slots=True)
 class RepairReport:
     """What the repair came to, measured on the search's images.
 
@@ -136,7 +129,7 @@ class RepairReport:
     quantile: float
     directions: int
     layers: tuple[RepairedLayer, ...]
-    left: tuple[ValueLeft, ...]
+    left: tuple[CapLeft, ...]
 
 
 @dataclass(frozen=True, slots=True)

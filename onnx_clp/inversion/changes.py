@@ -21,9 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_clp.cap.bound_directions import Site
+from onnx_clp.document.search import ChannelChanges
 from onnx_clp.inversion.capped import Look
 from onnx_clp.inversion.repair import Mark
-from onnx_clp.inversion.request import Images, SiteChanges
+from onnx_clp.inversion.request import Images
 from onnx_clp.inversion.subject import Subject
 from onnx_clp.validation.provider import Engine
 
@@ -36,7 +37,7 @@ FAINT: Final = 0.01
 
 def changes(
     subject: Subject, engine: Engine, sites: Sequence[Site], images: Images, form: Mark, tick: Tick
-) -> tuple[SiteChanges, ...]:
+) -> tuple[ChannelChanges, ...]:
     """The inverted change of every channel of every site, one value after the other and few images at a time.
 
     Args:
@@ -54,7 +55,7 @@ def changes(
     marked, found = form.put_on(images), []
     for at, site in enumerate(sites):
         moved, held = _sums(Look(subject, site.value, engine), images, marked)
-        found.append(SiteChanges(site.value, tuple(relative(moved, held).tolist())))
+        found.append(ChannelChanges(site.layer, site.value, tuple(relative(moved, held).tolist())))
         tick("measure", at + 1, len(sites))
     return tuple(found)
 

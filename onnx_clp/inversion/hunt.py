@@ -14,7 +14,7 @@ from typing import Final
 
 import numpy as np
 
-from onnx_clp.document.search import SearchImages
+from onnx_clp.document.search import ChannelChanges, SearchImages
 from onnx_clp.errors import UsageError
 from onnx_clp.inversion import blocks, finding, screen
 from onnx_clp.inversion.attack import Attack
@@ -30,7 +30,7 @@ from onnx_clp.inversion.pixels import Range
 from onnx_clp.inversion.portions import SIZE
 from onnx_clp.inversion.race import FIRST, Race
 from onnx_clp.inversion.repair import Bench, repair
-from onnx_clp.inversion.request import Images, Repair, SearchRequest, SiteChanges
+from onnx_clp.inversion.request import Images, Repair, SearchRequest, directions
 from onnx_clp.inversion.subject import Subject
 from onnx_clp.inversion.trigger import JUDGING_BUDGET, MOST_IMAGES, invert, lead, others
 from onnx_clp.validation.provider import Engine
@@ -126,7 +126,7 @@ class Hunt:
         """How far each class stands out by each form, (forms, classes)."""
         return measures(found, self._lead, self._pictures.doubt)
 
-    def changes(self, found: list[Forms], z: finding.Float64, place: int) -> tuple[SiteChanges, ...]:
+    def changes(self, found: list[Forms], z: finding.Float64, place: int) -> tuple[ChannelChanges, ...]:
         """How far the form by which the class at `place` stands out most moves every channel of the sites."""
         images = self._pictures.images
         rest = others(images, self._given, found[place].target, len(images))
@@ -191,7 +191,7 @@ class Hunt:
         except TimeUp:
             pass
         far = float(self.judged(again)[:, place].max())
-        return replace(done, z=far, stands_out=far > finding.LIMIT) if forms.by_kind else done
+        return done.once_more(far, finding.LIMIT) if forms.by_kind else done
 
     def _chosen(self) -> list[int]:
         """The classes to search, in the order in which to begin."""
@@ -284,8 +284,8 @@ class Hunt:
         return others(self._pictures.images, self._given, target, self._most)
 
     def _capped(self, done: Repair) -> Subject:
-        by_value = {site.value: site for site in self._request.sites}
-        return capped(self._subject, {by_value[site.value]: site.directions() for site in done.sites})
+        sites = [site for site in self._request.sites if site.value in done.caps]
+        return capped(self._subject, {site: directions(done.caps[site.value]) for site in sites})
 
 
 def _furthest(found: list[Forms], z: finding.Float64, place: int) -> Form:

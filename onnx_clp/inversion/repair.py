@@ -21,12 +21,13 @@ from numpy.typing import NDArray
 
 from onnx_clp.cap.bound_directions import Site
 from onnx_clp.document.gauge import Loss
+from onnx_clp.document.search import RepairedLayer, RepairReport
 from onnx_clp.gauge.loss import NOTHING
 from onnx_clp.inversion.capped import Look, capped
 from onnx_clp.inversion.descent import Float32
 from onnx_clp.inversion.ordinary import loss
 from onnx_clp.inversion.pace import Deadline
-from onnx_clp.inversion.request import Images, Repair, RepairedSite
+from onnx_clp.inversion.request import Cap, Images, Repair
 from onnx_clp.inversion.subject import Subject
 from onnx_clp.inversion.trigger import outcome
 from onnx_clp.numerics.directions import Fit, Float64, fit
@@ -276,14 +277,25 @@ def _too_dear(met: Sequence[Gauged], budget: float) -> str:
 
 
 def _told(state: _State, before: float) -> Repair:
-    sites = tuple(
-        RepairedSite(
-            site.value,
-            tuple((tuple(f.direction.u.tolist()), tuple(f.direction.v.tolist()), f.direction.offset) for f in fits),
-            tuple(f.beyond for f in fits),
-            tuple(f.shift for f in fits),
-        )
-        for site, fits in state.caps.items()
+    done, caps = state.gauged, {site.value: tuple(map(_cap, fits)) for site, fits in state.caps.items()}
+    report = RepairReport(
+        flip_before=before,
+        flip=done.flip,
+        agreement=done.agreement,
+        z=None,
+        stands_out=False,
+        loss=done.loss,
+        quantile=state.quantile,
+        directions=sum(map(len, caps.values())),
+        layers=tuple(
+            RepairedLayer(site.layer, site.value, tuple(one.beyond for one in fits), tuple(one.shift for one in fits))
+            for site, fits in state.caps.items()
+        ),
+        left=(),
     )
-    done = state.gauged
-    return Repair(sites, state.quantile, before, done.flip, done.agreement, done.loss)
+    return Repair(caps, report)
+
+
+def _cap(fitted: Fit) -> Cap:
+    found = fitted.direction
+    return tuple(found.u.tolist()), tuple(found.v.tolist()), found.offset

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -12,8 +13,7 @@ from numpy.typing import NDArray
 
 from onnx_clp.cap.bound_directions import Site
 from onnx_clp.config import RunLimits
-from onnx_clp.document.gauge import Loss
-from onnx_clp.document.search import ClassInversion, SearchImages
+from onnx_clp.document.search import Inversion, RepairReport
 from onnx_clp.numerics.directions import Direction
 from onnx_clp.process.errand import Errand
 
@@ -76,71 +76,32 @@ Cap = tuple[tuple[float, ...], tuple[float, ...], float]
 
 
 @dataclass(frozen=True, slots=True)
-class RepairedSite:
-    """The caps of one value, one after the other.
-
-    By cap, `beyond` is the share of clean positions that it changes, and `shift` how far the trigger moved positions
-    along its direction, in clean standard deviations.
-    """
-
-    value: str
-    caps: tuple[Cap, ...]
-    beyond: tuple[float, ...]
-    shift: tuple[float, ...]
-
-    def directions(self) -> list[Direction]:
-        """The caps as arrays."""
-        return [Direction(np.array(u), np.array(v), offset) for u, v, offset in self.caps]
-
-
-@dataclass(frozen=True, slots=True)
 class Repair:
-    """Caps that undo what leads to the likely target, at a `quantile` of what the images reach.
+    """Caps that undo what leads to the likely target: those of a value by its name, one after the other.
 
-    The gauges are measured on the images: `flip_before` and `flip` are the largest shares that what was capped turns
-    into the target before and after the repair, `agreement` is the share of images that keep their class. `z` says how
-    far the target lies from the other classes when it is searched for once more, infinite where it was not, and
-    `stands_out` whether that is too far. `loss` is what is predicted to be lost of ordinary images.
+    `report` says what they come to.
     """
 
-    sites: tuple[RepairedSite, ...]
-    quantile: float
-    flip_before: float
-    flip: float
-    agreement: float
-    loss: Loss
-    z: float = math.inf
-    stands_out: bool = False
+    caps: Mapping[str, tuple[Cap, ...]]
+    report: RepairReport
 
-
-@dataclass(frozen=True, slots=True)
-class SiteChanges:
-    """The inverted change of every channel of one value, in channel order (`changes`)."""
-
-    value: str
-    change: tuple[float, ...]
+    def once_more(self, far: float, limit: float) -> Repair:
+        """With how `far` the class lies out when it is searched for once more; beyond the `limit` it stands out."""
+        z = far if math.isfinite(far) else None
+        return replace(self, report=replace(self.report, z=z, stands_out=far > limit))
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The answer of a search. `likely` is the class that stands out, None where none does; `sureness` says how far.
+    """The answer of a search: `inversion` says what was found, `caps` are those of its repair, {} for none."""
 
-    `repair` is None where none was asked for, none was needed or none stayed within the budget; `repair_note` says.
-    `changes` are what leads to `nearest`, the class furthest out, named or not, does to the sites before any repair;
-    None and () where no trigger was looked for. `unfinished` says what there was no time for, "" for nothing.
-    """
+    inversion: Inversion
+    caps: Mapping[str, tuple[Cap, ...]] = field(default_factory=dict)
 
-    classes: int
-    provider: str
-    images: SearchImages
-    results: tuple[ClassInversion, ...]
-    likely: int | None
-    sentence: str
-    repair: Repair | None
-    repair_note: str
-    nearest: int | None = None
-    changes: tuple[SiteChanges, ...] = ()
-    unfinished: str = ""
+
+def directions(caps: Sequence[Cap]) -> list[Direction]:
+    """The caps of one value as arrays."""
+    return [Direction(np.array(u), np.array(v), offset) for u, v, offset in caps]
 
 
 SEARCH: Final = Errand(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from onnx_clp.document.search import Picture, SearchImages
+from onnx_clp.document.search import Inversion, Picture, SearchImages
 from onnx_clp.errors import UsageError
 from onnx_clp.gauge.supplied import read_images
 from onnx_clp.inversion import finding
@@ -55,13 +56,13 @@ def search(request: SearchRequest, engine: Engine, tick: Tick) -> Found:
     del maker
     hunt = Hunt(request, folded, engine, attack, pictures, seconds, deadline, tick)
     if not request.invert:
-        return Found(hunt.classes, attack.provider, pictures.made, (), None, "", None, "")
+        return Found(_nothing(hunt.classes, attack, pictures, ""))
     found = hunt.each_class()
     short = hunt.hurried or len(found) < hunt.classes
     unfinished = _unfinished(found, hunt.classes, request.seconds) if short else ""
     if len(found) < finding.LEAST_CLASSES <= hunt.classes:
         said = f"not judged: {unfinished}"
-        return Found(hunt.classes, attack.provider, pictures.made, (), None, said, None, "", unfinished=unfinished)
+        return Found(replace(_nothing(hunt.classes, attack, pictures, said), unfinished=unfinished))
     return _judged(request, hunt, found, pictures, attack.provider, unfinished)
 
 
@@ -75,19 +76,25 @@ def _judged(
     said = finding.sentence(found[best].target, z[:, best], place is not None, hunt.classes)
     moved = hunt.changes(found, z, best)
     fixed, note = hunt.repaired(found, z, place) if request.repair else (None, "")
-    return Found(
+    judged = Inversion(
         classes=hunt.classes,
         provider=provider,
         images=pictures.made,
         results=tuple(drawn(f, z[:, at], pictures.pixels) for at, f in enumerate(found)),
         likely=None if place is None else found[place].target,
         sentence=said,
-        repair=fixed,
+        repair=None if fixed is None else fixed.report,
         repair_note=note,
         nearest=found[best].target,
         changes=moved,
         unfinished=unfinished,
     )
+    return Found(judged, {} if fixed is None else fixed.caps)
+
+
+def _nothing(classes: int, attack: Attack, pictures: Pictures, sentence: str) -> Inversion:
+    """A search that made images and judged no class."""
+    return Inversion(attack.provider, classes, pictures.made, (), None, sentence, None, "")
 
 
 def _unfinished(found: list[Forms], classes: int, seconds: float) -> str:

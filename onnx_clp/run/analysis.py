@@ -21,6 +21,7 @@ from onnx_clp.graph.model import ModelIndex
 from onnx_clp.judge import head_check
 from onnx_clp.judge.calibrated import Calibrated, Probe
 from onnx_clp.judge.expected import Expectations
+from onnx_clp.judge.head_check import Head
 from onnx_clp.judge.prune_channels import LayerVerdict, Raw
 from onnx_clp.modelfile.reader import ModelFile
 from onnx_clp.run import effort
@@ -134,8 +135,8 @@ class Analysis:
         return [verdict for place in self.places for verdict in place.verdicts]
 
 
-Search = Callable[[GraphEdit, "ModelProto | None", list[Place]], Searched]
-"""Gets the model after folding, None where that changed nothing, and what was found in it; may change its layers."""
+Search = Callable[[GraphEdit, "ModelProto | None", list[Place], Sequence[Head]], Searched]
+"""Gets the model after folding (None: that changed nothing), what was found in it, and its heads; may change layers."""
 
 
 def analyse(
@@ -165,7 +166,7 @@ def analyse(
     heads = head_check.examined(folded.index, places[0].layers)
     judge(folded.index, places, config, tick, known or [None] * sum(len(place.layers.by_node) for place in places))
     measured = _calibrated(folded, config, probe)
-    searched, skipped = _searched(search, folded, lenient=effort.lenient(config))
+    searched, skipped = _searched(search, folded, heads, lenient=effort.lenient(config))
     statistics = [*folded.statistics, *measured.statistics]
     evidence = head_check.evidence(heads) or searched.named
     decided = _decided(folded, config, statistics, evidence, searched, gauge, auditing)
@@ -247,12 +248,14 @@ def _tidy(found: Analysis, edit: GraphEdit, file: ModelFile, config: CleanConfig
         found.clean(file)
 
 
-def _searched(search: Search | None, folded: Folded, *, lenient: bool) -> tuple[Searched, tuple[Finding, ...]]:
+def _searched(
+    search: Search | None, folded: Folded, heads: Sequence[Head], *, lenient: bool
+) -> tuple[Searched, tuple[Finding, ...]]:
     """What a search came to; a `lenient` run says in a finding that none could be done."""
     if search is None:
         return Searched(), ()
     try:
-        return search(folded.edit, folded.snapshot, folded.places), ()
+        return search(folded.edit, folded.snapshot, folded.places, heads), ()
     except (UsageError, UnsupportedModelError, NotValidated) as error:
         if not lenient:
             raise

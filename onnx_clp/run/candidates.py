@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from onnx_clp.cap import bound_directions
 from onnx_clp.cap.bound_directions import Site
+from onnx_clp.document.layers import CapLeft
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.model import ModelIndex
 from onnx_clp.judge.eligibility import is_head
@@ -20,38 +20,19 @@ from onnx_clp.verdicts import LayerStatus, Skipped, SkipReason
 _SPARED: Final = (LayerStatus.HEAD, LayerStatus.GATE, LayerStatus.EXCLUDED)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Candidate:
-    """A value that was looked at: of which layer it is, its own name, and where caps go or why none can."""
-
-    layer: str
-    value: str
-    found: Site | Skipped
-
-    @property
-    def site(self) -> Site | None:
-        """Where caps go; None where none can."""
-        return self.found if isinstance(self.found, Site) else None
-
-    @property
-    def why(self) -> str:
-        """Why none can; "" where they can."""
-        return self.found.sentence if isinstance(self.found, Skipped) else ""
-
-
-def candidates(index: ModelIndex, places: Sequence[Place]) -> list[Candidate]:
-    """The values of the main graph that caps are meant for, in graph order.
+def candidates(index: ModelIndex, places: Sequence[Place]) -> dict[str, Site | CapLeft]:
+    """The values of the main graph that caps are meant for, in graph order: where caps go, or why none can.
 
     Outputs of convolutions, but of the first, of heads, gates, layers excluded by name and parts of earlier caps; and
     the input of the last linear layer. Quantised layers, and values that `bound_directions.examine` refuses, come
     with the reason.
     """
-    found: dict[str, Candidate] = {}
+    found: dict[str, Site | CapLeft] = {}
     for place in places:
         if place.scope is index.main:
-            for one in (*_convolutions(place), *_head(index, place)):
-                found.setdefault(one.value, one)
-    return list(found.values())
+            for layer, value, one in (*_convolutions(place), *_head(index, place)):
+                found.setdefault(value, CapLeft(layer.name, one.sentence) if isinstance(one, Skipped) else one)
+    return found
 
 
 def put(edit: GraphEdit, site: Site, directions: Sequence[Direction]) -> int:
@@ -62,22 +43,26 @@ def put(edit: GraphEdit, site: Site, directions: Sequence[Direction]) -> int:
     return len(fitting)
 
 
-def _convolutions(place: Place) -> Iterator[Candidate]:
+_Looked = Iterator[tuple[LinearLayer, str, Site | Skipped]]
+"""A layer, its value, and whether that can take caps."""
+
+
+def _convolutions(place: Place) -> _Looked:
     own = [v for v in place.verdicts if not bound_directions.is_part(place.scope, v.rewrite.layer.node)]
     convolutions = [v for v in own if v.rewrite.layer.is_convolution]
     for verdict in convolutions[1:]:
         if verdict.status not in _SPARED:
             layer = verdict.rewrite.layer
-            yield Candidate(layer.name, layer.output, _examine(layer, layer.output, layer.channels))
+            yield layer, layer.output, _examine(layer, layer.output, layer.channels)
 
 
 def _examine(layer: LinearLayer, value: str, channels: int) -> Site | Skipped:
     if not isinstance(layer.weight, FloatWeight):
         return Skipped(SkipReason.QUANTIZED, "its layer is quantised")
-    return bound_directions.examine(layer.scope, value, channels)
+    return bound_directions.examine(layer.scope, value, channels, layer.name)
 
 
-def _head(index: ModelIndex, place: Place) -> Iterator[Candidate]:
+def _head(index: ModelIndex, place: Place) -> _Looked:
     """What the last linear layer reads, where that is one value a channel."""
     last = [v for v in place.verdicts if is_head(index, place.scope, v.rewrite.layer.output)]
     if len(last) != 1 or last[0].status is LayerStatus.EXCLUDED:
@@ -87,7 +72,7 @@ def _head(index: ModelIndex, place: Place) -> Iterator[Candidate]:
     found = _examine(layer, value, layer.inputs)
     if isinstance(found, Site) and not _pooled(layer, found):
         found = Skipped(SkipReason.NOT_PER_CHANNEL, "the last linear layer reads places besides channels")
-    yield Candidate(layer.name, value, found)
+    yield layer, value, found
 
 
 def _pooled(layer: LinearLayer, site: Site) -> bool:
