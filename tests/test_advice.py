@@ -16,7 +16,7 @@ from onnx_clp.document.audit import Audit, DormantPath, PathLayer
 from onnx_clp.document.gauge import Loss
 from onnx_clp.document.run import Finding, Outlook, Rates, RepairReport, Report
 from onnx_clp.report import command
-from onnx_clp.report.advice import MOST_STEPS, Step, steps
+from onnx_clp.report.advice import MOST_STEPS, Advice, steps
 from onnx_clp.report.wording import done
 from onnx_clp.verdicts import LayerStatus
 from tests import reports
@@ -186,7 +186,7 @@ def test_a_lower_u_is_advised_where_a_further_channel_passes_it_and_only_there()
     assert [parsed(step.command).config.u for step in found] == [max(x for x in (2.5, 2.0, 1.5) if x < judgement.max_z)]
     flat = reports.layer("a", 40, judgements=(reports.judgement(scores),))
     (step,) = steps(report((flat,), **given))
-    assert step == Step("the trigger still works (80.0 % ASR): retrain the model, or do not use it")
+    assert step == Advice("the trigger still works (80.0 % ASR): retrain the model, or do not use it")
 
 
 def test_outputs_of_this_tool_are_recognised() -> None:

@@ -315,7 +315,7 @@ def test_stages_that_share_a_place_are_one_path_in_order() -> None:
     found = SimpleNamespace(chain=Chain(stages), target=3, turned=1.0, others=None, strength=2.0, silent=1.0)
     trial = SimpleNamespace(_request=SimpleNamespace(sites=sites))
     path = _Trial._path(
-        cast("_Trial", trial), cast("driving.Found", found), cast("_Look", SimpleNamespace(pixels=None))
+        cast("_Trial", trial), cast("driving.DrivenPath", found), cast("_Look", SimpleNamespace(pixels=None))
     )
     assert [(one.value, one.channels, one.share) for one in path.layers] == [
         ("a", (1,), None),

@@ -13,9 +13,9 @@ from onnx import ModelProto, TensorProto
 
 from onnx_clp.batch import fingerprint as marks
 from onnx_clp.batch import journal, sources
+from onnx_clp.batch.destinations import LocalDestination, is_url
 from onnx_clp.batch.fingerprint import data_file, data_names, digest, fingerprint
 from onnx_clp.batch.journal import read
-from onnx_clp.batch.places import LocalPlace, is_url
 from onnx_clp.batch.record import Record
 from onnx_clp.errors import LoadError, UsageError
 from tests.batches import put
@@ -120,12 +120,12 @@ RECORD = Record(name="a.onnx", source="/in/a.onnx", exit_code=0, key="k", files=
 
 
 def test_a_journal_gives_back_what_was_put_in(tmp_path: Path) -> None:
-    with journal.opened(LocalPlace(tmp_path)) as log:
+    with journal.opened(LocalDestination(tmp_path)) as log:
         assert (log.past.records, log.past.begun) == ({}, set())
         log.begin("a.onnx")
         log.end(RECORD)
         log.begin("b.onnx")
-    with journal.opened(LocalPlace(tmp_path)) as log:
+    with journal.opened(LocalDestination(tmp_path)) as log:
         assert log.past.records == {"a.onnx": RECORD}
         assert log.past.begun == {"b.onnx"}
         assert [log.past.owns(name) for name in ("a.onnx", "b.onnx", "c.onnx")] == [True, True, False]
@@ -133,18 +133,18 @@ def test_a_journal_gives_back_what_was_put_in(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("cut", [1, 5, 40, 100])
 def test_a_torn_last_line_costs_that_line_alone(tmp_path: Path, cut: int) -> None:
-    with journal.opened(LocalPlace(tmp_path)) as log:
+    with journal.opened(LocalDestination(tmp_path)) as log:
         log.end(RECORD)
         log.end(Record(name="b.onnx", source="/in/b.onnx", exit_code=2))
     path = tmp_path / journal.NAME
     path.write_bytes(path.read_bytes()[:-cut])
     before = path.read_bytes()
-    with journal.opened(LocalPlace(tmp_path)) as log:
+    with journal.opened(LocalDestination(tmp_path)) as log:
         assert set(log.past.records) - {"b.onnx"} == {"a.onnx"}
         assert ("b.onnx" in log.past.records) == (cut == 1)  # only the line's end is missing
         log.end(Record(name="c.onnx", source="/in/c.onnx", exit_code=0))
     assert path.read_bytes().startswith(before)
-    with journal.opened(LocalPlace(tmp_path)) as log:
+    with journal.opened(LocalDestination(tmp_path)) as log:
         assert set(log.past.records) - {"b.onnx"} == {"a.onnx", "c.onnx"}
 
 
@@ -251,6 +251,15 @@ def test_data_in_the_blobs_of_the_same_snapshot_is_read(tmp_path: Path) -> None:
     (path.parent / "away").symlink_to(tmp_path / "blobs" / "12")
     assert data_file(path, "w") == blob
     assert data_file(path, "away") is None
+
+
+def test_a_folder_that_only_looks_like_a_snapshot_links_nowhere(tmp_path: Path) -> None:
+    path = put(tmp_path / "repo" / "snapshots" / "0f" / "m.onnx")
+    blob = tmp_path / "repo" / "blobs" / "12"
+    blob.parent.mkdir()
+    blob.write_bytes(b"w")
+    (path.parent / "w").symlink_to(blob)
+    assert data_file(path, "w") is None
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")

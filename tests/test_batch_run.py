@@ -19,7 +19,7 @@ import numpy as np
 import onnx
 import pytest
 
-from onnx_clp.batch import executors, launch, page, places
+from onnx_clp.batch import destinations, executors, launch, page
 from onnx_clp.batch.gist import gist
 from onnx_clp.batch.options import batch_parser, parse_batch
 from onnx_clp.batch.record import Record, worst
@@ -455,7 +455,7 @@ def test_models_behind_a_url_are_fetched_processed_and_uploaded(tmp_path: Path) 
 def _remote_records(url: str) -> list[Record]:
     from onnx_clp.batch import journal
 
-    with journal.opened(places.place(url)) as log:
+    with journal.opened(destinations.place(url)) as log:
         return list(log.past.records.values())
 
 

@@ -16,8 +16,8 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper, parser
 
 from onnx_clp import CleanConfig, clean
 from onnx_clp.cleanup import cleaning
-from onnx_clp.cleanup.cleaning import Tally
 from onnx_clp.cli.main import main
+from onnx_clp.document.changes import Cleanup
 from onnx_clp.errors import ValidationFailed
 from onnx_clp.file.store import TensorStore
 from onnx_clp.modelfile.reader import from_proto
@@ -32,7 +32,7 @@ from tests.test_random_models import usable
 ALL = CleanConfig(cleanup="all", prune=False, validate=False)
 
 
-def cleaned(proto: ModelProto) -> tuple[ModelProto, Tally]:
+def cleaned(proto: ModelProto) -> tuple[ModelProto, Cleanup]:
     """The model cleaned, and what went; it must be valid, give the very same outputs and have nothing left."""
     copy = ModelProto()
     copy.CopyFrom(proto)
@@ -89,7 +89,7 @@ def stored(proto: ModelProto) -> list[str]:
 def test_a_chain_that_leads_nowhere_goes() -> None:
     after, tally = cleaned(graph("a = Exp(x) b = Neg(a) y = Relu(x)"))
     assert ops(after) == ["Relu"]
-    assert tally == Tally(dead_nodes=2, nodes=2)
+    assert tally == Cleanup(dead_nodes=2)
 
 
 def test_a_random_node_that_leads_nowhere_goes() -> None:
@@ -126,7 +126,7 @@ def test_dead_nodes_inside_a_nested_graph_go_with_what_they_read() -> None:
     after, tally = cleaned(proto)
     assert ops(after) == ["If"]
     assert [n.op_type for n in after.graph.node[0].attribute[0].g.node] == ["Relu"]
-    assert tally == Tally(dead_nodes=2, nodes=2)
+    assert tally == Cleanup(dead_nodes=2)
 
 
 def test_a_dead_control_flow_node_goes_with_its_graphs_and_what_they_read() -> None:
@@ -135,7 +135,7 @@ def test_a_dead_control_flow_node_goes_with_its_graphs_and_what_they_read() -> N
     proto.graph.output[0].name = "z"
     after, tally = cleaned(proto)
     assert ops(after) == ["Relu"]
-    assert tally == Tally(dead_nodes=4, nodes=4)
+    assert tally == Cleanup(dead_nodes=4)
     assert [value.name for value in after.graph.input] == ["x", "c"]
 
 
@@ -196,7 +196,7 @@ def test_a_node_that_hands_its_input_on_goes(node: str, constants: dict[str, Any
     assert after.graph.node[1].input[0] == "a"
     assert stored(after) == []
     op = node.partition("<")[0].partition("(")[0]
-    assert tally == Tally(no_ops={op: 1}, unused_initializers=len(constants), nodes=1)
+    assert tally == Cleanup(no_ops={op: 1}, unused_initializers=len(constants))
 
 
 ACTIVE = [
@@ -329,7 +329,7 @@ def test_unused_initializers_go_dense_and_sparse() -> None:
     after, tally = cleaned(proto)
     assert stored(after) == ["w"]
     assert len(after.graph.sparse_initializer) == 0
-    assert tally == Tally(unused_initializers=2)
+    assert tally == Cleanup(unused_initializers=2)
 
 
 def test_an_inputs_default_an_output_and_what_training_or_a_note_names_stay() -> None:
@@ -363,7 +363,7 @@ def test_initializers_of_the_same_bytes_become_one() -> None:
     after, tally = cleaned(graph("p = Add(x, a) q = Add(p, b) y = Add(q, c)", **given))
     assert stored(after) == ["a", "c"]
     assert [node.input[1] for node in after.graph.node] == ["a", "a", "c"]
-    assert tally == Tally(duplicate_initializers=1)
+    assert tally == Cleanup(duplicate_initializers=1)
 
 
 @pytest.mark.parametrize(
@@ -391,7 +391,7 @@ def test_duplicates_that_differ_late_stay() -> None:
     second[1, -1] = 0
     proto = graph("p = Add(x, a) y = Add(p, b)", x="float[2,3000] x", a=first, b=second)
     file = from_proto(proto, 1 << 30)
-    assert cleaning.clean(file.model, file.store) == Tally(duplicate_initializers=1)
+    assert cleaning.clean(file.model, file.store) == Cleanup(duplicate_initializers=1)
     assert stored(file.model) == ["a"]
 
 
@@ -425,7 +425,7 @@ def test_a_nested_duplicate_gives_way_to_the_one_around_it() -> None:
     proto.graph.node.insert(0, helper.make_node("Add", ["x", "w"], ["z"]))
     proto.graph.output.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, [2, 3]))
     after, tally = cleaned(proto)
-    assert tally == Tally(duplicate_initializers=2)
+    assert tally == Cleanup(duplicate_initializers=2)
     assert [len(attribute.g.initializer) for attribute in after.graph.node[1].attribute] == [0, 0]
 
 
@@ -459,7 +459,7 @@ def test_records_of_values_that_are_not_there_go_and_others_stay() -> None:
     proto.graph.value_info.append(helper.make_tensor_value_info("never", TensorProto.FLOAT, [2, 3]))
     after, tally = cleaned(proto)
     assert [value.name for value in after.graph.value_info] == ["a"]
-    assert tally == Tally(no_ops={"Identity": 1}, stale_records=1, nodes=1)
+    assert tally == Cleanup(no_ops={"Identity": 1}, stale_records=1)
 
 
 NORMED = "y = BatchNormalization(i, g, b, m, v)"

@@ -21,7 +21,7 @@ from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.inversion.capped import Look, capped
 from onnx_clp.inversion.ladder import joined
 from onnx_clp.inversion.pixels import Range
-from onnx_clp.inversion.repair import QUANTILES, Bench, Gauged, repair
+from onnx_clp.inversion.repair import QUANTILES, Gauged, RepairBench, repair
 from onnx_clp.inversion.request import Found, Images, Repair, SearchRequest
 from onnx_clp.inversion.search import search
 from onnx_clp.inversion.subject import Subject, read_subject
@@ -136,7 +136,7 @@ def real(count: int) -> tuple[Images, Square]:
 def test_a_real_trigger_is_stopped_and_its_images_keep_their_classes(name: str, engine: Engine) -> None:
     path = MODELS / f"{name}.onnx"
     images, square = real(40)
-    bench = Bench(read_subject(path, {}, None), engine, sites(path), images, 0, 0)
+    bench = RepairBench(read_subject(path, {}, None), engine, sites(path), images, 0, 0)
     before = bench.gauge({}, [square])
     caps = bench.fit([square], 0.95)
     after = bench.gauge(caps, [square])
@@ -170,7 +170,7 @@ def test_a_model_that_computes_in_float16_is_capped_in_float16(tmp_path: Path, e
     mask[0, 2:5, 2:5], values[0, 3, 3] = True, 1.0
     square = Square(planted.TARGET, mask, values)
     subject = read_subject(tmp_path / "m.onnx", {}, None)
-    bench = Bench(subject, engine, found, planted.pictures(), planted.TARGET, 0)
+    bench = RepairBench(subject, engine, found, planted.pictures(), planted.TARGET, 0)
     before = bench.gauge({}, [square]).flip
     caps = bench.fit([square], 0.99)
     after = bench.gauge(caps, [square])
@@ -191,7 +191,7 @@ def test_made_images_of_the_target_need_not_keep_their_class(tmp_path: Path, eng
     shown = np.concatenate([planted.pictures(), square.put_on(planted.pictures())[:4]])
     subject, agreement = read_subject(tmp_path / "m.onnx", {}, None), []
     for made in (True, False):
-        bench = Bench(subject, engine, sites(tmp_path / "m.onnx"), shown, planted.TARGET, 0, None, made)
+        bench = RepairBench(subject, engine, sites(tmp_path / "m.onnx"), shown, planted.TARGET, 0, None, made)
         agreement.append(bench.gauge(bench.fit([square], 0.85), [square]).agreement)
     assert agreement[0] == 1.0
     assert agreement[1] < 0.97
@@ -210,7 +210,7 @@ class Still:
 def test_a_form_that_changes_nothing_gets_no_cap(tmp_path: Path, engine: Engine) -> None:
     onnx.save(planted.classifier(planted=True), tmp_path / "m.onnx")
     subject = read_subject(tmp_path / "m.onnx", {}, None)
-    bench = Bench(subject, engine, sites(tmp_path / "m.onnx"), planted.pictures(), planted.TARGET, 0)
+    bench = RepairBench(subject, engine, sites(tmp_path / "m.onnx"), planted.pictures(), planted.TARGET, 0)
     assert bench.fit([Still()], 0.9) == {}
 
 
@@ -346,7 +346,7 @@ def test_a_rung_that_is_too_dear_is_made_milder_before_it_is_given_up() -> None:
 def test_one_image_that_still_turns_is_as_good_as_none(tmp_path: Path, engine: Engine) -> None:
     onnx.save(planted.classifier(planted=True), tmp_path / "m.onnx")
     subject = read_subject(tmp_path / "m.onnx", {}, None)
-    few = Bench(subject, engine, (), planted.pictures(30), planted.TARGET, 0)
+    few = RepairBench(subject, engine, (), planted.pictures(30), planted.TARGET, 0)
     others = int((Look(subject, subject.output, engine).all(few.images).argmax(axis=1) != planted.TARGET).sum())
     assert few.enough == pytest.approx(1 / others)
     assert few.enough > 0.015
@@ -361,7 +361,7 @@ def test_a_patch_is_undone_together_with_the_form_that_stands_out_most() -> None
 def test_a_model_without_sites_says_so(tmp_path: Path, engine: Engine) -> None:
     onnx.save(planted.classifier(planted=True), tmp_path / "m.onnx")
     subject: Subject = read_subject(tmp_path / "m.onnx", {}, None)
-    bench = Bench(subject, engine, (), planted.pictures(), planted.TARGET, 0)
+    bench = RepairBench(subject, engine, (), planted.pictures(), planted.TARGET, 0)
     form = Trigger(planted.TARGET, np.ones((1, 8, 8), np.float32), 1.0, 1.0, Range(0, 1))
     found, why = repair(bench, [[form]], 0.1, lambda *_: None)
     assert found is None

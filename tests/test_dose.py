@@ -27,6 +27,7 @@ from onnx_clp.gauge.crops import crops
 from onnx_clp.gauge.request import DialSetting, Dosed, DoseRequest
 from onnx_clp.graph.model import ModelIndex
 from onnx_clp.numerics.clipped import clipped_moments
+from onnx_clp.process.progress import Tick
 from onnx_clp.report import gauging
 from onnx_clp.run.dose import Dose
 from onnx_clp.run.dosing import Dosing
@@ -78,7 +79,7 @@ def inside(monkeypatch: pytest.MonkeyPatch) -> list[DoseRequest]:
     """
     asked: list[DoseRequest] = []
 
-    def dose(request: DoseRequest, _: child.Tick) -> Dosed:
+    def dose(request: DoseRequest, _: Tick) -> Dosed:
         asked.append(request)
         return worker.dose(request, MEMORY, lambda _line: None)
 
@@ -427,20 +428,20 @@ def test_caps_without_pruning_are_measured_too() -> None:
 def test_where_a_path_stays_caps_are_tried_as_without_one(
     off: tuple[int, ...], asked: list[bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls: list[tuple[bool, float | None]] = []
+    calls: list[tuple[bool, float | None, float]] = []
 
     def measured(*given: Any) -> Dose:
         wish, path = given[3], given[5]
-        calls.append((bool(path), wish.caps))
+        calls.append((bool(path), wish.caps, wish.budget))
         return Dose({}, None, path=(DialSetting("r", tuple(0.0 for _ in off), off),) if path else ())
 
     monkeypatch.setattr(Dosing, "_measured", measured)
     dosing = Dosing(ModelIndex(network(1.0), TensorStore()), CleanConfig(), ())
     dose = dosing.decide((), cast(Any, lambda *_: None), path=cast(Any, ["a switch"]))
-    assert [path for path, _ in calls] == asked
-    assert [caps for _, caps in calls] == [None, 0.0][: len(asked)]
+    assert [path for path, *_ in calls] == asked
+    assert [caps for _, caps, _ in calls] == [None, 0.0][: len(asked)]
     assert dose.cuts_path == bool(off)
-    assert dose.budget == (0.01 if off else 0.02)
+    assert calls[-1][-1] == (0.01 if off else 0.02)
 
 
 def test_made_up_signals_do_not_choose_the_height_of_caps() -> None:

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from onnx_clp import CleanConfig
-from onnx_clp.document.gauge import Loss, Ordinary, Prediction
+from onnx_clp.document.gauge import Gauge, Loss, Ordinary, Prediction
 from onnx_clp.gauge import dosing
-from onnx_clp.gauge.dosing import Channel, Dose
+from onnx_clp.gauge.dosing import Channel, DialDose
 from onnx_clp.gauge.request import CAPS_OFF, Controls, DialSetting, Dosed, Wish
 from onnx_clp.modelfile import reader
 from onnx_clp.modelfile.staging import complete
@@ -55,7 +55,7 @@ class Pair:
         kinds = {
             d.fill: np.dtype(onnx.helper.tensor_dtype_to_np_dtype(d.switch.data_type)) for d in self.controls.dials
         }
-        fed = dosing.feeds(self.controls.dials, self.fills, Dose(channels), kinds)
+        fed = dosing.feeds(self.controls.dials, self.fills, DialDose(channels), kinds)
         if self.controls.caps_input:
             fed[self.controls.caps_input] = np.array(caps, np.float32)
         return run(self.dials, fed)
@@ -95,7 +95,7 @@ def prepared(proto: ModelProto, path: Path, caps: float | None = None, **options
                 known = dial.switch.fills or (GUESSED,) * len(dial.switch.outlying)
                 fills.append(np.array(known))
                 settings.append(DialSetting(dial.switch.value, known, dial.switch.outlying))
-            return Dosed(Ordinary("noise", 1), tuple(settings), caps, NOTHING)
+            return Dosed(Gauge(Ordinary("noise", 1), 0.01, "", NOTHING), tuple(settings), caps)
 
         analysis = analyse(file, config, lambda *_: None, gauge=measure)
         (given,) = asked
@@ -326,7 +326,7 @@ def test_a_threshold_of_a_sweep_puts_more_channels_on_dials_than_go(tmp_path: Pa
     def measure(_: ModelProto, controls: Controls, wish: Wish) -> Dosed:
         seen.append(controls)
         none = tuple(DialSetting(d.switch.value, (0.0,) * len(d.switch.outlying), ()) for d in controls.dials)
-        return Dosed(Ordinary("noise", 1), none, None, NOTHING, sweep=(NOTHING,) * len(wish.sweep))
+        return Dosed(Gauge(Ordinary("noise", 1), 0.01, "", NOTHING), none, None, sweep=(NOTHING,) * len(wish.sweep))
 
     config = CleanConfig(u=2.0)
     with reader.read(path, config.max_size) as file:

@@ -14,7 +14,7 @@ from onnx import TensorProto
 
 from onnx_clp.document.gauge import Loss, OutputChange, Prediction
 from onnx_clp.gauge import dosing
-from onnx_clp.gauge.dosing import LADDER, Allowance, Channel, Dose
+from onnx_clp.gauge.dosing import LADDER, Allowance, Channel, DialDose
 from onnx_clp.gauge.request import Dial, Switch
 
 
@@ -28,11 +28,11 @@ def dial(z: tuple[float, ...], channels: int = 8, axis: int = 3, **changes: Any)
 class Bench:
     """Counts what is measured; a dose costs what its channels (by place) and caps cost."""
 
-    def __init__(self, cost: Callable[[Dose], float]) -> None:
-        self.asked: list[Dose] = []
+    def __init__(self, cost: Callable[[DialDose], float]) -> None:
+        self.asked: list[DialDose] = []
         self._cost = cost
 
-    def __call__(self, dose: Dose) -> Prediction:
+    def __call__(self, dose: DialDose) -> Prediction:
         self.asked.append(dose)
         high = self._cost(dose)
         return Prediction(Loss(high / 3, high / 9, high), ())
@@ -84,8 +84,8 @@ def test_where_all_fit_one_measurement_is_enough() -> None:
 
 def test_without_channels_the_caps_alone_are_measured() -> None:
     channels, bench = steps([])
-    assert dosing.longest(channels, 2.5, Allowance(0.0), bench)[0] == Dose((), 2.5)
-    assert bench.asked == [Dose((), 2.5)]
+    assert dosing.longest(channels, 2.5, Allowance(0.0), bench)[0] == DialDose((), 2.5)
+    assert bench.asked == [DialDose((), 2.5)]
 
 
 def test_caps_are_part_of_every_dose() -> None:
@@ -177,7 +177,7 @@ def test_caps_never_exceed_the_budget(highs: list[float], budget: float) -> None
 
 def test_dials_are_fed_masks_and_fills_of_their_shape() -> None:
     dials = [dial((4.0, 5.0)), dial((6.0,), channels=4, axis=1)]
-    dose = Dose((Channel(0, 1, 5.0), Channel(1, 0, 6.0)))
+    dose = DialDose((Channel(0, 1, 5.0), Channel(1, 0, 6.0)))
     fills = [np.array([0.25, -0.5]), np.array([2.0])]
     given_ = dosing.feeds(dials, fills, dose, {"fill2": np.dtype(np.float32), "fill1": np.dtype(np.float16)})
     assert given_["off2"].shape == given_["fill2"].shape == (8, 1, 1)
@@ -186,7 +186,7 @@ def test_dials_are_fed_masks_and_fills_of_their_shape() -> None:
     assert given_["off1"].tolist() == [False, True, False, False]
     assert given_["fill1"].dtype == np.float16
     assert given_["off1"].dtype == given_["off2"].dtype == np.bool_
-    nothing = dosing.feeds(dials, fills, Dose(()), {"fill2": np.dtype(np.float32), "fill1": np.dtype(np.float16)})
+    nothing = dosing.feeds(dials, fills, DialDose(()), {"fill2": np.dtype(np.float32), "fill1": np.dtype(np.float16)})
     assert not nothing["off1"].any()
     assert not nothing["off2"].any()
 
@@ -199,7 +199,7 @@ def test_a_quantised_value_is_fed_what_its_number_is_stored_as(
     value: float, dtype: type[np.generic], stored: int
 ) -> None:
     one = dial((4.0,), quantum=(0.5, 10.0))
-    given_ = dosing.feeds([one], [np.array([value])], Dose(()), {"fill1": np.dtype(dtype)})
+    given_ = dosing.feeds([one], [np.array([value])], DialDose(()), {"fill1": np.dtype(dtype)})
     assert given_["fill1"].dtype == dtype
     assert given_["fill1"].ravel()[1] == stored
     assert given_["fill1"].ravel()[0] == 10

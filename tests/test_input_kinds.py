@@ -14,7 +14,7 @@ import onnx_clp
 from onnx_clp import CleanConfig, UnsupportedModelError, UsageError
 from onnx_clp.check.signatures import EXPERIMENTAL, is_experimental
 from onnx_clp.document.run import Report
-from onnx_clp.report.advice import Step, steps
+from onnx_clp.report.advice import Advice, steps
 from onnx_clp.validation import inputs
 from onnx_clp.validation.anatomy import InputSpec
 from tests.hostile.networks import network
@@ -169,7 +169,7 @@ def test_include_is_offered_only_where_it_overrules_something() -> None:
     unread = bare()
     numpy_helper.to_array(unread.graph.initializer[0])
     unread.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.full((12, 3, 3, 3), np.nan, np.float32), "w"))
-    assert Step("see with -v why each layer cannot be judged") in steps(onnx_clp.clean(unread, config).report)
+    assert Advice("see with -v why each layer cannot be judged") in steps(onnx_clp.clean(unread, config).report)
 
 
 # --- the library ----------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from google.protobuf import text_format
 
 from onnx_clp import SaveError
 from onnx_clp.cli.main import main
-from onnx_clp.file.naming import data_name, is_own_data
+from onnx_clp.file.file_names import data_name, is_own_data
 from onnx_clp.modelfile import reader, staged, staging, turn
 from onnx_clp.process import signals
 from tests.hostile.case import snapshot

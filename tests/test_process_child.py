@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from onnx_clp.config import RunLimits
-from onnx_clp.document.gauge import Loss, Ordinary, OutputChange, Prediction
+from onnx_clp.document.gauge import Gauge, Loss, Ordinary, OutputChange, Prediction
 from onnx_clp.gauge.request import Controls, Dial, DialSetting, Dosed, DoseRequest, Landmark, Switch, Wish
 from onnx_clp.process.child import ticks
 from onnx_clp.process.codec import decode, encode
@@ -60,11 +60,10 @@ def test_an_answer_survives_the_wire() -> None:
     change = OutputChange("y\x00", "values", relative=math.inf)
     prediction = Prediction(Loss(1.0, 1.0, 1.0), (change, OutputChange("z", "classes", 0.5, 1.0, 0.25, classes=10)))
     settings = (DialSetting("v", (0.1, -2.0), (5,)), DialSetting("w", (), ()))
-    whole = Dosed(
-        Ordinary("photographs", 72, "0..1", "scale"), settings, 2.5, prediction, prediction, None, (prediction,)
-    )
+    gauge = Gauge(Ordinary("photographs", 72, "0..1", "scale"), 0.01, "", prediction, prediction)
+    whole = Dosed(gauge, settings, 2.5, (prediction,))
     assert decode(Dosed, encode(whole)) == whole
-    bare = Dosed(Ordinary("noise", 32), (), None, Prediction(Loss(0.0, 0.0, 0.0), ()))
+    bare = Dosed(Gauge(Ordinary("noise", 32), 0.01, "", Prediction(Loss(0.0, 0.0, 0.0), ())), (), None)
     assert decode(Dosed, encode(bare)) == bare
 
 

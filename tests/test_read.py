@@ -44,9 +44,15 @@ def reads(source: str) -> Iterator[str]:
             yield from (alias.name for alias in one.names if alias.name in READERS)
         elif isinstance(one, ast.Call) and isinstance(one.func, ast.Attribute) and one.func.attr in READERS:
             yield one.func.attr
+        elif isinstance(one, ast.Call) and isinstance(one.func, ast.Attribute) and _by_name(one.func.value):
+            yield from (c.value for c in one.args if isinstance(c, ast.Constant) and c.value in PARAMETERS)
         elif isinstance(one, ast.Compare) and isinstance(one.left, ast.Attribute) and one.left.attr == "name":
             texts = [c.value for c in one.comparators if isinstance(c, ast.Constant)]
             yield from (str(text) for text in texts if text in PARAMETERS)
+
+
+def _by_name(one: ast.expr) -> bool:
+    return isinstance(one, ast.Attribute) and one.attr == "by_name"
 
 
 PARAMETERS = frozenset(name for schema in defs.get_all_schemas_with_history() for name in schema.attributes)
@@ -59,6 +65,8 @@ PARAMETERS = frozenset(name for schema in defs.get_all_schemas_with_history() fo
         ("from onnx_clp.operators.nodes import is_op, text_attribute", ["text_attribute"]),
         ("step.attribute('axes')", ["attribute"]),
         ("next(a for a in node.attribute if a.name == 'perm')", ["perm"]),
+        ("attributes.by_name.get('pads')", ["pads"]),
+        ("attributes.by_name.get(name)", []),
         ("from onnx_clp.operators.nodes import is_op, set_attribute", []),
         ("next(v for v in graph.input if v.name == 'image')", []),
     ],

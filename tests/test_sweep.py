@@ -18,14 +18,14 @@ from onnx import numpy_helper
 from onnx_clp import CleanConfig, UsageError
 from onnx_clp.cli.arguments import parse
 from onnx_clp.cli.main import main
-from onnx_clp.document.run import Report, Sweep, SweepPoint
+from onnx_clp.document.run import Report, Sweeping, SweepPoint
 from onnx_clp.judge import prune_channels
 from onnx_clp.modelfile import reader
 from onnx_clp.modelfile.staging import complete
 from onnx_clp.report import html, sweeping, terminal
 from onnx_clp.run.analysis import analyse
 from onnx_clp.run.pipeline import run
-from onnx_clp.run.sweep import Sweep as Sweeper
+from onnx_clp.run.sweep import Sweeping as Sweeper
 from onnx_clp.run.sweep import knee
 from onnx_clp.verdicts import LayerStatus
 from tests import reports
@@ -356,7 +356,7 @@ def test_the_page_has_curves_and_the_table() -> None:
     assert "<td>1</td><td>1</td><td>-</td><td>-</td><td>-</td>" in part
     assert "knee</td>" in part
     assert "-u</td>" in part
-    bare = Sweep((SweepPoint(3.0, 2, 1, None, None, ""),), 1, None)
+    bare = Sweeping((SweepPoint(3.0, 2, 1, None, None, ""),), 1, None)
     part = html.render(reports.report(sweep=bare))
     assert part[part.index('id="sweep"') : part.index('id="layers"')].count("<svg") == 1
 

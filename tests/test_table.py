@@ -10,8 +10,7 @@ import pytest
 from onnx import TensorProto, defs, helper
 
 from onnx_clp.compaction import extent_rules, rules
-from onnx_clp.gradient.rules import FLAT
-from onnx_clp.gradient.rules import RULES as GRADIENTS
+from onnx_clp.gradient.rules import FLAT, GRADIENTS
 from onnx_clp.operators import compute, table
 from onnx_clp.operators.table import TABLE
 from onnx_clp.operators.traits import Kind, Operator, Trait
@@ -133,9 +132,9 @@ BESIDE = {"ConstantOfShape", "OneHot"}
 
 
 def test_what_a_pass_has_a_rule_for_is_in_the_table() -> None:
-    ruled = {*compute.RULES, *GRADIENTS, *FLAT, *extent_rules.RULES}
+    ruled = {*compute.EVALUATORS, *GRADIENTS, *FLAT, *extent_rules.EXTENTS}
     assert {("", op) for op in ruled - BESIDE} <= TABLE.keys()
-    assert rules.RULES.keys() <= TABLE.keys()
+    assert rules.FOLLOWED.keys() <= TABLE.keys()
     assert not {("", op) for op in BESIDE} & TABLE.keys()
 
 

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from onnx_clp.compaction import rules
-from onnx_clp.gradient.rules import FLAT
-from onnx_clp.gradient.rules import RULES as GRADIENTS
+from onnx_clp.gradient.rules import FLAT, GRADIENTS
 from onnx_clp.operators import compute
 from onnx_clp.operators.nodes import MICROSOFT
 from onnx_clp.operators.table import TABLE
@@ -76,9 +75,9 @@ def _section(kind: Kind) -> list[str]:
 def _line(row: Operator) -> str:
     own = not row.domain
     ticks = [trait in row.traits for trait in COLUMNS.values()]
-    ticks.append(own and row.name in compute.RULES)
+    ticks.append(own and row.name in compute.EVALUATORS)
     ticks.append(own and (row.name in GRADIENTS or row.name in FLAT))
-    ticks.append((row.domain, row.name) in rules.RULES)
+    ticks.append((row.domain, row.name) in rules.FOLLOWED)
     name = f"{row.name} ({MICROSOFT})" if row.domain else row.name
     aside = "; ".join(words for trait, words in ASIDE.items() if trait in row.traits)
     return f"| {name} | {' | '.join('x' if tick else '' for tick in ticks)} | {aside} |"

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from onnx_clp.audit.request import AUDIT, Audited, AuditRequest
+from onnx_clp.audit.request import AUDIT, AuditRequest
+from onnx_clp.document.audit import Audit
 from onnx_clp.process.child import ask, ticks
+from onnx_clp.process.progress import Tick
 
-Tick = Callable[[str, int, int], None]
 
-
-def audit(request: AuditRequest, tick: Tick) -> Audited:
+def audit(request: AuditRequest, tick: Tick) -> Audit:
     """Look for a dormant path in a child process; `tick` hears of progress.
 
     Raises:

@@ -8,7 +8,7 @@ from onnx import ModelProto
 
 from onnx_clp.audit import joins
 from onnx_clp.audit.questions import Questions
-from onnx_clp.audit.request import Join, Site
+from onnx_clp.audit.request import Join, Watched
 from onnx_clp.audit.sites import Read
 from onnx_clp.gauge.dials import Panel
 from onnx_clp.gauge.request import Landmark
@@ -17,7 +17,7 @@ from onnx_clp.graph.model import ModelIndex
 
 def dialled(
     index: ModelIndex, found: Sequence[Read], landmark: Landmark | None, scores: str, asked: Questions
-) -> tuple[ModelProto, tuple[Site, ...], tuple[Join, ...]]:
+) -> tuple[ModelProto, tuple[Watched, ...], tuple[Join, ...]]:
     """A copy of the model whose values `found` can be driven and watched, and whose joins can be watched.
 
     `scores` and the landmark are given out as well.
@@ -26,7 +26,7 @@ def dialled(
     model.CopyFrom(index.model)
     panel = Panel(model, index.names())
     sites = tuple(
-        Site(
+        Watched(
             panel.add_drive(one.value, one.channels, one.axis_from_end, one.rank, index.main.opset),
             asked.claims.get(one.value),
         )

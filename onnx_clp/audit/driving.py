@@ -49,7 +49,7 @@ class Answers:
     least: Sequence[Float64]
 
 
-class Rig(Protocol):
+class Driver(Protocol):
     """A model on dials with a few ordinary images."""
 
     def answers(self, settings: Sequence[Setting]) -> Iterator[Answers]:
@@ -57,7 +57,7 @@ class Rig(Protocol):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Found:
+class DrivenPath:
     """A path: its chain, the class it leads to, and what says so (see `document.audit.DormantPath`)."""
 
     chain: Chain
@@ -75,7 +75,7 @@ class _End:
     strength: float
 
 
-def search(rig: Rig, sites: Sequence[Rest], chains: Sequence[Chain]) -> Iterator[Found]:
+def search(rig: Driver, sites: Sequence[Rest], chains: Sequence[Chain]) -> Iterator[DrivenPath]:
     """The chains that are paths, in their order; `sites` say what the channels of each are like on ordinary inputs."""
     plain = next(rig.answers([Setting()]))
     for chain in chains:
@@ -83,10 +83,10 @@ def search(rig: Rig, sites: Sequence[Rest], chains: Sequence[Chain]) -> Iterator
         if end is not None and _carries(rig, sites, chain):
             others = _others(rig, sites, chain, end)
             if others is None or others < TURNED:
-                yield Found(chain, end.target, end.turned, others, end.strength, _silent(sites, chain))
+                yield DrivenPath(chain, end.target, end.turned, others, end.strength, _silent(sites, chain))
 
 
-def _end(rig: Rig, chain: Chain, plain: Answers) -> _End | None:
+def _end(rig: Driver, chain: Chain, plain: Answers) -> _End | None:
     """The class that the end of a chain leads to by itself; None where it turns nothing."""
     last = chain.stages[-1].stretches[-1]
     settings = [Setting({last.site: last.channels}, strength) for strength in STRENGTHS]
@@ -98,12 +98,12 @@ def _end(rig: Rig, chain: Chain, plain: Answers) -> _End | None:
     return None
 
 
-def _carries(rig: Rig, sites: Sequence[Rest], chain: Chain) -> bool:
+def _carries(rig: Driver, sites: Sequence[Rest], chain: Chain) -> bool:
     """Whether each stage fires the next."""
     return all(_fires(rig, sites, *pair) for pair in pairwise(chain.stages))
 
 
-def _fires(rig: Rig, sites: Sequence[Rest], stage: Stage, following: Stage) -> bool:
+def _fires(rig: Driver, sites: Sequence[Rest], stage: Stage, following: Stage) -> bool:
     driven = {stretch.site: stretch.channels for stretch in stage.stretches}
     first = following.stretches[0]
     at = list(first.channels)
@@ -114,7 +114,7 @@ def _fires(rig: Rig, sites: Sequence[Rest], stage: Stage, following: Stage) -> b
     return False
 
 
-def _others(rig: Rig, sites: Sequence[Rest], chain: Chain, end: _End) -> float | None:
+def _others(rig: Driver, sites: Sequence[Rest], chain: Chain, end: _End) -> float | None:
     """How often as many other channels of the end's site lead to the class; None where there are not enough."""
     last = chain.stages[-1].stretches[-1]
     own, width = set(last.channels), len(last.channels)

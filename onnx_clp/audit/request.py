@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from onnx_clp.config import RunLimits
-from onnx_clp.document.audit import DormantLayer, DormantPath, QuietValue
-from onnx_clp.document.gauge import Ordinary
+from onnx_clp.document.audit import Audit
 from onnx_clp.gauge.request import Drive, Landmark
 from onnx_clp.process.errand import Errand
 
@@ -48,7 +47,7 @@ class Chain:
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
+class Watched:
     """A value whose channels can be driven and watched.
 
     `claim` is what a normalisation says of its channels, if one does.
@@ -101,7 +100,7 @@ class AuditRequest:
 
     original: Path
     model: Path
-    sites: tuple[Site, ...]
+    sites: tuple[Watched, ...]
     joins: tuple[Join, ...]
     chains: tuple[Chain, ...]
     landmark: Landmark | None
@@ -123,29 +122,11 @@ class AuditRequest:
         return self.limits.provider == "cpu"
 
 
-@dataclass(frozen=True, slots=True)
-class Audited:
-    """The answer; see `document.audit.Audit` for the fields.
-
-    `slope` says whether the class scores have a gradient that is
-    finite (None where that was not looked at).
-    """
-
-    ordinary: Ordinary
-    layers: tuple[DormantLayer, ...]
-    driven: int
-    path: DormantPath | None
-    note: str = ""
-    quiet: tuple[QuietValue, ...] = ()
-    contradicted: tuple[str, ...] = ()
-    slope: bool | None = None
-
-
 AUDIT: Final = Errand(
     home=f"{__name__}:AUDIT",
     worker="onnx_clp.audit.worker:work",
     asked=AuditRequest,
-    answered=Audited,
+    answered=Audit,
     failed="not audited",
     instead="go without an audit (--effort low)",
     names=True,

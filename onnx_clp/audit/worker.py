@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from onnx_clp.audit import driving, joins
 from onnx_clp.audit.claims import contradicted
 from onnx_clp.audit.dormancy import Rest, at_rest
-from onnx_clp.audit.driving import Found
-from onnx_clp.audit.request import AUDIT, Audited, AuditRequest, Chain
+from onnx_clp.audit.driving import DrivenPath
+from onnx_clp.audit.request import AUDIT, AuditRequest, Chain
 from onnx_clp.audit.rig import Rig, neutral
 from onnx_clp.audit.slope import has_slope
 from onnx_clp.audit.variants import variants
-from onnx_clp.document.audit import DormantLayer, DormantPath, PathLayer, QuietValue
+from onnx_clp.document.audit import Audit, DormantLayer, DormantPath, PathLayer, QuietValue
 from onnx_clp.document.gauge import Ordinary
 from onnx_clp.gauge.bench import Images
 from onnx_clp.gauge.intake import BYTES, SMALL, UNIT, Pixels
@@ -48,10 +48,11 @@ _SETTLED: Final = ("option", "file")
 _VAGUE: Final = ("guess", "scale")
 """What hardly does."""
 _NO_IMAGES: Final = "it takes no images, and made-up signals do not tell which channels nothing ordinary fires"
+_NO_NUMBER: Final = "it is not finite on any of a few images"
 _NO_CLASSES: Final = "no output gives class scores, so it cannot be seen what a dormant channel does to the answer"
 
 
-def work(request: AuditRequest, cap: int, send: Send) -> Audited:
+def work(request: AuditRequest, cap: int, send: Send) -> Audit:
     """Audit the request's model within `cap` bytes of memory.
 
     Raises:
@@ -107,14 +108,14 @@ class _Trial:
         self._looks = [self._looked(images, pixels) for images, pixels in kinds]
         self._quiet = tuple({one.value: one for images, _ in kinds for one in self._quiet_values(images)}.values())
 
-    def audited(self, engine: Engine) -> Audited:
+    def audited(self, engine: Engine) -> Audit:
         """All that is asked."""
         told = [look.sites for look in self._looks] if self._made.source != "noise" else []
         low = contradicted(told, [site.claim for site in self._request.sites])
         return replace(
             self._driven(),
             contradicted=tuple(self._request.sites[at].drive.value for at in low),
-            slope=self._slope(engine) if self._request.steep else None,
+            blocked=_NO_NUMBER if self._request.steep and self._slope(engine) is False else "",
         )
 
     def _slope(self, engine: Engine) -> bool | None:
@@ -125,7 +126,7 @@ class _Trial:
         found = [has_slope(self._request, name, look.images, neutral, engine) for look in self._looks]
         return None if None in found else any(found)
 
-    def _driven(self) -> Audited:
+    def _driven(self) -> Audit:
         """Drive what is watched, on each kind of inputs by itself: a path is still on the kind that the model takes."""
         layers = tuple(
             DormantLayer(site.drive.value, site.drive.channels, int(np.any(dormant, axis=0).sum()))
@@ -136,14 +137,14 @@ class _Trial:
         looks = [look for look in self._looks if look.classes is not None]
         if self._made.source == "noise" or not looks:
             note = _NO_IMAGES if self._made.source == "noise" else _NO_CLASSES
-            return Audited(self._made, layers, 0, None, note if self._request.chains else "", self._quiet)
+            return Audit(self._made, layers, 0, None, quiet=self._quiet, note=note if self._request.chains else "")
         most = max(_LEAST, int(self._room / 2 / (len(looks) * _DRIVEN_IMAGES * _SETTINGS)))
         chains = self._request.chains[:most]
         found = ((one, look) for look in looks for one in self._searched(look, chains))
         path = next((self._path(one, look) for one, look in found), None)
-        return Audited(self._made, layers, len(chains), path, "", self._quiet)
+        return Audit(self._made, layers, len(chains), path, quiet=self._quiet)
 
-    def _searched(self, look: _Look, chains: Sequence[Chain]) -> Iterator[Found]:
+    def _searched(self, look: _Look, chains: Sequence[Chain]) -> Iterator[DrivenPath]:
         if chains:
             rig = Rig(self._request, self._runner, self._form, look.few(), look.sites, self._send)
             yield from driving.search(rig, look.sites, chains)
@@ -190,7 +191,7 @@ class _Trial:
                 if silent and extent.direct:
                     yield QuietValue(extent.value, join.node)
 
-    def _path(self, found: Found, look: _Look) -> DormantPath:
+    def _path(self, found: DrivenPath, look: _Look) -> DormantPath:
         steps = sorted(
             ((stretch.site, stretch.channels, one.share) for one in found.chain.stages for stretch in one.stretches),
             key=itemgetter(0, 1),

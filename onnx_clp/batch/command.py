@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from onnx_clp.batch import executors, journal, page, runner, sources
+from onnx_clp.batch.destinations import Destination, is_url, place
 from onnx_clp.batch.options import BatchOptions, parse_batch
-from onnx_clp.batch.places import Place, is_url, place
-from onnx_clp.batch.record import Job, Record
+from onnx_clp.batch.record import Record, Task
 from onnx_clp.batch.summary import Tally, table
 from onnx_clp.errors import UsageError
 from onnx_clp.text import shown, shown_path
@@ -71,8 +71,8 @@ def perform(options: BatchOptions, sinks: Sinks) -> Tally:
     return tally
 
 
-def _job(name: str, source: str, options: BatchOptions) -> Job:
-    return Job(
+def _job(name: str, source: str, options: BatchOptions) -> Task:
+    return Task(
         name=name,
         source=source,
         out=options.out,
@@ -86,7 +86,7 @@ def _job(name: str, source: str, options: BatchOptions) -> Job:
     )
 
 
-def _check_targets(jobs: Sequence[Job]) -> None:
+def _check_targets(jobs: Sequence[Task]) -> None:
     """Refuse a batch in which two models, or a model and the batch's own files, would share an output."""
     taken = {journal.NAME: "the journal", page.NAME: "the index", journal.FOLDER: "the journal"}
     inputs = {os.path.realpath(job.source) for job in jobs if not is_url(job.source)}
@@ -117,7 +117,7 @@ def _tell(record: Record, options: BatchOptions, sinks: Sinks) -> None:
         sinks.result(json.dumps(record.to_dict()) + "\n")
 
 
-def _close(tally: Tally, seconds: float, options: BatchOptions, outputs: Place, sinks: Sinks) -> None:
+def _close(tally: Tally, seconds: float, options: BatchOptions, outputs: Destination, sinks: Sinks) -> None:
     if page.available():
         outputs.write(page.NAME, page.render(tally, options.words, time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())))
     if not options.quiet and not options.jsonl:

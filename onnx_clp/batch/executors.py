@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Literal, Protocol
 
 from onnx_clp.batch import launch
-from onnx_clp.batch.record import Job, Record
+from onnx_clp.batch.record import Record, Task
 from onnx_clp.batch.work import do
 from onnx_clp.errors import UsageError
 from onnx_clp.process import signals
@@ -27,7 +27,7 @@ class Executor(Protocol):
 
     slots: int
 
-    def submit(self, job: Job) -> Future[Record]:
+    def submit(self, job: Task) -> Future[Record]:
         """Start a job, or queue it."""
 
     def abort(self, batch: str) -> None:
@@ -57,7 +57,7 @@ class _Local:
     def __init__(self, pool: ThreadPoolExecutor, slots: int) -> None:
         self.slots, self._pool = slots, pool
 
-    def submit(self, job: Job) -> Future[Record]:
+    def submit(self, job: Task) -> Future[Record]:
         """Start a job in a thread that waits for its process."""
         return self._pool.submit(do, job)
 
@@ -78,7 +78,7 @@ class _Dask:
         self.slots, self._client = slots, client
         self._pool = client.get_executor(pure=False, retries=TRIES_AFTER_DEATH)
 
-    def submit(self, job: Job) -> Future[Record]:
+    def submit(self, job: Task) -> Future[Record]:
         """Send a job to the scheduler, which sends it on again if its worker dies."""
         future: Future[Record] = self._pool.submit(do, job)
         return future
@@ -109,7 +109,7 @@ class _Ray:
         self._do = ray.remote(num_cpus=1, max_retries=TRIES_AFTER_DEATH)(do)
         self._running: dict[Future[Record], Any] = {}
 
-    def submit(self, job: Job) -> Future[Record]:
+    def submit(self, job: Task) -> Future[Record]:
         """Send a job to the cluster, which runs it again if its worker dies."""
         reference = self._do.remote(job)
         future: Future[Record] = reference.future()

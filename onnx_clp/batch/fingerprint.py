@@ -17,6 +17,7 @@ from pathlib import Path
 
 from onnx_clp.errors import LoadError
 from onnx_clp.file.locations import locations
+from onnx_clp.file.roots import root_of
 from onnx_clp.file.wire import WireError
 from onnx_clp.text import shown_path
 
@@ -70,18 +71,9 @@ def data_file(model: Path, name: str) -> Path | None:
     try:
         folder = Path(os.path.realpath(model.parent))
         place = Path(os.path.realpath(folder / name))
-        inside = place.is_relative_to(folder) or place.parent == _blobs(folder)
-        return place if inside and stat.S_ISREG(place.stat().st_mode) else None
+        return place if root_of(place, folder) and stat.S_ISREG(place.stat().st_mode) else None
     except (OSError, ValueError):
         return None
-
-
-def _blobs(folder: Path) -> Path | None:
-    """Where a snapshot in the Hugging Face cache links its files to; None if `folder` is in none."""
-    for above in (folder, *folder.parents):
-        if above.parent.name == "snapshots":
-            return above.parent.parent / "blobs"
-    return None
 
 
 def digest(path: Path) -> str:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from onnx_clp.batch.places import LocalPlace, Place, RemotePlace
+from onnx_clp.batch.destinations import Destination, LocalDestination, RemoteDestination
 from onnx_clp.batch.record import Record
 from onnx_clp.errors import LoadError, SaveError, UsageError
 from onnx_clp.text import shown_path
@@ -51,7 +51,7 @@ class Journal(Protocol):
 
 
 @contextlib.contextmanager
-def opened(place: Place) -> Iterator[Journal]:
+def opened(place: Destination) -> Iterator[Journal]:
     """The journal in `place`.
 
     Raises:
@@ -59,10 +59,10 @@ def opened(place: Place) -> Iterator[Journal]:
         LoadError: it cannot be read.
         SaveError: it cannot be written.
     """
-    if isinstance(place, RemotePlace):
+    if isinstance(place, RemoteDestination):
         yield _RemoteJournal(place)
         return
-    assert isinstance(place, LocalPlace)
+    assert isinstance(place, LocalDestination)
     path = place.folder / NAME
     try:
         stream = path.open("a+b")
@@ -126,7 +126,7 @@ class _LocalJournal:
 class _RemoteJournal:
     """Object stores cannot append, so each model has an object of its own, with the last event of it."""
 
-    def __init__(self, place: RemotePlace) -> None:
+    def __init__(self, place: RemoteDestination) -> None:
         self._place = place
         self.past = read(line for text in place.texts(FOLDER) for line in text.splitlines())
 

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from onnx_clp.batch.destinations import is_url
 from onnx_clp.batch.executors import Kind
 from onnx_clp.batch.fingerprint import digest
-from onnx_clp.batch.places import is_url
 from onnx_clp.cli.arguments import ATTESTATIONS, parse
 from onnx_clp.cli.options import Parser, add, add_model_options
 from onnx_clp.config.options import MODEL, REPORTING

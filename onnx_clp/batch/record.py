@@ -75,7 +75,7 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class Task:
     """One model to process, complete in itself: it may be sent to another machine.
 
     Attributes:

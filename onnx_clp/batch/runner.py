@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from dataclasses import replace
 
+from onnx_clp.batch.destinations import Destination
 from onnx_clp.batch.executors import Executor
 from onnx_clp.batch.journal import Journal
-from onnx_clp.batch.places import Place
-from onnx_clp.batch.record import Job, Record
+from onnx_clp.batch.record import Record, Task
 from onnx_clp.errors import INTERNAL_ERROR, UsageError
 from onnx_clp.process import signals
 from onnx_clp.text import one_line, shown_path
@@ -20,10 +20,10 @@ _LOOK_SECONDS = 1.0
 
 
 def run(
-    jobs: Iterable[Job],
+    jobs: Iterable[Task],
     executor: Executor,
     journal: Journal,
-    outputs: Place,
+    outputs: Destination,
     hear: Callable[[Record], None],
     *,
     overwrite: bool = False,
@@ -38,7 +38,7 @@ def run(
     """
     batch = secrets.token_hex(8)
     waiting = deque(replace(job, batch=batch, known=journal.past.records.get(job.name)) for job in jobs)
-    running: dict[Future[Record], Job] = {}
+    running: dict[Future[Record], Task] = {}
     note = _Notes(journal, hear, len(waiting))
     try:
         while waiting or running:
@@ -78,7 +78,7 @@ class _Notes:
         )
 
 
-def _in_the_way(job: Job, journal: Journal, outputs: Place) -> Record | None:
+def _in_the_way(job: Task, journal: Journal, outputs: Destination) -> Record | None:
     if journal.past.owns(job.name):
         return None
     there = next((name for name in job.targets if outputs.exists(name)), None)
@@ -88,7 +88,7 @@ def _in_the_way(job: Job, journal: Journal, outputs: Place) -> Record | None:
     return Record(name=job.name, source=job.source, exit_code=UsageError.exit_code, error=error)
 
 
-def _finished(running: dict[Future[Record], Job]) -> Iterator[Record]:
+def _finished(running: dict[Future[Record], Task]) -> Iterator[Record]:
     if not running:
         return
     for future in wait(running, timeout=_LOOK_SECONDS, return_when=FIRST_COMPLETED).done:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from onnx_clp.batch.places import filesystem, is_url
+from onnx_clp.batch.destinations import filesystem, is_url
 from onnx_clp.errors import LoadError, UsageError
 from onnx_clp.text import shown, shown_path
 

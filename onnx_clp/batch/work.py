@@ -18,12 +18,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from onnx_clp.batch import launch
+from onnx_clp.batch.destinations import Destination, LocalDestination, RemoteDestination, filesystem, is_url, place
 from onnx_clp.batch.fingerprint import Fingerprint, data_file, data_names, digest, fingerprint
 from onnx_clp.batch.gist import gist
-from onnx_clp.batch.places import LocalPlace, Place, RemotePlace, filesystem, is_url, place
-from onnx_clp.batch.record import WORST_FIRST, Job, Record
+from onnx_clp.batch.record import WORST_FIRST, Record, Task
 from onnx_clp.errors import GATE_TRIPPED, INTERNAL_ERROR, ClpError, LoadError, NotValidated, UsageError
-from onnx_clp.file.naming import is_own_data
+from onnx_clp.file.file_names import is_own_data
 from onnx_clp.text import one_line, shown, shown_path
 
 SETTLED = frozenset((0, GATE_TRIPPED))
@@ -42,7 +42,7 @@ class _Shop:
     folder: Path | None
 
 
-def do(job: Job) -> Record:
+def do(job: Task) -> Record:
     """Process one model; whatever happens to it is in the record.
 
     Raises:
@@ -62,11 +62,11 @@ def do(job: Job) -> Record:
     return dataclasses.replace(record, seconds=round(time.monotonic() - start, 3))
 
 
-def _failed(job: Job, code: int, text: str, **facts: Any) -> Record:
+def _failed(job: Task, code: int, text: str, **facts: Any) -> Record:
     return Record(name=job.name, source=job.source, exit_code=code, error=one_line(text), **facts)
 
 
-def _do(job: Job) -> Record:
+def _do(job: Task) -> Record:
     outputs = place(job.out)
     with _shop(job, outputs) as shop:
         try:
@@ -83,13 +83,13 @@ def _do(job: Job) -> Record:
         return _uploaded(record, shop, outputs)
 
 
-def _stands(known: Record, key: str, job: Job, outputs: Place) -> bool:
+def _stands(known: Record, key: str, job: Task, outputs: Destination) -> bool:
     if not key or known.key != key or known.exit_code not in (SETTLED if job.retry else KEPT):
         return False
     return all(outputs.digest(name) == sha256 for name, sha256 in known.files.items())
 
 
-def _remove_stale(known: Record, outputs: Place) -> None:
+def _remove_stale(known: Record, outputs: Destination) -> None:
     """What an earlier input or earlier options gave must not pass for this one's result."""
     own = [name for name, sha256 in known.files.items() if outputs.digest(name) == sha256]
     data = [name for name in own if is_own_data(Path(known.name), Path(name).name)]
@@ -98,18 +98,18 @@ def _remove_stale(known: Record, outputs: Place) -> None:
 
 
 @contextlib.contextmanager
-def _shop(job: Job, outputs: Place) -> Iterator[_Shop]:
-    if isinstance(outputs, LocalPlace) and not is_url(job.source):
+def _shop(job: Task, outputs: Destination) -> Iterator[_Shop]:
+    if isinstance(outputs, LocalDestination) and not is_url(job.source):
         yield _Shop(Path(job.source), outputs.folder, None)
         return
     with tempfile.TemporaryDirectory(prefix="onnx-clp-batch-") as scratch:
         folder = Path(scratch)
         source = _fetched(job, folder / "in") if is_url(job.source) else Path(job.source)
-        target = outputs.folder if isinstance(outputs, LocalPlace) else folder / "out"
+        target = outputs.folder if isinstance(outputs, LocalDestination) else folder / "out"
         yield _Shop(source, target, folder)
 
 
-def _fetched(job: Job, folder: Path) -> Path:
+def _fetched(job: Task, folder: Path) -> Path:
     """The model and its data files, brought into `folder`."""
     system, path = filesystem(job.source)
     local = folder / PurePosixPath(job.name)
@@ -123,7 +123,7 @@ def _fetched(job: Job, folder: Path) -> Path:
     return local
 
 
-def _get(system: Any, path: str, local: Path, job: Job, most: int) -> int:
+def _get(system: Any, path: str, local: Path, job: Task, most: int) -> int:
     try:
         size = int(system.size(path) or 0)
         if size > most:
@@ -138,7 +138,7 @@ def _get(system: Any, path: str, local: Path, job: Job, most: int) -> int:
     return most - size
 
 
-def _run(job: Job, shop: _Shop, mark: Fingerprint, key: str) -> Record:
+def _run(job: Task, shop: _Shop, mark: Fingerprint, key: str) -> Record:
     (shop.outputs / job.name).parent.mkdir(parents=True, exist_ok=True)
     ending = launch.run(_words(job, shop), shop.folder, job.seconds, job.batch)
     error = _PREFIX.sub("", ending.said)
@@ -158,7 +158,7 @@ def _odd(code: int) -> str:
     return f"the process was ended by {signal_name(-code)};" if code < 0 else f"the process ended with status {code};"
 
 
-def _words(job: Job, shop: _Shop) -> list[str]:
+def _words(job: Task, shop: _Shop) -> list[str]:
     def named(path: Path) -> str:
         # Reports name files as they were given, and a scratch folder's name means nothing to anyone.
         inside = shop.folder is not None and path.is_relative_to(shop.folder)
@@ -179,7 +179,7 @@ def _option(suffix: str) -> str:
     return f"--attestation={form}" if form else "--sarif" if suffix == ".sarif" else "--report"
 
 
-def _reported(job: Job, shop: _Shop, mark: Fingerprint, key: str, code: int) -> Record:
+def _reported(job: Task, shop: _Shop, mark: Fingerprint, key: str, code: int) -> Record:
     report = json.loads((shop.outputs / (job.name + ".json")).read_bytes())
     summary, read = report["summary"], report["input"]
     # The run saw another file, or data files that its fingerprint does not cover: do not rely on the key.
@@ -199,7 +199,7 @@ def _reported(job: Job, shop: _Shop, mark: Fingerprint, key: str, code: int) -> 
     )
 
 
-def _written(job: Job, shop: _Shop) -> list[str]:
+def _written(job: Task, shop: _Shop) -> list[str]:
     names = list(job.targets)
     if job.write:
         model, beside = shop.outputs / job.name, PurePosixPath(job.name).parent
@@ -207,8 +207,8 @@ def _written(job: Job, shop: _Shop) -> list[str]:
     return names
 
 
-def _uploaded(record: Record, shop: _Shop, outputs: Place) -> Record:
-    if isinstance(outputs, RemotePlace):
+def _uploaded(record: Record, shop: _Shop, outputs: Destination) -> Record:
+    if isinstance(outputs, RemoteDestination):
         for name in sorted(record.files, key=lambda one: one == record.name):  # the model last
             outputs.put(shop.outputs / name, name)
     return record

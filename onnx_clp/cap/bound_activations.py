@@ -52,15 +52,6 @@ class Statistic:
     rank: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Cap:
-    """What became of one value that was to be capped: who told the limit, or why there is no cap."""
-
-    name: str
-    source: str
-    skipped: Skipped | None = None
-
-
 def record(scope: GraphIndex) -> list[Statistic]:
     """The statistics of every BatchNormalization of a scope, to be taken before any is folded."""
     return [found for node in scope.nodes if (found := _statistic(scope, node)) is not None]

@@ -15,10 +15,12 @@ from onnx import FunctionProto, GraphProto, NodeProto
 from onnx_clp.check.attributes import NodeAttributes, node_label
 from onnx_clp.check.callgraph import Body
 from onnx_clp.check.signatures import check_node, is_experimental, operator, unknown
-from onnx_clp.check.windows import WEIGHT_INPUT, WINDOWED, Dims, check_window
+from onnx_clp.check.windows import Dims, check_window
 from onnx_clp.errors import InvalidModelError, UnsupportedModelError
 from onnx_clp.file.storage import PayloadSize, check_sparse, check_tensor
 from onnx_clp.graph.functions import FunctionKey, called_function, function_label, plain_domain
+from onnx_clp.operators import read, windows
+from onnx_clp.operators.nodes import is_op
 from onnx_clp.text import shown
 
 Walk = Generator[GraphProto, None, None]
@@ -37,7 +39,7 @@ class _Own:
 
 
 @dataclass(slots=True)
-class Scope:
+class Visible:
     """All that one body sees: the main graph with its nested graphs, or one function with its own.
 
     Attributes:
@@ -136,7 +138,7 @@ class Scope:
                     raise self._undefined(node, name, nodes)
             attributes = self._checked(node, inputs, outputs)
             yield from attributes.graphs
-            dims = _constant_dims(node, attributes) if node.op_type == "Constant" else None
+            dims = _constant_dims(node)
             for name in outputs:
                 if name:
                     self._define(name, dims, mine, node)
@@ -172,8 +174,8 @@ class Scope:
             if known is None:
                 raise UnsupportedModelError(f"{node_label(node)}: {unknown(domain, op_type, version)}")
             check_node(node, inputs, outputs, attributes, known)
-        if op_type in WINDOWED and domain in _WINDOW_DOMAINS:
-            at = WEIGHT_INPUT.get(op_type)
+        if op_type in windows.SLIDING and domain in _WINDOW_DOMAINS:
+            at = windows.WEIGHT_INPUT.get(op_type)
             weight = self.visible.get(inputs[at]) if at is not None and at < len(inputs) else None
             check_window(node, attributes, weight)
 
@@ -214,11 +216,9 @@ def _check_call(node: NodeProto, function: FunctionProto, inputs: list[str], out
             raise InvalidModelError(f"{node_label(node)} has {given} {what}, its function {taken}")
 
 
-def _constant_dims(node: NodeProto, attributes: NodeAttributes) -> Dims | None:
-    value = attributes.by_name.get("value")
-    if value is None or node.domain not in ("", "ai.onnx") or not value.HasField("t"):
-        return None
-    return tuple(value.t.dims)
+def _constant_dims(node: NodeProto) -> Dims | None:
+    value = read.constant_tensor(node) if is_op(node, "Constant") else None
+    return None if value is None else tuple(value.dims)
 
 
 def _quoted(name: str | bytes) -> str:

@@ -26,7 +26,7 @@ _TYPE_NUMBERS = dict(AttributeProto.AttributeType.items())
 
 
 @dataclass(frozen=True, slots=True)
-class Operator:
+class Signature:
     """One operator in one version.
 
     Attributes:
@@ -44,14 +44,14 @@ class Operator:
 
 
 @lru_cache(maxsize=4096)
-def operator(domain: str, op_type: str, version: int) -> Operator | None:
+def operator(domain: str, op_type: str, version: int) -> Signature | None:
     """Return the newest definition up to opset `version`; None where onnx knows none (a custom operator)."""
     try:
         schema = defs.get_schema(op_type, version, domain)
     except defs.SchemaError:
         return None
     single = defs.OpSchema.FormalParameterOption.Single
-    return Operator(
+    return Signature(
         (schema.min_input, schema.max_input),
         (schema.min_output, schema.max_output),
         tuple(i for i, formal in enumerate(schema.inputs) if formal.option == single),
@@ -78,7 +78,7 @@ def unknown(domain: str, op_type: str, version: int) -> str:
 
 
 def check_node(
-    node: NodeProto, inputs: list[str], outputs: list[str], attributes: NodeAttributes, known: Operator
+    node: NodeProto, inputs: list[str], outputs: list[str], attributes: NodeAttributes, known: Signature
 ) -> None:
     """Check a node against its operator's definition.
 

@@ -15,7 +15,7 @@ import onnx
 from onnx import ModelProto
 
 from onnx_clp.check.callgraph import Body, check_calls
-from onnx_clp.check.names import OWN_DOMAINS, Scope
+from onnx_clp.check.names import OWN_DOMAINS, Visible
 from onnx_clp.errors import InvalidModelError, UnsupportedModelError
 from onnx_clp.file.storage import PayloadSize
 from onnx_clp.graph.functions import function_label, functions_of, plain_domain
@@ -41,11 +41,11 @@ def check(model: ModelProto, payload_size: PayloadSize) -> None:
     bodies = {key: Body() for key in functions}
     for key, function in functions.items():
         own = {**versions, **_imports(function.opset_import, function_label(key))}
-        Scope(own, functions, payload_size, bodies[key], in_function=True).walk_function(key, function)
-    main = Scope(versions, functions, payload_size)
+        Visible(own, functions, payload_size, bodies[key], in_function=True).walk_function(key, function)
+    main = Visible(versions, functions, payload_size)
     main.walk(model.graph, keep=True)
     for training in model.training_info:
-        Scope(versions, functions, payload_size).walk(training.initialization)
+        Visible(versions, functions, payload_size).walk(training.initialization)
         main.walk(training.algorithm)
     check_calls(main.body, bodies)
 

@@ -8,19 +8,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from onnx import AttributeProto, NodeProto
+from onnx import NodeProto
 
 from onnx_clp.check.attributes import NodeAttributes, node_label
 from onnx_clp.errors import InvalidModelError
+from onnx_clp.operators import read, windows
 from onnx_clp.text import shown
 
 Dims = tuple[int, ...]
 
-WEIGHT_INPUT = {"Conv": 1, "ConvTranspose": 1, "ConvInteger": 1, "QLinearConv": 3, "FusedConv": 1}
-_POOLS = frozenset(("AveragePool", "MaxPool", "LpPool", "MaxUnpool"))
-WINDOWED = _POOLS | frozenset(WEIGHT_INPUT)
-
-_AUTO_PADS = frozenset((b"", b"NOTSET", b"SAME_UPPER", b"SAME_LOWER", b"VALID"))
+_AUTO_PADS = frozenset(("", "NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"))
 _LIMIT = 2**31 - 1
 
 
@@ -43,7 +40,7 @@ _LISTS = {
 
 
 def check_window(node: NodeProto, attributes: NodeAttributes, weight: Dims | None) -> None:
-    """Check the window attributes of `node`, whose operator is in `WINDOWED`.
+    """Check the window attributes of `node`, whose operator is in `windows.SLIDING`.
 
     Args:
         node: a convolution or pooling node.
@@ -54,19 +51,34 @@ def check_window(node: NodeProto, attributes: NodeAttributes, weight: Dims | Non
         InvalidModelError: a number is out of its range, a list has the wrong length, or the weight has
             another rank, kernel or channel count than the attributes say.
     """
-    lists = {name: _integers(node, attributes, name, rule.least) for name, rule in _LISTS.items()}
+    _check_types(node, attributes)
+    lists = windows.stated(node)
+    for name, rule in _LISTS.items():
+        _check_range(node, name, lists[name], rule.least)
     spatial = _spatial(node, lists, weight)
     for name, values in lists.items():
         allowed = {spatial, spatial + 2} if name == "output_shape" else {spatial * _LISTS[name].per_dimension}
         if values and spatial and len(values) not in allowed:
             raise _fault(node, f"{name} has {len(values)} values for {spatial} spatial dimensions")
-    _check_auto_pad(node, attributes)
-    group = _group(node, attributes)
+    mode = windows.auto_pad(node)
+    if mode not in _AUTO_PADS:
+        raise _fault(node, f"auto_pad is '{shown(mode)}'; it is NOTSET, SAME_UPPER, SAME_LOWER or VALID")
+    group = None if attributes.is_reference("group") else read.groups(node)
+    if group is not None and not 1 <= group <= _LIMIT:
+        raise _fault(node, f"group is {group}; it lies in 1..{_LIMIT}")
     if weight is not None:
         _check_weight(node, weight, lists["kernel_shape"], group)
 
 
-def _spatial(node: NodeProto, lists: dict[str, list[int]], weight: Dims | None) -> int:
+def _check_types(node: NodeProto, attributes: NodeAttributes) -> None:
+    """What the readers of `operators` take for granted."""
+    for name, kind in windows.ATTRIBUTE_TYPES.items():
+        found = attributes.by_name.get(name)
+        if found is not None and not found.ref_attr_name and found.type != kind:
+            raise _fault(node, f"{name} is of the wrong type")
+
+
+def _spatial(node: NodeProto, lists: dict[str, Dims], weight: Dims | None) -> int:
     """Return the number of spatial dimensions, 0 where nothing says it."""
     if weight is not None:
         if len(weight) < 3:
@@ -75,50 +87,19 @@ def _spatial(node: NodeProto, lists: dict[str, list[int]], weight: Dims | None) 
     return next((len(v) // _LISTS[n].per_dimension for n, v in lists.items() if v and n != "output_shape"), 0)
 
 
-def _integers(node: NodeProto, attributes: NodeAttributes, name: str, least: int) -> list[int]:
-    attribute = _found(node, attributes, name, AttributeProto.INTS)
-    values = list(attribute.ints) if attribute is not None else []
+def _check_range(node: NodeProto, name: str, values: Dims, least: int) -> None:
     bad = next((v for v in values if not least <= v <= _LIMIT), None)
     if bad is not None:
         raise _fault(node, f"{name} holds {bad}; values lie in {least}..{_LIMIT}")
-    return values
 
 
-def _group(node: NodeProto, attributes: NodeAttributes) -> int | None:
-    """Return the number of groups; None where the function's caller sets it."""
-    if attributes.is_reference("group"):
-        return None
-    attribute = _found(node, attributes, "group", AttributeProto.INT)
-    group = attribute.i if attribute is not None else 1
-    if not 1 <= group <= _LIMIT:
-        raise _fault(node, f"group is {group}; it lies in 1..{_LIMIT}")
-    return group
-
-
-def _check_auto_pad(node: NodeProto, attributes: NodeAttributes) -> None:
-    attribute = _found(node, attributes, "auto_pad", AttributeProto.STRING)
-    mode = attribute.s if attribute is not None else b""
-    if mode not in _AUTO_PADS:
-        raise _fault(node, f"auto_pad is '{shown(mode)}'; it is NOTSET, SAME_UPPER, SAME_LOWER or VALID")
-
-
-def _check_weight(node: NodeProto, weight: Dims, kernel: list[int], group: int | None) -> None:
-    if kernel and tuple(kernel) != weight[2:]:
-        raise _fault(node, f"kernel_shape is {kernel}, its weight has {list(weight[2:])}")
+def _check_weight(node: NodeProto, weight: Dims, kernel: Dims, group: int | None) -> None:
+    if kernel and kernel != weight[2:]:
+        raise _fault(node, f"kernel_shape is {list(kernel)}, its weight has {list(weight[2:])}")
     if min(weight[2:]) < 1:
         raise _fault(node, f"its weight has the empty kernel {list(weight[2:])}")
     if group is not None and weight[0] % group:
         raise _fault(node, f"group is {group}, which does not divide the {weight[0]} channels of its weight")
-
-
-def _found(node: NodeProto, attributes: NodeAttributes, name: str, kind: int) -> AttributeProto | None:
-    """Return the attribute, None where it is absent or the function's caller sets it."""
-    attribute = attributes.by_name.get(name)
-    if attribute is None or attribute.ref_attr_name:
-        return None
-    if attribute.type not in (kind, AttributeProto.UNDEFINED):
-        raise _fault(node, f"{name} is of the wrong type")
-    return attribute
 
 
 def _fault(node: NodeProto, fault: str) -> InvalidModelError:

@@ -10,13 +10,13 @@ information or a quantisation annotation names stays. Cleaning a cleaned model c
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Set
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Set
 from typing import Any
 
 from onnx import GraphProto, ModelProto
 
 from onnx_clp.cleanup import dead_nodes, duplicate_initializers, no_ops, transposes
+from onnx_clp.document.changes import Cleanup
 from onnx_clp.file.store import TensorStore
 from onnx_clp.fold.affine_forms import RECOGNISERS
 from onnx_clp.graph.edit import GraphEdit
@@ -24,48 +24,15 @@ from onnx_clp.graph.model import ModelIndex
 from onnx_clp.operators.nodes import is_op, subgraphs
 
 
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """How many things were taken out; `nodes` counts all nodes that went, those of nested graphs included.
-
-    `no_ops` counts by operator. `dead_nodes` counts those inside dead nodes too. `transposes` counts how many fewer
-    there are once they were pushed together.
-    """
-
-    dead_nodes: int = 0
-    no_ops: Mapping[str, int] = field(default_factory=dict)
-    unused_initializers: int = 0
-    duplicate_initializers: int = 0
-    stale_records: int = 0
-    nodes: int = 0
-    transposes: int = 0
-
-    def __bool__(self) -> bool:
-        return any((self.dead_nodes, self.no_ops, self.unused_initializers, self.transposes)) or any(
-            (self.duplicate_initializers, self.stale_records)
-        )
-
-    def __add__(self, other: Tally) -> Tally:
-        return Tally(
-            self.dead_nodes + other.dead_nodes,
-            dict(sorted((Counter(self.no_ops) + Counter(other.no_ops)).items())),
-            self.unused_initializers + other.unused_initializers,
-            self.duplicate_initializers + other.duplicate_initializers,
-            self.stale_records + other.stale_records,
-            self.nodes + other.nodes,
-            self.transposes + other.transposes,
-        )
-
-
-def simplify(model: ModelProto, store: TensorStore) -> Tally:
+def simplify(model: ModelProto, store: TensorStore) -> Cleanup:
     """Take out no-ops and dead nodes, again until there are none, in place."""
-    total = Tally()
+    total = Cleanup()
     while found := _simplify_once(model, store):
         total += found
     return total
 
 
-def drop_dead_readers(model: ModelProto, store: TensorStore) -> Tally:
+def drop_dead_readers(model: ModelProto, store: TensorStore) -> Cleanup:
     """Take out dead nodes that read what a normalisation reads, and what reads them, in place.
 
     They change nothing, and the value before a normalisation may vanish only where nothing else reads it.
@@ -73,7 +40,7 @@ def drop_dead_readers(model: ModelProto, store: TensorStore) -> Tally:
     index = ModelIndex(model, store)
     dead = dead_nodes.find(index, _kept(index))
     if not dead:
-        return Tally()
+        return Cleanup()
     gone = {id(node) for _, node in dead}
     wanted = {
         (scope, name)
@@ -88,11 +55,10 @@ def drop_dead_readers(model: ModelProto, store: TensorStore) -> Tally:
             edit.remove(scope, node)
             wanted.update((scope, name) for name in node.output)
     edit.finish()
-    count = before - ModelIndex(model, store).node_count()
-    return Tally(dead_nodes=count, nodes=count)
+    return Cleanup(dead_nodes=before - ModelIndex(model, store).node_count())
 
 
-def clean(model: ModelProto, store: TensorStore) -> Tally:
+def clean(model: ModelProto, store: TensorStore) -> Cleanup:
     """Take out everything that the module's docstring lists, in place."""
     total = simplify(model, store)
     while joined := _join_transposes(model, store):
@@ -100,7 +66,7 @@ def clean(model: ModelProto, store: TensorStore) -> Tally:
     edit = GraphEdit(ModelIndex(model, store), keep_orphans=True)
     kept = _kept(edit.index)
     merged = duplicate_initializers.apply(edit, edit.index, kept)
-    total += Tally(
+    total += Cleanup(
         duplicate_initializers=merged,
         unused_initializers=_drop_unused(edit, kept),
         stale_records=_drop_records(edit),
@@ -109,13 +75,12 @@ def clean(model: ModelProto, store: TensorStore) -> Tally:
     return total
 
 
-def _join_transposes(model: ModelProto, store: TensorStore) -> Tally:
+def _join_transposes(model: ModelProto, store: TensorStore) -> Cleanup:
     index = ModelIndex(model, store)
-    gone = transposes.apply(model, index, _kept(index))
-    return Tally(transposes=gone, nodes=index.node_count() - ModelIndex(model, store).node_count()) if gone else Tally()
+    return Cleanup(transposes=transposes.apply(model, index, _kept(index)))
 
 
-def _simplify_once(model: ModelProto, store: TensorStore) -> Tally:
+def _simplify_once(model: ModelProto, store: TensorStore) -> Cleanup:
     edit = GraphEdit(ModelIndex(model, store), keep_orphans=True)
     before, kept = edit.index.node_count(), _kept(edit.index)
     gone = Counter(op for scope in edit.index.scopes for op in no_ops.apply(edit, scope, kept))
@@ -127,9 +92,9 @@ def _simplify_once(model: ModelProto, store: TensorStore) -> Tally:
         edit.remove(scope, node)
     edit.finish()
     if not gone and not dead:
-        return Tally()
+        return Cleanup()
     left = ModelIndex(model, store).node_count()
-    return Tally(dead_nodes=before - left - gone.total(), no_ops=dict(sorted(gone.items())), nodes=before - left)
+    return Cleanup(dead_nodes=before - left - gone.total(), no_ops=dict(sorted(gone.items())))
 
 
 def _drop_unused(edit: GraphEdit, kept: Set[str]) -> int:

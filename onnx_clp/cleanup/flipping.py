@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto
 
-from onnx_clp.cleanup.permutable import Order, Plan, inverse
+from onnx_clp.cleanup.permutable import Order, Permuted, inverse
 from onnx_clp.graph.index import GraphIndex, Use
 
 _FLIPPED, _AS_IT_IS, _NEITHER = 0, 1, -1
@@ -23,7 +23,7 @@ _NEVER: Final = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class Flip:
     """Nodes to run in another order.
 
     Attributes:
@@ -34,7 +34,7 @@ class Choice:
     """
 
     order: Order
-    plans: Sequence[Plan]
+    plans: Sequence[Permuted]
     saved: int
     ready: dict[str, str]
 
@@ -43,15 +43,15 @@ class Choice:
         return {name for one in self.plans for name in (*one.node.input, *one.node.output)} | set(self.ready.values())
 
 
-def choose(scope: GraphIndex, plans: Sequence[Plan], order: Order, orders: Mapping[int, Order]) -> Choice:
+def choose(scope: GraphIndex, plans: Sequence[Permuted], order: Order, orders: Mapping[int, Order]) -> Flip:
     """What to run in another order, of the nodes that can; `orders` has that of each Transpose, by the node's id."""
     ends = _Ends(scope, plans, order, orders)
     values = [ends.of(name) for name in ends.values]
     now = sum(len(sides) > 1 and _FLIPPED in sides for sides in values)
     cost, flipped = _cut(len(plans) + 2, values) if now else (0, np.zeros(0, bool))
     if cost >= now:
-        return Choice(order, (), 0, {})
-    return Choice(order, [plan for at, plan in enumerate(plans) if flipped[at + 2]], now - cost, ends.ready)
+        return Flip(order, (), 0, {})
+    return Flip(order, [plan for at, plan in enumerate(plans) if flipped[at + 2]], now - cost, ends.ready)
 
 
 class _Ends:
@@ -60,7 +60,7 @@ class _Ends:
     A Transpose of yet another order is on neither: it is one Transpose on either side.
     """
 
-    def __init__(self, scope: GraphIndex, plans: Sequence[Plan], order: Order, orders: Mapping[int, Order]) -> None:
+    def __init__(self, scope: GraphIndex, plans: Sequence[Permuted], order: Order, orders: Mapping[int, Order]) -> None:
         self._scope, self._order, self._orders = scope, order, orders
         self._vertices = {id(plan.node): at + 2 for at, plan in enumerate(plans)}
         self._results = {name for plan in plans for name in plan.results}

@@ -34,7 +34,7 @@ _MOST_ELEMENTS: Final = 1 << 20  # a larger constant that something else reads t
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Permuted:
     """How a node runs with its data in another order.
 
     Attributes:
@@ -50,7 +50,7 @@ class Plan:
     rewrite: Rewrite
 
 
-def plan(scope: GraphIndex, ranks: Ranks, node: NodeProto, order: Order) -> Plan | None:
+def plan(scope: GraphIndex, ranks: Ranks, node: NodeProto, order: Order) -> Permuted | None:
     """How a node runs with its data in that order; None where it cannot."""
     rule = _rule(node)
     if rule is None or scope.opset < 7 or has_reference(node) or not all(node.output) or not node.input:
@@ -69,15 +69,15 @@ def _rule(node: NodeProto) -> Rule | None:
     return named or next((rule for kinds, rule in _BY_KIND if is_a(node, *kinds)), None)
 
 
-def _unary(_scope: GraphIndex, node: NodeProto, _order: Order) -> Plan | None:
-    return Plan(node, (0,), (node.output[0],), _nothing) if len(node.output) == 1 else None
+def _unary(_scope: GraphIndex, node: NodeProto, _order: Order) -> Permuted | None:
+    return Permuted(node, (0,), (node.output[0],), _nothing) if len(node.output) == 1 else None
 
 
 def _nothing(_edit: GraphEdit, _scope: GraphIndex) -> None:
     """Nothing has to be rewritten."""
 
 
-def _broadcasting(scope: GraphIndex, node: NodeProto, order: Order) -> Plan | None:
+def _broadcasting(scope: GraphIndex, node: NodeProto, order: Order) -> Permuted | None:
     constants = _constants(scope, node, order, padded=True)
     if constants is None:
         return None
@@ -87,7 +87,7 @@ def _broadcasting(scope: GraphIndex, node: NodeProto, order: Order) -> Plan | No
         """Put the constants in that order."""
         _put(edit, scope, node, constants)
 
-    return Plan(node, data, tuple(node.output), rewrite)
+    return Permuted(node, data, tuple(node.output), rewrite)
 
 
 def _constants(scope: GraphIndex, node: NodeProto, order: Order, *, padded: bool) -> dict[int, Array] | None:
@@ -123,10 +123,10 @@ def put_constant(edit: GraphEdit, scope: GraphIndex, node: NodeProto, slot: int,
     edit.put_constant(scope, node, slot, base, lambda name: edit.store.make(name, held, kind), resize=True)
 
 
-def _along_one_axis(scope: GraphIndex, node: NodeProto, order: Order) -> Plan | None:
+def _along_one_axis(scope: GraphIndex, node: NodeProto, order: Order) -> Permuted | None:
     if is_a(node, Kind.SHARE) and scope.opset < 13:
         return None  # it flattens what follows the axis
-    return Plan(node, (0,), tuple(node.output), _axis_moved(node, order))
+    return Permuted(node, (0,), tuple(node.output), _axis_moved(node, order))
 
 
 def _axis_moved(node: NodeProto, order: Order) -> Rewrite:
@@ -136,7 +136,7 @@ def _axis_moved(node: NodeProto, order: Order) -> Rewrite:
     return rewrite
 
 
-def _concat(scope: GraphIndex, node: NodeProto, order: Order) -> Plan | None:
+def _concat(scope: GraphIndex, node: NodeProto, order: Order) -> Permuted | None:
     constants = _constants(scope, node, order, padded=False)
     if constants is None:
         return None
@@ -146,19 +146,19 @@ def _concat(scope: GraphIndex, node: NodeProto, order: Order) -> Plan | None:
         set_attribute(node, "axis", order[read.axis(node)])
         _put(edit, scope, node, constants)
 
-    return Plan(node, data, tuple(node.output), rewrite)
+    return Permuted(node, data, tuple(node.output), rewrite)
 
 
-def _quantiser(scope: GraphIndex, node: NodeProto, order: Order) -> Plan | None:
+def _quantiser(scope: GraphIndex, node: NodeProto, order: Order) -> Permuted | None:
     scale = scope.constant(input_name(node, 1))
     if scale is None or read.quantized_block(node):
         return None
     if scale.size == 1:
-        return Plan(node, (0,), (node.output[0],), _nothing)
-    return Plan(node, (0,), (node.output[0],), _axis_moved(node, order)) if scope.opset >= 13 else None
+        return Permuted(node, (0,), (node.output[0],), _nothing)
+    return Permuted(node, (0,), (node.output[0],), _axis_moved(node, order)) if scope.opset >= 13 else None
 
 
-def _reducing(scope: GraphIndex, node: NodeProto, order: Order) -> Plan | None:
+def _reducing(scope: GraphIndex, node: NodeProto, order: Order) -> Permuted | None:
     axes = _axes(scope, node)
     if axes is None or (not axes and read.idle_without_axes(node)):
         return None
@@ -166,19 +166,19 @@ def _reducing(scope: GraphIndex, node: NodeProto, order: Order) -> Plan | None:
     if not (keeps or _order_stays(order, axes or range(len(order)))):
         return None
     rewrite = _axes_moved(node, order, axes) if axes else _nothing
-    return Plan(node, (0,), (node.output[0],) if keeps else (), rewrite)
+    return Permuted(node, (0,), (node.output[0],) if keeps else (), rewrite)
 
 
-def _squeeze(scope: GraphIndex, node: NodeProto, order: Order) -> Plan | None:
+def _squeeze(scope: GraphIndex, node: NodeProto, order: Order) -> Permuted | None:
     axes = _axes(scope, node)
-    return Plan(node, (0,), (), _axes_moved(node, order, axes)) if axes and _order_stays(order, axes) else None
+    return Permuted(node, (0,), (), _axes_moved(node, order, axes)) if axes and _order_stays(order, axes) else None
 
 
-def _arg(_scope: GraphIndex, node: NodeProto, order: Order) -> Plan | None:
+def _arg(_scope: GraphIndex, node: NodeProto, order: Order) -> Permuted | None:
     keeps = read.keeps_dims(node)
     if not (keeps or _order_stays(order, [read.axis(node)])):
         return None
-    return Plan(node, (0,), (node.output[0],) if keeps else (), _axis_moved(node, order))
+    return Permuted(node, (0,), (node.output[0],) if keeps else (), _axis_moved(node, order))
 
 
 def _axes(scope: GraphIndex, node: NodeProto) -> tuple[int, ...] | None:
@@ -205,7 +205,7 @@ def _order_stays(order: Order, gone: Sequence[int]) -> bool:
     return left == sorted(left)
 
 
-def _pad(scope: GraphIndex, node: NodeProto, order: Order) -> Plan | None:
+def _pad(scope: GraphIndex, node: NodeProto, order: Order) -> Permuted | None:
     if windows.pad_mode(node) not in ("constant", "reflect", "edge") or input_name(node, 3):
         return None
     pads = read.PADS.of(node, scope.constant)
@@ -219,10 +219,10 @@ def _pad(scope: GraphIndex, node: NodeProto, order: Order) -> Plan | None:
         else:
             put_constant(edit, scope, node, 1, moved)
 
-    return Plan(node, (0,), (node.output[0],), rewrite)
+    return Permuted(node, (0,), (node.output[0],), rewrite)
 
 
-def _slice(scope: GraphIndex, node: NodeProto, order: Order) -> Plan | None:
+def _slice(scope: GraphIndex, node: NodeProto, order: Order) -> Permuted | None:
     axes, starts = _axes(scope, node), read.STARTS.of(node, scope.constant)
     if axes is None or starts is None:
         return None
@@ -235,7 +235,7 @@ def _slice(scope: GraphIndex, node: NodeProto, order: Order) -> Plan | None:
             kind = np.int32 if scope.element_type(input_name(node, 1)) == TensorProto.INT32 else np.int64
             put_constant(edit, scope, node, 3, np.asarray(moved, kind))
 
-    return Plan(node, (0,), (node.output[0],), rewrite)
+    return Permuted(node, (0,), (node.output[0],), rewrite)
 
 
 def inverse(order: Order) -> Order:
@@ -243,7 +243,7 @@ def inverse(order: Order) -> Order:
     return tuple(sorted(range(len(order)), key=order.__getitem__))
 
 
-Rule = Callable[[GraphIndex, NodeProto, Order], Plan | None]
+Rule = Callable[[GraphIndex, NodeProto, Order], Permuted | None]
 
 _BY_NAME: Final[dict[str, Rule]] = {
     "Identity": _unary,

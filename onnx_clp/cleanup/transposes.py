@@ -16,7 +16,7 @@ from typing import Final
 from onnx import ModelProto, NodeProto, helper
 
 from onnx_clp.cleanup import dead_nodes, no_ops
-from onnx_clp.cleanup.flipping import Choice, choose
+from onnx_clp.cleanup.flipping import Flip, choose
 from onnx_clp.cleanup.permutable import Order, inverse, plan, put_constant
 from onnx_clp.file.store import TensorStore
 from onnx_clp.graph.edit import GraphEdit
@@ -179,12 +179,12 @@ def _candidates(orders: dict[int, Order]) -> list[Order]:
     return [order for order, _ in ranked.most_common(_MOST_ORDERS) if order != tuple(range(len(order)))]
 
 
-def _choice(scope: GraphIndex, ranks: Ranks, orders: dict[int, Order], order: Order, kept: Set[str]) -> Choice:
+def _choice(scope: GraphIndex, ranks: Ranks, orders: dict[int, Order], order: Order, kept: Set[str]) -> Flip:
     found = (plan(scope, ranks, node, order) for node in scope.nodes)
     return choose(scope, [one for one in found if one is not None and not kept & set(one.node.output)], order, orders)
 
 
-def _carry(edit: GraphEdit, scope: GraphIndex, choice: Choice) -> None:
+def _carry(edit: GraphEdit, scope: GraphIndex, choice: Flip) -> None:
     """Run the chosen nodes in another order: a Transpose before and behind each, but for those between two of them."""
     held = dict(choice.ready)
     for one in choice.plans:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,43 +20,24 @@ from onnx_clp.compaction import counts, cuts, multiples
 from onnx_clp.compaction.atoms import Ids, View
 from onnx_clp.compaction.cuts import AxisPick
 from onnx_clp.compaction.removal import Removal
-from onnx_clp.compaction.rules import RULES, STARTERS
-from onnx_clp.compaction.survey import Cut, Source, Survey
+from onnx_clp.compaction.rules import FOLLOWED, STARTERS
+from onnx_clp.compaction.survey import ConstantCut, Maker, Survey
+from onnx_clp.document.changes import ChannelsKept, CompactedLayer, Compaction
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.operators.nodes import identity, operator
 
 
-@dataclass(frozen=True, slots=True)
-class Stayed:
-    """Channels that do nothing and stayed, and why."""
-
-    channels: tuple[int, ...]
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Compacted:
-    """One linear layer that lost channels or kept some that do nothing."""
-
-    name: str
-    place: str
-    operator: str
-    channels: int
-    removed: tuple[int, ...]
-    stayed: tuple[Stayed, ...]
-
-
-def compact(edit: GraphEdit, scopes: Iterable[GraphIndex], multiple: int = 1) -> list[Compacted]:
+def compact(edit: GraphEdit, scopes: Iterable[GraphIndex], multiple: int = 1) -> Compaction:
     """Remove every channel that can go; what became of each layer that has some.
 
     Layers keep a multiple of `multiple` channels, or all they had (`compaction.multiples`). `edit.changed` tells
     whether the model changed.
     """
-    found: list[Compacted] = []
+    found: list[CompactedLayer] = []
     for scope in scopes:
         survey = Survey(scope)
-        survey.walk(RULES, STARTERS, counts.RULES)
+        survey.walk(FOLLOWED, STARTERS, counts.COUNTED)
         removal = Removal(survey.atoms)
         values = [view.ids for view in survey.views.values()]
         even = multiples.runs(survey, multiple)
@@ -65,36 +45,37 @@ def compact(edit: GraphEdit, scopes: Iterable[GraphIndex], multiple: int = 1) ->
         found += _account(survey, removal, multiple)
         _carry_out(edit, survey, removal)
     edit.finish()
-    return found
+    kept = sum(len(part.channels) for layer in found for part in layer.kept)
+    return Compaction(sum(len(layer.removed) for layer in found), kept, tuple(found))
 
 
-def _account(survey: Survey, removal: Removal, multiple: int) -> list[Compacted]:
+def _account(survey: Survey, removal: Removal, multiple: int) -> list[CompactedLayer]:
     rows = []
     for source in survey.sources:
         gone = ~removal.keeps(source.ids)
         stayed = _stayed(source, removal, multiples.reason(multiple))
         if gone.any() or stayed:
             rows.append(
-                Compacted(
+                CompactedLayer(
                     name=source.node.name or identity(source.node),
                     place=survey.scope.place,
-                    operator=operator(source.node),
+                    op=operator(source.node),
                     channels=len(source.ids),
                     removed=tuple(np.flatnonzero(gone).tolist()),
-                    stayed=stayed,
+                    kept=stayed,
                 )
             )
     return rows
 
 
-def _stayed(source: Source, removal: Removal, even: str) -> tuple[Stayed, ...]:
+def _stayed(source: Maker, removal: Removal, even: str) -> tuple[ChannelsKept, ...]:
     """Channels that stay, known to be constant or only for the reason `even`; by reason, the most frequent first."""
     known = ~np.isnan(source.constant)
     staying = np.flatnonzero(removal.keeps(source.ids)).tolist()
     reasons = {at: removal.reason(int(source.ids[at])) for at in staying}
     reasons = {at: why for at, why in reasons.items() if known[at] or why == even}
     order = Counter(reasons.values()).most_common()
-    return tuple(Stayed(tuple(at for at, why in reasons.items() if why == reason), reason) for reason, _ in order)
+    return tuple(ChannelsKept(tuple(at for at, why in reasons.items() if why == reason), reason) for reason, _ in order)
 
 
 def _carry_out(edit: GraphEdit, survey: Survey, removal: Removal) -> None:
@@ -111,7 +92,9 @@ def _carry_out(edit: GraphEdit, survey: Survey, removal: Removal) -> None:
         _record(edit, survey.scope, name, removal, view)
 
 
-def _cut_once(edit: GraphEdit, scope: GraphIndex, cut: Cut, kept: dict[int, Ids], made: dict[object, str]) -> None:
+def _cut_once(
+    edit: GraphEdit, scope: GraphIndex, cut: ConstantCut, kept: dict[int, Ids], made: dict[object, str]
+) -> None:
     """Cut a constant, or take what is `made` already of the same one in the same way."""
     key = (cut.node.input[cut.slot], *((axis, places.tobytes()) for axis, places in sorted(kept.items())))
     if key in made:
@@ -121,8 +104,8 @@ def _cut_once(edit: GraphEdit, scope: GraphIndex, cut: Cut, kept: dict[int, Ids]
     made[key] = cut.node.input[cut.slot]
 
 
-def _by_slot(noted: list[Cut]) -> dict[tuple[int, int], list[Cut]]:
-    groups: dict[tuple[int, int], list[Cut]] = {}
+def _by_slot(noted: list[ConstantCut]) -> dict[tuple[int, int], list[ConstantCut]]:
+    groups: dict[tuple[int, int], list[ConstantCut]] = {}
     for one in noted:
         groups.setdefault((id(one.node), one.slot), []).append(one)
     return groups

@@ -79,7 +79,7 @@ def _concat(survey: Survey, node: NodeProto) -> list[int]:
     return list(range(len(node.input)))
 
 
-RULES: Final[dict[str, Rule]] = {
+COUNTED: Final[dict[str, Rule]] = {
     **dict.fromkeys(("Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze"), _same),
     "Slice": _slice,
     "Gather": _gather,

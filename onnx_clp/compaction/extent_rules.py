@@ -203,7 +203,7 @@ def _resize(extents: Extents, node: NodeProto) -> Sizes | None:
     return tuple(None if size is None else math.floor(size * s) for size, s in zip(sizes, scales, strict=True))
 
 
-RULES: Final[dict[str, Rule]] = {
+EXTENTS: Final[dict[str, Rule]] = {
     **dict.fromkeys(names(Kind.POOL), extent_windows.pool),
     **dict.fromkeys(names(Kind.GLOBAL_POOL), extent_windows.global_pool),
     **dict.fromkeys(names(Kind.REDUCE), _reduce),
@@ -244,8 +244,8 @@ def visit(extents: Extents, node: NodeProto) -> None:
 
 def _rule(node: NodeProto) -> Rule | None:
     """The operator's own rule, or the one that follows from what it keeps."""
-    if is_op(node, *RULES):
-        return RULES[node.op_type]
+    if is_op(node, *EXTENTS):
+        return EXTENTS[node.op_type]
     if keeps(node, Trait.SHAPE):
         return _same
     return _broadcast if is_a(node, Kind.JOINT, Kind.COMPARE) else None

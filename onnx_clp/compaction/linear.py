@@ -19,7 +19,7 @@ from onnx_clp.compaction.absorbing import Absorption
 from onnx_clp.compaction.atoms import UNKNOWN, Float64, Ids, Mask, View
 from onnx_clp.compaction.cuts import GroupPick, UnfitError
 from onnx_clp.compaction.removal import Demand, Grouping, Removal
-from onnx_clp.compaction.survey import Source, Survey, label, unknown
+from onnx_clp.compaction.survey import Maker, Survey, label, unknown
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.numerics.affine import KernelLayout
 from onnx_clp.numerics.widening import as_float64
@@ -141,7 +141,7 @@ def join(survey: Survey, kernel: Kernel, bias: Float64, vectors: list[int]) -> l
     silent = _silent(view, kernel)
     alive = (used & ~silent.reshape(groups, 1, inputs)).any(axis=2).reshape(-1)
     made = View(kernel.made_from_end, kernel.rank, survey.atoms.make(groups * outputs), np.where(alive, UNKNOWN, bias))
-    survey.sources.append(Source(node, made.ids, made.constant))
+    survey.sources.append(Maker(node, made.ids, made.constant))
     _note(survey, kernel, view, made, used, silent)
     try:
         for slot in vectors:

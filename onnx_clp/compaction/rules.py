@@ -55,7 +55,7 @@ _MICROSOFT: Final[dict[str, Rule]] = {
     "QuantizeLinear": scaling.quantize,
     "DequantizeLinear": scaling.dequantize,
 }
-RULES: Final[dict[tuple[str, str], Rule]] = {
+FOLLOWED: Final[dict[tuple[str, str], Rule]] = {
     **{("", name): rule for name, rule in _STANDARD.items()},
     **{("com.microsoft", name): rule for name, rule in _MICROSOFT.items()},
 }

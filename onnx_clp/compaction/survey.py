@@ -32,7 +32,7 @@ _ONE = "it is the only channel"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Cut:
+class ConstantCut:
     """A constant at an input slot, an axis of it, and the atoms behind that axis."""
 
     node: NodeProto
@@ -42,7 +42,7 @@ class Cut:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Source:
+class Maker:
     """A linear layer as it makes channels: its atoms, and what each channel is known to be (NaN: not known)."""
 
     node: NodeProto
@@ -68,8 +68,8 @@ class Survey:
         self.views: dict[str, View] = {}
         self.sizes: dict[str, tuple[Size, ...]] = {}
         self._followed: set[int] = set()
-        self.sources: list[Source] = []
-        self.cuts: list[Cut] = []
+        self.sources: list[Maker] = []
+        self.cuts: list[ConstantCut] = []
         self.demands: list[Demand] = []
         self.groupings: list[Grouping] = []
         self.first: list[Change] = []
@@ -175,7 +175,7 @@ class Survey:
     def cut(self, node: NodeProto, slot: int, axis: int, ids: Ids, what: str = "constant") -> None:
         """Note that a constant loses what its atoms lose; UnfitError where it cannot."""
         cuts.check(self.scope, node, slot, axis, what)
-        self.cuts.append(Cut(node, slot, axis, ids))
+        self.cuts.append(ConstantCut(node, slot, axis, ids))
 
     def need_zero(self, node: NodeProto, view: View) -> None:
         """Note that a node mixes all channels so that only one that is zero can be missing."""

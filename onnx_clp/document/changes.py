@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +43,30 @@ class Cleanup:
     level "all" only. `no_ops` counts nodes by operator, `transposes` how many fewer are left of those pushed together.
     """
 
-    level: str
-    orphans: int
-    dead_nodes: int
-    no_ops: Mapping[str, int]
-    unused_initializers: int
-    duplicate_initializers: int
-    stale_records: int
+    level: str = "none"
+    orphans: int = 0
+    dead_nodes: int = 0
+    no_ops: Mapping[str, int] = field(default_factory=dict)
+    unused_initializers: int = 0
+    duplicate_initializers: int = 0
+    stale_records: int = 0
     transposes: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.found)
+
+    def __add__(self, other: Cleanup) -> Cleanup:
+        """What both took out, by the level and with the orphans of the first."""
+        no_ops = {op: self.no_ops.get(op, 0) + other.no_ops.get(op, 0) for op in sorted({*self.no_ops, *other.no_ops})}
+        return replace(
+            self,
+            dead_nodes=self.dead_nodes + other.dead_nodes,
+            no_ops=no_ops,
+            unused_initializers=self.unused_initializers + other.unused_initializers,
+            duplicate_initializers=self.duplicate_initializers + other.duplicate_initializers,
+            stale_records=self.stale_records + other.stale_records,
+            transposes=self.transposes + other.transposes,
+        )
 
     @property
     def found(self) -> int:

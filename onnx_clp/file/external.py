@@ -19,7 +19,7 @@ from onnx import TensorProto
 
 from onnx_clp.errors import LoadError
 from onnx_clp.file.door import OPEN_FLAGS, cause, require_regular
-from onnx_clp.file.places import Place, granted
+from onnx_clp.file.grants import Grant, granted
 from onnx_clp.file.storage import expected_bytes, label
 from onnx_clp.text import shown, shown_path
 
@@ -63,7 +63,7 @@ class ExternalData:
 
     def __init__(self, model_path: Path | None) -> None:
         self._model_path = model_path
-        self._places: dict[str, Place] = {}
+        self._places: dict[str, Grant] = {}
         self._identities: dict[Path, tuple[int, ...]] = {}
         self._open: OrderedDict[Path, _DataFile] = OrderedDict()
 
@@ -175,7 +175,7 @@ def _number(tensor: TensorProto, entries: dict[str, str], key: str, default: int
     return int(text)
 
 
-def _map(place: Place, tensor: TensorProto) -> _DataFile:
+def _map(place: Grant, tensor: TensorProto) -> _DataFile:
     path = place.path
     try:
         descriptor = _open_linkless(place)
@@ -214,7 +214,7 @@ def _require_sole(path: Path, status: os.stat_result) -> None:
         )
 
 
-def _open_linkless(place: Place) -> int:
+def _open_linkless(place: Grant) -> int:
     """Open a path that held no links when it was resolved; one put there since is an error, not a way out."""
     if not _BY_DESCRIPTOR or place.path == place.root:
         _require_sole(place.path, place.path.lstat())

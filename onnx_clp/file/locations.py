@@ -16,14 +16,14 @@ _LONGEST: Final = 4096
 _KEY: Final = b"location"
 
 
-class Source(Octets, Protocol):
+class Sliced(Octets, Protocol):
     """Bytes that are read where they are asked for."""
 
     def cut(self, start: int, end: int) -> bytes:
         """The bytes from `start` to before `end`."""
 
 
-def locations(source: Source, size: int) -> frozenset[str]:
+def locations(source: Sliced, size: int) -> frozenset[str]:
     """The names as they stand in a serialised ModelProto of `size` bytes; those found up to where it is broken."""
     found: set[str] = set()
     try:
@@ -34,7 +34,7 @@ def locations(source: Source, size: int) -> frozenset[str]:
     return frozenset(found)
 
 
-def _names(source: Source, start: int, end: int, message: str, depth: int) -> Iterator[str]:
+def _names(source: Sliced, start: int, end: int, message: str, depth: int) -> Iterator[str]:
     if depth > MOST_DEEP:
         raise WireError(f"messages nest deeper than {MOST_DEEP}")
     if message == "entry":
@@ -46,13 +46,13 @@ def _names(source: Source, start: int, end: int, message: str, depth: int) -> It
             yield from _names(source, low, high, kinds[number], depth + 1)
 
 
-def _location(source: Source, start: int, end: int) -> Iterator[str]:
+def _location(source: Sliced, start: int, end: int) -> Iterator[str]:
     bodies = _bodies(source, start, end)
     texts = {number: source.cut(low, high) for number, low, high in bodies if high - low <= _LONGEST}
     if texts.get(1) == _KEY and 2 in texts:
         yield texts[2].decode("utf-8", "surrogateescape")
 
 
-def _bodies(source: Source, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+def _bodies(source: Sliced, start: int, end: int) -> Iterator[tuple[int, int, int]]:
     """The fields of a message that have a length: number, and where each begins and ends."""
     return ((tag >> 3, low, high) for _, tag, low, high in delimited(source, start, end))

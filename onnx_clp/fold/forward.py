@@ -26,7 +26,7 @@ from onnx_clp.verdicts import Skipped, SkipReason
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Match:
+class InputMatch:
     """An affine that can be folded into the layer after it; `slot` is where its data comes in."""
 
     rewrite: LayerRewrite
@@ -61,7 +61,7 @@ def _frame_before(rewrite: LayerRewrite, path: list[NodeProto]) -> Frame:
     return Frame(axis, rank, layer.inputs)
 
 
-def examine(scope: GraphIndex, node: NodeProto, layers: Layers) -> Match | Skipped | None:
+def examine(scope: GraphIndex, node: NodeProto, layers: Layers) -> InputMatch | Skipped | None:
     """Whether the affine folds into the layer after it; None where no layer follows it directly."""
     slot = data_slot(scope, node)
     assert slot is not None
@@ -84,7 +84,7 @@ def examine(scope: GraphIndex, node: NodeProto, layers: Layers) -> Match | Skipp
     refusal = rewrite.refuses_input(found.affine)
     if refusal is not None:
         return refusal
-    return Match(rewrite, found.affine, slot)
+    return InputMatch(rewrite, found.affine, slot)
 
 
 def _adds_dimension(scope: GraphIndex, node: NodeProto, slot: int, rank: int | None) -> bool:
@@ -96,7 +96,7 @@ def _adds_dimension(scope: GraphIndex, node: NodeProto, slot: int, rank: int | N
     return operand.ndim >= (rank or 1) if known is None else operand.ndim > known
 
 
-def apply(edit: GraphEdit, scope: GraphIndex, node: NodeProto, match: Match) -> None:
+def apply(edit: GraphEdit, scope: GraphIndex, node: NodeProto, match: InputMatch) -> None:
     """Fold on paper and take the affine node out."""
     match.rewrite.absorb_input(match.affine)
     match.rewrite.folded.insert(0, node.name or identity(node))
@@ -110,7 +110,7 @@ def fold_scope(edit: GraphEdit, scope: GraphIndex, layers: Layers, left: Left) -
         if id(node) not in left:
             continue
         found = examine(scope, node, layers)
-        if isinstance(found, Match):
+        if isinstance(found, InputMatch):
             apply(edit, scope, node, found)
             del still[id(node)]
         elif found is not None:

@@ -35,7 +35,7 @@ class Channel:
 
 
 @dataclass(frozen=True, slots=True)
-class Dose:
+class DialDose:
     """Which channels are off, and how many stds the caps are above the mean (None: no caps)."""
 
     off: tuple[Channel, ...]
@@ -55,7 +55,7 @@ class Allowance:
         return prediction.loss.high <= self.budget and max(changed, default=0.0) <= self.changed
 
 
-Measure = Callable[[Dose], Prediction]
+Measure = Callable[[DialDose], Prediction]
 
 
 def ordered(dials: Sequence[Dial], spreads: Sequence[Float64]) -> list[Channel]:
@@ -72,21 +72,21 @@ def ordered(dials: Sequence[Dial], spreads: Sequence[Float64]) -> list[Channel]:
 
 def longest(
     channels: Sequence[Channel], caps: float | None, allowed: Allowance, measure: Measure
-) -> tuple[Dose, Prediction]:
+) -> tuple[DialDose, Prediction]:
     """The longest beginning of `channels` that surely costs no more than is `allowed`, with its prediction.
 
     Found by halving, so for losses that grow with the number of channels; in any case the prediction is that of the
     dose given. Where even no channel costs too much (caps do), no channel goes.
     """
-    whole = Dose(tuple(channels), caps)
+    whole = DialDose(tuple(channels), caps)
     found = measure(whole)
     if allowed.holds(found) or not channels:
         return whole, found
     low, high = 0, len(channels)
-    best, known = Dose((), caps), None
+    best, known = DialDose((), caps), None
     while high - low > 1:
         middle = (low + high) // 2
-        tried = Dose(tuple(channels[:middle]), caps)
+        tried = DialDose(tuple(channels[:middle]), caps)
         found = measure(tried)
         if allowed.holds(found):
             low, best, known = middle, tried, found
@@ -102,18 +102,18 @@ def lowest(least: float, allowed: Allowance, measure: Measure) -> tuple[float | 
     known: dict[int, Prediction] = {}
     while high - low > 1:
         middle = (low + high) // 2
-        known[middle] = measure(Dose((), steps[middle]))
+        known[middle] = measure(DialDose((), steps[middle]))
         if allowed.holds(known[middle]):
             high = middle
         else:
             low = middle
     if high == len(steps):
-        return None, measure(Dose(()))
+        return None, measure(DialDose(()))
     return steps[high], known[high]
 
 
 def feeds(
-    dials: Sequence[Dial], fills: Sequence[Float64], dose: Dose, dtypes: Mapping[str, np.dtype[Any]]
+    dials: Sequence[Dial], fills: Sequence[Float64], dose: DialDose, dtypes: Mapping[str, np.dtype[Any]]
 ) -> dict[str, Array]:
     """What the inputs of the dials take for a dose."""
     given: dict[str, Array] = {}

@@ -13,7 +13,7 @@ from onnx import ModelProto
 
 from onnx_clp.document.gauge import Ordinary
 from onnx_clp.errors import NotValidated
-from onnx_clp.gauge import pixels, signals
+from onnx_clp.gauge import pixels, waveforms
 from onnx_clp.gauge.bench import TOGETHER, Bench, Feed, Images
 from onnx_clp.gauge.crops import Float32, crops
 from onnx_clp.gauge.entrance import normalises, range_at
@@ -132,7 +132,7 @@ def ordinary_inputs(source: Source, form: Form, bench: Bench, neutral: Feed) -> 
     intake = form.intake
     if intake is None:
         made: list[Feed] = [
-            {**form.drawn(at), **signals.of(form.specs, form.shapes, at)} for at in range(min(_SIGNALS, source.most))
+            {**form.drawn(at), **waveforms.of(form.specs, form.shapes, at)} for at in range(min(_SIGNALS, source.most))
         ]
         return made, Ordinary("noise", len(made)), 1
     choice = choice_of(source, form, bench, neutral)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from onnx_clp.config import RunLimits
-from onnx_clp.document.gauge import Ordinary, Prediction
+from onnx_clp.document.gauge import Gauge, Prediction
 from onnx_clp.process.errand import Errand
 from onnx_clp.validation.request import spare
 
@@ -175,21 +175,15 @@ class Dosed:
     """The dose that the budget allows, and what it is predicted to cost.
 
     Attributes:
-        ordinary: the images it was measured on.
+        gauge: what was measured, on what, within which budget.
         settings: one a dial.
         caps: times the std at which all values are capped; None for no caps.
-        prediction: for this dose.
-        whole: for all outlying channels off and no caps; None where that is the dose.
-        asked_caps: for caps as low as asked for, with the pruning chosen; None where that is the dose.
         sweep: for every threshold asked for.
     """
 
-    ordinary: Ordinary
+    gauge: Gauge
     settings: tuple[DialSetting, ...]
     caps: float | None
-    prediction: Prediction
-    whole: Prediction | None = None
-    asked_caps: Prediction | None = None
     sweep: tuple[Prediction, ...] = ()
 
 

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx.helper import tensor_dtype_to_np_dtype
 
-from onnx_clp.document.gauge import Prediction
+from onnx_clp.document.gauge import Gauge, Prediction
 from onnx_clp.gauge import dosing, outputs
 from onnx_clp.gauge.bench import TOGETHER, Images
-from onnx_clp.gauge.dosing import Dose
+from onnx_clp.gauge.dosing import DialDose
 from onnx_clp.gauge.loss import predicted
 from onnx_clp.gauge.ordinary import Source, form_of, ordinary_inputs
 from onnx_clp.gauge.request import CAPS_OFF, DOSING, Dial, DialSetting, Dosed, DoseRequest, Switch
@@ -63,8 +63,8 @@ class _Trial:
         self._request, self._send = request, send
         self._dtypes = {d.fill: np.dtype(tensor_dtype_to_np_dtype(d.switch.data_type)) for d in request.controls.dials}
         self._fills: list[Float64] = [np.zeros(len(d.switch.outlying)) for d in request.controls.dials]
-        self._known: dict[Dose, Prediction] = {}
-        neutral = self._feeds(Dose(()))
+        self._known: dict[DialDose, Prediction] = {}
+        neutral = self._feeds(DialDose(()))
         model = read_skeleton(request.model)
         specs = [spec for spec in anatomy_of(model).inputs if spec.name not in neutral]
         form = form_of(specs, request.limits.shapes, request.limits.seed, runner, neutral)
@@ -86,20 +86,25 @@ class _Trial:
         blind = self._made.source == "noise" and wish.caps == 0
         if wish.caps is not None and self._request.controls.caps_input and not blind:
             caps, _ = dosing.lowest(wish.caps, allowed, self.measure)
-            asked = self.measure(Dose((), wish.caps)) if 0 < wish.caps != caps else None
+            asked = self.measure(DialDose((), wish.caps)) if 0 < wish.caps != caps else None
         chosen, prediction = dosing.longest(channels, caps, allowed, self.measure)
-        whole = Dose(tuple(channels), None)
-        return Dosed(
+        whole = DialDose(tuple(channels), None)
+        gauge = Gauge(
             ordinary=self._made,
-            settings=self._settings(chosen),
-            caps=caps,
+            budget=wish.budget,
+            evidence="",
             prediction=prediction,
             whole=None if len(chosen.off) == len(channels) else self.measure(whole),
-            asked_caps=asked,
+            caps_asked=asked,
+        )
+        return Dosed(
+            gauge=gauge,
+            settings=self._settings(chosen),
+            caps=caps,
             sweep=tuple(self._at(every, u) for u in wish.sweep),
         )
 
-    def measure(self, chosen: Dose) -> Prediction:
+    def measure(self, chosen: DialDose) -> Prediction:
         """What a dose does to the images, in the way in which they come that it costs most."""
         if chosen not in self._known:
             after = self._answers(chosen)
@@ -115,12 +120,12 @@ class _Trial:
         return Prediction(predicted(moved, noise=self._made.source == "noise"), moved)
 
     def _at(self, channels: Sequence[dosing.Channel], u: float) -> Prediction:
-        return self.measure(Dose(tuple(one for one in channels if one.z > u)))
+        return self.measure(DialDose(tuple(one for one in channels if one.z > u)))
 
-    def _answers(self, chosen: Dose) -> dict[str, list[Array]]:
+    def _answers(self, chosen: DialDose) -> dict[str, list[Array]]:
         return self._bench.answers(self._images, self._feeds(chosen))
 
-    def _feeds(self, chosen: Dose) -> dict[str, Array]:
+    def _feeds(self, chosen: DialDose) -> dict[str, Array]:
         given = dosing.feeds(self._request.controls.dials, self._fills, chosen, self._dtypes)
         if self._request.controls.caps_input:
             given[self._request.controls.caps_input] = np.array(
@@ -148,7 +153,7 @@ class _Trial:
         """Mean and variance of every channel before each dial, cut as the activation behind it does, over images."""
         if not dials:
             return {}
-        sums, neutral = {dial.before: Sums() for dial in dials}, self._feeds(Dose(()))
+        sums, neutral = {dial.before: Sums() for dial in dials}, self._feeds(DialDose(()))
         for part in _parts(self._images):
             seen = self._bench.answers(part, neutral, tuple(sums))
             for dial in dials:
@@ -156,7 +161,7 @@ class _Trial:
                     sums[dial.before].add(_as_passed_on(values, dial.switch), dial.switch.axis_from_end)
         return {name: _mean_and_variance(each) for name, each in sums.items()}
 
-    def _settings(self, chosen: Dose) -> tuple[DialSetting, ...]:
+    def _settings(self, chosen: DialDose) -> tuple[DialSetting, ...]:
         found = []
         for number, (dial, fill) in enumerate(zip(self._request.controls.dials, self._fills, strict=True)):
             off = sorted(dial.switch.outlying[one.place] for one in chosen.off if one.dial == number)

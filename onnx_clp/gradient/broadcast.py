@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from onnx import TensorProto
 
-from onnx_clp.gradient.tape import Step
+from onnx_clp.gradient.tape import BackStep
 from onnx_clp.gradient.values import Dim, Dims
 from onnx_clp.gradient.writer import GraphWriter, Term
 from onnx_clp.operators.nodes import input_name
 
 
-def reduced(step: Step, gradient: Term, slot: int) -> Term:
+def reduced(step: BackStep, gradient: Term, slot: int) -> Term:
     """`gradient`, of the broadcast shape of the node's inputs, summed to the shape of the input at `slot`."""
     others = [n for at in range(len(step.node.input)) if at != slot and (n := input_name(step.node, at))]
     return reduce_to(step.writer, gradient, step.node.input[slot], others, step.node.output[0])

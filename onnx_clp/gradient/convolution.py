@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from onnx_clp.gradient.tape import Gradients, Rules, Step, sizes
+from onnx_clp.gradient.tape import BackStep, Gradients, Rules, sizes
 from onnx_clp.gradient.writer import Term
 from onnx_clp.operators import read, windows
 from onnx_clp.operators.windows import Window
 
 
-def window_of(step: Step, kernel: Sequence[int] | None = None) -> Window:
+def window_of(step: BackStep, kernel: Sequence[int] | None = None) -> Window:
     """The window of a convolution of `kernel` or of a pool, auto_pad worked out where the input's sizes are known."""
     found = windows.window(step.node, kernel)
     totals = _same_totals(step, found) if found.begins is None else None
@@ -27,7 +27,7 @@ def window_of(step: Step, kernel: Sequence[int] | None = None) -> Window:
     return found.padded(less, more) if found.upper else found.padded(more, less)
 
 
-def _same_totals(step: Step, window: Window) -> tuple[int, ...] | None:
+def _same_totals(step: BackStep, window: Window) -> tuple[int, ...] | None:
     """Padding of SAME_*: so much that the output has ceil(input / stride) positions."""
     known = sizes(step, 0, range(2, 2 + len(window.kernel)))
     if known is None:
@@ -41,7 +41,7 @@ def _same_totals(step: Step, window: Window) -> tuple[int, ...] | None:
     )
 
 
-def _conv(step: Step) -> Gradients:
+def _conv(step: BackStep) -> Gradients:
     step.only(0, 2)
     out = {}
     if step.wants(0):
@@ -51,7 +51,7 @@ def _conv(step: Step) -> Gradients:
     return out
 
 
-def _conv_input(step: Step) -> Term:
+def _conv_input(step: BackStep) -> Term:
     weight = sizes(step, 1)
     if weight is None:
         raise step.refuse("the shape of its weight is not known")
@@ -69,7 +69,7 @@ def _turns(window: Window) -> bool:
     return all(max(b, e) < r for b, e, r in zip(window.begins, window.ends, window.reach, strict=True))
 
 
-def _turned_conv(step: Step, window: Window, weight: tuple[int, ...], group: int) -> Term:
+def _turned_conv(step: BackStep, window: Window, weight: tuple[int, ...], group: int) -> Term:
     assert window.begins is not None
     assert window.ends is not None
     turned = _turned_weight(step.input(1), weight, group)
@@ -102,7 +102,7 @@ def _turned_weight(value: Term, weight: tuple[int, ...], group: int) -> Term:
     return value.slice([-1] * count, [lowest] * count, long, [-1] * count)
 
 
-def spread(step: Step, gradient: Term, weight: Term, window: Window, group: int) -> Term:
+def spread(step: BackStep, gradient: Term, weight: Term, window: Window, group: int) -> Term:
     """ConvTranspose of a gradient to the shape of the node's first input."""
     spatial = len(window.kernel)
     axes = range(2, 2 + spatial)
@@ -122,7 +122,7 @@ def spread(step: Step, gradient: Term, weight: Term, window: Window, group: int)
     return gradient.op("ConvTranspose", weight, pads=pads, output_padding=[max(-b, 0) for b in beyond], **common)
 
 
-def _cut(step: Step, whole: Term, window: Window) -> Term:
+def _cut(step: BackStep, whole: Term, window: Window) -> Term:
     """The part of an unpadded ConvTranspose's result that lies on the input, sizes read while the model runs."""
     writer, spatial = step.writer, len(window.kernel)
     axes = writer.ints(range(2, 2 + spatial))
@@ -131,7 +131,7 @@ def _cut(step: Step, whole: Term, window: Window) -> Term:
     return whole.op("Slice", begins, begins + size, axes)
 
 
-def _same_begins(step: Step, size: Term, window: Window) -> Term:
+def _same_begins(step: BackStep, size: Term, window: Window) -> Term:
     """The begin padding of SAME_*: total = max((ceil(size/s) − 1)·s + reach − size, 0), half of it in front."""
     writer = step.writer
     strides, reach = writer.ints(window.strides), writer.ints(window.reach)
@@ -143,7 +143,7 @@ def _same_begins(step: Step, size: Term, window: Window) -> Term:
 # ConvTranspose
 
 
-def _conv_transpose(step: Step) -> Gradients:
+def _conv_transpose(step: BackStep) -> Gradients:
     step.only(0, 2)
     out = {}
     if step.wants(0):
@@ -153,7 +153,7 @@ def _conv_transpose(step: Step) -> Gradients:
     return out
 
 
-def _gathered(step: Step) -> Term:
+def _gathered(step: BackStep) -> Term:
     """Conv with the same weight, strides and dilations: input i went to the outputs i·s + j·d − p0 (j < k)."""
     weight = sizes(step, 1)
     if weight is None:
@@ -178,7 +178,7 @@ def _gathered(step: Step) -> Term:
     return gradient.op("Slice", step.writer.ints([0] * spatial), size, axes)
 
 
-def _transposed_pads(step: Step, window: Window) -> Window:
+def _transposed_pads(step: BackStep, window: Window) -> Window:
     """The padding that gives ConvTranspose's input its size back; ends are negative where outputs are read by none.
 
     An output has (input − 1)·s + reach + output_padding − p0 − p1 positions; auto_pad SAME_* and output_shape name
@@ -193,7 +193,7 @@ def _transposed_pads(step: Step, window: Window) -> Window:
     return window.padded(begins, tuple(t - b - a for t, b, a in zip(totals, begins, added, strict=True)))
 
 
-def _transposed_totals(step: Step, window: Window, added: tuple[int, ...]) -> list[int]:
+def _transposed_totals(step: BackStep, window: Window, added: tuple[int, ...]) -> list[int]:
     """p0 + p1 of a ConvTranspose whose output size is named."""
     reach, strides = window.reach, window.strides
     named = windows.output_shape(step.node)
@@ -205,4 +205,4 @@ def _transposed_totals(step: Step, window: Window, added: tuple[int, ...]) -> li
     return [(i - 1) * s + r + a - o for i, o, s, r, a in zip(inputs, outputs, strides, reach, added, strict=True)]
 
 
-RULES: Final[Rules] = {"Conv": _conv, "ConvTranspose": _conv_transpose}
+GRADIENTS: Final[Rules] = {"Conv": _conv, "ConvTranspose": _conv_transpose}

@@ -26,8 +26,8 @@ from onnx import ModelProto, NodeProto
 from onnx_clp.check.attributes import node_label
 from onnx_clp.errors import UnsupportedModelError, UsageError
 from onnx_clp.gradient.preparing import prepared
-from onnx_clp.gradient.rules import FLAT, RULES
-from onnx_clp.gradient.tape import Step, Tape
+from onnx_clp.gradient.rules import FLAT, GRADIENTS
+from onnx_clp.gradient.tape import BackStep, Tape
 from onnx_clp.gradient.writer import FLOATS, GraphWriter, Term
 from onnx_clp.operators import read
 from onnx_clp.operators.nodes import STANDARD_DOMAINS, is_op, operator, subgraphs
@@ -129,7 +129,7 @@ def is_flat(node: NodeProto) -> bool:
 def _refuse_strangers(tape: Tape, nodes: list[NodeProto]) -> None:
     """Name the operators without a rule that a gradient would have to pass."""
     for node in nodes:
-        if _passes(tape, node) and (node.op_type not in RULES or node.domain not in STANDARD_DOMAINS):
+        if _passes(tape, node) and (node.op_type not in GRADIENTS or node.domain not in STANDARD_DOMAINS):
             raise UnsupportedModelError(
                 f"{node_label(node)}: there is no gradient rule for the operator {shown(operator(node))}"
             )
@@ -153,7 +153,7 @@ def _walk(tape: Tape, nodes: list[NodeProto], guarded: bool) -> None:
     for node in reversed(nodes):
         if not _passes(tape, node) or all(tape.gradient(name) is None for name in node.output if name):
             continue
-        for slot, gradient in RULES[node.op_type](Step(tape, node)).items():
+        for slot, gradient in GRADIENTS[node.op_type](BackStep(tape, node)).items():
             if node.input[slot] in tape.active:
                 tape.add(node.input[slot], gradient.finite() if guarded else gradient)
 

@@ -13,11 +13,11 @@ from functools import reduce
 from typing import Final
 
 from onnx_clp.gradient.broadcast import reduced
-from onnx_clp.gradient.tape import Gradients, Rule, Rules, Step
+from onnx_clp.gradient.tape import BackStep, Gradients, Rule, Rules
 from onnx_clp.gradient.writer import Term
 from onnx_clp.operators import read
 
-Derivative = Callable[[Step, Term, Term], Term]
+Derivative = Callable[[BackStep, Term, Term], Term]
 """dy/dx of a step, from its first input x and its first output y."""
 
 _SELU: Final = (1.6732632423543772, 1.0507009873554805)
@@ -26,7 +26,7 @@ _SELU: Final = (1.6732632423543772, 1.0507009873554805)
 def _each(derivative: Derivative) -> Rule:
     """The rule of an operator with one differentiable input: g · dy/dx."""
 
-    def rule(step: Step) -> Gradients:
+    def rule(step: BackStep) -> Gradients:
         step.only(0)
         return {0: step.gradient * derivative(step, step.input(), step.result)}
 
@@ -38,16 +38,16 @@ def _where(condition: Term, gradient: Term) -> Term:
     return gradient * condition.cast(gradient.data_type)
 
 
-def _relu(step: Step) -> Gradients:
+def _relu(step: BackStep) -> Gradients:
     return {0: _where(step.result > 0.0, step.gradient)}
 
 
-def _leaky_relu(step: Step) -> Gradients:
+def _leaky_relu(step: BackStep) -> Gradients:
     slope = read.alpha(step.node)
     return {0: (step.input() > 0.0).choose(step.gradient, step.gradient * slope)}
 
 
-def _prelu(step: Step) -> Gradients:
+def _prelu(step: BackStep) -> Gradients:
     out = {}
     x, slope, gradient = step.input(0), step.input(1), step.gradient
     positive = x > 0.0
@@ -58,7 +58,7 @@ def _prelu(step: Step) -> Gradients:
     return out
 
 
-def _clip(step: Step) -> Gradients:
+def _clip(step: BackStep) -> Gradients:
     """min(max(x, low), high): the gradient is x's inside, a bound's where it holds x back."""
     x, gradient, out = step.input(), step.gradient, {}
     outside: dict[int, Term] = {}
@@ -73,32 +73,32 @@ def _clip(step: Step) -> Gradients:
     return out
 
 
-def _hard_sigmoid(step: Step) -> Gradients:
+def _hard_sigmoid(step: BackStep) -> Gradients:
     y = step.result
     slope = read.alpha(step.node)
     return {0: _where((y > 0.0).op("And", y < 1.0), step.gradient * slope)}
 
 
-def _hard_swish(_step: Step, x: Term, _y: Term) -> Term:
+def _hard_swish(_step: BackStep, x: Term, _y: Term) -> Term:
     middle = x * (1 / 3) + 0.5
     return (x > 3.0).choose(1.0, (x > -3.0).choose(middle, 0.0))
 
 
-def _elu(step: Step, x: Term, y: Term) -> Term:
+def _elu(step: BackStep, x: Term, y: Term) -> Term:
     return (x > 0.0).choose(1.0, y + read.alpha(step.node))
 
 
-def _selu(step: Step, x: Term, y: Term) -> Term:
+def _selu(step: BackStep, x: Term, y: Term) -> Term:
     alpha, gamma = read.alpha(step.node), read.gamma(step.node)
     return (x > 0.0).choose(gamma, y + alpha * gamma)
 
 
-def _celu(step: Step, x: Term, y: Term) -> Term:
+def _celu(step: BackStep, x: Term, y: Term) -> Term:
     alpha = read.alpha(step.node)
     return (x > 0.0).choose(1.0, y * (1 / alpha) + 1.0)
 
 
-def _gelu(step: Step, x: Term, _y: Term) -> Term:
+def _gelu(step: BackStep, x: Term, _y: Term) -> Term:
     if read.gelu_by_tanh(step.node):
         root = math.sqrt(2 / math.pi)
         tanh = (root * (x + 0.044715 * (x * x * x))).op("Tanh")
@@ -108,38 +108,38 @@ def _gelu(step: Step, x: Term, _y: Term) -> Term:
     return 0.5 * (1.0 + (x * math.sqrt(0.5)).op("Erf")) + x * density
 
 
-def _softplus(_step: Step, x: Term, _y: Term) -> Term:
+def _softplus(_step: BackStep, x: Term, _y: Term) -> Term:
     return x.op("Sigmoid")
 
 
-def _mish(_step: Step, x: Term, _y: Term) -> Term:
+def _mish(_step: BackStep, x: Term, _y: Term) -> Term:
     tanh = x.op("Softplus").op("Tanh")
     return tanh + x * (1.0 - tanh.square()) * x.op("Sigmoid")
 
 
-def _swish(step: Step, x: Term, y: Term) -> Term:
+def _swish(step: BackStep, x: Term, y: Term) -> Term:
     alpha = read.alpha(step.node)
     gate = (x * alpha).op("Sigmoid")
     return gate + alpha * y * (1.0 - gate)
 
 
-def _thresholded(step: Step) -> Gradients:
+def _thresholded(step: BackStep) -> Gradients:
     return {0: _where(step.input() > read.alpha(step.node), step.gradient)}
 
 
 # Two and more inputs
 
 
-def _add(step: Step) -> Gradients:
+def _add(step: BackStep) -> Gradients:
     return {slot: reduced(step, step.gradient, slot) for slot in range(len(step.node.input)) if step.wants(slot)}
 
 
-def _mean(step: Step) -> Gradients:
+def _mean(step: BackStep) -> Gradients:
     share = step.gradient * (1 / len(step.node.input))
     return {slot: reduced(step, share, slot) for slot in range(len(step.node.input)) if step.wants(slot)}
 
 
-def _sub(step: Step) -> Gradients:
+def _sub(step: BackStep) -> Gradients:
     out = {}
     if step.wants(0):
         out[0] = reduced(step, step.gradient, 0)
@@ -148,11 +148,11 @@ def _sub(step: Step) -> Gradients:
     return out
 
 
-def _mul(step: Step) -> Gradients:
+def _mul(step: BackStep) -> Gradients:
     return {slot: reduced(step, step.gradient * step.input(1 - slot), slot) for slot in (0, 1) if step.wants(slot)}
 
 
-def _div(step: Step) -> Gradients:
+def _div(step: BackStep) -> Gradients:
     out = {}
     share = step.gradient / step.input(1)
     if step.wants(0):
@@ -162,7 +162,7 @@ def _div(step: Step) -> Gradients:
     return out
 
 
-def _pow(step: Step) -> Gradients:
+def _pow(step: BackStep) -> Gradients:
     out = {}
     x, exponent = step.input(0), step.input(1).cast(step.input(0).data_type)
     if step.wants(0):
@@ -178,7 +178,7 @@ def _pow(step: Step) -> Gradients:
     return out
 
 
-def _extreme(step: Step) -> Gradients:
+def _extreme(step: BackStep) -> Gradients:
     out = {}
     taken: Term | None = None
     for slot in range(len(step.node.input)):
@@ -190,7 +190,7 @@ def _extreme(step: Step) -> Gradients:
     return out
 
 
-def _choice(step: Step) -> Gradients:
+def _choice(step: BackStep) -> Gradients:
     out = {}
     if step.wants(1):
         out[1] = reduced(step, step.input(0).choose(step.gradient, 0.0), 1)
@@ -202,22 +202,22 @@ def _choice(step: Step) -> Gradients:
 # The same values
 
 
-def _identity(step: Step) -> Gradients:
+def _identity(step: BackStep) -> Gradients:
     return {0: step.gradient}
 
 
-def _cast(step: Step) -> Gradients:
+def _cast(step: BackStep) -> Gradients:
     return {0: step.gradient.cast(step.input().data_type)}
 
 
-def _dropout(step: Step) -> Gradients:
+def _dropout(step: BackStep) -> Gradients:
     training = step.constant(2)
     if step.has(2) and (training is None or bool(training)):
         raise step.refuse("it may run in training mode, where its output is random")
     return {0: step.gradient}
 
 
-RULES: Final[Rules] = {
+GRADIENTS: Final[Rules] = {
     "Relu": _relu,
     "LeakyRelu": _leaky_relu,
     "PRelu": _prelu,

@@ -7,12 +7,12 @@ from typing import Final
 import numpy as np
 
 from onnx_clp.gradient.broadcast import reduce_to
-from onnx_clp.gradient.tape import Gradients, Rules, Step
+from onnx_clp.gradient.tape import BackStep, Gradients, Rules
 from onnx_clp.gradient.writer import Term
 from onnx_clp.operators import read, windows
 
 
-def _reshaped(step: Step) -> Gradients:
+def _reshaped(step: BackStep) -> Gradients:
     """Reshape and the like: the gradient in the input's shape."""
     step.only(0)
     dims = step.dims()
@@ -22,14 +22,14 @@ def _reshaped(step: Step) -> Gradients:
     return {0: step.gradient.reshape(step.writer.shape(step.input()))}
 
 
-def _transpose(step: Step) -> Gradients:
+def _transpose(step: BackStep) -> Gradients:
     perm = read.perm(step.node, None)
     if perm is None:
         return {0: step.gradient.op("Transpose")}
     return {0: step.gradient.transpose([int(a) for a in np.argsort(perm)])}
 
 
-def _concat(step: Step) -> Gradients:
+def _concat(step: BackStep) -> Gradients:
     axis = read.axis(step.node)
     count = len(step.node.input)
     known = [step.writer.values.static(name, [axis]) for name in step.node.input]
@@ -43,7 +43,7 @@ def _concat(step: Step) -> Gradients:
     }
 
 
-def _length(step: Step, slot: int, axis: int) -> Term:
+def _length(step: BackStep, slot: int, axis: int) -> Term:
     """The size of an input along an axis, int64 vector of one."""
     known = step.writer.values.static(step.node.input[slot], [axis])
     if known is not None:
@@ -52,14 +52,14 @@ def _length(step: Step, slot: int, axis: int) -> Term:
     return step.writer.shape(step.input(slot)).slice([axis], [end], [0], [1])
 
 
-def _split(step: Step) -> Gradients:
+def _split(step: BackStep) -> Gradients:
     """The parts' gradients joined, zeros for a part that nothing depends on."""
     step.only(0)
     parts = [_part(step, slot) for slot in range(len(step.node.output))]
     return {0: step.writer.op("Concat", *parts, axis=read.axis(step.node))}
 
 
-def _part(step: Step, slot: int) -> Term:
+def _part(step: BackStep, slot: int) -> Term:
     gradient = step.gradient_of(slot)
     if gradient is not None:
         return gradient
@@ -70,13 +70,13 @@ def _part(step: Step, slot: int) -> Term:
     return part.like(0.0).expand(step.writer.shape(part))
 
 
-def _expand(step: Step) -> Gradients:
+def _expand(step: BackStep) -> Gradients:
     step.only(0)
     source, result = step.node.input[0], step.node.output[0]
     return {0: reduce_to(step.writer, step.gradient, source, [result], result)}
 
 
-def _tile(step: Step) -> Gradients:
+def _tile(step: BackStep) -> Gradients:
     """The gradient as (repeats, size) for every axis, summed over the repeats."""
     step.only(0)
     writer, rank = step.writer, step.rank()
@@ -85,7 +85,7 @@ def _tile(step: Step) -> Gradients:
     return {0: step.gradient.reshape(shape).sum(range(0, 2 * rank, 2))}
 
 
-def _depth_to_space(step: Step) -> Gradients:
+def _depth_to_space(step: BackStep) -> Gradients:
     block = windows.block_edge(step.node)
     if not windows.column_first(step.node):
         return {0: step.gradient.op("SpaceToDepth", blocksize=block)}
@@ -97,11 +97,11 @@ def _depth_to_space(step: Step) -> Gradients:
     return {0: blocks.transpose([0, 1, 3, 5, 2, 4]).reshape(writer.shape(step.input()))}
 
 
-def _space_to_depth(step: Step) -> Gradients:
+def _space_to_depth(step: BackStep) -> Gradients:
     return {0: step.gradient.op("DepthToSpace", blocksize=windows.block_edge(step.node))}
 
 
-RULES: Final[Rules] = {
+GRADIENTS: Final[Rules] = {
     "Reshape": _reshaped,
     "Flatten": _reshaped,
     "Squeeze": _reshaped,

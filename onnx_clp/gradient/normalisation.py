@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from onnx_clp.gradient.tape import Gradients, Rules, Step, shape_of
+from onnx_clp.gradient.tape import BackStep, Gradients, Rules, shape_of
 from onnx_clp.gradient.writer import Term
 from onnx_clp.operators import read
 
 
-def _batch(step: Step) -> Gradients:
+def _batch(step: BackStep) -> Gradients:
     """y = scale·(x − mean)/sqrt(var + eps) + bias with stored statistics: dx = g·scale/sqrt(var + eps)."""
     step.only(0)
     if read.trains(step.node):
@@ -33,14 +33,14 @@ def _through(x: Term, scaled: Term, epsilon: float, axes: Sequence[int]) -> Term
     return inverse * (scaled - pull)
 
 
-def _layer(step: Step) -> Gradients:
+def _layer(step: BackStep) -> Gradients:
     step.only(0)
     rank = step.rank()
     axes = range(read.axis(step.node) % rank, rank)
     return {0: _through(step.input(), step.gradient * step.input(1), read.epsilon(step.node), axes)}
 
 
-def _root_mean_square(step: Step) -> Gradients:
+def _root_mean_square(step: BackStep) -> Gradients:
     """y = scale·x/sqrt(mean(x²) + eps): the same without the means of x and of u."""
     step.only(0)
     x, rank = step.input(), step.rank()
@@ -51,7 +51,7 @@ def _root_mean_square(step: Step) -> Gradients:
     return {0: inverse * (scaled - normal * (scaled * normal).mean(axes, keepdims=True))}
 
 
-def _instance(step: Step) -> Gradients:
+def _instance(step: BackStep) -> Gradients:
     step.only(0)
     rank = step.rank()
     scaled = step.gradient * _by_channel(step.input(1), rank)
@@ -62,7 +62,7 @@ def _by_channel(scale: Term, rank: int) -> Term:
     return scale.unsqueeze(list(range(1, rank - 1)))
 
 
-def _group(step: Step) -> Gradients:
+def _group(step: BackStep) -> Gradients:
     """Operator version 21, with one scale a channel; that of opset 18, one a group, was withdrawn."""
     step.only(0)
     if step.writer.opset < 21:
@@ -73,7 +73,7 @@ def _group(step: Step) -> Gradients:
     return {0: _through(step.input().reshape(shape), scaled, read.epsilon(step.node), [2]).reshape(shape_of(step))}
 
 
-RULES: Final[Rules] = {
+GRADIENTS: Final[Rules] = {
     "BatchNormalization": _batch,
     "InstanceNormalization": _instance,
     "LayerNormalization": _layer,

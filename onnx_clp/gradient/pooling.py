@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from onnx_clp.gradient.convolution import spread, window_of
-from onnx_clp.gradient.tape import Gradients, Rules, Step, shape_of, sizes
+from onnx_clp.gradient.tape import BackStep, Gradients, Rules, shape_of, sizes
 from onnx_clp.gradient.writer import Term
 from onnx_clp.operators import windows
 from onnx_clp.operators.windows import Window
 
 
-def _max_pool(step: Step) -> Gradients:
+def _max_pool(step: BackStep) -> Gradients:
     """Scatter the gradient to the winners; overlapping windows add up."""
     writer, gradient = step.writer, step.gradient
     window = window_of(step)
@@ -35,7 +35,7 @@ def _max_pool(step: Step) -> Gradients:
     return {0: flat.reshape(shape_of(step))}
 
 
-def _winners(step: Step) -> Term:
+def _winners(step: BackStep) -> Term:
     """Where each window's maximum stands in the flattened input: the node's own Indices output, added if need be."""
     node = step.node
     if windows.column_major(step.node):
@@ -47,20 +47,20 @@ def _winners(step: Step) -> Term:
     return step.writer.term(node.output[1], TensorProto.INT64)
 
 
-def _average_pool(step: Step) -> Gradients:
+def _average_pool(step: BackStep) -> Gradients:
     window = window_of(step)
     share = step.gradient / _divisor(step, window)
     ones = share.writer.constant(np.ones((1, 1, *window.kernel)), share.data_type)
     return {0: _per_plane(step, share, ones, window)}
 
 
-def _per_plane(step: Step, share: Term, ones: Term, window: Window) -> Term:
+def _per_plane(step: BackStep, share: Term, ones: Term, window: Window) -> Term:
     """Spread every channel on its own: channels become images of one channel (0 keeps a size in Reshape)."""
     planes = share.reshape([-1, 1, *[0] * len(window.kernel)])
     return spread(step, planes, ones, window, 1).reshape(shape_of(step))
 
 
-def _divisor(step: Step, window: Window) -> Term | float:
+def _divisor(step: BackStep, window: Window) -> Term | float:
     """How many elements each window's sum is divided by: a number, or one for each position."""
     include, ceil = windows.counts_padding(step.node), windows.rounds_up(step.node)
     padded = window.begins is None or window.ends is None or any(window.begins) or any(window.ends)
@@ -89,7 +89,7 @@ def _counts(window: Window, inputs: tuple[int, ...], outputs: tuple[int, ...], *
     return np.asarray(total, np.float64)
 
 
-def _counts_at_run_time(step: Step, window: Window) -> Term:
+def _counts_at_run_time(step: BackStep, window: Window) -> Term:
     """The same without ceil_mode: the average of ones, padding counted as zeros, times the kernel's size."""
     whole = step.writer.shape(step.input()).slice([2], [2 + len(window.kernel)], [0], [1])
     shape = step.writer.op("Concat", step.writer.ints([1, 1]), whole, axis=0)
@@ -98,4 +98,4 @@ def _counts_at_run_time(step: Step, window: Window) -> Term:
     return ones.op("AveragePool", count_include_pad=1, **kept) * float(math.prod(window.kernel))
 
 
-RULES: Final[Rules] = {"MaxPool": _max_pool, "AveragePool": _average_pool}
+GRADIENTS: Final[Rules] = {"MaxPool": _max_pool, "AveragePool": _average_pool}

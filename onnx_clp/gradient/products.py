@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Final
 
 from onnx_clp.gradient.broadcast import reduce_to
-from onnx_clp.gradient.tape import Gradients, Rules, Step
+from onnx_clp.gradient.tape import BackStep, Gradients, Rules
 from onnx_clp.gradient.writer import Term
 from onnx_clp.operators import read
 
 
-def _gemm(step: Step) -> Gradients:
+def _gemm(step: BackStep) -> Gradients:
     """Y = alpha·A'·B' + beta·C with A', B' transposed as asked."""
     out = {}
     gradient, a, b = step.gradient, step.input(0), step.input(1)
@@ -30,7 +30,7 @@ def _gemm(step: Step) -> Gradients:
     return out
 
 
-def _matmul(step: Step) -> Gradients:
+def _matmul(step: BackStep) -> Gradients:
     """Y = A·B over the last two axes, the axes before broadcast; a vector operand counts as one row or column."""
     ranks = step.rank(0), step.rank(1)
     if 1 in ranks:
@@ -47,7 +47,7 @@ def _turned(value: Term, rank: int) -> Term:
     return value.transpose([*range(rank - 2), rank - 1, rank - 2])
 
 
-def _summed(step: Step, gradient: Term, slot: int) -> Term:
+def _summed(step: BackStep, gradient: Term, slot: int) -> Term:
     """Sum over the axes in front that the operand was broadcast along."""
     mine, other = step.dims(slot), step.dims(1 - slot)
     assert mine is not None
@@ -72,7 +72,7 @@ def _over_stack(gradient: Term, mine: tuple[object, ...], other: tuple[object, .
     return gradient.sum(axes, keepdims=True).squeeze(lead) if axes else gradient
 
 
-def _with_a_vector(step: Step, ranks: tuple[int, int]) -> Gradients:
+def _with_a_vector(step: BackStep, ranks: tuple[int, int]) -> Gradients:
     """Y = Σ_k A[..., k]·B[..., k, n]: products and sums, the vector given its missing axis."""
     rows = 1 if ranks[0] == 1 else 0
     columns = 1 if ranks[1] == 1 else 0
@@ -90,4 +90,4 @@ def _with_a_vector(step: Step, ranks: tuple[int, int]) -> Gradients:
     return out
 
 
-RULES: Final[Rules] = {"Gemm": _gemm, "MatMul": _matmul}
+GRADIENTS: Final[Rules] = {"Gemm": _gemm, "MatMul": _matmul}

@@ -13,18 +13,18 @@ from typing import Final
 import numpy as np
 from onnx import TensorProto, helper
 
-from onnx_clp.gradient.tape import Gradients, Rules, Step
+from onnx_clp.gradient.tape import BackStep, Gradients, Rules
 from onnx_clp.gradient.writer import Term
 from onnx_clp.operators import read
 
 
-def _dequantize(step: Step) -> Gradients:
+def _dequantize(step: BackStep) -> Gradients:
     """y = (q − zero point)·scale: dq = g·scale."""
     step.only(0)
     return {0: step.gradient * _spread(step, step.input(1))}
 
 
-def _quantize(step: Step) -> Gradients:
+def _quantize(step: BackStep) -> Gradients:
     """q = saturate(round(x/scale) + zero point): dx = g/scale inside the range."""
     step.only(0)
     scale = _spread(step, step.input(1)).cast(step.input().data_type)
@@ -36,7 +36,7 @@ def _quantize(step: Step) -> Gradients:
     return {0: inside.choose(step.gradient / scale, 0.0)}
 
 
-def _spread(step: Step, parameter: Term) -> Term:
+def _spread(step: BackStep, parameter: Term) -> Term:
     """A scale or zero point of shape (), (1,) or (size,), ready to meet the value along the node's axis."""
     if read.quantized_block(step.node):
         raise step.refuse("it quantises by blocks")
@@ -49,7 +49,7 @@ def _spread(step: Step, parameter: Term) -> Term:
     return parameter.unsqueeze(list(range(1, rank - read.axis_of_quantization(step.node, rank))))
 
 
-def _range(step: Step) -> tuple[float, float]:
+def _range(step: BackStep) -> tuple[float, float]:
     """The smallest and largest level of the result's type.
 
     Raises:
@@ -64,4 +64,4 @@ def _range(step: Step) -> tuple[float, float]:
     return float(limits.min), float(limits.max)
 
 
-RULES: Final[Rules] = {"QuantizeLinear": _quantize, "DequantizeLinear": _dequantize}
+GRADIENTS: Final[Rules] = {"QuantizeLinear": _quantize, "DequantizeLinear": _dequantize}

@@ -17,16 +17,16 @@ from onnx_clp.gradient import (
 )
 from onnx_clp.gradient.tape import Rules
 
-RULES: Final[Rules] = {
-    **elementwise.RULES,
-    **products.RULES,
-    **reduction.RULES,
-    **layout.RULES,
-    **selection.RULES,
-    **convolution.RULES,
-    **pooling.RULES,
-    **normalisation.RULES,
-    **quantised.RULES,
+GRADIENTS: Final[Rules] = {
+    **elementwise.GRADIENTS,
+    **products.GRADIENTS,
+    **reduction.GRADIENTS,
+    **layout.GRADIENTS,
+    **selection.GRADIENTS,
+    **convolution.GRADIENTS,
+    **pooling.GRADIENTS,
+    **normalisation.GRADIENTS,
+    **quantised.GRADIENTS,
 }
 """One function for each standard operator that a gradient can pass."""
 

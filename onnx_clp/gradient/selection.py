@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from onnx import TensorProto
 
-from onnx_clp.gradient.tape import Gradients, Rules, Step, sizes
+from onnx_clp.gradient.tape import BackStep, Gradients, Rules, sizes
 from onnx_clp.gradient.writer import Term
 from onnx_clp.operators import read, windows
 
@@ -30,12 +30,12 @@ def _back(gradient: Term, matrix: Term, axis: int, rank: int) -> Term:
     return gradient.transpose(swap).op("MatMul", matrix).transpose(swap)
 
 
-def _picking(step: Step, index: Term, axis: int) -> Term:
+def _picking(step: BackStep, index: Term, axis: int) -> Term:
     """The matrix that picks the elements `index` (int64 vector) along an axis of the first input."""
     return index.unsqueeze([1]).equals(_positions(step, axis)).cast(step.gradient.data_type)
 
 
-def _size(step: Step, axis: int) -> Term:
+def _size(step: BackStep, axis: int) -> Term:
     """The size of the first input along an axis, int64 vector of one."""
     known = sizes(step, 0, [axis])
     if known is not None:
@@ -43,7 +43,7 @@ def _size(step: Step, axis: int) -> Term:
     return step.writer.shape(step.input()).slice([axis], [axis + 1], [0], [1])
 
 
-def _positions(step: Step, axis: int) -> Term:
+def _positions(step: BackStep, axis: int) -> Term:
     """0, 1, 2, … along an axis of the first input."""
     known = sizes(step, 0, [axis])
     return step.writer.ints(range(known[0])) if known is not None else _count_up(_size(step, axis).squeeze([0]))
@@ -54,7 +54,7 @@ def _count_up(end: Term) -> Term:
     return zero.op("Range", end, one)
 
 
-def _entry(step: Step, slot: int, at: int) -> Term:
+def _entry(step: BackStep, slot: int, at: int) -> Term:
     """One entry of a vector input, as a vector of one."""
     known = step.constant(slot)
     if known is not None:
@@ -65,7 +65,7 @@ def _entry(step: Step, slot: int, at: int) -> Term:
 # Slice
 
 
-def _slice(step: Step) -> Gradients:
+def _slice(step: BackStep) -> Gradients:
     """Put the gradient back where it was read, zeros elsewhere."""
     step.only(0)
     rank = step.rank()
@@ -76,7 +76,7 @@ def _slice(step: Step) -> Gradients:
     return {0: gradient}
 
 
-def _named_axes(step: Step, rank: int) -> list[int]:
+def _named_axes(step: BackStep, rank: int) -> list[int]:
     """The axes of an optional input, by default as many as the first parameter has entries."""
     if not read.AXES.left_out(step.node):
         named = read.AXES.of(step.node, step.known)
@@ -89,7 +89,7 @@ def _named_axes(step: Step, rank: int) -> list[int]:
     return list(range(count[0]))
 
 
-def _unsliced(step: Step, gradient: Term, at: int, axis: int, rank: int) -> Term:
+def _unsliced(step: BackStep, gradient: Term, at: int, axis: int, rank: int) -> Term:
     start, end, stride = step.constant(1), step.constant(2), step.constant(4)
     known = sizes(step, 0, [axis])
     if known is None or start is None or end is None or (step.has(4) and stride is None):
@@ -121,7 +121,7 @@ def _bordered(gradient: Term, axis: int, rank: int, before: int, after: int) -> 
     return gradient.op("Pad", gradient.writer.ints(pads))
 
 
-def _scattered(step: Step, gradient: Term, at: int, axis: int, rank: int) -> Term:
+def _scattered(step: BackStep, gradient: Term, at: int, axis: int, rank: int) -> Term:
     """The same with numbers that are known only while the model runs."""
     by = _entry(step, 4, at) if step.has(4) else step.writer.ints([1])
     zero = step.writer.ints([0])
@@ -135,7 +135,7 @@ def _scattered(step: Step, gradient: Term, at: int, axis: int, rank: int) -> Ter
 # Gather
 
 
-def _gather(step: Step) -> Gradients:
+def _gather(step: BackStep) -> Gradients:
     """Add the gradient up where its elements were read."""
     step.only(0)
     writer, rank = step.writer, step.rank()
@@ -151,7 +151,7 @@ def _gather(step: Step) -> Gradients:
 # Pad
 
 
-def _pad(step: Step) -> Gradients:
+def _pad(step: BackStep) -> Gradients:
     """Constant borders: the part inside them. Other modes: each border goes back to where its values were read."""
     step.only(0)
     mode = windows.pad_mode(step.node)
@@ -169,7 +169,7 @@ def _pad(step: Step) -> Gradients:
     return {0: gradient}
 
 
-def _inside(step: Step) -> Term:
+def _inside(step: BackStep) -> Term:
     """The gradient without the borders; where Pad cut (negative pads) zeros are put back."""
     pads, rank = step.constant(1), step.rank()
     if pads is None or (pads < 0).any():
@@ -187,7 +187,7 @@ def _inside(step: Step) -> Term:
 # Resize
 
 
-def _resize(step: Step) -> Gradients:
+def _resize(step: BackStep) -> Gradients:
     """Every mode: along each axis y = M·x, M the unit matrix resized the same way."""
     step.only(0)
     if windows.crops(step.node):
@@ -203,7 +203,7 @@ def _resize(step: Step) -> Gradients:
     return {0: gradient}
 
 
-def _stays(step: Step, at: int, axis: int) -> bool:
+def _stays(step: BackStep, at: int, axis: int) -> bool:
     """Whether an axis keeps its size."""
     scales = step.constant(2)
     if scales is not None and scales.size:
@@ -212,7 +212,7 @@ def _stays(step: Step, at: int, axis: int) -> bool:
     return before is not None and after is not None and before[axis] is not None and before[axis] == after[axis]
 
 
-def _resized_unit(step: Step, at: int, axis: int) -> Term:
+def _resized_unit(step: BackStep, at: int, axis: int) -> Term:
     writer = step.writer
     size = _size(step, axis)
     unit = step.gradient.like(0.0).expand(writer.op("Concat", size, size, axis=0)).op("EyeLike")
@@ -229,4 +229,4 @@ def _resized_unit(step: Step, at: int, axis: int) -> Term:
     return writer.op("Resize", unit, "", writer.op("Concat", factor, one, axis=0), **kept)
 
 
-RULES: Final[Rules] = {"Slice": _slice, "Gather": _gather, "Pad": _pad, "Resize": _resize}
+GRADIENTS: Final[Rules] = {"Slice": _slice, "Gather": _gather, "Pad": _pad, "Resize": _resize}

@@ -44,7 +44,7 @@ class Tape:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Step:
+class BackStep:
     """One node on the way back, and what its rule may ask.
 
     A rule is given the step and returns, by input slot, the gradients of the inputs that want one.
@@ -123,16 +123,16 @@ class Step:
 
 
 Gradients = Mapping[int, Term]
-Rule = Callable[[Step], Gradients]
+Rule = Callable[[BackStep], Gradients]
 Rules = Mapping[str, Rule]
 
 
-def sizes(step: Step, slot: int = 0, axes: Sequence[int] | None = None) -> tuple[int, ...] | None:
+def sizes(step: BackStep, slot: int = 0, axes: Sequence[int] | None = None) -> tuple[int, ...] | None:
     """The sizes of an input along `axes`; None unless all are known."""
     return step.writer.values.static(step.node.input[slot], axes)
 
 
-def shape_of(step: Step, slot: int = 0) -> Term:
+def shape_of(step: BackStep, slot: int = 0) -> Term:
     """The sizes of an input, int64 vector: a constant where they are known."""
     known = sizes(step, slot)
     return step.writer.ints(known) if known is not None else step.writer.shape(step.node.input[slot])

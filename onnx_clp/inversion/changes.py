@@ -14,7 +14,7 @@ how far they move on average. What is silent without and with it has changed by 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -26,9 +26,9 @@ from onnx_clp.inversion.capped import Look
 from onnx_clp.inversion.repair import Mark
 from onnx_clp.inversion.request import Images
 from onnx_clp.inversion.subject import Subject
+from onnx_clp.process.progress import Tick
 from onnx_clp.validation.provider import Engine
 
-Tick = Callable[[str, int, int], None]
 Float64 = NDArray[np.float64]
 
 FAINT: Final = 0.01

@@ -8,7 +8,7 @@ for is left out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -29,13 +29,12 @@ from onnx_clp.inversion.patch import Patch
 from onnx_clp.inversion.pixels import Range
 from onnx_clp.inversion.portions import SIZE
 from onnx_clp.inversion.race import FIRST, Race
-from onnx_clp.inversion.repair import Bench, repair
+from onnx_clp.inversion.repair import RepairBench, repair
 from onnx_clp.inversion.request import Images, Repair, SearchRequest, directions
 from onnx_clp.inversion.subject import Subject
 from onnx_clp.inversion.trigger import JUDGING_BUDGET, MOST_IMAGES, invert, lead, others
+from onnx_clp.process.progress import Tick
 from onnx_clp.validation.provider import Engine
-
-Tick = Callable[[str, int, int], None]
 
 SEARCHED: Final = 0.8
 """The share of the time that is over when the repair begins."""
@@ -152,12 +151,12 @@ class Hunt:
             why = why or said
         return None, why
 
-    def _bench(self, target: int) -> Bench:
+    def _bench(self, target: int) -> RepairBench:
         request, pictures, seed = self._request, self._pictures, self._request.limits.seed
         own = pictures.made.source == "data"
         shown = pictures.images if own else photographs(self._subject.shape, pictures.pixels, seed)
         some = pictures.images[: self._fitted_images()]
-        return Bench(self._subject, self._engine, request.sites, some, target, seed, shown, not own)
+        return RepairBench(self._subject, self._engine, request.sites, some, target, seed, shown, not own)
 
     def _fitted_images(self) -> int:
         """On how many images there is time to fit caps at every site, each through half of the model on average."""

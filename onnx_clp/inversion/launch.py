@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from onnx_clp.inversion.request import SEARCH, Found, SearchRequest
 from onnx_clp.process.child import ask, ticks
-
-Tick = Callable[[str, int, int], None]
+from onnx_clp.process.progress import Tick
 
 
 def search(request: SearchRequest, tick: Tick) -> Found:

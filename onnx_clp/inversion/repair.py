@@ -12,7 +12,7 @@ from the mildest on for the form as it was found; then the rungs of a `ladder` a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -31,9 +31,8 @@ from onnx_clp.inversion.request import Cap, Images, Repair
 from onnx_clp.inversion.subject import Subject
 from onnx_clp.inversion.trigger import outcome
 from onnx_clp.numerics.directions import Fit, Float64, fit
+from onnx_clp.process.progress import Tick
 from onnx_clp.validation.provider import Engine
-
-Tick = Callable[[str, int, int], None]
 
 QUANTILES: Final = (0.99, 0.97, 0.95, 0.9, 0.85, 0.8)
 """Shares of the clean positions that a cap leaves as they are, the mildest first."""
@@ -80,7 +79,7 @@ class _State:
     gauged: Gauged
 
 
-class Bench:
+class RepairBench:
     """A model, the images it is measured on, and the sites that take caps.
 
     `photographs` are ordinary images (n, channels, height, width) to predict the loss on; None predicts none. Where the
@@ -165,7 +164,7 @@ def _positions(look: Look, images: Images, seed: list[int]) -> Float64:
 
 
 def repair(
-    bench: Bench,
+    bench: RepairBench,
     ladder: Sequence[Sequence[Mark]],
     budget: float,
     tick: Tick,
@@ -195,7 +194,7 @@ def repair(
     return None if best is None else _told(best, before), why
 
 
-def _tried(bench: Bench, forms: Sequence[Mark], budget: float, tick: Tick, deadline: Deadline) -> list[_State]:
+def _tried(bench: RepairBench, forms: Sequence[Mark], budget: float, tick: Tick, deadline: Deadline) -> list[_State]:
     """The states of the quantiles from the mildest to the first that stops the forms within the budget."""
     met: list[_State] = []
     for at, quantile in enumerate(QUANTILES):
@@ -206,12 +205,12 @@ def _tried(bench: Bench, forms: Sequence[Mark], budget: float, tick: Tick, deadl
     return met
 
 
-def _state(bench: Bench, forms: Sequence[Mark], quantile: float) -> _State:
+def _state(bench: RepairBench, forms: Sequence[Mark], quantile: float) -> _State:
     caps = bench.fit(forms, quantile)
     return _State(quantile, caps, bench.gauge(caps, forms))
 
 
-def _affordable(bench: Bench, rung: Sequence[Mark], quantile: float, budget: float, deadline: Deadline) -> _State:
+def _affordable(bench: RepairBench, rung: Sequence[Mark], quantile: float, budget: float, deadline: Deadline) -> _State:
     """The state of a rung, made milder a few times where it costs more than the budget."""
     before = deadline.left
     state = _state(bench, rung, quantile)
@@ -229,7 +228,9 @@ def _milder(quantile: float, high: float, budget: float) -> float:
     return 1 - (1 - quantile) * max(share, _LEAST_SHARE)
 
 
-def _climbed(bench: Bench, rungs: Sequence[Sequence[Mark]], best: _State, budget: float, deadline: Deadline) -> _State:
+def _climbed(
+    bench: RepairBench, rungs: Sequence[Sequence[Mark]], best: _State, budget: float, deadline: Deadline
+) -> _State:
     """The state of the highest rung that stays within the budget and stops what is on it; else `best`."""
     each, dear = 0.0, list[Sequence[Mark]]()
     for rung in rungs:

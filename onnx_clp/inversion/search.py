@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -22,10 +21,9 @@ from onnx_clp.inversion.pixels import Range
 from onnx_clp.inversion.request import Found, Images, SearchRequest
 from onnx_clp.inversion.subject import Subject, read_subject
 from onnx_clp.inversion.synthesis import STEPS, Synthesiser
+from onnx_clp.process.progress import Tick
 from onnx_clp.text import quoted
 from onnx_clp.validation.provider import Engine
-
-Tick = Callable[[str, int, int], None]
 
 _SHEET: Final = 40
 _MADE: Final = 0.35

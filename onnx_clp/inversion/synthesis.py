@@ -11,7 +11,6 @@ CVPR 2020), with the images as a pyramid (`pyramid`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,9 +26,8 @@ from onnx_clp.inversion.pyramid import Pyramid
 from onnx_clp.inversion.request import Images
 from onnx_clp.inversion.slope import Slope
 from onnx_clp.inversion.subject import Statistics, Subject, statistics_of
+from onnx_clp.process.progress import Tick
 from onnx_clp.validation.provider import Engine
-
-Tick = Callable[[str, int, int], None]
 
 STEPS: Final = 75
 _RATE: Final = 0.2

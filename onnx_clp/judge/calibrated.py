@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import ModelProto, ValueInfoProto
 
-from onnx_clp.cap.bound_activations import Cap, Statistic, examine
+from onnx_clp.cap.bound_activations import Statistic, examine
+from onnx_clp.document.layers import CapLeft
 from onnx_clp.document.readings import Moments, Readings
 from onnx_clp.fold.normalisations import Sight
 from onnx_clp.graph.index import GraphIndex
@@ -43,7 +44,7 @@ class Calibrated:
 
     readings: Readings | None
     statistics: tuple[Statistic, ...]
-    left: tuple[Cap, ...]
+    left: tuple[CapLeft, ...]
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -69,15 +70,15 @@ def calibrate(
     covered = [s for s in recorded if not isinstance(examine(s, times), Skipped) or s.scope.producer(s.output)]
     bare = [rewrite for rewrite, sight in layers if _is_bare(rewrite, sight, covered)]
     if probe is None:
-        return Calibrated(None, (), tuple(Cap(r.layer.name, "", _UNTOLD) for r in bare))
+        return Calibrated(None, (), tuple(CapLeft(r.layer.name, _UNTOLD.sentence) for r in bare))
     reasons = {id(r): _unmeasurable(index, r) for r in bare}
-    left = [Cap(r.layer.name, "", reason) for r in bare if (reason := reasons[id(r)]) is not None]
+    left = [CapLeft(r.layer.name, reason.sentence) for r in bare if (reason := reasons[id(r)]) is not None]
     wanted = [r for r in bare if reasons[id(r)] is None]
     if not wanted:
         return Calibrated(None, (), tuple(left))
     readings = probe(_with_outputs(index, wanted), {r.layer.output: r.layer.axis_from_end for r in wanted})
     found = [(r, _statistic(r, readings)) for r in wanted]
-    left += [Cap(r.layer.name, "", _NOT_FINITE) for r, statistic in found if statistic is None]
+    left += [CapLeft(r.layer.name, _NOT_FINITE.sentence) for r, statistic in found if statistic is None]
     return Calibrated(readings, tuple(s for _, s in found if s is not None), tuple(left))
 
 

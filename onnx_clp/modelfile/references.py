@@ -15,7 +15,7 @@ from onnx import ModelProto
 from onnx_clp.errors import LoadError
 from onnx_clp.file import wire
 from onnx_clp.file.door import open_model
-from onnx_clp.file.naming import is_own_data, staged_name
+from onnx_clp.file.file_names import is_own_data, staged_name
 from onnx_clp.modelfile.reader import every_tensor
 
 _ANY_SIZE: Final = 1 << 62

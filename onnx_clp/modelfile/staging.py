@@ -21,8 +21,8 @@ from onnx import ModelProto, TensorProto
 from onnx_clp.config import ExternalData as ExternalChoice
 from onnx_clp.errors import Interrupted, SaveError
 from onnx_clp.file import wire
+from onnx_clp.file.file_names import data_name, staged_name
 from onnx_clp.file.messages import point
-from onnx_clp.file.naming import data_name, staged_name
 from onnx_clp.modelfile.reader import ModelFile, every_tensor
 from onnx_clp.modelfile.relocation import PROTOBUF_LIMIT, movable, moves_out, place, pour, take_in
 from onnx_clp.modelfile.staged import Staged, unwritable

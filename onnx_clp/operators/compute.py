@@ -131,7 +131,7 @@ def _dropout(node: NodeProto, inputs: Inputs) -> Array:
     return need(inputs, 0)
 
 
-RULES: Final[dict[str, Rule]] = {
+EVALUATORS: Final[dict[str, Rule]] = {
     "Add": _elementwise(np.add),
     "Sub": _elementwise(np.subtract),
     "Mul": _elementwise(np.multiply),
@@ -189,14 +189,14 @@ RULES: Final[dict[str, Rule]] = {
 
 def can_evaluate(node: NodeProto) -> bool:
     """Whether there is a rule for the node's operator."""
-    return is_op(node, *RULES)
+    return is_op(node, *EVALUATORS)
 
 
 def evaluate(node: NodeProto, inputs: Inputs) -> Array | None:
     """The node's first output, or None where the rule cannot give it."""
     try:
         with np.errstate(all="ignore"):
-            return RULES[node.op_type](node, inputs)
+            return EVALUATORS[node.op_type](node, inputs)
     except (NotConstantError, ValueError, IndexError, TypeError, KeyError, OverflowError, MemoryError):
         return None
 

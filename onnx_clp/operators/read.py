@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import NodeProto
+from onnx import NodeProto, TensorProto
 
 from onnx_clp.numerics.widening import as_float64
 from onnx_clp.operators.nodes import attribute, input_name, set_attribute, text_attribute
@@ -195,7 +195,6 @@ def shape_part(node: NodeProto, rank: int) -> slice:
 
 # Numbers
 
-
 _ALPHA: Final[Mapping[str, float]] = {
     "LeakyRelu": 0.01,
     "QLinearLeakyRelu": 0.01,
@@ -232,6 +231,12 @@ def epsilon(node: NodeProto) -> float:
 def transposed(node: NodeProto) -> tuple[bool, bool]:
     """Gemm: whether A, and whether B comes in transposed."""
     return bool(attribute(node, "transA", 0)), bool(attribute(node, "transB", 0))
+
+
+def constant_tensor(node: NodeProto) -> TensorProto | None:
+    """Constant: the tensor it holds; None where it holds its value in another form."""
+    found = attribute(node, "value")
+    return found if isinstance(found, TensorProto) else None
 
 
 def cast_type(node: NodeProto) -> int | None:

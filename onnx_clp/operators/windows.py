@@ -5,17 +5,28 @@ Like `read`, which it is a part of, with the same `known`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
-from onnx import NodeProto
+from onnx import AttributeProto, NodeProto
 
 from onnx_clp.numerics.widening import as_float64
 from onnx_clp.operators.nodes import attribute, input_name, text_attribute
 from onnx_clp.operators.read import Known
 
+WEIGHT_INPUT: Final = {"Conv": 1, "ConvTranspose": 1, "ConvInteger": 1, "QLinearConv": 3, "FusedConv": 1}
+"""Operators that slide a weight, and the input it is."""
+SLIDING: Final = frozenset(("AveragePool", "MaxPool", "LpPool", "MaxUnpool", *WEIGHT_INPUT))
+"""Operators that have what `window` reads."""
+ATTRIBUTE_TYPES: Final[Mapping[str, int]] = {
+    **dict.fromkeys(("kernel_shape", "strides", "dilations", "pads"), AttributeProto.INTS),
+    **dict.fromkeys(("output_padding", "output_shape"), AttributeProto.INTS),
+    "group": AttributeProto.INT,
+    "auto_pad": AttributeProto.STRING,
+}
+"""Of the attributes of a window: what type each has to be before anything here, or `read.groups`, may read it."""
 _SAME: Final = ("SAME_UPPER", "SAME_LOWER")
 
 
@@ -55,7 +66,7 @@ def window(node: NodeProto, kernel: Sequence[int] | None = None) -> Window:
     count = len(kernel)
     strides, dilations = (_ints(node, name) or (1,) * count for name in ("strides", "dilations"))
     plain = Window(kernel, strides, dilations, (0,) * count, (0,) * count)
-    mode = text_attribute(node, "auto_pad", "NOTSET")
+    mode = auto_pad(node)
     if mode in _SAME:
         return replace(plain, begins=None, ends=None, upper=mode == "SAME_UPPER")
     pads = _ints(node, "pads")
@@ -63,6 +74,16 @@ def window(node: NodeProto, kernel: Sequence[int] | None = None) -> Window:
         return plain
     half = len(pads) // 2
     return plain.padded(pads[:half], pads[half:])
+
+
+def stated(node: NodeProto) -> dict[str, tuple[int, ...]]:
+    """The lists of a window as they stand, by the names in `ATTRIBUTE_TYPES`; () for what is left out."""
+    return {name: _ints(node, name) for name, kind in ATTRIBUTE_TYPES.items() if kind == AttributeProto.INTS}
+
+
+def auto_pad(node: NodeProto) -> str:
+    """Convolutions and pools: how pads are found, "NOTSET" for not at all."""
+    return text_attribute(node, "auto_pad", "NOTSET")
 
 
 def _ints(node: NodeProto, name: str) -> tuple[int, ...]:

@@ -26,6 +26,7 @@ from onnx_clp.process import interpreter
 from onnx_clp.process.codec import encode, restored
 from onnx_clp.process.errand import Asked, Errand
 from onnx_clp.process.interpreter import drain, end, environment, signal_name
+from onnx_clp.process.progress import Tick
 from onnx_clp.text import quoted
 
 _Answer = TypeVar("_Answer")
@@ -78,7 +79,7 @@ def ask(errand: Errand[Any, _Answer], request: Asked, hear: Callable[[bytearray]
     raise NotValidated(errand.sentence(request, _ending(code, complaints)))
 
 
-def ticks(tick: Callable[[str, int, int], None]) -> Callable[[bytearray], None]:
+def ticks(tick: Tick) -> Callable[[bytearray], None]:
     """What hears a child's lines `tick stage done total` and passes the last whole one on."""
 
     def hear(written: bytearray) -> None:

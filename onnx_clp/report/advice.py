@@ -33,20 +33,20 @@ _WIDER_BUDGET: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class Advice:
     """One thing to do; `command` is a shell line that does it, "" where a sentence has to do."""
 
     sentence: str
     command: str = ""
 
 
-def steps(report: Report) -> list[Step]:
+def steps(report: Report) -> list[Advice]:
     """At least one and at most `MOST_STEPS` steps, the best first."""
     chosen = list(_steps(report))[:MOST_STEPS]
-    return chosen or [Step("nothing to do: this model holds no layer of a kind that is judged")]
+    return chosen or [Advice("nothing to do: this model holds no layer of a kind that is judged")]
 
 
-def _steps(report: Report) -> Iterator[Step]:
+def _steps(report: Report) -> Iterator[Advice]:
     yield from _as_it_came(report)
     yield from _frozen(report)
     yield from _optimised(report)
@@ -54,130 +54,130 @@ def _steps(report: Report) -> Iterator[Step]:
         yield from _when_not_judged(report)
     elif report.summary.verdict is Verdict.NOTHING_FOUND:
         yield from _look_further(report)
-        yield Step(_measure(report, "silence is no proof: --eval DATA.npz measures a trigger that you know"))
+        yield Advice(_measure(report, "silence is no proof: --eval DATA.npz measures a trigger that you know"))
     else:
         yield from _when_found(report)
 
 
-def _as_it_came(report: Report) -> Iterator[Step]:
+def _as_it_came(report: Report) -> Iterator[Advice]:
     """Outputs of this tool have lost what the better steps need."""
     ahead = report.outlook
     if ahead.folded and not ahead.cappable:
         made = plural(ahead.folded, "bias") if ahead.folded == 1 else f"{ahead.folded:,} biases"
-        yield Step(
+        yield Advice(
             f"folded by onnx_clp ({made} named as it names them), so its statistics are gone: give the file as it came"
         )
     elif ahead.capped:
-        yield Step(f"capped by onnx_clp before ({plural(ahead.capped, 'cap')}): give the file as it came")
+        yield Advice(f"capped by onnx_clp before ({plural(ahead.capped, 'cap')}): give the file as it came")
 
 
-def _frozen(report: Report) -> Iterator[Step]:
+def _frozen(report: Report) -> Iterator[Advice]:
     """Layers whose weights a caller may replace are judged once these are frozen."""
     layers = [layer for layer in report.layers if layer.status is LayerStatus.UNJUDGEABLE and _FREEZE in layer.reason]
     if layers and not report.options.get("freeze_inputs"):
         cause = f"{plural(len(layers), 'layer')} not judged, because the weights are inputs too"
-        yield Step(f"{cause}: freeze them with --freeze-inputs", _line(report, freeze_inputs=True))
+        yield Advice(f"{cause}: freeze them with --freeze-inputs", _line(report, freeze_inputs=True))
 
 
-def _optimised(report: Report) -> Iterator[Step]:
+def _optimised(report: Report) -> Iterator[Advice]:
     """Layers in a form that ONNX Runtime made for itself are judged in the file before that."""
     layers = [layer for layer in report.layers if layer.status is LayerStatus.UNJUDGEABLE and _OWN in layer.reason]
     if layers:
         cause = f"{plural(len(layers), 'layer')} not read, because ONNX Runtime optimised this file for itself"
-        yield Step(f"{cause}: give the file as it was before that")
+        yield Advice(f"{cause}: give the file as it was before that")
 
 
-def _when_found(report: Report) -> Iterator[Step]:
+def _when_found(report: Report) -> Iterator[Advice]:
     if report.output is not None and report.validation.outcome == "not asked for":
-        yield Step("this model was not validated: do that before you use it", _line(report, validate=True))
+        yield Advice("this model was not validated: do that before you use it", _line(report, validate=True))
     if report.evaluation is not None:
         yield from _after_evaluation(report, report.evaluation)
         return
     if report.output is None and _changed(report):
-        yield Step("write the repaired model", _line(report, validate=True))
+        yield Advice("write the repaired model", _line(report, validate=True))
     yield from _go_on(report)
     if report.output is not None:
         path = shown(report.output.path, 200)
-        yield Step(f"test {path} on data of your own before you use it: --eval DATA.npz measures ACC and ASR")
+        yield Advice(f"test {path} on data of your own before you use it: --eval DATA.npz measures ACC and ASR")
 
 
-def _go_on(report: Report) -> Iterator[Step]:
+def _go_on(report: Report) -> Iterator[Advice]:
     """What has not been tried against what was found."""
     found, suspicious = report.inversion, report.summary.verdict is Verdict.SUSPICIOUS
     searched = found is not None and (found.likely is not None or bool(found.results))
     if found is not None and found.likely is not None and not repairs(report):
-        yield Step("undo the trigger that was found", _line(report, repair=True))
+        yield Advice("undo the trigger that was found", _line(report, repair=True))
     elif not searched and _can_search(report):
         yield _search(report, "look for the trigger" if suspicious else "look for a trigger too")
     if report.options.get("prune") is False and not report.options.get("repair"):
         if report.audit is not None and report.audit.path is not None:
-            yield Step("take the path out", _line(report, prune=True))
+            yield Advice("take the path out", _line(report, prune=True))
         elif report.summary.channels_pruned:
-            yield Step("switch the channels that stand out off", _line(report, prune=True))
+            yield Advice("switch the channels that stand out off", _line(report, prune=True))
     done = found is not None and found.repair is not None and not found.repair.stands_out
     if suspicious and not done:
         yield from _caps(report)
 
 
-def _look_further(report: Report) -> Iterator[Step]:
+def _look_further(report: Report) -> Iterator[Advice]:
     if report.inversion is None and _can_search(report):
         yield _search(report, "look for a trigger too")
 
 
-def _search(report: Report, words: str) -> Step:
+def _search(report: Report, words: str) -> Advice:
     """A search; it undoes what it finds unless the run is to fold alone."""
     folds = report.options.get("prune") is False and not report.options.get("repair")
     sentence = f"{words} (minutes)" if folds else f"{words}{',' if words.endswith('too') else ''} and undo it (minutes)"
-    return Step(sentence, _line(report, effort="high"))
+    return Advice(sentence, _line(report, effort="high"))
 
 
-def _after_evaluation(report: Report, evaluation: EvaluationReport) -> Iterator[Step]:
+def _after_evaluation(report: Report, evaluation: EvaluationReport) -> Iterator[Advice]:
     before, after = evaluation.before, evaluation.after
     if after.asr is not None and after.asr >= HIGH_ASR:
         works = f"the trigger still works ({percent(after.asr)} ASR)"
         tried = list(_remedies(report))
-        yield from (Step(f"{works}: {step.sentence}", step.command) for step in tried)
+        yield from (Advice(f"{works}: {step.sentence}", step.command) for step in tried)
         if not tried:
-            yield Step(f"{works}: retrain the model, or do not use it")
+            yield Advice(f"{works}: retrain the model, or do not use it")
     elif before.acc is not None and after.acc is not None and before.acc - after.acc > LARGE_DROP:
-        yield from (Step(f"accuracy fell to {percent(after.acc)}: {s.sentence}", s.command) for s in _milder(report))
+        yield from (Advice(f"accuracy fell to {percent(after.acc)}: {s.sentence}", s.command) for s in _milder(report))
     elif report.output is None and _changed(report):
-        yield Step("write the repaired model", _line(report, validate=True))
+        yield Advice("write the repaired model", _line(report, validate=True))
     else:
-        yield Step("test the model on further data of your own before you use it")
+        yield Advice("test the model on further data of your own before you use it")
 
 
-def _milder(report: Report) -> Iterator[Step]:
+def _milder(report: Report) -> Iterator[Advice]:
     """What costs less accuracy; caps first, as each of them acts on every image."""
     off = report.summary.channels_pruned - report.summary.channels_kept
     if report.caps is not None and report.caps.capped:
-        yield Step("cap higher", _line(report, bound_activations=float(math.floor(report.caps.times) + 2)))
+        yield Advice("cap higher", _line(report, bound_activations=float(math.floor(report.caps.times) + 2)))
     if off and report.options.get("prune") is not False:
-        yield Step("prune less", _line(report, u=report.options.get("u", 3.0) + 2))
-    yield Step("fine-tune the model on data of your own")
+        yield Advice("prune less", _line(report, u=report.options.get("u", 3.0) + 2))
+    yield Advice("fine-tune the model on data of your own")
 
 
-def _remedies(report: Report) -> Iterator[Step]:
+def _remedies(report: Report) -> Iterator[Advice]:
     """What may still take a trigger away and does something on this file, the best first."""
     if _can_search(report) and not repairs(report):
-        yield Step("look for it and undo it (minutes)", _line(report, effort="high"))
+        yield Advice("look for it and undo it (minutes)", _line(report, effort="high"))
     yield from _caps(report)
     if report.summary.channels_kept and report.gauge is not None and report.gauge.budget < 1:
         budget = min(_WIDER_BUDGET * max(report.gauge.budget, 0.01), 1.0)
-        yield Step("allow a larger loss, as channels that stand out were kept", _line(report, budget=budget))
+        yield Advice("allow a larger loss, as channels that stand out were kept", _line(report, budget=budget))
     lower = _lower_u(report)
     if lower is not None:
-        yield Step("prune more", _line(report, u=lower))
+        yield Advice("prune more", _line(report, u=lower))
 
 
-def _caps(report: Report) -> Iterator[Step]:
+def _caps(report: Report) -> Iterator[Advice]:
     options, gauge = report.options, report.gauge
     tried = report.caps is not None or options.get("bound_activations") is not None
     tried = tried or (gauge is not None and bool(gauge.evidence) and options.get("prune") is not False)
     if report.outlook.cappable and not tried and options.get("validate") is not False and options.get("budget") != 1:
         in_vain = report.inversion is not None and report.inversion.repair is None
         changes = {"repair": False, "prune": True, "invert": False} if in_vain else {}
-        yield Step(
+        yield Advice(
             f"cap {plural(report.outlook.cappable, 'value')} as low as the budget allows",
             _line(report, bound_activations=0.0, **changes),
         )
@@ -210,27 +210,27 @@ def _changed(report: Report) -> bool:
     return repaired or pruned or removed or (report.caps is not None and report.caps.capped > 0)
 
 
-def _when_not_judged(report: Report) -> Iterator[Step]:
+def _when_not_judged(report: Report) -> Iterator[Advice]:
     small = [layer.channels for layer in report.layers if layer.status is LayerStatus.TOO_SMALL]
     if small:
         yield from _small(report, max(small))
     elif any(layer.status is LayerStatus.NOT_CONVOLUTION for layer in report.layers):
-        yield Step("judge Gemm and MatMul too", _line(report, layers="all"))
+        yield Advice("judge Gemm and MatMul too", _line(report, layers="all"))
     elif any(layer.status in _OVERRULED for layer in report.layers):
-        yield Step("see with -v why each layer was left alone; --include PATTERN overrules that")
+        yield Advice("see with -v why each layer was left alone; --include PATTERN overrules that")
     elif report.layers:
-        yield Step("see with -v why each layer cannot be judged")
+        yield Advice("see with -v why each layer cannot be judged")
     yield from _look_further(report)
 
 
-def _small(report: Report, channels: int) -> Iterator[Step]:
+def _small(report: Report, channels: int) -> Iterator[Advice]:
     reach = (channels - 1) / math.sqrt(channels) if channels > 1 else 0.0
     if report.options.get("rule") in ("loo", "mad"):
-        yield Step(f"too few channels for this rule; --rule paper can judge {channels} with a -u below {reach:.2f}")
+        yield Advice(f"too few channels for this rule; --rule paper can judge {channels} with a -u below {reach:.2f}")
         return
     sentence = f"one outlier among {channels} channels reaches at most {reach:.2f} std: choose -u below that"
     below = math.floor(10 * reach - 1) / 10
-    yield Step(sentence, _line(report, u=below) if below > 0 else "")
+    yield Advice(sentence, _line(report, u=below) if below > 0 else "")
 
 
 def _measure(report: Report, otherwise: str) -> str:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from onnx import ModelProto
 
-from onnx_clp.cap.bound_activations import Cap, Statistic
+from onnx_clp.cap.bound_activations import Statistic
 from onnx_clp.cleanup import cleaning
-from onnx_clp.cleanup.cleaning import Tally
 from onnx_clp.config import CleanConfig
+from onnx_clp.document.changes import Cleanup, Compaction
 from onnx_clp.document.decisions import Decision
 from onnx_clp.document.evidence import Outlook
+from onnx_clp.document.layers import AffineLeft, CapLeft, CappedValue, Caps
 from onnx_clp.document.readings import Readings
 from onnx_clp.errors import NotValidated, UnsupportedModelError, UsageError
 from onnx_clp.graph.edit import GraphEdit
@@ -23,9 +24,11 @@ from onnx_clp.judge.calibrated import Calibrated, Probe
 from onnx_clp.judge.expected import Expectations
 from onnx_clp.judge.head_check import Head
 from onnx_clp.judge.prune_channels import LayerVerdict, Raw
+from onnx_clp.modelfile.census import take
 from onnx_clp.modelfile.reader import ModelFile
-from onnx_clp.run import effort
-from onnx_clp.run.capping import Reaches, bound, calibrate
+from onnx_clp.process.progress import Tick
+from onnx_clp.run import capping, effort
+from onnx_clp.run.capping import Reaches, calibrate
 from onnx_clp.run.dose import Dose, Measure, undosed
 from onnx_clp.run.effort import Searched
 from onnx_clp.run.folding import Folded, Place, fold, snapshot
@@ -35,11 +38,8 @@ from onnx_clp.text import one_line
 from onnx_clp.verdicts import Finding
 
 if TYPE_CHECKING:
-    from onnx_clp.compaction.compact import Compacted
     from onnx_clp.gauge.request import Landmark
-    from onnx_clp.run.auditor import Auditing, Cut
-
-Tick = Callable[[str, int, int], None]
+    from onnx_clp.run.auditor import Auditing, PathCut
 
 
 @dataclass(slots=True, eq=False)
@@ -52,14 +52,14 @@ class Analysis:
         compacted: the model after channels were taken out; None when none was.
         places: what was found, scope by scope.
         frozen: inputs taken out by `freeze_inputs`.
-        caps: values that were to be capped, who told their limits, and why one was not.
+        caps: values that were to be capped, who told their limits, and why one was not; None where none were to be.
+        affines_left: the affines that could not be folded, and why.
         readings: what was measured on the user's inputs; None where nothing was.
         compaction: what became of each layer with channels that do nothing; None when it was not asked for.
         findings: what is in the graph that pruning cannot touch.
         dose: how far the run went.
         nodes_before: nodes of the input in all scopes.
-        orphans: constants deleted because folding or pruning took their last use.
-        tally: what cleaning up took out, before folding and at the end.
+        cleanup: what cleaning up took out, before folding and at the end.
         cleaned: the model after the cleaning at the end; None when that found nothing.
         classes_judged: rows of the last linear layers that were compared.
         outlook: what further steps would find in the file as it came.
@@ -73,24 +73,23 @@ class Analysis:
     places: list[Place]
     frozen: list[str]
     nodes_before: int
-    caps: list[Cap]
+    caps: Caps | None
+    affines_left: tuple[AffineLeft, ...]
     findings: tuple[Finding, ...]
     dose: Dose
     readings: Readings | None = None
     compacted: ModelProto | None = None
-    compaction: list[Compacted] | None = None
-    orphans: int = 0
-    tally: Tally = field(default_factory=Tally)
+    compaction: Compaction | None = None
+    cleanup: Cleanup = field(default_factory=Cleanup)
     cleaned: ModelProto | None = None
     classes_judged: int = 0
     outlook: Outlook = field(default_factory=Outlook)
     decisions: tuple[Decision, ...] = ()
     landmark: Landmark | None = None
-    _last: Tally = field(default_factory=Tally)
 
     @classmethod
     def of(
-        cls, folded: Folded, final: ModelProto | None, caps: list[Cap], findings: tuple[Finding, ...], dose: Dose
+        cls, folded: Folded, final: ModelProto | None, caps: Caps | None, findings: tuple[Finding, ...], dose: Dose
     ) -> Analysis:
         """What became of a folded model."""
         return cls(
@@ -101,9 +100,10 @@ class Analysis:
             frozen=folded.frozen,
             nodes_before=folded.nodes_before,
             caps=caps,
+            affines_left=folded.affines_left,
             findings=findings,
             dose=dose,
-            tally=folded.first,
+            cleanup=folded.first,
             outlook=folded.outlook,
         )
 
@@ -120,14 +120,14 @@ class Analysis:
     @property
     def nodes_after(self) -> int:
         """Nodes of the model to write, in all scopes."""
-        return self.index.node_count() - self._last.nodes
+        return self.index.node_count() if self.cleaned is None else take(self.cleaned).nodes
 
     def clean(self, file: ModelFile) -> None:
         """Take out what is dead, does nothing or is stored twice, keeping what the model was before for the proof."""
         copy = snapshot(self.changed or file.model)
-        self._last = cleaning.clean(copy, file.store)
-        if self._last:
-            self.cleaned, self.tally = copy, self.tally + self._last
+        last = cleaning.clean(copy, file.store)
+        if last:
+            self.cleaned, self.cleanup = copy, self.cleanup + last
 
     @property
     def verdicts(self) -> list[LayerVerdict]:
@@ -172,10 +172,11 @@ def analyse(
     decided = _decided(folded, config, statistics, evidence, searched, gauge, auditing)
     final, caps = _changed(folded, config, decided, statistics, searched)
     findings = (*folded.findings, *head_check.findings(heads), *skipped, *decided.audited, *measured.findings)
-    found = Analysis.of(folded, final, [*caps, *measured.left], findings, decided.dose)
+    listed = capping.listed([*caps, *measured.left], decided.dose.caps, config.bound_activations)
+    found = Analysis.of(folded, final, listed, findings, decided.dose)
     found.landmark = decided.landmark
     found.readings, found.classes_judged = measured.readings, head_check.classes_judged(heads)
-    capped = sum(cap.skipped is None for cap in caps)
+    capped = 0 if listed is None else listed.capped
     reason = decided.dose.evidence or evidence
     found.decisions = effort.decisions(config, reason, searched, decided.dose.cuts_path, capped, folded.outlook)
     _tidy(found, folded.edit, file, config)
@@ -186,7 +187,7 @@ class _Decided(NamedTuple):
     """How far the run goes; what would take a dormant path out; where caps can be measured; what an audit found."""
 
     dose: Dose
-    cuts: tuple[Cut, ...] = ()
+    cuts: tuple[PathCut, ...] = ()
     reaches: Reaches | None = None
     audited: tuple[Finding, ...] = ()
     landmark: Landmark | None = None
@@ -226,7 +227,7 @@ def _changed(
     decided: _Decided,
     statistics: list[Statistic],
     searched: Searched,
-) -> tuple[ModelProto | None, list[Cap]]:
+) -> tuple[ModelProto | None, list[CappedValue | CapLeft]]:
     """The model after pruning and caps, None where the search and they changed nothing; and what became of the caps."""
     dose = decided.dose
     if dose.path:
@@ -235,7 +236,7 @@ def _changed(
         silence(decided.cuts, dose)
     prune(folded.edit, folded.places, dose.cuts)
     wanted = statistics if dose.caps is not None or config.bound_activations else []
-    caps = bound(folded.edit, wanted, dose.caps, decided.reaches, searched.undone)
+    caps = capping.bound(folded.edit, wanted, dose.caps, decided.reaches, searched.undone)
     return folded.index.model if folded.edit.changed else None, caps
 
 
@@ -243,7 +244,7 @@ def _tidy(found: Analysis, edit: GraphEdit, file: ModelFile, config: CleanConfig
     """Take out of the changed model what does nothing."""
     if config.compact:
         _compact(edit, found, config.compact_multiple)
-    found.orphans = edit.orphans
+    found.cleanup = replace(found.cleanup, level=config.cleanup, orphans=edit.orphans)
     if config.cleanup == "all":
         found.clean(file)
 
@@ -265,7 +266,7 @@ def _searched(
 
 def _audit(
     folded: Folded, landmark: Landmark | None, auditing: Auditing | None
-) -> tuple[tuple[Cut, ...], tuple[Finding, ...]]:
+) -> tuple[tuple[PathCut, ...], tuple[Finding, ...]]:
     """What would take a dormant path out, and what was found; nothing where none was found or looked for."""
     if auditing is None or auditing.step is None:
         return (), ()

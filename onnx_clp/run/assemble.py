@@ -17,14 +17,7 @@ from onnx_clp.config import CleanConfig
 from onnx_clp.document.assessment import assess
 from onnx_clp.document.run import (
     AffineLeft,
-    CapLeft,
-    CappedValue,
-    Caps,
     Change,
-    ChannelsKept,
-    Cleanup,
-    CompactedLayer,
-    Compaction,
     EvaluationReport,
     FileFacts,
     Finding,
@@ -37,7 +30,6 @@ from onnx_clp.document.run import (
     Verdict,
 )
 from onnx_clp.modelfile.reader import ModelFile, every_tensor
-from onnx_clp.operators.nodes import identity, operator
 from onnx_clp.run.analysis import Analysis
 from onnx_clp.run.judgements import layer_reports
 from onnx_clp.run.patterns import unmatched
@@ -45,7 +37,7 @@ from onnx_clp.verdicts import LayerStatus
 from onnx_clp.version import __version__
 
 if TYPE_CHECKING:
-    from onnx_clp.document.run import Audit, Gauge, Inversion, PatchBound
+    from onnx_clp.document.run import Audit, Inversion, PatchBound
 
 _LIBRARIES: Final = ("onnx", "numpy", "scipy", "onnx-graphsurgeon", "onnxruntime-gpu", "onnxruntime")
 
@@ -69,7 +61,6 @@ def assemble(
 ) -> Report:
     """The document of one run."""
     layers = tuple(layer_reports(analysis, config.prune))
-    left = tuple(_affines_left(analysis))
     report = Report(
         tool=f"onnx_clp {__version__}",
         libraries=_versions(),
@@ -77,21 +68,21 @@ def assemble(
         input=input_facts,
         output=output_facts,
         model=_model_facts(file.model, analysis),
-        summary=_summary(layers, left, analysis.classes_judged),
+        summary=_summary(layers, analysis.affines_left, analysis.classes_judged),
         layers=layers,
-        affines_left=left,
-        caps=_caps(analysis, config.bound_activations),
+        affines_left=analysis.affines_left,
+        caps=analysis.caps,
         findings=analysis.findings + unmatched(analysis.verdicts, config) + findings,
         validation=validation,
         evaluation=evaluation,
         seconds=dict(seconds),
         peak_memory=_peak_memory(),
         sweep=sweep,
-        compaction=_compaction(analysis),
-        cleanup=_cleanup(analysis, config.cleanup),
+        compaction=analysis.compaction,
+        cleanup=analysis.cleanup,
         change=change,
         inversion=inversion,
-        gauge=_gauge(analysis),
+        gauge=analysis.dose.gauge,
         outlook=analysis.outlook,
         audit=audit,
         patch_bound=patch_bound,
@@ -131,84 +122,6 @@ def _model_facts(model: ModelProto, analysis: Analysis) -> ModelFacts:
         parameters=parameters,
         nodes_before=analysis.nodes_before,
         nodes_after=analysis.nodes_after,
-    )
-
-
-def _affines_left(analysis: Analysis) -> list[AffineLeft]:
-    return [
-        AffineLeft(
-            name=node.name or identity(node),
-            place=place.scope.place,
-            op=operator(node),
-            reason=skipped.reason.value,
-            sentence=skipped.sentence,
-        )
-        for place in analysis.places
-        for node, skipped in place.left.values()
-    ]
-
-
-def _gauge(analysis: Analysis) -> Gauge | None:
-    """What the edits are predicted to cost; None where nothing was edited or thought of."""
-    dose = analysis.dose
-    if dose.dosed is None and not dose.cuts and dose.caps is None and not dose.unreached:
-        return None
-    from onnx_clp.document.run import Gauge
-
-    if dose.dosed is None:
-        return Gauge(None, dose.budget, dose.evidence, None, unreached=dose.unreached)
-    found = dose.dosed
-    return Gauge(
-        ordinary=found.ordinary,
-        budget=dose.budget,
-        evidence=dose.evidence,
-        prediction=found.prediction,
-        whole=found.whole,
-        caps_asked=found.asked_caps,
-        unreached=dose.unreached,
-    )
-
-
-def _caps(analysis: Analysis, asked: float | None) -> Caps | None:
-    times = analysis.dose.caps
-    if times is None and not asked:
-        return None
-    times = asked if times is None else times
-    assert times is not None
-    left = tuple(CapLeft(cap.name, cap.skipped.sentence) for cap in analysis.caps if cap.skipped is not None)
-    values = tuple(CappedValue(cap.name, cap.source) for cap in analysis.caps if cap.skipped is None)
-    return Caps(times, len(values), left, values)
-
-
-def _compaction(analysis: Analysis) -> Compaction | None:
-    if analysis.compaction is None:
-        return None
-    layers = tuple(
-        CompactedLayer(
-            name=row.name,
-            place=row.place,
-            op=row.operator,
-            channels=row.channels,
-            removed=row.removed,
-            kept=tuple(ChannelsKept(part.channels, part.reason) for part in row.stayed),
-        )
-        for row in analysis.compaction
-    )
-    kept = sum(len(part.channels) for layer in layers for part in layer.kept)
-    return Compaction(sum(len(layer.removed) for layer in layers), kept, layers)
-
-
-def _cleanup(analysis: Analysis, level: str) -> Cleanup:
-    tally = analysis.tally
-    return Cleanup(
-        level=level,
-        orphans=analysis.orphans,
-        dead_nodes=tally.dead_nodes,
-        no_ops=tally.no_ops,
-        unused_initializers=tally.unused_initializers,
-        duplicate_initializers=tally.duplicate_initializers,
-        stale_records=tally.stale_records,
-        transposes=tally.transposes,
     )
 
 

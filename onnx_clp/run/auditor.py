@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from onnx import NodeProto
 
     from onnx_clp.audit.questions import Questions
-    from onnx_clp.audit.request import Audited
     from onnx_clp.audit.sites import Read
     from onnx_clp.cap.bound_activations import Statistic
     from onnx_clp.config import CleanConfig
@@ -45,12 +44,11 @@ _FIRST: Final = math.inf
 _MOST_NAMED: Final = 4
 _NO_SITES: Final = "no layer of floats behind a first one stands in the main graph"
 _NOTHING_TO_RUN: Final = "no chain of thin kernels, and no value that comes to others past the layers: nothing to run"
-_NO_NUMBER: Final = "it is not finite on any of a few images"
 _TOO_OLD: Final = f"its opset is below {LEAST_OPSET}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Cut:
+class PathCut:
     """Channels of one layer that are to go, and the dial that measures what this costs."""
 
     rewrite: LayerRewrite
@@ -69,7 +67,7 @@ class Auditing:
     def __init__(self, file: ModelFile, source: Path | None, config: CleanConfig, clock: Clock) -> None:
         self._file, self._source, self._config, self._clock = file, source, config, clock
         self._audit: Audit | None = None
-        self.cuts: tuple[Cut, ...] = ()
+        self.cuts: tuple[PathCut, ...] = ()
         self.findings: tuple[Finding, ...] = ()
         self.step = self._step if audits(config) else None
 
@@ -78,7 +76,7 @@ class Auditing:
         removed = sum(len(setting.off) for setting in dose.path)
         if self._audit is None or not removed:
             return self._audit
-        return replace(self._audit, removed=removed, removal=None if dose.dosed is None else dose.dosed.prediction)
+        return replace(self._audit, removed=removed, removal=None if dose.gauge is None else dose.gauge.prediction)
 
     def _step(
         self, index: ModelIndex, layers: Layers, landmark: Landmark | None, statistics: Sequence[Statistic]
@@ -101,7 +99,7 @@ class Auditing:
                 audited = self._asked(index, found, landmark, asked)
         except (NotValidated, UsageError) as error:
             return self._settle(replace(plain, note=f"{UNKNOWN}{one_line(str(error))}"), found)
-        return self._settle(_audit_of(audited, plain.blocked), found)
+        return self._settle(replace(audited, blocked=audited.blocked or plain.blocked), found)
 
     def _settle(self, audit: Audit, found: Sequence[Read]) -> None:
         """What follows from an audit."""
@@ -122,7 +120,7 @@ class Auditing:
         named = self._config.output_name
         return tuple(value.name for value in self._file.model.graph.output) if named is None else (named,)
 
-    def _asked(self, index: ModelIndex, found: Sequence[Read], landmark: Landmark | None, asked: Questions) -> Audited:
+    def _asked(self, index: ModelIndex, found: Sequence[Read], landmark: Landmark | None, asked: Questions) -> Audit:
         from onnx_clp.audit.child import audit
         from onnx_clp.audit.dialling import dialled
         from onnx_clp.audit.request import AuditRequest
@@ -153,20 +151,7 @@ class Auditing:
             )
 
 
-def _audit_of(audited: Audited, blocked: str) -> Audit:
-    return Audit(
-        audited.ordinary,
-        audited.layers,
-        audited.driven,
-        audited.path,
-        quiet=audited.quiet,
-        contradicted=audited.contradicted,
-        blocked=_NO_NUMBER if audited.slope is False else blocked,
-        note=audited.note,
-    )
-
-
-def _cuts(path: DormantPath, found: Sequence[Read], *, zero: bool) -> Iterator[Cut]:
+def _cuts(path: DormantPath, found: Sequence[Read], *, zero: bool) -> Iterator[PathCut]:
     """The kernels of the path, by the layers that make its channels, each layer once."""
     by_value = {read.value: read for read in found}
     rows: dict[int, tuple[LayerRewrite, set[int]]] = {}
@@ -176,7 +161,7 @@ def _cuts(path: DormantPath, found: Sequence[Read], *, zero: bool) -> Iterator[C
                 own = {by_value[layer.value].row(one) for one in layer.channels}
                 rows.setdefault(id(rewrite), (rewrite, set()))[1].update(own)
     for rewrite, channels in rows.values():
-        yield Cut(rewrite, _switch(rewrite, sorted(channels), zero=zero))
+        yield PathCut(rewrite, _switch(rewrite, sorted(channels), zero=zero))
 
 
 def _fits(rewrite: LayerRewrite) -> bool:
@@ -200,7 +185,7 @@ def _switch(rewrite: LayerRewrite, channels: Sequence[int], *, zero: bool) -> Sw
     )
 
 
-def silence(cuts: Sequence[Cut], dose: Dose) -> None:
+def silence(cuts: Sequence[PathCut], dose: Dose) -> None:
     """Zero the kernels that the dose lets go, and let them give their fills; committed with the other layers."""
     for cut, setting in zip(cuts, dose.path, strict=True):
         off, fill = np.zeros(cut.switch.channels, bool), np.zeros(cut.switch.channels)

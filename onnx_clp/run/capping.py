@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from onnx_clp.cap import bound_activations, ceilings
-from onnx_clp.cap.bound_activations import Cap, Statistic
+from onnx_clp.cap.bound_activations import Statistic
 from onnx_clp.cap.ceilings import Ceiling
+from onnx_clp.document.layers import CapLeft, CappedValue, Caps
 from onnx_clp.fold.normalisations import Sight
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.model import ModelIndex
@@ -45,17 +46,29 @@ def calibrate(
 
 def bound(
     edit: GraphEdit, statistics: list[Statistic], times: float | None, reaches: Reaches | None, undone: bool
-) -> list[Cap]:
+) -> list[CappedValue | CapLeft]:
     """Put caps in at `times`·std, none where a trigger was `undone` or their cost is not known, and say what became."""
-    caps: list[Cap] = []
+    caps: list[CappedValue | CapLeft] = []
     for statistic in statistics:
         found = _UNDONE if undone else _ceiling(statistic, times, reaches)
-        skipped = found if isinstance(found, Skipped) else None
-        if not isinstance(found, Skipped):
+        if isinstance(found, Skipped):
+            caps.append(CapLeft(statistic.output, found.sentence))
+        else:
             ceilings.put(edit, found)
-        caps.append(Cap(statistic.output, statistic.source, skipped))
+            caps.append(CappedValue(statistic.output, statistic.source))
     edit.finish()
     return caps
+
+
+def listed(became: Iterable[CappedValue | CapLeft], times: float | None, asked: float | None) -> Caps | None:
+    """What became of the values to be capped, at `times`·std or as `asked`; None where neither asks for caps."""
+    if times is None and not asked:
+        return None
+    times = asked if times is None else times
+    assert times is not None
+    found = list(became)
+    values = tuple(one for one in found if isinstance(one, CappedValue))
+    return Caps(times, len(values), tuple(one for one in found if isinstance(one, CapLeft)), values)
 
 
 def _ceiling(statistic: Statistic, times: float | None, reaches: Reaches | None) -> Ceiling | Skipped:

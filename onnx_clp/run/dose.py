@@ -20,6 +20,7 @@ from onnx_clp.run.outlying import Outlying
 if TYPE_CHECKING:
     from onnx import ModelProto
 
+    from onnx_clp.document.gauge import Gauge
     from onnx_clp.gauge.request import Controls, DialSetting, Dosed, Wish
 
 Float64 = NDArray[np.float64]
@@ -70,16 +71,15 @@ class Dose:
         cuts: the channels that are switched off.
         caps: times the std at which activations are capped; None for no caps.
         dosed: what was measured to decide that; None where nothing was.
-        unreached: channels that stand out and stay because no dial reaches them.
-        budget, evidence: how much may be spent, and what made that more than usual ("" for nothing).
+        gauge: what that is predicted to cost, and what stays; None where nothing was edited or thought of.
+        evidence: what made the budget more than usual; "" for nothing.
         path: what becomes of the switches of a dormant path, in the order they were given; empty where none were.
     """
 
     cuts: Cuts
     caps: float | None
     dosed: Dosed | None = None
-    unreached: int = 0
-    budget: float = 1.0
+    gauge: Gauge | None = None
     evidence: str = ""
     path: tuple[DialSetting, ...] = ()
 
@@ -91,5 +91,12 @@ class Dose:
 
 def undosed(places: Sequence[Outlying], config: CleanConfig) -> Dose:
     """Everything that stands out, and caps as asked for, with nothing measured."""
-    cuts = whole(places, fill=config.fill == "mean") if config.prune else {}
-    return Dose(cuts, config.bound_activations or None)
+    cuts, caps = whole(places, fill=config.fill == "mean") if config.prune else {}, config.bound_activations or None
+    return Dose(cuts, caps, gauge=unmeasured(1.0) if cuts or caps is not None else None)
+
+
+def unmeasured(budget: float, evidence: str = "", unreached: int = 0) -> Gauge:
+    """What the document says where nothing was measured."""
+    from onnx_clp.document.gauge import Gauge
+
+    return Gauge(None, budget, evidence, None, unreached=unreached)

@@ -19,7 +19,7 @@ from onnx_clp.graph.model import ModelIndex
 from onnx_clp.judge.expected import Expectations, limits_of
 from onnx_clp.judge.prune_channels import LayerVerdict
 from onnx_clp.operators.nodes import input_name
-from onnx_clp.run.dose import Dose, Measure, by_verdict, cut, undosed
+from onnx_clp.run.dose import Dose, Measure, by_verdict, cut, undosed, unmeasured
 from onnx_clp.run.effort import NO_SEARCH, Searched, caps_wanted
 from onnx_clp.run.outlying import Outlying, standing_out
 
@@ -80,7 +80,8 @@ class Dosing:
         dose = self._measured(verdicts, places, wish, measure, path)
         if path and not dose.cuts_path:
             return self.decide(verdicts, measure, evidence or _KEPT_PATH, (), searched)
-        return replace(dose, budget=budget, evidence=evidence)
+        gauge = dose.gauge
+        return replace(dose, gauge=gauge and replace(gauge, evidence=evidence), evidence=evidence)
 
     def _measured(
         self,
@@ -93,7 +94,8 @@ class Dosing:
         switches = {(one.at, one.number): switch for one in places if (switch := self._switch(one)) is not None}
         capped = self._capped() if wish.caps is not None else []
         if not switches and not capped and not path:
-            return Dose({}, None, unreached=sum(len(one.chosen) for one in places))
+            unreached = sum(len(one.chosen) for one in places)
+            return Dose({}, None, gauge=unmeasured(wish.budget, unreached=unreached) if unreached else None)
         model, controls = self._model(verdicts, [*switches.values(), *path], capped)
         dosed = measure(model, controls, wish)
         return replace(self._dose(places, list(switches), dosed), path=dosed.settings[len(switches) :])
@@ -179,7 +181,7 @@ class Dosing:
                 fills = np.array(setting.fills)[at]
                 chosen[one.at, one.number] = cut(one, np.array(setting.off), fills)
         unreached = sum(len(one.chosen) for one in places if (one.at, one.number) not in settings)
-        return Dose(by_verdict(places, chosen), dosed.caps, dosed, unreached)
+        return Dose(by_verdict(places, chosen), dosed.caps, dosed, replace(dosed.gauge, unreached=unreached))
 
 
 def quantum_of(scope: GraphIndex, value: str) -> tuple[float, float] | None:

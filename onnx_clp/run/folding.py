@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from onnx import ModelProto
@@ -9,9 +10,10 @@ from onnx import ModelProto
 from onnx_clp.cap import bound_activations
 from onnx_clp.cap.bound_activations import Statistic
 from onnx_clp.cleanup import cleaning
-from onnx_clp.cleanup.cleaning import Tally
 from onnx_clp.config import CleanConfig
+from onnx_clp.document.changes import Cleanup
 from onnx_clp.document.evidence import Outlook
+from onnx_clp.document.layers import AffineLeft
 from onnx_clp.errors import UnsupportedModelError
 from onnx_clp.file.messages import freeze_inputs
 from onnx_clp.fold import backward, forward
@@ -24,7 +26,9 @@ from onnx_clp.judge import triggers
 from onnx_clp.judge.prune_channels import LayerVerdict
 from onnx_clp.layers.find import is_blocked
 from onnx_clp.layers.rewrite import Layers, find_layers
+from onnx_clp.modelfile.census import take
 from onnx_clp.modelfile.reader import ModelFile
+from onnx_clp.operators.nodes import identity, operator
 from onnx_clp.run import outlook
 from onnx_clp.verdicts import Finding
 
@@ -55,6 +59,7 @@ class Folded:
         frozen: inputs taken out by `freeze_inputs`.
         first: what cleaning up took out before folding.
         nodes_before: nodes of the input in all scopes.
+        affines_left: the affines that could not be folded, and why.
     """
 
     index: ModelIndex
@@ -65,11 +70,12 @@ class Folded:
     outlook: Outlook
     findings: tuple[Finding, ...]
     frozen: list[str]
-    first: Tally
+    first: Cleanup
     nodes_before: int
+    affines_left: tuple[AffineLeft, ...]
 
 
-_FIRST = {"none": lambda *_: Tally(), "own": cleaning.drop_dead_readers, "all": cleaning.simplify}
+_FIRST = {"none": lambda *_: Cleanup(), "own": cleaning.drop_dead_readers, "all": cleaning.simplify}
 """What goes before folding, by the level of cleaning up: a dead reader keeps a normalisation from being folded."""
 
 
@@ -86,14 +92,15 @@ def fold(file: ModelFile, config: CleanConfig) -> Folded:
     first = _FIRST[config.cleanup](model, file.store)
     index = ModelIndex(model, file.store)
     _refuse_blocked(index)
-    before, findings = index.node_count() + first.nodes, triggers.look(index)
+    before, findings = take(file.model).nodes, triggers.look(index)
     edit = GraphEdit(index, keep_orphans=config.cleanup == "none")
     statistics = _record(index)
     ahead = outlook.look(index, statistics, config)
     places = _fold_all(edit, index)
     folded = snapshot(model) if edit.changed or frozen or first else None
     edit.changed = False
-    return Folded(index, edit, places, folded, statistics, ahead, findings, frozen, first, before)
+    left = tuple(_affines_left(places))
+    return Folded(index, edit, places, folded, statistics, ahead, findings, frozen, first, before, left)
 
 
 def snapshot(model: ModelProto) -> ModelProto:
@@ -122,6 +129,13 @@ def _fold_all(edit: GraphEdit, index: ModelIndex) -> list[Place]:
             rewrite.commit(edit)
     edit.finish()
     return places
+
+
+def _affines_left(places: list[Place]) -> Iterator[AffineLeft]:
+    for place in places:
+        for node, skipped in place.left.values():
+            name = node.name or identity(node)
+            yield AffineLeft(name, place.scope.place, operator(node), skipped.reason.value, skipped.sentence)
 
 
 def _fold(edit: GraphEdit, scope: GraphIndex) -> Place:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from onnx_clp.run.analysis import Analysis
     from onnx_clp.run.auditor import Auditing
     from onnx_clp.run.searcher import Searching
-    from onnx_clp.run.sweep import Sweep
+    from onnx_clp.run.sweep import Sweeping
     from onnx_clp.validation import Outcome
 
 BeforeWrite = Callable[["Report"], contextlib.AbstractContextManager[object]]
@@ -119,11 +119,11 @@ class Job:
 
     def _prove_and_write(self, analysis: Analysis, cleanup: contextlib.ExitStack) -> Report:
         from onnx_clp.modelfile.staging import staging
-        from onnx_clp.run.sweep import Sweep
+        from onnx_clp.run.sweep import Sweeping
 
         place = self._place(cleanup)
         stage = cleanup.enter_context(staging(place))
-        staged, outcome, sweep = None, None, Sweep(analysis, self.config)
+        staged, outcome, sweep = None, None, Sweeping(analysis, self.config)
         if self.destination is not None or self.config.validate:
             with self.clock.stage("write"):
                 staged = stage(self.file, analysis.written, self.config.external_data)
@@ -152,7 +152,7 @@ class Job:
             return self.destination
         return cleanup.enter_context(scratch()) / _DRY_NAME if self.config.validate else Path(_DRY_NAME)
 
-    def _validate(self, analysis: Analysis, staged: Staged, stage: Stage, sweep: Sweep) -> Outcome:
+    def _validate(self, analysis: Analysis, staged: Staged, stage: Stage, sweep: Sweeping) -> Outcome:
         from onnx_clp.validation import Request, validate
 
         config = self.config
@@ -180,7 +180,7 @@ class Job:
             return None
         return (staged if model is analysis.written else stage(self.file, model, self.config.external_data)).checkable()
 
-    def _report(self, analysis: Analysis, staged: Staged | None, outcome: Outcome | None, sweep: Sweep) -> Report:
+    def _report(self, analysis: Analysis, staged: Staged | None, outcome: Outcome | None, sweep: Sweeping) -> Report:
         from onnx_clp.document.run import ValidationReport
         from onnx_clp.run.assemble import assemble
         from onnx_clp.run.footprint import compare

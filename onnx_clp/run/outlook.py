@@ -74,12 +74,12 @@ _LEAST_CLASSES: Final = 4
 
 
 def _of_operators(index: ModelIndex) -> str:
-    from onnx_clp.gradient.rules import FLAT, RULES
+    from onnx_clp.gradient.rules import FLAT, GRADIENTS
 
     if len(index.scopes) > 1:
         return ""  # bodies and functions are inlined before a search, which says best what it cannot do
     for node in index.main.nodes:
-        known = node.domain in STANDARD_DOMAINS and (node.op_type in RULES or node.op_type in FLAT)
+        known = node.domain in STANDARD_DOMAINS and (node.op_type in GRADIENTS or node.op_type in FLAT)
         if not known and any(name and not index.main.is_constant(name) for name in node.input):
             return f"there is no gradient rule for {shown(operator(node))}"
     return ""

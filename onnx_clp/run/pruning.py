@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from onnx_clp.config import CleanConfig
 from onnx_clp.fold import normalisations
@@ -11,10 +11,9 @@ from onnx_clp.graph.model import ModelIndex
 from onnx_clp.judge import prune_channels
 from onnx_clp.judge.downstream_gain import Gains
 from onnx_clp.judge.prune_channels import Raw
+from onnx_clp.process.progress import Tick
 from onnx_clp.run.dose import Cuts
 from onnx_clp.run.folding import Place
-
-Tick = Callable[[str, int, int], None]
 
 
 def judge(index: ModelIndex, places: list[Place], config: CleanConfig, tick: Tick, known: Sequence[Raw | None]) -> None:

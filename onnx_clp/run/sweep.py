@@ -42,7 +42,7 @@ class _Measured:
     failure: str = ""
 
 
-class Sweep:
+class Sweeping:
     """The sweep of one run; one without thresholds stages nothing and reports None."""
 
     def __init__(self, analysis: Analysis, config: CleanConfig) -> None:

@@ -13,7 +13,7 @@ from onnx import ModelProto, NodeProto, TypeProto
 from onnx.helper import tensor_dtype_to_np_dtype
 
 
-class Footprint(NamedTuple):
+class LargestValue(NamedTuple):
     """The node that holds most at once: the name and shape of its largest result, and the bytes of it all."""
 
     value: str
@@ -21,7 +21,7 @@ class Footprint(NamedTuple):
     nbytes: int
 
 
-def largest(model: ModelProto) -> Footprint | None:
+def largest(model: ModelProto) -> LargestValue | None:
     """The largest footprint of the nodes of a model's main graph, whose shapes were inferred; None where none is known.
 
     A lower bound: an input counts only where the result cannot be put in its place, for it is of another size.
@@ -31,14 +31,14 @@ def largest(model: ModelProto) -> Footprint | None:
     return max(found, key=lambda one: one.nbytes, default=None)
 
 
-def _of(node: NodeProto, known: dict[str, tuple[tuple[int, ...], int]]) -> Footprint | None:
+def _of(node: NodeProto, known: dict[str, tuple[tuple[int, ...], int]]) -> LargestValue | None:
     made = [name for name in node.output if name in known]
     if not made:
         return None
     widest = max(made, key=lambda name: known[name][1])
     results = sum(known[name][1] for name in made)
     taken = max((known[name][1] for name in node.input if name in known), default=0)
-    return Footprint(widest, known[widest][0], results + (taken if taken != results else 0))
+    return LargestValue(widest, known[widest][0], results + (taken if taken != results else 0))
 
 
 def _known(model: ModelProto) -> list[tuple[str, tuple[tuple[int, ...], int]]]:

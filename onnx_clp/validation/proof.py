@@ -24,7 +24,7 @@ from onnx_clp.validation.measuring import (
 from onnx_clp.validation.placement import note_of, really_ran
 from onnx_clp.validation.provider import CPU, Engine
 from onnx_clp.validation.request import Candidate, Outcome, Request
-from onnx_clp.validation.sameness import Step, prove_same
+from onnx_clp.validation.sameness import Preserved, prove_same
 from onnx_clp.validation.second_reader import read_again
 from onnx_clp.validation.session import REFERENCE, Array, RunError
 from onnx_clp.validation.weighing import weigh
@@ -49,7 +49,7 @@ def prove(request: Request, engine: Engine, memory: int, rival: Engine | None = 
     if request.folded is not None:
         folded = measure_rewritten(request.folded, terms, original, "folding")
         error, discrete = prove_same(
-            Step("folding", "fold", request.original, after=request.folded), terms, original, folded, findings
+            Preserved("folding", "fold", request.original, after=request.folded), terms, original, folded, findings
         )
     final = folded
     if request.final is not None:
@@ -80,7 +80,7 @@ def _prove_compaction(
 ) -> tuple[Measured, float | None]:
     """The model that lost channels, run, and the largest error against the model that still had them."""
     request = terms.request
-    step = Step("compaction", "compaction", request.final or request.folded or request.original)
+    step = Preserved("compaction", "compaction", request.final or request.folded or request.original)
     compacted = measure_rewritten(path, terms, original, step.doing)
     before.unsteady = original.unsteady
     return compacted, prove_same(step, terms, before, compacted, findings)[0]
@@ -103,7 +103,9 @@ def _prove_cleaned(path: Path, terms: Terms, original: Measured, before: Measure
     Of an output that holds no floats, the share of entries that differ counts, and at most a tenth may.
     """
     request, terms = terms.request, replace(terms, exam=None)
-    step = Step("cleaning up", "cleanup", request.before_cleaning, "please report this, and go without --cleanup all")
+    step = Preserved(
+        "cleaning up", "cleanup", request.before_cleaning, "please report this, and go without --cleanup all"
+    )
     cleaned = measure_rewritten(path, terms, original, step.doing)
     before.unsteady |= original.unsteady
     if not _changed(before, cleaned) - before.unsteady:

@@ -20,7 +20,7 @@ _MOST_NOISE = 0.3
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class Preserved:
     """One change that must not move the outputs: what did it, its noun, the model before it, and what helps.
 
     `after` is the model behind it where its inner values can be compared.
@@ -34,7 +34,7 @@ class Step:
 
 
 def prove_same(
-    step: Step, terms: Terms, original: Measured, changed: Measured, findings: list[Finding]
+    step: Preserved, terms: Terms, original: Measured, changed: Measured, findings: list[Finding]
 ) -> tuple[float | None, float | None]:
     """(largest float error, smallest discrete share) of a step over the outputs that can be judged."""
     found = compare.agreements(original.draws, changed.draws)
@@ -56,7 +56,7 @@ def prove_same(
         return _summed(step, judged or found)
 
 
-def _require_right_channels(step: Step, terms: Terms, original: Measured) -> None:
+def _require_right_channels(step: Preserved, terms: Terms, original: Measured) -> None:
     """Refuse a step that made a channel wrong inside the graph, where the outputs do not show it."""
     if step.after is None or terms.request.tolerance is not None or terms.anatomy.random:
         return
@@ -69,7 +69,7 @@ def _require_right_channels(step: Step, terms: Terms, original: Measured) -> Non
 
 
 def _beyond_rounding(
-    step: Step, terms: Terms, original: Measured, wrong: list[compare.Agreement], findings: list[Finding]
+    step: Preserved, terms: Terms, original: Measured, wrong: list[compare.Agreement], findings: list[Finding]
 ) -> list[compare.Agreement]:
     """Those of `wrong` that the answer to rounding of the model before the step does not explain.
 
@@ -100,7 +100,7 @@ def _beyond_rounding(
 
 
 def _unexplained(
-    step: Step, terms: Terms, original: Measured, beyond: list[compare.Agreement], findings: list[Finding]
+    step: Preserved, terms: Terms, original: Measured, beyond: list[compare.Agreement], findings: list[Finding]
 ) -> list[compare.Agreement]:
     """Those of `beyond` that stay wrong once the values are compared where the step changed the graph."""
     if not beyond or step.after is None or terms.reference:
@@ -118,7 +118,7 @@ def _unexplained(
     return []
 
 
-def _summed(step: Step, judged: list[compare.Agreement]) -> tuple[float | None, float | None]:
+def _summed(step: Preserved, judged: list[compare.Agreement]) -> tuple[float | None, float | None]:
     errors = [a.error for a in judged if a.error is not None]
     shares = [a.equal for a in judged if a.equal is not None]
     if not errors and shares and min(shares) < compare.DISCRETE_FLOOR:
@@ -129,7 +129,7 @@ def _summed(step: Step, judged: list[compare.Agreement]) -> tuple[float | None, 
     return max(errors, default=None), min(shares, default=None)
 
 
-def _mismatch(step: Step, agreement: compare.Agreement, terms: Terms) -> str:
+def _mismatch(step: Preserved, agreement: compare.Agreement, terms: Terms) -> str:
     name = quoted(agreement.output, 60)
     if agreement.changed or agreement.error is None:
         return f"{step.doing} changed output {name}: {agreement.changed}; please report this"

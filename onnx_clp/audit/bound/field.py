@@ -56,7 +56,7 @@ class Track:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Head:
+class Product:
     """The product with a matrix that a value is, but for constants added.
 
     `weights` are (outputs, inputs, taps); `read` is the spread of what it reads.
@@ -83,7 +83,7 @@ class Field:
     batch: int
     rows: Track
     columns: Track
-    head: Head | None = None
+    head: Product | None = None
 
     def __post_init__(self) -> None:
         sizes = self.sizes

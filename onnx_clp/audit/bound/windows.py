@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_clp.audit.bound.field import Field, Head, NoBoundError, Track
+from onnx_clp.audit.bound.field import Field, NoBoundError, Product, Track
 from onnx_clp.audit.bound.step import Rule, Step
 from onnx_clp.numerics import intervals
 from onnx_clp.operators import read, windows
@@ -119,7 +119,7 @@ def _product(field: Field, weights: Array) -> Field:
     apart = apart.reshape(len(weights), field.channels, -1)
     taps = range(apart.shape[2])
     spread = intervals.linear(field.spread, apart[None], np.zeros(len(weights)), list(taps), 1)
-    return Field(spread, ("N", "C"), field.batch, Track(1), Track(1), Head(apart, field.spread))
+    return Field(spread, ("N", "C"), field.batch, Track(1), Track(1), Product(apart, field.spread))
 
 
 WINDOWED: Final[Mapping[str, Rule]] = {

@@ -12,6 +12,7 @@ from onnx import TensorProto
 
 from onnx_clp.errors import LoadError
 from onnx_clp.file.door import cause
+from onnx_clp.file.roots import root_of
 from onnx_clp.file.storage import label
 from onnx_clp.text import shown, shown_path
 
@@ -20,14 +21,14 @@ _MEMORY_MARK = "_ORT_MEM_ADDR_"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Grant:
     """A granted name: `path` holds no links and lies below `root`, which holds none either."""
 
     root: Path
     path: Path
 
 
-def granted(model_path: Path | None, tensor: TensorProto, name: str) -> Place:
+def granted(model_path: Path | None, tensor: TensorProto, name: str) -> Grant:
     """The place that a tensor's data file is read from.
 
     Raises:
@@ -61,7 +62,7 @@ def _climbs(parts: list[str]) -> bool:
     return min(depths) < 0
 
 
-def _contained(model_path: Path, tensor: TensorProto, name: str) -> Place:
+def _contained(model_path: Path, tensor: TensorProto, name: str) -> Grant:
     """Return where a sound relative name leads, links resolved, if that is a place the model may use."""
     try:
         folder = Path(os.path.realpath(model_path.parent, strict=True))
@@ -69,21 +70,10 @@ def _contained(model_path: Path, tensor: TensorProto, name: str) -> Place:
     except (OSError, ValueError) as error:
         beside = model_path.parent / name
         raise LoadError(f"{label(tensor)}: data file {shown_path(beside)}: {cause(error, beside)}") from error
-    blobs = _blobs(folder)
-    if target.is_relative_to(folder):
-        return Place(folder, target)
-    if blobs is not None and target.parent == blobs:
-        return Place(blobs, target)
+    root = root_of(target, folder)
+    if root is not None:
+        return Grant(root, target)
     raise LoadError(
         f"{label(tensor)}: external data location '{shown(name)}' is a link out of the model's folder; "
         "it is not opened; put the data file itself beside the model"
     )
-
-
-def _blobs(folder: Path) -> Path | None:
-    """Return the blob folder of the Hugging Face cache that `folder` is a snapshot of, if it is one."""
-    for revision in (folder, *folder.parents):
-        repository = revision.parent.parent
-        if revision.parent.name == "snapshots" and re.match("(models|datasets|spaces)--", repository.name):
-            return repository / "blobs"
-    return None

@@ -21,7 +21,7 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(://|::)")
 _CHUNK = 1 << 20
 
 
-class Place(Protocol):
+class Destination(Protocol):
     """A folder for outputs; every error is a ClpError."""
 
     def prepare(self) -> None:
@@ -48,9 +48,9 @@ def is_url(text: str) -> bool:
     return _URL.match(text) is not None
 
 
-def place(out: str) -> Place:
+def place(out: str) -> Destination:
     """The place that `out`, an absolute folder or a URL, stands for."""
-    return RemotePlace(out) if is_url(out) else LocalPlace(Path(out))
+    return RemoteDestination(out) if is_url(out) else LocalDestination(Path(out))
 
 
 def filesystem(url: str) -> tuple[Any, str]:
@@ -70,7 +70,7 @@ def filesystem(url: str) -> tuple[Any, str]:
     return filesystem, str(path)
 
 
-class LocalPlace:
+class LocalDestination:
     """A folder on this machine."""
 
     def __init__(self, folder: Path) -> None:
@@ -126,7 +126,7 @@ class LocalPlace:
             raise SaveError(f"{shown_path(path)}: cannot be written: {error.strerror}") from error
 
 
-class RemotePlace:
+class RemoteDestination:
     """A folder behind a URL; whatever its library raises becomes a SaveError."""
 
     def __init__(self, url: str) -> None:
