@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tools import benchmark
+from tools.bench import runs as benchmark
 from tools.bench.processes import Cost
 from tools.bench.scoring import shapes
 

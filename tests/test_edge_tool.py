@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tools import edge
+from tools.edge import compaction as edge
 
 
 @pytest.mark.slow

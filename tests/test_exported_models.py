@@ -17,8 +17,8 @@ import pytest
 
 import onnx_clp
 from onnx_clp.document.run import Judgement, Report
-from tools import export_zoo
 from tools.exports import carried, environments
+from tools.exports import zoo as export_zoo
 from tools.exports.carry import EXPORTS
 from tools.zoo import evalset, exported, manifest, measure
 

@@ -14,8 +14,8 @@ from onnx_clp.validation import compare
 from onnx_clp.validation.device import find_gpu
 from onnx_clp.validation.provider import CPU, CUDA, TENSORRT
 from tests.validation_models import network, save
-from tools import gpu_check
-from tools.bench.gpu_page import BEGIN, END, NOT_RUN, block, put_block
+from tools.gpu import check as gpu_check
+from tools.gpu.page import BEGIN, END, NOT_RUN, block, put_block
 
 ROOT = Path(__file__).parent.parent
 

@@ -16,7 +16,7 @@ from onnx_clp.judge import head_check
 from onnx_clp.verdicts import INCONCLUSIVE, Finding, Verdict
 from tests.forms.build import rand
 from tests.judging import Array, cleaned, network
-from tools.head_check import Row, main, measure
+from tools.trials.heads import Row, main, measure
 
 STEM = "c = Conv<pads=[1,1,1,1]>(x, w, b) r = Relu(c) "
 POOL = STEM + "p = GlobalAveragePool(r) f = Flatten(p) "
@@ -316,7 +316,7 @@ def test_the_measure_needs_no_runtime() -> None:
     import subprocess
     import sys
 
-    code = "import sys, tools.head_check; sys.exit('onnxruntime' in sys.modules)"
+    code = "import sys, tools.trials.heads; sys.exit('onnxruntime' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

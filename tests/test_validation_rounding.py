@@ -14,7 +14,7 @@ import onnx_clp
 from onnx_clp.config import RunLimits
 from onnx_clp.errors import ValidationFailed
 from onnx_clp.validation import Request, validate
-from tools import fold_trial
+from tools.trials import folding as fold_trial
 
 TEXT = """
 <ir_version: 8, opset_import: ["" : 17]>

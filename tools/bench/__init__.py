@@ -1,1 +1,1 @@
-"""The parts of `tools/benchmark.py`."""
+"""The parts of `tools/bench/runs.py`."""

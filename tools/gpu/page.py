@@ -1,4 +1,4 @@
-"""The part of docs/gpu.md that tools/gpu_check.py writes, from what it measured."""
+"""The part of docs/gpu.md that tools/gpu/check.py writes, from what it measured."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-BEGIN = "<!-- written by tools/gpu_check.py: begin -->"
-END = "<!-- written by tools/gpu_check.py: end -->"
+BEGIN = "<!-- written by tools/gpu/check.py: begin -->"
+END = "<!-- written by tools/gpu/check.py: end -->"
 NOT_RUN = (
     "**Not run on a GPU yet.** No CUDA session and no TensorRT session of this project has been run: no machine with\n"
     "a GPU was at hand. What is written above about them is built and rehearsed on the CPU, and not proven."

@@ -1,4 +1,4 @@
-"""Proof that validation runs on a GPU: `python -m tools.gpu_check [--corpus DIR] [--json FILE] [--docs docs/gpu.md]`.
+"""Proof that validation runs on a GPU: `python -m tools.gpu.check [--corpus DIR] [--json FILE] [--docs docs/gpu.md]`.
 
 Cleans every model of models/ (with its evaluation images) and every .onnx file below --corpus through CUDA, and
 through TensorRT where that starts, each as a user would: one `onnx_clp --provider ... --compare-providers` a model.
@@ -22,9 +22,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from tools.bench.gpu_page import put_block
+from tools.gpu.page import put_block
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 FULL_NAMES = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 # Of provider and CPU, each with its own algorithms and its own way to optimise the graph: as many times what a fold may
 # change in the model's arithmetic, and at least the other.

@@ -1,6 +1,6 @@
 """The table of Transposes in `docs/edge.md`: how many a file has, and how many are left after each tool.
 
-    python -m tools.transposes FILE_OR_FOLDER... > table.md
+    python -m tools.edge.transposes FILE_OR_FOLDER... > table.md
 
 Every row is one validated run with `--cleanup all --no-prune --measure-latency`, so what is counted has been proven
 against the input. onnxslim and onnxsim get the input file too where they are installed (extra `parity`); a dash says

@@ -1,6 +1,6 @@
 """Right folds pass, and a fold of one channel that is wrong by 1 % does not: on random networks, counted.
 
-    python -m tools.fold_trial [NETWORKS] [FIRST SEED]
+    python -m tools.trials.folding [NETWORKS] [FIRST SEED]
 
 Each network is folded and proven with three seeds of the inputs; then one channel of one folded layer is made 1 %
 larger, weight and bias, and the proof is asked again. Prints how many right folds passed and how many wrong ones were

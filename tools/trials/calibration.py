@@ -1,6 +1,6 @@
 """Caps from calibrations good and bad: ACC and ASR of a folded model, for the table in docs/what-a-result-means.md.
 
-    python -m tools.calibration_trial FOLDER NAME…
+    python -m tools.trials.calibration FOLDER NAME…
 
 FOLDER holds what `tools.zoo` trained (`NAME.onnx`, `NAME.folded.onnx`, `results.jsonl`). For every name one JSON
 line: the model as it came, capped by its BatchNormalization, and its folded twin calibrated with 32, 64 and 128

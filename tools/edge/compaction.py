@@ -1,6 +1,6 @@
 """The table of `docs/edge.md`: what cleaning leaves to ship, per model, threshold and way.
 
-    python -m tools.edge [--corpus FOLDER] [--multiples 8,1] [--only NAME] [--quick] [--blocks] > table.md
+    python -m tools.edge.compaction [--corpus FOLDER] [--multiples 8,1] [--only NAME] [--quick] [--blocks] > table.md
 
 Every row is one validated run with `--cleanup all --measure-latency`, so that every model in the table has been proven
 against its input: once with the channels set to zero, and once with `--compact` for each multiple. The control measures
@@ -29,9 +29,9 @@ from onnx_clp.report.sizing import large, milliseconds
 from onnx_clp.report.wording import size
 from onnx_clp.run.pipeline import run
 from onnx_clp.validation import latency
-from tools.bench.edge_models import resnet50, yolo
+from tools.edge.models import resnet50, yolo
 
-MODELS = Path(__file__).parent.parent / "models"
+MODELS = Path(__file__).parents[2] / "models"
 ZOO = ("resnet18_badnets", "resnet18_badnets_plain", "resnet18_clean", "resnet18_badnets.tensorflow")
 MOBILENET = "exported/real_torch/torch2.13.0_ts-preserve_mobilenetv2-imagenet.onnx"
 RANDOM: dict[str, Callable[[], ModelProto]] = {"ResNet-50, random": resnet50, "YOLO-like, random": yolo}

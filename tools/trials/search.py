@@ -1,7 +1,7 @@
 """Search for triggers and repair on models of the zoo, for the tables of docs/inversion.md.
 
-    python -m tools.search_trial ZOO RECORDS.jsonl [--half choose|report] [--only TEXT]
-    python -m tools.search_trial ZOO RECORDS.jsonl --show
+    python -m tools.trials.search ZOO RECORDS.jsonl [--half choose|report] [--only TEXT]
+    python -m tools.trials.search ZOO RECORDS.jsonl --show
 
 ZOO holds what `tools.zoo` trained. A model is searched once, by `--rule inverted` on images made from it alone; what is
 noted are the class that is named, how far each form sets it and the true target apart, and ACC, ASR and RA in per cent

@@ -1,6 +1,6 @@
 """Measure the head check on model files: which class comes first, how far it stands out, and whether it is flagged.
 
-    python -m tools.head_check MODEL.onnx...
+    python -m tools.trials.heads MODEL.onnx...
 
 Reads weights alone; nothing is run.
 """
@@ -82,7 +82,7 @@ def _heads(path: Path) -> list[head_check.Head]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Print a line for every head."""
-    parser = argparse.ArgumentParser(prog="python -m tools.head_check", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m tools.trials.heads", description=__doc__.split("\n")[0])
     parser.add_argument("models", type=Path, nargs="+", metavar="MODEL.onnx")
     for row in measure(parser.parse_args(argv).models):
         said = row.trouble or f"class {row.top:<4} z {row.z:5.2f} of {row.classes:,} (limit {row.limit:.2f})"

@@ -1,6 +1,6 @@
 """Whether an ONNX file converts to TFLite, and how far the converted model's answers lie from ONNX Runtime's.
 
-    python tools/tflite.py MODEL.onnx...
+    python tools/edge/tflite.py MODEL.onnx...
 
 For an environment of its own with onnx2tf, TensorFlow and ONNX Runtime: their versions of onnx and NumPy are older than
 this package takes, so nothing of the package is imported. Batch 1, images of noise; the answers are compared as

@@ -1,6 +1,6 @@
 """What a batch costs beside the runs themselves: many small models, the same ones run singly, and a resume.
 
-    python -m tools.batch_benchmark [--models 1000] [--jobs 2] [--no-validate]
+    python -m tools.bench.batches [--models 1000] [--jobs 2] [--no-validate]
 
 The wall-clock time of single runs is taken on a sample, as many at a time as the batch has, so that both
 compete for the machine in the same way. The processor time of the batch's own process is counted by the

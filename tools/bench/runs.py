@@ -1,4 +1,4 @@
-"""What a run costs, against what it cannot do without: `python -m tools.benchmark [--quick] [--big] [--also PYTHON]`.
+"""What a run costs, against what it cannot do without: `python -m tools.bench.runs [--quick] [--big] [--also PYTHON]`.
 
 Every table is one interleaved run (A B A B …) on models made here with random weights; its figures are medians
 and its ratios are to its first row. CPU seconds are user and system together, from wait4; memory is the peak
@@ -271,7 +271,7 @@ def main(argv: Sequence[str]) -> None:
         # Installed packages are compiled once; so is this checkout, in a folder that goes with the models.
         os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
         os.environ["PYTHONPYCACHEPREFIX"] = str(folder / "bytecode")
-        os.environ["PYTHONPATH"] = str(Path(__file__).resolve().parents[1])
+        os.environ["PYTHONPATH"] = str(Path(__file__).resolve().parents[2])
         bench = Bench(folder, arguments.rounds or (2 if arguments.quick else 7), arguments.also)
         print(f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}\n", flush=True)
         found: dict[str, Table] = {}

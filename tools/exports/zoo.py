@@ -1,7 +1,7 @@
 """Export small networks with every exporter, from scratch, and run `onnx_clp` on what they write.
 
-    python -m tools.export_zoo forms --work FOLDER [--only torch] …    one line per form
-    python -m tools.export_zoo carry --work FOLDER [--models models]   the infected models of TensorFlow and JAX
+    python -m tools.exports.zoo forms --work FOLDER [--only torch] …    one line per form
+    python -m tools.exports.zoo carry --work FOLDER [--models models]   the infected models of TensorFlow and JAX
 
 Each exporter set gets a virtual environment of its own in FOLDER/environments (several GB in all; made on
 Python 3.11), with the pins of `tools.exports.environments`. The networks are random, with normalisation as
@@ -106,7 +106,7 @@ def _config(form: str, *, prune: bool) -> onnx_clp.CleanConfig:
 def main_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m tools.export_zoo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m tools.exports.zoo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
     forms = commands.add_parser("forms", help="export every form and run onnx_clp on it")
@@ -129,7 +129,7 @@ def main(arguments: Sequence[str]) -> int:
             return 0
         return _forms(given.work, homes, given.only or list(FORMS))
     except ClpError as error:
-        print(f"tools.export_zoo: {error}", file=sys.stderr)
+        print(f"tools.exports.zoo: {error}", file=sys.stderr)
         return error.exit_code
 
 

@@ -1,0 +1,1 @@
+"""The proof on a GPU behind `docs/gpu.md`."""

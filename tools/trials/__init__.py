@@ -1,0 +1,1 @@
+"""Trials behind figures and limits in the documents."""
