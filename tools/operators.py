@@ -21,7 +21,7 @@ HEAD: Final = """# What is understood of each operator
 Written by `python -m tools.operators` from `onnx_clp/operators/table.py` and the passes' own rules; a test holds both
 together. What a row claims is tried on ONNX's reference implementation (on ONNX Runtime where that has none), and what
 it does not claim has a counterexample there (`tests/test_table.py`). An operator that is not listed is not understood:
-what stands behind it is not followed, and the report says so.
+what comes after it is not followed, and the report says so.
 
 All of it is about the first output and the first operand, whatever the other operands are. Attributes that are left out
 have their defaults, and borders are padded with nothing; passes look at attributes where that matters.

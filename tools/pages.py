@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +23,7 @@ from onnx_clp.errors import EXIT_CODES
 
 ROOT: Final = Path(__file__).parent.parent
 DOCS: Final = ROOT / "docs"
+WIDTH: Final = 128
 BEGIN, END = "<!-- written by tools/pages.py -->", "<!-- end -->"
 
 MORE: Final = {
@@ -93,7 +95,7 @@ def _object(title: str, schema: Mapping[str, Any]) -> str:
         f"| `{name}` | {_kind(one)} | {_cell(one.get('description', ''))} |"
         for name, one in schema["properties"].items()
     )
-    said = _cell(schema.get("description", ""))
+    said = textwrap.fill(_cell(schema.get("description", "")), WIDTH, break_long_words=False, break_on_hyphens=False)
     return "\n".join([f"## {title}", "", said, "", "| field | type | meaning |", "|---|---|---|", *rows])
 
 

@@ -9,7 +9,7 @@ from onnx_clp.process.progress import Tick
 
 
 def audit(request: AuditRequest, tick: Tick) -> Audit:
-    """Look for a dormant path in a child process; `tick` hears of progress.
+    """Look for a dormant path in a child process; `tick` is called as the work goes on.
 
     Raises:
         NotValidated: time or memory ran out, the child crashed, or the model does not run.

@@ -28,7 +28,7 @@ def run(
     *,
     overwrite: bool = False,
 ) -> None:
-    """Do every job; `hear` gets each record after it is in the journal.
+    """Do every job; `hear` is called with each record after it is in the journal.
 
     An output that lies there already and that no batch put there is left alone, unless `overwrite`.
 

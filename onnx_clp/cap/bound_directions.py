@@ -5,7 +5,7 @@
     rank ≥ 3    Conv 1×1 to one channel > Relu > Conv 1×1 to all channels > Sub
     rank 2      Gemm to one column > Relu > MatMul to all columns > Sub
 
-Channels stand on axis 1. What used F uses F', which keeps F's name; several directions of one value follow each other.
+Channels are on axis 1. What used F uses F', which keeps F's name; several directions of one value follow each other.
 The arithmetic is in F's own type. Nothing else changes, so where r is 0 the value is F to the bit.
 
 Conditions: a node of the main graph makes the value, in floating point, of known rank; rank 2 needs

@@ -5,7 +5,7 @@
     one limit for all, behind Clip    that Clip's upper bound becomes the limit
     one limit for all, elsewhere      Clip(·, max=limit), its lower bound left out
 
-ONNX Runtime fuses a Clip with scalar bounds into the convolution before it. Min stands alone: its limits differ by
+ONNX Runtime fuses a Clip with scalar bounds into the convolution before it. Min is not fused: its limits differ by
 channel, which no fused activation can say. Clip's bounds are attributes below opset 11 and inputs from there on; Min
 broadcasts from opset 8 on, below it the limits are spread over the whole shape.
 """

@@ -61,7 +61,7 @@ class _Marks:
         return not identity(node) or _is_lasting(node, self._functions, self._lasting)
 
     def mark_with_owners(self, scope: GraphIndex, node: NodeProto) -> None:
-        """Mark a node, and the nodes in whose nested graphs it stands."""
+        """Mark a node, and the nodes whose nested graphs hold it."""
         place: Place | None = (scope, node)
         while place is not None:
             self._mark(*place)

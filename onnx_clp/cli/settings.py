@@ -32,7 +32,7 @@ _NEVER: Final = frozenset({"help", "version", "config", "no-config"})
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """One file's options as they stand there; `trusted` where the user named the file."""
+    """One file's options as it has them; `trusted` where the user named the file."""
 
     path: Path
     values: Mapping[str, object]

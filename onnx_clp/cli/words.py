@@ -1,4 +1,4 @@
-"""What a word of the command line stands for; a word that stands for nothing is an ArgumentTypeError."""
+"""What a word of the command line means; a word without a meaning is an ArgumentTypeError."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ class View:
     """One value seen as channels.
 
     Attributes:
-        from_end: where the channel axis stands, counted from the last (1).
+        from_end: where the channel axis is, counted from the last (1).
         rank: the value's dimensions, None where unknown.
         ids: the atom of every index along the axis, int64 of shape (n,).
         constant: what a whole channel is known to be for every input, NaN where it is not known.

@@ -1,7 +1,7 @@
 """What sizes an operator makes of its inputs' sizes.
 
 Sizes are tuples of int, None for one that is not known; a value whose number of dimensions is not known has none.
-Only operators that stand between convolutions are known (ONNX operator specifications, opset 1 to 26).
+Only operators found between convolutions are known (ONNX operator specifications, opset 1 to 26).
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def target(extents: Extents, node: NodeProto) -> Sizes | None:
 
 
 def _rest(sizes: Sizes | None, others: Sizes) -> int | None:
-    """What remains of `sizes` beside `others`; a size that is not known may stand in both and cancels out."""
+    """What remains of `sizes` beside `others`; a size that is not known may be in both and cancels out."""
     if sizes is None or sizes.count(None) != others.count(None) or sizes.count(None) > 1:
         return None
     whole, part = (math.prod(s for s in side if s is not None) for side in (sizes, others))

@@ -19,7 +19,7 @@ class Demand:
 
     Index i may go where it adds nothing (`silent`), or where no output that stays reads it: `used` says which output
     reads which input, of shape (groups, outputs, inputs) counted within a group, `outputs` names the outputs' atoms
-    (None: all of them stay). `used` None means that every index is read. `padded` tells that zeros stand beside what
+    (None: all of them stay). `used` None means that every index is read. `padded` says that zeros lie beside what
     it reads, so that a constant adds less at the border.
     """
 

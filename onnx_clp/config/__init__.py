@@ -88,7 +88,7 @@ class CleanConfig:
 
     Attributes:
         u: a channel is pruned when its score exceeds mean + u·std of its layer (finite, > 0); rules other than
-            the paper's read it as told there.
+            the paper's read it as described there.
         rule: which limit a channel must pass (`numerics.outliers`), and for "gain" which score; "exact" is
             short for the rule "paper" with the bound "exact", and is stored as those two. Or one that was registered.
             "inverted" prunes nothing: it is short for `prune` off and `repair` on, and stored as those two.
@@ -106,7 +106,7 @@ class CleanConfig:
             where the budget asks for that; 0 caps as low as the budget allows; None puts no caps in. With `repair`
             only where the search did not undo what it found.
         calibrate: an .npz file with a few dozen unlabelled inputs, to measure the mean and std of convolutions no
-            BatchNormalization tells of (needs `bound_activations` and `validate`).
+            BatchNormalization gives statistics for (needs `bound_activations` and `validate`).
         compact: take channels that are zero (or constant, where a bias can take that) out of the file, with what goes
             with them.
         compact_multiple: a layer that loses channels to `compact` keeps a multiple of this many, or all (>= 1).

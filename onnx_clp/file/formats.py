@@ -1,4 +1,4 @@
-"""What a file is when it is not an ONNX model: told from its bytes, never from its name.
+"""What a file is when it is not an ONNX model: recognised by its bytes, never by its name.
 
 A model's bytes may begin with almost anything (a producer may be called `TFL3`), so ask only after the file
 has failed to parse as one, or has parsed into something without a graph.
@@ -80,7 +80,7 @@ def recognise(head: Bytes, path: os.PathLike[str] | str) -> str | None:
     """Say in one line (file, what it is, what to do) what a file that is not an ONNX model is.
 
     Args:
-        head: the file's bytes from its start; all of them where a truncated model is to be told as such.
+        head: the file's bytes from its start; all of them where a truncated model is to be recognised.
         path: only to name the file.
 
     Returns:

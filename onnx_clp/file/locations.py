@@ -24,7 +24,7 @@ class Sliced(Octets, Protocol):
 
 
 def locations(source: Sliced, size: int) -> frozenset[str]:
-    """The names as they stand in a serialised ModelProto of `size` bytes; those found up to where it is broken."""
+    """The names as written in a serialised ModelProto of `size` bytes; those found up to where it is broken."""
     found: set[str] = set()
     try:
         for name in _names(source, 0, size, "model", 0):

@@ -197,7 +197,7 @@ def read_varint(view: Octets, at: int, end: int) -> tuple[int, int]:
 
 
 def delimited(view: Octets, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-    """The fields of a message that have a length: where the tag stands, the tag, and where the body begins and ends.
+    """The fields of a message that have a length: where the tag is, the tag, and where the body begins and ends.
 
     Raises WireError, once it comes there, where the bytes are no message.
     """

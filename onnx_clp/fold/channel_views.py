@@ -1,7 +1,7 @@
 """Follow each linear layer's output channels through the graph.
 
 A `ChannelView` says of one value: its channel axis, which layer each run of channels comes from, and what
-stands in the way of folding into these layers. Layout operators, Concat and Split carry a view on; any other
+keeps an affine from folding into these layers. Layout operators, Concat and Split carry a view on; any other
 operator ends it.
 """
 

@@ -8,7 +8,7 @@ from onnx_clp.process.progress import Tick
 
 
 def dose(request: DoseRequest, tick: Tick) -> Dosed:
-    """Find the dose that the budget allows in a child process; `tick` hears of progress.
+    """Find the dose that the budget allows in a child process; `tick` is called as the work goes on.
 
     Raises:
         NotValidated: time or memory ran out, the child crashed, or the model does not run.

@@ -7,7 +7,7 @@
 The copy is for measuring alone; nothing of it is written. It computes what the edit proper would: a channel whose
 kernel is zero and whose bias is `fill` gives `fill` everywhere.
 
-Conditions: the value stands in the main graph, is a float tensor of known rank with channels on axis 1 or last, and the
+Conditions: the value is in the main graph, is a float tensor of known rank with channels on axis 1 or last, and the
 model's opset has Where (9 and later).
 """
 

@@ -33,7 +33,7 @@ _NEARLY: Final = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Pixel values, one after the other in turn, and what told them (as in `document.gauge.Ordinary`)."""
+    """Pixel values, one after the other in turn, and where they come from (as in `document.gauge.Ordinary`)."""
 
     pixels: tuple[Pixels, ...]
     told: str

@@ -72,7 +72,7 @@ def differentiate(
     Raises:
         UsageError: a value is not there, or `scalar` does not depend on one of `wanted`.
         UnsupportedModelError: an operator between the two has no rule, or not for this form of it; the message names
-            the operator and where it stands. Or the model is of an opset that cannot be brought to 16.
+            the operator and where it is. Or the model is of an opset that cannot be brought to 16.
     """
     ready = prepared(model)
     writer = GraphWriter(ready)

@@ -46,7 +46,7 @@ def changes(
         sites: the values, channels on axis 1.
         images: of other classes than the form leads to, at least one.
         form: what was found.
-        tick: hears of progress.
+        tick: called as the work goes on.
 
     Raises:
         UnsupportedModelError: the runtime refuses the part of the graph that leads to a value.

@@ -85,7 +85,7 @@ class Hunt:
         pictures: the images.
         seconds: for one image through the model and back.
         deadline: when to be done.
-        tick: hears of progress.
+        tick: called as the work goes on.
     """
 
     def __init__(

@@ -8,7 +8,7 @@ from onnx_clp.process.progress import Tick
 
 
 def search(request: SearchRequest, tick: Tick) -> Found:
-    """Search `request`'s model in a child process; `tick` hears of progress: stage, done, total.
+    """Search `request`'s model in a child process; `tick` is called with a stage, what is done of it, and the total.
 
     Raises:
         UsageError: the model is no classifier of images, or the images or an option do not fit it.

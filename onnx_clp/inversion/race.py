@@ -30,7 +30,7 @@ class Race:
         finder: makes the descents.
         attack: the model.
         others: the images that a class is looked for on.
-        each: hears of every class that is done with a heat.
+        each: called for every class that is done with a heat.
     """
 
     def __init__(

@@ -176,7 +176,7 @@ def repair(
         bench: the model and the images of the search.
         ladder: what turns the images into the likely target, in rungs, the mildest first; at least one, none empty.
         budget: the largest share of images whose class may change, and the largest predicted loss.
-        tick: hears of progress.
+        tick: called as the work goes on.
         deadline: after it nothing milder or stronger is tried; None for never.
 
     Returns:

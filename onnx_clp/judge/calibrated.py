@@ -83,7 +83,7 @@ def calibrate(
 
 
 def _is_bare(rewrite: LayerRewrite, sight: Sight, covered: list[Statistic]) -> bool:
-    """Whether no BatchNormalization told of this convolution: neither one folded into it nor one left behind it."""
+    """Whether no BatchNormalization gave statistics of this convolution, be it folded in or left behind it."""
     if not rewrite.layer.is_convolution:
         return False
     told = {s.output for s in covered}

@@ -6,7 +6,7 @@ with the normalisation folded into those layers counted in. A channel that react
 do little, one that reacts a little less and is read by everything can do more. Values are followed to the next
 linear layer on each way, through operators that keep channels apart: activations, pooling, layout, sums, products,
 Concat, Split and normalisations that stayed in the graph (by their factors); each of them is taken to pass a
-channel on as it is. Where no way ends in a linear layer there is no gain, and the report says what stood there.
+channel on as it is. Where no way ends in a linear layer there is no gain, and the report says what is there.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Gains:
         gain = np.sqrt(squares[first : first + count])
         return gain, f"its scores leave out that {unseen} reads its channels too" if unseen else ""
 
-    # Forwards: where the channels of each value stand
+    # Forwards: where the channels of each value are
 
     def _view(self, node: NodeProto) -> None:
         rewrite = self._layers.by_node.get(id(node))

@@ -5,7 +5,7 @@
 The layer before the class scores mostly gives values that are not negative (they come from a Relu), and the score
 is the most that such values of unit length can raise class c above the average of all classes: whatever drives a
 trigger's features can then push no class harder. Adding one vector to every row changes no probability, so the mean
-row is taken out first. The bias is told and not judged. No data is read and nothing is changed: this is a finding.
+row is taken out first. The bias is reported and not judged. No data is read and nothing is changed: it is a finding.
 
 Judging the rows of the last layer by their deviation over the classes follows published data-free detectors that
 read weights alone; score and limit are our own, chosen on models trained for that (docs/what-a-result-means.md).

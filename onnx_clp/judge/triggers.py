@@ -3,8 +3,8 @@
 A backdoor need not live in the weights. A graph can look at the input and choose: run another branch (If),
 loop, select between two results (Where), or compare the input with constants and mix the outcome in. And an
 operator of an unknown domain can do anything. None of it is a backdoor by itself, so these are findings, each
-with what decides and where. What is found is what stands in the graph as such: a choice built from ordinary
-arithmetic alone (a steep ramp, a product) is not told apart from the network's own work.
+with what decides and where. What is found is what the graph says openly: a choice built from ordinary
+arithmetic alone (a steep ramp, a product) looks like the network's own work.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where a linear layer's bias stands, and how a new one gets there."""
+"""Where a linear layer's bias is, and how a new one gets there."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class GemmBias:
 class AddedBias:
     """A constant added after a MatMul or an integer layer; `adder` is None where there is none yet.
 
-    `maker` gives the value that is added to; the channels stand `axis_from_end` from its last axis (1), and it
+    `maker` gives the value that is added to; the channels are `axis_from_end` from its last axis (1), and it
     has `rank` dimensions (None where that is not known).
     """
 

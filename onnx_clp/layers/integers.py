@@ -49,7 +49,7 @@ class IntegerBias:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class IntegerWeight:
-    """An integer weight whose scale stands elsewhere: an input of QLinearConv, or a Mul after ConvInteger.
+    """An integer weight whose scale is elsewhere: an input of QLinearConv, or a Mul after ConvInteger.
 
     `scaler` is the node (and slot) whose constant carries a factor on, None where the output is rounded.
     """

@@ -27,7 +27,7 @@ class LinearLayer:
         geometry: kernel, strides and dilations; None for Gemm and MatMul.
         channels, inputs: channel counts over all groups.
         rank: dimensions of the output, None where unknown.
-        axis_from_end: where the output channels stand, counted from the last axis (1).
+        axis_from_end: where the output channels are, counted from the last axis (1).
         data_axis_from_end: the same for the input that data comes in by; `data_slot` is its slot.
         no_padding: every output position sees input only, never zero padding.
         inside: nodes on the data's way that belong to the layer (its bias Add, an integer layer's scaling).

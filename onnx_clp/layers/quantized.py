@@ -1,4 +1,4 @@
-"""Quantised weights: integers with scale and zero-point, and the form that stands behind DequantizeLinear.
+"""Quantised weights: integers with scale and zero-point, and the form that goes through DequantizeLinear.
 
 A weight is real = (q - zero_point)·scale. A factor goes into the scales, so no integer changes but for a sign
 or a zero; a channel to zero gets the zero-point everywhere. What that cannot do exactly is refused in words.

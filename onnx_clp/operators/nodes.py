@@ -48,7 +48,7 @@ def text_attribute(node: NodeProto, name: str, default: str) -> str:
 
 
 def has_reference(node: NodeProto) -> bool:
-    """Whether an attribute takes its value from the call of the local function the node stands in."""
+    """Whether an attribute takes its value from the call of the local function the node is in."""
     return any(item.ref_attr_name for item in node.attribute)
 
 
@@ -80,7 +80,7 @@ def identity(node: NodeProto) -> str:
 
 
 def subgraphs(node: NodeProto) -> list[tuple[str, Any]]:
-    """The node's nested graphs with the attribute each stands in."""
+    """The node's nested graphs with the attribute that holds each."""
     found: list[tuple[str, Any]] = []
     for item in node.attribute:
         if item.type == AttributeProto.GRAPH:

@@ -79,7 +79,7 @@ PADS: Final = IntList("pads", 1, older="paddings")
 SPLIT: Final = IntList("split")
 """Split: the size of each part."""
 SHAPE: Final = IntList("shape")
-"""Reshape: the sizes asked for, 0 and -1 as they stand."""
+"""Reshape: the sizes asked for, 0 and -1 included."""
 STARTS: Final = IntList("starts", 1)
 """Slice."""
 ENDS: Final = IntList("ends", 2)

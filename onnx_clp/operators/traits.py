@@ -1,4 +1,4 @@
-"""What can be said of an operator: its kind, what it keeps of its first operand, and where its operands stand."""
+"""What can be said of an operator: its kind, what it keeps of its first operand, and where its operands are."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def window(node: NodeProto, kernel: Sequence[int] | None = None) -> Window:
 
 
 def stated(node: NodeProto) -> dict[str, tuple[int, ...]]:
-    """The lists of a window as they stand, by the names in `ATTRIBUTE_TYPES`; () for what is left out."""
+    """The lists of a window without defaults, by the names in `ATTRIBUTE_TYPES`; () for what is left out."""
     return {name: _ints(node, name) for name, kind in ATTRIBUTE_TYPES.items() if kind == AttributeProto.INTS}
 
 

@@ -49,7 +49,7 @@ _BOOTSTRAP = (
 
 @dataclass(frozen=True, slots=True)
 class _Talk:
-    """One child at work: the errand, the request, its memory cap, and who hears what it has written so far."""
+    """One child at work: the errand, the request, its memory cap, and what takes the text it has written so far."""
 
     errand: Errand[Any, Any]
     request: Asked
@@ -80,7 +80,7 @@ def ask(errand: Errand[Any, _Answer], request: Asked, hear: Callable[[bytearray]
 
 
 def ticks(tick: Tick) -> Callable[[bytearray], None]:
-    """What hears a child's lines `tick stage done total` and passes the last whole one on."""
+    """Reads a child's lines `tick stage done total` and passes the last whole one on."""
 
     def hear(written: bytearray) -> None:
         end = written.rfind(b"\n")

@@ -15,7 +15,7 @@ Listener = Callable[[Progress], None]
 
 @dataclass(slots=True)
 class Clock:
-    """Seconds each stage took; `listener` hears of every stage and of progress inside it."""
+    """Seconds each stage took; `listener` is called for every stage and for progress inside it."""
 
     listener: Listener | None = None
     seconds: dict[str, float] = field(default_factory=dict)
@@ -32,7 +32,7 @@ class Clock:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start - inside
 
     def tick(self, name: str, done: int, total: int) -> None:
-        """Tell of progress inside a stage."""
+        """Report progress inside a stage."""
         signals.check()
         if self.listener is not None:
             self.listener(Progress(name, done, total))

@@ -72,6 +72,6 @@ class Errand(Generic[_Request, _Answer]):
 
 
 def found(address: str) -> Any:
-    """What stands at "package.module:name"."""
+    """The object at "package.module:name"."""
     module, _, name = address.partition(":")
     return getattr(import_module(module), name)

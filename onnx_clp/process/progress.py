@@ -1,4 +1,4 @@
-"""How far a run has come: what the pipeline tells whoever listens."""
+"""How far a run has come, as the pipeline reports it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Signals that end a run in order: each becomes one `Interrupted`, never in the middle of what must not be cut.
 
 Python runs a signal's handler in the main thread between two instructions, so an exception may come anywhere:
-also between making a temporary file and noting its name. Such pairs of steps stand in `held()`.
+also between making a temporary file and noting its name. Such pairs of steps are put into `held()`.
 """
 
 from __future__ import annotations

@@ -128,7 +128,7 @@ class _Kept:
     before: Path | None
 
     def put_back(self) -> None:
-        """What stood at the target before, or nothing; a failure is passed over."""
+        """The file that was at the target before, or nothing; a failure is passed over."""
         with contextlib.suppress(OSError):
             if self.before is None:
                 self.target.unlink()

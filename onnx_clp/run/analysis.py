@@ -52,7 +52,7 @@ class Analysis:
         compacted: the model after channels were taken out; None when none was.
         places: what was found, scope by scope.
         frozen: inputs taken out by `freeze_inputs`.
-        caps: values that were to be capped, who told their limits, and why one was not; None where none were to be.
+        caps: values that were to be capped, whose limits they have, and why one was not; None where none were to be.
         affines_left: the affines that could not be folded, and why.
         readings: what was measured on the user's inputs; None where nothing was.
         compaction: what became of each layer with channels that do nothing; None when it was not asked for.
@@ -151,7 +151,7 @@ def analyse(
 ) -> Analysis:
     """Fold every affine that folds exactly, judge every layer and prune the channels that stand out.
 
-    The skeleton in `file` is copied, never changed. `tick` hears of progress: stage, done, total.
+    The skeleton in `file` is copied, never changed. `tick` is called with a stage, what is done of it, and the total.
     `known` are the raw scores of an earlier analysis of the same file, in the order of its verdicts: they are not
     computed again. `probe` measures what no normalisation tells of, before caps go in. `search` looks for triggers
     in the folded model and may change what its layers do; where it undid one, no caps on channels go in as well.

@@ -53,7 +53,7 @@ class Folded:
         edit: what edits it.
         places: what was found, scope by scope.
         snapshot: the model as it is after folding; None when that changed nothing.
-        statistics: what its normalisations told before they were folded.
+        statistics: what its normalisations said before they were folded.
         outlook: what further steps would find in the file as it came.
         findings: what is in the graph that pruning cannot touch.
         frozen: inputs taken out by `freeze_inputs`.

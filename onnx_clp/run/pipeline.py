@@ -45,7 +45,7 @@ def run(
         destination: where the result goes; None analyses and validates, and writes nothing.
         config: the options.
         overwrite: whether an existing destination may be replaced.
-        progress: hears of stages and layers as they are done.
+        progress: called as stages and layers are done.
         before_write: gets the report when everything is proven and nothing is in place yet; gives the context in which
             the model is put in place. From then on nothing can fail, and no signal stops the run.
         beside: further files the caller is going to write; none may be a data file of the input.
@@ -86,7 +86,7 @@ def clean(
     Args:
         source: a path, or a ModelProto or the bytes of one (never changed; its external data would need a path).
         config: the options; None takes the defaults.
-        progress: hears of stages and layers as they are done, each a `Progress`.
+        progress: called as stages and layers are done, each a `Progress`.
 
     Raises:
         ClpError: the class tells why.

@@ -1,7 +1,7 @@
 """Which values two models of one network must have in common although they make them in different ways.
 
 A fold leaves values by the same name that are not the same: what lies between a layer and the affine that went into it,
-behind or before. They are told by the nodes that are gone.
+behind or before. The nodes that are gone show which.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class _Known:
 
 
 class _Names:
-    """Gives payloads names, equal ones the same; what a fold has changed is told by its start, and read no further."""
+    """Gives payloads names, equal ones the same; of one that a fold has changed the start is enough."""
 
     def __init__(self) -> None:
         self._first: dict[bytes, memoryview] = {}

@@ -1,6 +1,6 @@
 """Whether a step that must not move the outputs moved them: folding, compaction, cleaning up.
 
-Rounding may: how much is told by the model itself, moved by one unit of its rounding, and by the values inside it.
+Rounding may: how much the model itself shows, moved by one unit of its rounding, and by the values inside it.
 """
 
 from __future__ import annotations

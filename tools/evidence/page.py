@@ -1,4 +1,4 @@
-"""The page's tables, rewritten in place: what stands between two markers is made, the rest is written by hand.
+"""The page's tables, rewritten in place: what is between two markers is made, the rest is written by hand.
 
 <!-- made: NAME -->
 …

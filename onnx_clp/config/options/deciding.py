@@ -148,7 +148,7 @@ CHANGED: Final = (
         name="--calibrate",
         form="path",
         metavar="DATA.npz",
-        help="a few dozen unlabelled inputs (array x): measure what no BatchNormalization tells, and cap it too",
+        help="a few dozen unlabelled inputs (array x): measure values without a BatchNormalization, and cap them too",
     ),
 )
 

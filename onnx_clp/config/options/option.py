@@ -39,7 +39,7 @@ class Option:
         sets: the field of `CleanConfig` that it sets, where that is not called as the option is.
         metavar: what its value is called.
         words: the values of a choice that sets no field.
-        default: where no field tells it.
+        default: where no field holds it.
         repeatable: whether it may be given several times.
         harmless: whether the `pyproject.toml` of the current folder, which may be a stranger's, may set it.
     """
