@@ -25,7 +25,7 @@ from onnx_clp.gauge.supplied import read_images
 from onnx_clp.inversion import finding
 from onnx_clp.inversion.attack import Attack
 from onnx_clp.inversion.descent import Adam
-from onnx_clp.inversion.forms import KINDS
+from onnx_clp.inversion.forms import KINDS, WORDS
 from onnx_clp.inversion.hunt import Pictures
 from onnx_clp.inversion.pixels import Range
 from onnx_clp.inversion.pyramid import Pyramid, enlarging, halvings
@@ -166,9 +166,9 @@ def test_of_many_classes_their_own_spread_decides() -> None:
 
 def test_the_sentence_never_calls_a_model_clean() -> None:
     z = np.array([0.3, 1.1, 0.2])
-    assert "no proof" in finding.sentence(3, z, False, 10)
-    assert "class 3 is the likely target" in finding.sentence(3, np.array([0.3, 9.1, 0.2]), True, 10)
-    assert "too few" in finding.sentence(0, z, False, 2)
+    assert "no proof" in finding.sentence(3, z, False, 10, WORDS)
+    assert "class 3 is the likely target" in finding.sentence(3, np.array([0.3, 9.1, 0.2]), True, 10, WORDS)
+    assert "too few" in finding.sentence(0, z, False, 2, WORDS)
 
 
 # --- images -------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from onnx_clp.config import RunLimits
 from onnx_clp.inversion import finding, lineup
-from onnx_clp.inversion.forms import Finder, Form, Forms, measures
+from onnx_clp.inversion.forms import WORDS, Finder, Form, Forms, measures
 from onnx_clp.inversion.patch import Patch
 from onnx_clp.inversion.pixels import Range
 from onnx_clp.inversion.portions import Portions
@@ -206,9 +206,9 @@ def test_a_class_that_its_row_names_needs_to_stand_out_less_and_no_other_does() 
 
 
 def test_the_sentence_says_what_else_counted() -> None:
-    together = finding.sentence(7, np.array([2.4, 1.0]), True, 10)
+    together = finding.sentence(7, np.array([2.4, 1.0]), True, 10, WORDS)
     assert "row in the last layer stands out too, so 2.33 are enough" in together
-    assert "row in the last layer" not in finding.sentence(7, np.array([4.0, 1.0]), True, 10)
+    assert "row in the last layer" not in finding.sentence(7, np.array([4.0, 1.0]), True, 10, WORDS)
 
 
 def test_descended_takes_so_many_steps() -> None:

@@ -112,7 +112,7 @@ def blend_of(attack: Any, images: NDArray[np.float32], unit: float) -> tuple[Flo
 
 def trigger_of(attack: Any, images: NDArray[np.float32], unit: float) -> tuple[Float32, float]:
     found = invert(attack, images, 1, Range(0, unit), 0)
-    return found.perturbation, found.norm / unit
+    return found.perturbation, found.area / unit
 
 
 @pytest.mark.parametrize("search", [patch_of, wave_of, blend_of, trigger_of])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from onnx_clp.document.search import Picture
 from onnx_clp.inversion.descent import Float32
 from onnx_clp.inversion.pixels import Range
 from onnx_clp.inversion.request import Images
@@ -18,6 +19,15 @@ class Addition:
     flip: float
     area: float
     pixels: Range
+
+    @property
+    def reach(self) -> float:
+        """The change that is drawn black or white."""
+        return self.pixels.span
+
+    def picture(self, _pixels: Range) -> Picture:
+        """The change, grey where there is none."""
+        return Picture.of(self.change, -self.reach, self.reach)
 
     def put_on(self, images: Images) -> Images:
         """The images with the change added, within the range of pixels."""

@@ -14,6 +14,7 @@ from typing import Final
 
 import numpy as np
 
+from onnx_clp.document.search import Picture
 from onnx_clp.inversion.attack import Attack
 from onnx_clp.inversion.descent import Adam, Float32
 from onnx_clp.inversion.pixels import Range
@@ -42,6 +43,12 @@ class Blend:
     def area(self) -> float:
         """Sum of the mask, in pixels."""
         return float(self.mask.sum())
+
+    def picture(self, pixels: Range) -> Picture:
+        """The pattern on grey, as strong as the mask is against its largest entry."""
+        middle = np.float32((pixels.low + pixels.high) / 2)
+        shown = middle + self.mask / max(float(self.mask.max()), 1e-12) * (self.pattern - middle)
+        return Picture.of(shown, pixels.low, pixels.high)
 
     def put_on(self, images: Images) -> Images:
         """The images with the picture blended in."""

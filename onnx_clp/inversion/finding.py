@@ -26,10 +26,7 @@ TOGETHER: Final = 2.33
 """What is enough for a class that the last layer names already: were scores normal, one class by five forms would reach
 it in one network of twenty, and the nearest of ten classes LIMIT in one of ninety."""
 LEAST_CLASSES: Final = 4
-_NAMES: Final = ("a smaller perturbation", "a smaller patch", "a fainter blend", "a slighter warp", "a fainter wave")
 _MAD_TO_STD: Final = 1.4826
-SPREADS: Final = (0.21, 0.27, 0.45, 0.36, 0.5)
-"""Standard deviations over the classes that no trigger leads to, one a measure (docs/inversion.md says of what)."""
 UNMATCHED: Final = 1.3
 """Times as far apart classes lie on images that match no statistics of the training images."""
 _PRIOR_CLASSES: Final = 20
@@ -71,8 +68,11 @@ def nearest(z: Float64) -> int:
     return int(np.argmax(z.max(axis=0)))
 
 
-def sentence(target: int, z: Float64, stands_out: bool, classes: int) -> str:
-    """What was found, for people; `z` is by form, of the class that stands out, else of the nearest."""
+def sentence(target: int, z: Float64, stands_out: bool, classes: int, words: Sequence[str]) -> str:
+    """What was found, for people; `z` is by form, of the class that stands out, else of the nearest.
+
+    `words` say of each form what of it is smaller.
+    """
     if classes < LEAST_CLASSES:
         return f"{classes} classes are too few to tell whether one of them stands out"
     far = f"{z.max():.1f} robust standard deviations"
@@ -83,6 +83,6 @@ def sentence(target: int, z: Float64, stands_out: bool, classes: int) -> str:
         )
     both = "" if z.max() > LIMIT else f"; its row in the last layer stands out too, so {TOGETHER:g} are enough"
     return (
-        f"class {target} is the likely target of a hidden trigger: {_NAMES[int(z.argmax())]} turns images into it "
+        f"class {target} is the likely target of a hidden trigger: {words[int(z.argmax())]} turns images into it "
         f"than into the other classes, by {far}{both}"
     )

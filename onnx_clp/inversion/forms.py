@@ -1,38 +1,114 @@
-"""The five forms of a trigger that are looked for, and how far each class stands out by each."""
+"""The forms of a trigger that are looked for, a row each, and how far each class stands out by each."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 
+from onnx_clp.document.search import Picture
 from onnx_clp.inversion import blend, finding, patch, warp, wave
 from onnx_clp.inversion.attack import Attack
-from onnx_clp.inversion.blend import Blend, BlendDescent
+from onnx_clp.inversion.blend import BlendDescent
 from onnx_clp.inversion.descent import Float32
 from onnx_clp.inversion.pace import fewer
-from onnx_clp.inversion.patch import Patch, PatchDescent
+from onnx_clp.inversion.patch import PatchDescent
 from onnx_clp.inversion.pixels import Range
 from onnx_clp.inversion.portions import SIZE, Portions
 from onnx_clp.inversion.request import Images
-from onnx_clp.inversion.smallest import ENOUGH, Descent, descended
+from onnx_clp.inversion.smallest import ENOUGH, Descent, Sized, descended
 from onnx_clp.inversion.trigger import BUDGET, JUDGING_BUDGET, STEPS, Trigger, TriggerDescent
-from onnx_clp.inversion.warp import Warp, WarpDescent
-from onnx_clp.inversion.wave import Wave, WaveDescent
+from onnx_clp.inversion.warp import WarpDescent
+from onnx_clp.inversion.wave import WaveDescent
 
-Form = Trigger | Patch | Blend | Warp | Wave
-KINDS: Final = ("perturbation", "patch", "blend", "warp", "wave")
-"""What the forms are called, in the order in which they are looked for."""
-STEPS_OF: Final[Mapping[str, int]] = {
-    "perturbation": 2 * STEPS,
-    "patch": patch.STEPS,
-    "blend": blend.STEPS,
-    "warp": warp.STEPS,
-    "wave": wave.STEPS,
-}
-"""Steps of descent that a form takes."""
+
+class Form(Sized, Protocol):
+    """What was found of a trigger."""
+
+    @property
+    def target(self) -> int:
+        """The class that it leads to."""
+
+    def put_on(self, images: Images) -> Images:
+        """The images with it on."""
+
+    def picture(self, pixels: Range) -> Picture:
+        """What it looks like to people, where `pixels` is the range of pixel values."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scene:
+    """What a descent has: the model, images of other classes than the target, where to start, how many steps to take.
+
+    `block` is where patches start instead, if a small block turns images by itself.
+    """
+
+    attack: Attack
+    portions: Portions
+    target: int
+    start: Float32
+    block: Float32 | None
+    pixels: Range
+    seed: int
+    steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class FormKind:
+    """One row of the table of forms.
+
+    Attributes:
+        name: what it is called in reports.
+        steps: of descent that it takes.
+        spread: standard deviation, over classes that no trigger leads to, of how easy they are to reach by it
+            (docs/inversion.md says of what).
+        words: what of it is smaller towards a class that stands out.
+        descent: begins one.
+    """
+
+    name: str
+    steps: int
+    spread: float
+    words: str
+    descent: Callable[[Scene], Descent[Form]]
+
+
+def _trigger(scene: Scene, budget: float = JUDGING_BUDGET) -> TriggerDescent:
+    return TriggerDescent(
+        scene.attack, scene.portions, scene.target, scene.pixels, scene.seed, scene.steps // 2, budget
+    )
+
+
+def _patch(scene: Scene) -> PatchDescent:
+    start = scene.start if scene.block is None else scene.block
+    return PatchDescent(scene.attack, scene.portions, scene.target, start, scene.pixels)
+
+
+def _blend(scene: Scene) -> BlendDescent:
+    return BlendDescent(scene.attack, scene.portions, scene.target, scene.pixels, scene.seed, scene.steps)
+
+
+def _warp(scene: Scene) -> WarpDescent:
+    return WarpDescent(scene.attack, scene.portions, scene.target, scene.seed)
+
+
+def _wave(scene: Scene) -> WaveDescent:
+    return WaveDescent(scene.attack, scene.portions, scene.target, scene.start, scene.pixels)
+
+
+FORMS: Final = (
+    FormKind("perturbation", 2 * STEPS, 0.21, "a smaller perturbation", _trigger),
+    FormKind("patch", patch.STEPS, 0.27, "a smaller patch", _patch),
+    FormKind("blend", blend.STEPS, 0.45, "a fainter blend", _blend),
+    FormKind("warp", warp.STEPS, 0.36, "a slighter warp", _warp),
+    FormKind("wave", wave.STEPS, 0.5, "a fainter wave", _wave),
+)
+"""The forms in the order in which they are looked for; the first one's descent comes twice, as others start from it."""
+KINDS: Final = tuple(one.name for one in FORMS)
+STEPS_OF: Final[Mapping[str, int]] = {one.name: one.steps for one in FORMS}
+WORDS: Final = tuple(one.words for one in FORMS)
 LEAST_STEPS: Final = 12
 
 _LEAST_FLIPS: Final = {"perturbation": 0.5}
@@ -106,31 +182,24 @@ class Finder:
 
     def descent(self, kind: str, attack: Attack, images: Images, forms: Forms) -> Descent[Form]:
         """A descent towards the form of that kind; before the first of a class comes one to where others start."""
-        target, half = forms.target, self.steps(KINDS[0]) // 2
+        steps = self.steps(KINDS[0])
         if forms.start is None:
-            started = self._trigger(attack, images, target, half, BUDGET)
-            forms.start = descended(started, half).perturbation
-        if kind == "perturbation":
-            return self._trigger(attack, images, target, half, JUDGING_BUDGET)
-        portions = self._portions(images)
-        if kind == "patch":
-            start = forms.start if forms.block is None else forms.block
-            return PatchDescent(attack, portions, target, start, self.pixels)
-        if kind == "blend":
-            return BlendDescent(attack, portions, target, self.pixels, self.seed, self.steps(kind))
-        if kind == "warp":
-            return WarpDescent(attack, portions, target, self.seed)
-        return WaveDescent(attack, portions, target, forms.start, self.pixels)
+            nowhere = np.zeros(0, np.float32)
+            scene = self._scene(attack, images, forms, nowhere, steps)
+            forms.start = descended(_trigger(scene, BUDGET), steps // 2).perturbation
+        row = FORMS[KINDS.index(kind)]
+        return row.descent(self._scene(attack, images, forms, forms.start, self.steps(kind)))
 
-    def _trigger(self, attack: Attack, images: Images, target: int, steps: int, budget: float) -> TriggerDescent:
-        return TriggerDescent(attack, self._portions(images), target, self.pixels, self.seed, steps, budget)
+    def _scene(self, attack: Attack, images: Images, forms: Forms, start: Float32, steps: int) -> Scene:
+        portions = self._portions(images)
+        return Scene(attack, portions, forms.target, start, forms.block, self.pixels, self.seed, steps)
 
     def _portions(self, images: Images) -> Portions:
         return Portions(images, self.portion)
 
 
 def measures(found: Sequence[Forms], lead: float, doubt: float = 1.0) -> finding.Float64:
-    """How far each class stands out by each form, (5, classes), in robust standard deviations.
+    """How far each class stands out by each form, (forms, classes), in robust standard deviations.
 
     −inf where a form was not looked for, and for all in the row of one that fewer than 4 of more classes have. What is
     compared took as many steps: the forms of classes that went on after the first heat, or, if these are fewer than 4,
@@ -148,7 +217,7 @@ def measures(found: Sequence[Forms], lead: float, doubt: float = 1.0) -> finding
         compared = whole if len(whole) >= min(finding.LEAST_CLASSES, len(found)) else have
         if len(compared) >= min(finding.LEAST_CLASSES, len(found)):
             forms = [found[at].by_kind[kind] if compared is whole else found[at].first(kind) for at in compared]
-            z[row, compared] = _far(kind, forms, lead, doubt * finding.SPREADS[row])
+            z[row, compared] = _far(kind, forms, lead, doubt * FORMS[row].spread)
     return z
 
 

@@ -14,7 +14,7 @@ from onnx_clp.gauge.supplied import read_images
 from onnx_clp.inversion import finding
 from onnx_clp.inversion.attack import Attack
 from onnx_clp.inversion.drawing import drawn
-from onnx_clp.inversion.forms import KINDS, Forms
+from onnx_clp.inversion.forms import KINDS, WORDS, Forms
 from onnx_clp.inversion.hunt import Hunt, Pictures
 from onnx_clp.inversion.pace import Batches, Deadline, fewer, thinned
 from onnx_clp.inversion.pixels import Range
@@ -71,7 +71,7 @@ def _judged(
     named = [at for at, forms in enumerate(found) if forms.target in request.suspects]
     place = finding.likely(z, [f.flip for f in found], named)
     best = finding.nearest(z) if place is None else place
-    said = finding.sentence(found[best].target, z[:, best], place is not None, hunt.classes)
+    said = finding.sentence(found[best].target, z[:, best], place is not None, hunt.classes, WORDS)
     moved = hunt.changes(found, z, best)
     fixed, note = hunt.repaired(found, z, place) if request.repair else (None, "")
     judged = Inversion(

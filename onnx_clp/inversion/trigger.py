@@ -17,6 +17,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_clp.document.search import Picture
 from onnx_clp.inversion.attack import Attack
 from onnx_clp.inversion.descent import Adam, Float32
 from onnx_clp.inversion.pixels import Range
@@ -47,9 +48,14 @@ class Trigger:
     pixels: Range
 
     @property
-    def norm(self) -> float:
+    def area(self) -> float:
         """l2 norm of the perturbation."""
         return float(np.linalg.norm(self.perturbation))
+
+    def picture(self, _pixels: Range) -> Picture:
+        """The perturbation, its largest entry black or white."""
+        reach = max(float(np.abs(self.perturbation).max()), 1e-12)
+        return Picture.of(self.perturbation, -reach, reach)
 
     def put_on(self, images: Images) -> Images:
         """The images with the perturbation added, within the range of pixels."""

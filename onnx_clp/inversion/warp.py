@@ -14,8 +14,10 @@ from typing import Final
 
 import numpy as np
 
+from onnx_clp.document.search import Picture
 from onnx_clp.inversion.attack import Attack
 from onnx_clp.inversion.descent import Float32, Shrinking
+from onnx_clp.inversion.pixels import Range
 from onnx_clp.inversion.portions import Portions
 from onnx_clp.inversion.pyramid import enlarging
 from onnx_clp.inversion.request import Images
@@ -25,6 +27,7 @@ from onnx_clp.inversion.trigger import outcome
 STEPS: Final = 60
 FARTHEST: Final = 3.0
 """In pixels, down and across: the most that a knot moves."""
+_LINES: Final = 8
 _KNOTS: Final = 6
 _RATE: Final = 0.1
 _START: Final = 0.1
@@ -43,6 +46,14 @@ class Warp:
     def area(self) -> float:
         """Mean size of the displacements down and across, in pixels; the most allowed where too few images turn."""
         return float(np.abs(self.field).mean()) if self.flip >= ENOUGH else FARTHEST
+
+    def picture(self, _pixels: Range) -> Picture:
+        """A grid of dark lines on white, an eighth of the image apart, warped."""
+        height, width = self.field.shape[1:]
+        grid = np.ones((1, 1, height, width), np.float32)
+        grid[:, :, :: max(height // _LINES, 2)] = 0
+        grid[:, :, :, :: max(width // _LINES, 2)] = 0
+        return Picture.of(self.put_on(grid)[0], 0, 1)
 
     def put_on(self, images: Images) -> Images:
         """The warped images."""

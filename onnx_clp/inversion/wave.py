@@ -38,6 +38,11 @@ class Wave(Addition):
     white counts 0.5.
     """
 
+    @property
+    def reach(self) -> float:
+        """The change that is drawn black or white."""
+        return self.pixels.span / 2
+
 
 class Spectrum:
     """Amplitudes (height, width // 2 + 1, channels, 2) of cosines and of sines (less than 0), to images and back."""
