@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onnx_clp import config
+from onnx_clp.config.rules import FACTS
 from onnx_clp.numerics.outliers import RULES, Float64, find_outliers, too_few, why_too_few
 
 
@@ -146,6 +147,7 @@ def test_every_rule_is_what_its_definition_says(rule: str, channels: int) -> Non
 def test_the_configuration_names_every_rule() -> None:
     prunes_nothing = "inverted"
     assert {*get_args(config.Rule)} == {*RULES, "exact", prunes_nothing}
+    assert RULES.keys() == FACTS.keys()
 
 
 @pytest.mark.parametrize("rule", ["loo", "mad"])

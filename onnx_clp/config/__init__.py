@@ -14,10 +14,10 @@ from types import MappingProxyType
 from typing import Any, Final, Literal, get_args
 
 from onnx_clp.config.conditions import settle
+from onnx_clp.config.rules import Rule as Rule
 from onnx_clp.errors import UsageError
 
 Bound = Literal["reshaped", "exact"]
-Rule = Literal["paper", "exact", "gain", "loo", "mad", "two-sided", "inverted"]
 LayerChoice = Literal["conv", "all"]
 Provider = Literal["auto", "cuda", "tensorrt", "cpu"]
 ExternalData = Literal["auto", "always", "never"]

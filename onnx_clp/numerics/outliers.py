@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_clp.config import own_rules
+from onnx_clp.config.rules import facts
 from onnx_clp.errors import UsageError
 
 Float64 = NDArray[np.float64]
@@ -127,12 +128,12 @@ def too_few(channels: int, u: float, rule: str = PAPER) -> bool:
     where that is not above u. The other rules leave it out of what it is held against and can always find it;
     there the question is whether the rest is enough to go by, see `LEAST_CHANNELS`.
     """
-    return channels < LEAST_CHANNELS if _without_reach(rule) else reach(channels) <= u
+    return reach(channels) <= u if facts(rule).reach else channels < LEAST_CHANNELS
 
 
 def why_too_few(channels: int, rule: str = PAPER) -> str:
     """What is wrong with so few channels, as a clause."""
-    if _without_reach(rule):
+    if not facts(rule).reach:
         return f"{channels} channels are too few for rule {rule}, which needs {LEAST_CHANNELS}"
     return f"among {channels} channels none can lie more than {reach(channels):.2f} std above the mean"
 
@@ -216,8 +217,3 @@ RULES: Final[Mapping[str, Rule]] = {
     "mad": _above_median,
     "two-sided": _both_sides,
 }
-_WITHOUT_REACH: Final = ("loo", "mad")
-
-
-def _without_reach(rule: str) -> bool:
-    return rule in _WITHOUT_REACH or rule not in RULES

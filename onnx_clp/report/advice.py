@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
+from onnx_clp.config.rules import FACTS
 from onnx_clp.document.run import EvaluationReport, Report, Verdict
 from onnx_clp.report import command
 from onnx_clp.report.deciding import repairs
@@ -225,7 +226,8 @@ def _when_not_judged(report: Report) -> Iterator[Advice]:
 
 def _small(report: Report, channels: int) -> Iterator[Advice]:
     reach = (channels - 1) / math.sqrt(channels) if channels > 1 else 0.0
-    if report.options.get("rule") in ("loo", "mad"):
+    known = FACTS.get(str(report.options.get("rule")))
+    if known is not None and not known.reach:
         yield Advice(f"too few channels for this rule; --rule paper can judge {channels} with a -u below {reach:.2f}")
         return
     sentence = f"one outlier among {channels} channels reaches at most {reach:.2f} std: choose -u below that"

@@ -8,6 +8,7 @@ from importlib.resources import files
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from onnx_clp.config.rules import facts
 from onnx_clp.document.assessment import CHANNELS, TRIGGER, weight
 from onnx_clp.document.run import Judgement, LayerReport, Report, Verdict
 from onnx_clp.errors import UsageError
@@ -131,11 +132,7 @@ def _stood_out(report: Report) -> str:
 def _how(report: Report) -> str:
     rule = ruling.rule_of(report)
     by = f"by over {ruling.u_of(report):g} {ruling.deviations(rule)}"
-    if rule == "two-sided":
-        return f"can react more strongly or more weakly than the others of their layer, {by}"
-    if rule == "gain":
-        return f"can do more to the layers after them than the others of their layer, {by}"
-    return f"can react more strongly than the others of their layer, {by}"
+    return f"can {facts(rule).reaction} than the others of their layer, {by}"
 
 
 def _what_was_done(report: Report) -> str:

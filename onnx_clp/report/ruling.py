@@ -2,22 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final
-
+from onnx_clp.config.rules import facts
 from onnx_clp.document.run import Judgement, PrunedChannel, Report
 from onnx_clp.text import shown
-
-_DEVIATIONS: Final = {
-    "loo": "standard deviations of the other channels",
-    "mad": "median absolute deviations (times 1.4826)",
-}
-_LIMITS: Final = {
-    "paper": "mean + {u} std",
-    "gain": "mean + {u} std of score times downstream gain",
-    "loo": "mean + {u} std, both without the channel itself",
-    "mad": "median + {u}*1.4826*MAD",
-    "two-sided": "mean + {u} std, or below mean - {u} std",
-}
 
 
 def rule_of(report: Report) -> str:
@@ -35,25 +22,23 @@ def limit(report: Report) -> str:
     """What a score must exceed to stand out, the rule named: "mean + 3 std (rule paper)"."""
     rule = rule_of(report)
     norm = ", exact norm" if report.options.get("bound") == "exact" else ""
-    limits = _LIMITS.get(rule, "the limit of a registered rule, u = {u}")
-    return f"{limits.format(u=f'{u_of(report):g}')} (rule {shown(rule, 40)}{norm})"
+    return f"{facts(rule).limit.format(u=f'{u_of(report):g}')} (rule {shown(rule, 40)}{norm})"
 
 
 def titles(report: Report) -> tuple[str, str]:
     """What the rule measures from and in, at most eight columns each."""
-    return ("median", "1.48 MAD") if rule_of(report) == "mad" else ("mean", "std")
+    return facts(rule_of(report)).columns
 
 
 def deviations(rule: str) -> str:
     """What the rule counts u and z in."""
-    return _DEVIATIONS.get(rule, "standard deviations")
+    return facts(rule).deviations
 
 
 def distance(judgement: Judgement, channel: PrunedChannel) -> str:
     """Where a channel that stood out lies: "4.21 standard deviations above the layer's mean"."""
     side = "below" if channel.z < 0 else "above"
-    origin = {"mad": "the layer's median", "loo": "their mean"}.get(judgement.rule, "the layer's mean")
-    return f"{abs(channel.z):.2f} {deviations(judgement.rule)} {side} {origin}"
+    return f"{abs(channel.z):.2f} {deviations(judgement.rule)} {side} {facts(judgement.rule).origin}"
 
 
 def passed(judgement: Judgement, channel: PrunedChannel) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from onnx_clp.config.options.option import Option
+from onnx_clp.config.rules import FACTS
 
 EFFORT: Final = (
     Option(
@@ -30,9 +31,8 @@ JUDGED: Final = (
         form="choice",
         harmless=True,
         help=(
-            "what u counts: mean + u*std (paper, default); the same with --bound exact (exact) or with scores "
-            "times how strongly the next layers read the channel (gain); stds of the other channels (loo); median "
-            "+ u*MAD (mad); mean - u*std too (two-sided); or nothing: undo what --invert finds instead (inverted)"
+            f"what u counts: {'; '.join(f'{row.help} ({name})' for name, row in FACTS.items())}; mean + u*std with "
+            "--bound exact (exact); or nothing: undo what --invert finds instead (inverted)"
         ),
     ),
     Option(
