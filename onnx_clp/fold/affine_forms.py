@@ -7,7 +7,7 @@ stored or computed in the graph in any way `graph.GraphIndex.constant` understan
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -26,7 +26,6 @@ from onnx_clp.verdicts import Skipped, SkipReason
 Array = NDArray[Any]
 
 _TRAINING: Final = Skipped(SkipReason.TRAINING, "it is in training mode: it normalises by the batch it sees")
-_ELEMENTWISE: Final = ("Mul", "Add", "Sub", "Div")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,20 +52,33 @@ class Affine:
     blocked: Skipped | None = None
 
 
-Recogniser = Callable[[GraphIndex, NodeProto, Frame], Affine | Skipped]
+@dataclass(frozen=True, slots=True)
+class Recogniser:
+    """One form: which input is `data` (None: the node is none), and the affine that is `read` off the node."""
+
+    data: Callable[[GraphIndex, NodeProto], int | None]
+    read: Callable[[GraphIndex, NodeProto, Frame], Affine | Skipped]
 
 
 def data_slot(scope: GraphIndex, node: NodeProto) -> int | None:
     """The slot of the one input that is data, for a node that may be an affine; None for any other node."""
-    if is_op(node, "BatchNormalization"):
-        return 0 if node.input and not scope.is_constant(node.input[0]) else None
-    if not is_op(node, *_ELEMENTWISE) or len(node.input) != 2:
-        return None
+    return RECOGNISERS[node.op_type].data(scope, node) if is_op(node, *RECOGNISERS) else None
+
+
+def _first(scope: GraphIndex, node: NodeProto) -> int | None:
+    """The first input is data."""
+    return 0 if node.input and not scope.is_constant(node.input[0]) else None
+
+
+def _either(scope: GraphIndex, node: NodeProto) -> int | None:
+    """One of two inputs is data, the other a parameter."""
     steady = [_is_parameter(scope, name) for name in node.input]
-    if steady[0] == steady[1]:
-        return None
-    slot = steady.index(False)
-    return None if node.op_type == "Div" and slot == 1 else slot
+    return None if len(steady) != 2 or steady[0] == steady[1] else steady.index(False)
+
+
+def _dividend(scope: GraphIndex, node: NodeProto) -> int | None:
+    """The first of two inputs is data, the other a parameter."""
+    return 0 if _either(scope, node) == 0 else None
 
 
 def _is_parameter(scope: GraphIndex, name: str) -> bool:
@@ -77,7 +89,7 @@ def recognise(scope: GraphIndex, node: NodeProto, frame: Frame) -> Affine | Skip
     """The affine a node computes on data with this channel axis; `data_slot` must have found its data."""
     if has_reference(node):
         return Skipped(SkipReason.REFERENCE_ATTRIBUTE, "an attribute takes its value from the function's call")
-    found = RECOGNISERS[node.op_type](scope, node, frame)
+    found = RECOGNISERS[node.op_type].read(scope, node, frame)
     if isinstance(found, Affine) and not found.affine.is_finite:
         return Skipped(SkipReason.NOT_FINITE, "its factor or offset is not a finite number")
     return found
@@ -230,10 +242,10 @@ def _divide(scope: GraphIndex, node: NodeProto, frame: Frame) -> Affine | Skippe
         return _affine(frame, 1.0 / value, 0.0)
 
 
-RECOGNISERS: Final[dict[str, Recogniser]] = {
-    "BatchNormalization": _batchnorm,
-    "Mul": _multiply,
-    "Add": _add,
-    "Sub": _subtract,
-    "Div": _divide,
+RECOGNISERS: Final[Mapping[str, Recogniser]] = {
+    "BatchNormalization": Recogniser(_first, _batchnorm),
+    "Mul": Recogniser(_either, _multiply),
+    "Add": Recogniser(_either, _add),
+    "Sub": Recogniser(_either, _subtract),
+    "Div": Recogniser(_dividend, _divide),
 }
