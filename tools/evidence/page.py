@@ -8,11 +8,14 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 from onnx_clp.errors import LoadError
 
+_WIDTH: Final = 128
 _PART = re.compile(r"(<!-- made: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -30,9 +33,19 @@ def filled(text: str, parts: Mapping[str, str]) -> str:
 
     def replace(found: re.Match[str]) -> str:
         part = parts[found.group(2)]
-        return f"{found.group(1)}{part}\n{found.group(3)}" if part else found.group(0)
+        return f"{found.group(1)}{_wrapped(part)}\n{found.group(3)}" if part else found.group(0)
 
     return _PART.sub(replace, text)
+
+
+def _wrapped(part: str) -> str:
+    """A part with its prose wrapped, rows of tables as they are; items of a list are indented."""
+    return "\n".join(
+        line
+        if line.startswith("|")
+        else textwrap.fill(line, _WIDTH, subsequent_indent="  " if line[:2] == "- " else "")
+        for line in part.split("\n")
+    )
 
 
 def fill(path: Path, parts: Mapping[str, str]) -> None:
