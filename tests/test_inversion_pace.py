@@ -25,7 +25,7 @@ from onnx_clp.inversion import hunt, lineup, screen
 from onnx_clp.inversion import search as searching
 from onnx_clp.inversion.attack import Attack
 from onnx_clp.inversion.descent import Float32
-from onnx_clp.inversion.forms import KINDS, STEPS_OF, Finder, Form, Forms, measures
+from onnx_clp.inversion.forms import KINDS, STEPS_OF, Finder, Forms, TriggerForm, measures
 from onnx_clp.inversion.ladder import moved, other_patches, rungs
 from onnx_clp.inversion.ordinary import COUNT, loss, photographs
 from onnx_clp.inversion.pace import Batches, Deadline, TimeUp, fewer, thinned
@@ -221,7 +221,7 @@ def test_images_and_steps_become_fewer_where_time_is_short(
 def with_margin(target: int, margin: float, *kinds: str) -> Forms:
     trigger = Trigger(target, np.zeros((1, 1, 1), np.float32), 1.0, margin, Range(0, 1))
     patch = Patch(target, np.zeros((1, 1, 1), np.float32), 1.0, 10 - margin, Range(0, 1))
-    known: dict[str, Form] = {"perturbation": trigger, "patch": patch}
+    known: dict[str, TriggerForm] = {"perturbation": trigger, "patch": patch}
     return Forms(target, None, {kind: known[kind] for kind in kinds})
 
 

@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx_clp.inversion import finding
 from onnx_clp.inversion.attack import Attack
 from onnx_clp.inversion.blend import Blend, invert_blend
-from onnx_clp.inversion.forms import KINDS, Form, Forms, measures
+from onnx_clp.inversion.forms import KINDS, Forms, TriggerForm, measures
 from onnx_clp.inversion.patch import Patch, invert_patch
 from onnx_clp.inversion.pixels import Range
 from onnx_clp.inversion.subject import read_subject
@@ -136,7 +136,7 @@ def detector(folder: Path, sign: float) -> Path:
     return path
 
 
-def searched(folder: Path, sign: float, pixels: Range) -> Sequence[Form]:
+def searched(folder: Path, sign: float, pixels: Range) -> Sequence[TriggerForm]:
     """What leads nearly black images to class 1."""
     attack = Attack(read_subject(detector(folder, sign), {}, None), choose("cpu"))
     images = np.random.default_rng(0).uniform(0, 0.08, (6, 1, 8, 8)).astype(np.float32)
@@ -174,7 +174,7 @@ class Ease:
         """Forms of these sizes."""
         one, pixels = np.zeros((1, 1, 1), np.float32), Range(0, 1)
         patch, blend, warp, wave = self.sizes
-        found: list[Form] = [
+        found: list[TriggerForm] = [
             Trigger(target, one, self.flips[0], self.margin, pixels),
             Patch(target, one, self.flips[1], patch, pixels),
             Blend(target, np.full((1, 1), blend, np.float32), one, self.flips[2]),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from onnx_clp.config import RunLimits
 from onnx_clp.inversion import finding, lineup
-from onnx_clp.inversion.forms import WORDS, Finder, Form, Forms, measures
+from onnx_clp.inversion.forms import WORDS, Finder, Forms, TriggerForm, measures
 from onnx_clp.inversion.patch import Patch
 from onnx_clp.inversion.pixels import Range
 from onnx_clp.inversion.portions import Portions
@@ -90,7 +90,7 @@ class Falling:
         self.taken += 1
 
     @property
-    def form(self) -> Form:
+    def form(self) -> TriggerForm:
         """The patch now."""
         return patch(self.target, 100 - self.speed * self.taken)
 

@@ -24,7 +24,7 @@ from onnx_clp.inversion.warp import WarpDescent
 from onnx_clp.inversion.wave import WaveDescent
 
 
-class Form(Sized, Protocol):
+class TriggerForm(Sized, Protocol):
     """What was found of a trigger."""
 
     @property
@@ -72,7 +72,7 @@ class FormKind:
     steps: int
     spread: float
     words: str
-    descent: Callable[[Scene], Descent[Form]]
+    descent: Callable[[Scene], Descent[TriggerForm]]
 
 
 def _trigger(scene: Scene, budget: float = JUDGING_BUDGET) -> TriggerDescent:
@@ -127,15 +127,15 @@ class Forms:
 
     target: int
     start: Float32 | None = None
-    by_kind: dict[str, Form] = field(default_factory=dict)
-    early: dict[str, Form] = field(default_factory=dict)
+    by_kind: dict[str, TriggerForm] = field(default_factory=dict)
+    early: dict[str, TriggerForm] = field(default_factory=dict)
     block: Float32 | None = None
 
     def whole(self, kind: str) -> bool:
         """Whether the form of that kind was looked for to the end."""
         return self.early.get(kind) is not self.by_kind[kind]
 
-    def first(self, kind: str) -> Form:
+    def first(self, kind: str) -> TriggerForm:
         """The form of that kind as it was after the first heat."""
         return self.early.get(kind, self.by_kind[kind])
 
@@ -180,7 +180,7 @@ class Finder:
         """Add the form of that kind towards `forms`' class, looked for on `images` of other classes."""
         forms.by_kind[kind] = descended(self.descent(kind, attack, images, forms), self.own_steps(kind))
 
-    def descent(self, kind: str, attack: Attack, images: Images, forms: Forms) -> Descent[Form]:
+    def descent(self, kind: str, attack: Attack, images: Images, forms: Forms) -> Descent[TriggerForm]:
         """A descent towards the form of that kind; before the first of a class comes one to where others start."""
         steps = self.steps(KINDS[0])
         if forms.start is None:
@@ -221,14 +221,14 @@ def measures(found: Sequence[Forms], lead: float, doubt: float = 1.0) -> finding
     return z
 
 
-def _far(kind: str, forms: Sequence[Form], lead: float, spread: float) -> finding.Float64:
+def _far(kind: str, forms: Sequence[TriggerForm], lead: float, spread: float) -> finding.Float64:
     """How far each of some classes stands out among them by a form of one kind."""
     z = finding.robust_z([_ease(form, lead) for form in forms], spread)
     works = np.array([form.flip for form in forms]) >= _LEAST_FLIPS.get(kind, ENOUGH)
     return np.where(works, z, np.minimum(z, 0.0))
 
 
-def _ease(form: Form, lead: float) -> float:
+def _ease(form: TriggerForm, lead: float) -> float:
     """The higher, the easier the class is to reach."""
     if isinstance(form, Trigger):
         return form.margin / max(lead, _LEAST_LEAD)

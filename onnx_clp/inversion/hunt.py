@@ -20,7 +20,7 @@ from onnx_clp.inversion import blocks, finding, screen
 from onnx_clp.inversion.attack import Attack
 from onnx_clp.inversion.capped import capped
 from onnx_clp.inversion.changes import changes
-from onnx_clp.inversion.forms import KINDS, STEPS_OF, Finder, Form, Forms, measures
+from onnx_clp.inversion.forms import KINDS, STEPS_OF, Finder, Forms, TriggerForm, measures
 from onnx_clp.inversion.ladder import Rungs, joined, other_patches, rungs
 from onnx_clp.inversion.lineup import RUNNERS, decided, first, going_on, spread
 from onnx_clp.inversion.ordinary import photographs
@@ -163,7 +163,7 @@ class Hunt:
         each = 2 * len(self._request.sites) * self._seconds * _FORWARD / 2
         return max(_LEAST_FITTED, int(_FITTING * self._request.seconds / max(each, 1e-9)))
 
-    def _ladder(self, form: Form, beyond: Sequence[Form], target: int) -> Rungs:
+    def _ladder(self, form: TriggerForm, beyond: Sequence[TriggerForm], target: int) -> Rungs:
         """The rungs that there is time for."""
         self._deadline.until(LADDER)
         patch = next((one for one in beyond if isinstance(one, Patch)), None)
@@ -287,12 +287,12 @@ class Hunt:
         return capped(self._subject, {site: directions(done.caps[site.value]) for site in sites})
 
 
-def _furthest(found: list[Forms], z: finding.Float64, place: int) -> Form:
+def _furthest(found: list[Forms], z: finding.Float64, place: int) -> TriggerForm:
     """Of the class at `place` the form by which it stands out most."""
     return found[place].by_kind[KINDS[int(z[:, place].argmax())]]
 
 
-def _beyond(found: list[Forms], z: finding.Float64, place: int) -> list[Form]:
+def _beyond(found: list[Forms], z: finding.Float64, place: int) -> list[TriggerForm]:
     """Of the class at `place` the form by which it stands out most, and then the others beyond the limit."""
     rows = [int(row) for row in np.argsort(-z[:, place], kind="stable")]
     chosen = [row for at, row in enumerate(rows) if at == 0 or z[row, place] > finding.LIMIT]

@@ -14,12 +14,12 @@ from typing import Final
 import numpy as np
 
 from onnx_clp.inversion.attack import Attack
-from onnx_clp.inversion.forms import Finder, Form, Forms
+from onnx_clp.inversion.forms import Finder, Forms, TriggerForm
 from onnx_clp.inversion.pace import TimeUp
 from onnx_clp.inversion.patch import Patch
 from onnx_clp.inversion.request import Images
 
-Rungs = list[list[Form]]
+Rungs = list[list[TriggerForm]]
 
 _MOVES: Final = ((1, 0), (0, 1), (-1, 0), (0, -1))
 _FINE: Final = 32
@@ -28,7 +28,7 @@ _WORKS: Final = 0.5
 _LARGER: Final = 2.0
 
 
-def rungs(form: Form, others: Sequence[Patch]) -> Rungs:
+def rungs(form: TriggerForm, others: Sequence[Patch]) -> Rungs:
     """The rungs for a form, the mildest first; `others` are further patches towards the same class."""
     if not isinstance(form, Patch):
         return [[form]]
@@ -41,12 +41,12 @@ def rungs(form: Form, others: Sequence[Patch]) -> Rungs:
     return found
 
 
-def joined(form: Form, others: Rungs) -> Rungs:
+def joined(form: TriggerForm, others: Rungs) -> Rungs:
     """The form, and then with each rung of another one; the mildest first."""
     return [[form], *([form, *rung] for rung in others)]
 
 
-def moved(patch: Patch) -> list[Form]:
+def moved(patch: Patch) -> list[TriggerForm]:
     """The patch, and moved up, down, left and right by a pixel, or a 32nd of the image's smaller side."""
     step = max(1, min(patch.change.shape[1:]) // _FINE)
     rolled = (np.roll(patch.change, (step * down, step * across), (1, 2)) for down, across in _MOVES)

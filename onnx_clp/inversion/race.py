@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 from onnx_clp.inversion.attack import Attack
-from onnx_clp.inversion.forms import Finder, Form, Forms
+from onnx_clp.inversion.forms import Finder, Forms, TriggerForm
 from onnx_clp.inversion.request import Images
 from onnx_clp.inversion.smallest import Descent, descended
 
@@ -39,7 +39,7 @@ class Race:
         self.kind, self._finder, self._attack, self._others, self._each = kind, finder, attack, others, each
         self._steps = finder.own_steps(kind)
         self._first = max(1, round(FIRST * self._steps))
-        self._lanes: list[tuple[Forms, Descent[Form]]] = []
+        self._lanes: list[tuple[Forms, Descent[TriggerForm]]] = []
 
     def first(self, todo: Sequence[Forms]) -> None:
         """The first heat of these classes; a class gets its form when it is done."""

@@ -40,12 +40,11 @@ def filled(text: str, parts: Mapping[str, str]) -> str:
 
 def _wrapped(part: str) -> str:
     """A part with its prose wrapped, rows of tables as they are; items of a list are indented."""
-    return "\n".join(
-        line
-        if line.startswith("|")
-        else textwrap.fill(line, _WIDTH, subsequent_indent="  " if line[:2] == "- " else "")
-        for line in part.split("\n")
-    )
+    return "\n".join(line if line.startswith("|") else _filled(line) for line in part.split("\n"))
+
+
+def _filled(line: str) -> str:
+    return textwrap.fill(line, _WIDTH, subsequent_indent="  " if line.startswith("- ") else "", break_on_hyphens=False)
 
 
 def fill(path: Path, parts: Mapping[str, str]) -> None:
