@@ -147,7 +147,7 @@ def test_a_loss_that_is_not_known_or_none_says_so(options: dict[str, object], ga
     [
         ("option", "(as --pixel-range says)"),
         ("file", "(as the file says)"),
-        ("statistics", "(as its statistics tell)"),
+        ("statistics", "(as its statistics say)"),
         ("scale", "(assumed by the scale of its first layer; --pixel-range says better)"),
         ("guess", "(assumed; --pixel-range says better)"),
     ],

@@ -47,7 +47,7 @@ _SETTLED: Final = ("option", "file")
 """What tells pixel values for sure."""
 _VAGUE: Final = ("guess", "scale")
 """What hardly does."""
-_NO_IMAGES: Final = "it takes no images, and made-up signals do not tell which channels nothing ordinary fires"
+_NO_IMAGES: Final = "it takes no images, and made-up signals do not show which channels no ordinary input fires"
 _NO_NUMBER: Final = "it is not finite on any of a few images"
 _NO_CLASSES: Final = "no output gives class scores, so it cannot be seen what a dormant channel does to the answer"
 

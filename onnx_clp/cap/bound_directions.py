@@ -51,7 +51,7 @@ class Site:
 def examine(scope: GraphIndex, value: str, channels: int, layer: str) -> Site | Skipped:
     """Whether the value of the layer can take caps, or why it cannot."""
     if scope.parent is not None or scope.place:
-        return Skipped(SkipReason.BRANCH, "it stands in a branch, a loop or a function")
+        return Skipped(SkipReason.BRANCH, "it is in a branch, a loop or a function")
     maker = scope.producer(value)
     if maker is None:
         return Skipped(SkipReason.NOT_AFFINE, "no node makes it")

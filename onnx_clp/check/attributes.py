@@ -110,7 +110,7 @@ def _checked_type(where: Callable[[], str], attribute: AttributeProto, in_functi
     stored = [_BY_NUMBER[field.number] for field, _ in attribute.ListFields() if field.number in _BY_NUMBER]
     if attribute.ref_attr_name:
         if not in_function or stored:
-            fault = "and holds a value of its own" if in_function else "but stands in no function"
+            fault = "and holds a value of its own" if in_function else "but is in no function"
             raise _fault(where, attribute, f"refers to a function's attribute {fault}")
         return kind
     if kind not in _KNOWN:

@@ -137,7 +137,7 @@ def _spell_paper_out(given: argparse.Namespace) -> None:
     parser = main_parser()
     for name, value in PAPER.items():
         if getattr(given, name) not in (parser.get_default(name), value):
-            raise UsageError(f"--paper stands for {PAPER_WORDS}: drop it, or the option that says otherwise")
+            raise UsageError(f"--paper means {PAPER_WORDS}: drop it, or the option that says otherwise")
         setattr(given, name, value)
 
 

@@ -88,7 +88,7 @@ def check(scope: GraphIndex, node: NodeProto, slot: int, axis: int, what: str = 
     maker = home.producer(name)
     if maker is not None and is_op(maker, "DequantizeLinear"):
         if home is not scope or has_reference(maker):
-            raise UnfitError(f"its {what} is dequantised outside the graph it stands in")
+            raise UnfitError(f"its {what} is dequantised outside the graph it is in")
         _check_dequantizer(scope, maker, axis, what)
     elif dequantized_further_up(home, maker):
         raise UnfitError(f"its {what} is computed from a dequantised one")

@@ -196,7 +196,7 @@ class Hunt:
         """The classes to search, in the order in which to begin."""
         able = [c for c in range(self.classes) if np.count_nonzero(self._given != c) >= _FEWEST_OTHERS]
         if not able:
-            raise UsageError("the model gives all images one class; no trigger can be told from that")
+            raise UsageError("the model gives all images one class; no trigger can be recognised by that")
         if len(able) <= _MANY_CLASSES:
             return first(able, self._request.suspects)
         most = int(_COMPARING * self._deadline.left / (len(able) * _CHEAP_STEPS * self._seconds))

@@ -33,7 +33,7 @@ Probe = Callable[[ModelProto, Mapping[str, int]], Readings]
 
 _UNTOLD = Skipped(
     SkipReason.NO_STATISTIC,
-    "no BatchNormalization tells how it is distributed (its exporter may have folded it; --calibrate measures it)",
+    "no BatchNormalization says how it is distributed (its exporter may have folded it; --calibrate measures it)",
 )
 _NOT_FINITE = Skipped(SkipReason.NOT_FINITE, "it is not finite on all calibration inputs")
 
@@ -99,7 +99,7 @@ def _is_bare(rewrite: LayerRewrite, sight: Sight, covered: list[Statistic]) -> b
 def _unmeasurable(index: ModelIndex, rewrite: LayerRewrite) -> Skipped | None:
     layer, scope = rewrite.layer, rewrite.layer.scope
     if scope is not index.main:
-        return Skipped(SkipReason.NO_STATISTIC, "it stands in a nested graph or function, which is not measured")
+        return Skipped(SkipReason.NO_STATISTIC, "it is in a nested graph or function, which is not measured")
     if layer.fused:
         return Skipped(SkipReason.FUSED_ACTIVATION, "an activation is fused into it")
     if _data_type(rewrite) is None or layer.axis_from_end != (layer.rank or 0) - 1:

@@ -203,7 +203,7 @@ class Silence:
     def _unknown(self, node: NodeProto) -> None:
         """A normalisation, which mixes channels or shifts them, or an operator that nothing is known of."""
         if is_a(node, Kind.NORMALISE, Kind.SHARE):
-            sentence = f"what a silent channel becomes behind {operator(node)} cannot be told"
+            sentence = f"what a silent channel becomes behind {operator(node)} is not known"
         else:
             sentence = f"what {operator(node)} makes of a silent channel is not known"
         self._fail(sentence, LayerStatus.UNJUDGEABLE)
@@ -241,7 +241,7 @@ class Silence:
         other = node.input[0] if node.input[1] == known else node.input[1]
         if node.op_type in ("Sub", "Div") and is_own_mean(self._scope, other, self._values):
             return self._fail(
-                "a normalisation is written out behind it, and what a silent channel becomes there cannot be told",
+                "a normalisation is written out behind it, and what a silent channel becomes there is not known",
                 LayerStatus.UNJUDGEABLE,
             )
         silent = not np.any(self._values[known] != 0)

@@ -178,7 +178,7 @@ def _find_gemm(scope: GraphIndex, node: NodeProto) -> LinearLayer | Skipped:
 
 def _find_matmul(scope: GraphIndex, node: NodeProto) -> LinearLayer | Skipped:
     if scope.is_constant(node.input[0]) and not scope.is_constant(node.input[1]):
-        return Skipped(SkipReason.UNSUPPORTED_WEIGHT, "its weight stands on the left")
+        return Skipped(SkipReason.UNSUPPORTED_WEIGHT, "its weight is the left operand")
     weight = float_or_dequantized(scope, node, 1)
     if isinstance(weight, Skipped):
         return weight

@@ -77,7 +77,7 @@ def images(ordinary: Ordinary) -> str:
     basis = {
         "option": "as --pixel-range says",
         "file": "as the file says",
-        "statistics": "as its statistics tell",
+        "statistics": "as its statistics say",
         "scale": "assumed by the scale of its first layer; --pixel-range says better",
         "guess": "assumed; --pixel-range says better",
     }[ordinary.told]

@@ -42,7 +42,7 @@ _NAME: Final = "audited.onnx"
 _FIRST: Final = math.inf
 """How far out a path's channels lie for the dose: they go before all others."""
 _MOST_NAMED: Final = 4
-_NO_SITES: Final = "no layer of floats behind a first one stands in the main graph"
+_NO_SITES: Final = "the main graph has no layer of floats behind a first one"
 _NOTHING_TO_RUN: Final = "no chain of thin kernels, and no value that comes to others past the layers: nothing to run"
 _TOO_OLD: Final = f"its opset is below {LEAST_OPSET}"
 

@@ -21,7 +21,7 @@ _UNDONE = Skipped(
 )
 
 
-_TOO_DEAR = Skipped(SkipReason.BUDGET, "caps at any height would cost more than the budget, as far as can be told")
+_TOO_DEAR = Skipped(SkipReason.BUDGET, "caps at any height would cost more than the budget, as far as is known")
 
 
 _UNMEASURED = Skipped(SkipReason.BUDGET, "what a cap there costs cannot be measured")

@@ -140,9 +140,9 @@ def _on_caps(
     if not config.validate:
         return Decision("caps", False, _NOTHING_RUNS)
     if config.budget == 1 and config.bound_activations is None:
-        return Decision("caps", False, "with a budget of 1 nothing is measured that tells how low they may be")
+        return Decision("caps", False, "with a budget of 1 nothing is measured that shows how low they may be")
     if not ahead.cappable and config.calibrate is None:
-        return Decision("caps", False, "no statistics in the file tell where they would go")
+        return Decision("caps", False, "no statistics in the file say where they would go")
     return Decision("caps", False, "they would cost more than the budget, or what they cost cannot be measured")
 
 

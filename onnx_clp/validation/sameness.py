@@ -47,7 +47,7 @@ def prove_same(
         if not judged and wrong:
             raise NotValidated(
                 "not validated because the input model itself gives other values each time it runs, so "
-                f"a {step.noun} cannot be told from chance; go without a proof with --no-validate"
+                f"a {step.noun} cannot be separated from chance; go without a proof with --no-validate"
             )
         wrong = _beyond_rounding(step, terms, original, [a for a in judged if a in wrong], findings)
         for agreement in wrong:

@@ -301,7 +301,7 @@ BROKEN: list[tuple[str, Edit, str]] = [
     ("tensor without tensor", lambda m: node(m, "Constant").attribute[0].ClearField("t"), "holds nothing"),
     ("required attribute missing", drop_attribute("MaxPool", "kernel_shape"), "lacks the attribute"),
     ("attribute of another type", lambda m: add_node(m, "Softmax", ["r"], ["d"], axis=1.5), "wrong type"),
-    ("reference outside a function", lambda m: setattr(attribute(m, "Conv", "group"), "ref_attr_name", "q"), "stands in no function"),
+    ("reference outside a function", lambda m: setattr(attribute(m, "Conv", "group"), "ref_attr_name", "q"), "is in no function"),
     ("reference with a value", lambda m: m.functions[0].node[0].attribute[0].__setattr__("f", 1.0), "value of its own"),
     ("tensor attribute with wrong bytes", lambda m: node(m, "Constant").attribute[0].t.dims.append(9), "needs 9"),
     # windows
