@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from onnx_clp.inversion.request import Found, Images, Repair, SearchRequest
 from onnx_clp.inversion.search import search
 from onnx_clp.inversion.subject import Subject, read_subject
 from onnx_clp.inversion.trigger import Trigger
+from onnx_clp.judge import head_check
+from onnx_clp.layers.rewrite import LayerRewrite
 from onnx_clp.modelfile import reader
 from onnx_clp.numerics.directions import Direction
 from onnx_clp.report import html, inverting, wording
@@ -34,6 +37,7 @@ from onnx_clp.run.analysis import analyse
 from onnx_clp.run.candidates import candidates
 from onnx_clp.run.effort import NO_SEARCH, Searched
 from onnx_clp.run.folding import Place
+from onnx_clp.run.searcher import suspects
 from onnx_clp.validation.provider import Engine, choose
 from tests import planted, reports
 
@@ -94,6 +98,26 @@ def test_every_convolution_but_the_first_and_what_the_head_reads() -> None:
     assert (head.value, head.rank, head.channels) == (last, 2, 128)
     named = looked_at(MODELS / "resnet18_badnets.folded.onnx", exclude=("*layer4*", "*fc*"))
     assert names(found) - names(named) == {name for name in names(found) if "layer4" in name or "fc" in name}
+
+
+def test_the_rows_of_the_head_are_looked_at_once_and_the_search_gets_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    judged, given = list[head_check.Head](), list[head_check.Head]()
+
+    def examine(rewrite: LayerRewrite) -> head_check.Head:
+        judged.append(proper(rewrite))
+        return judged[-1]
+
+    def looking(_edit: object, _folded: object, _places: object, heads: Sequence[head_check.Head]) -> Searched:
+        given.extend(heads)
+        return NO_SEARCH
+
+    proper = head_check.examine
+    monkeypatch.setattr(head_check, "examine", examine)
+    with reader.read(MODELS / "resnet18_badnets.onnx", 1 << 30) as file:
+        analyse(file, CleanConfig(validate=False), lambda *_: None, search=looking)
+    assert len(judged) == 1
+    assert [one.layer for one in given] == [judged[0].layer]
+    assert suspects(given) == (0,)
 
 
 @pytest.mark.parametrize("name", ["resnet18_badnets.tensorflow", "resnet18_badnets.jax"])
