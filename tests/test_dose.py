@@ -304,7 +304,7 @@ def test_paper_is_short_for_four_options() -> None:
 
 @pytest.mark.parametrize("options", ["-u 2", "--rule mad", "--rule exact", "--budget 0.5"])
 def test_what_contradicts_the_paper_is_refused(options: str) -> None:
-    with pytest.raises(UsageError, match="--paper stands for"):
+    with pytest.raises(UsageError, match="--paper means"):
         parse(["m.onnx", "--paper", *options.split()])
 
 
