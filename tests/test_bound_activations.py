@@ -238,7 +238,7 @@ def test_a_pruned_channel_stays_exactly_0_under_its_cap() -> None:
     ("model", "words"),
     [
         (network(f"{CONV_BN} y = Relu(n)", opset=7, batch="N"), "opset 8"),
-        (network("c = Conv(x, W) y = Relu(c)"), "no BatchNormalization tells"),
+        (network("c = Conv(x, W) y = Relu(c)"), "no BatchNormalization says"),
         (network(f"{CONV_BN} k = Constant<value_float = 2.0>() y = Mul(n, k)"), "folded together"),
     ],
     ids=["opset 7", "folded by the exporter", "an affine behind it"],
