@@ -260,10 +260,8 @@ def _choose(met: Sequence[_State], before: float, budget: float) -> tuple[_State
         return None, _too_dear([state.gauged for state in met], budget)
     best = min(kept, key=lambda state: state.gauged.flip)
     if best.gauged.flip > _GAIN * before:
-        return (
-            None,
-            f"the trigger still turns {best.gauged.flip:.0%} of the images after every repair within the budget",
-        )
+        left = f"{best.gauged.flip:.0%} of the images"
+        return None, f"the trigger still turns {left} after every repair within the budget"
     return best, ""
 
 
