@@ -67,7 +67,9 @@ def looked_at(path: Path, **options: Any) -> dict[str, Site | CapLeft]:
     """The candidates of a file by their values, as a run would find them."""
     found: dict[str, Site | CapLeft] = {}
 
-    def looking(edit: GraphEdit, _folded: onnx.ModelProto | None, places: list[Place], _heads: object) -> Searched:
+    def looking(
+        edit: GraphEdit, _folded: onnx.ModelProto | None, places: list[Place], _heads: object, _told: object
+    ) -> Searched:
         found.update(candidates(edit.index, places))
         return NO_SEARCH
 
@@ -215,7 +217,7 @@ def test_made_images_of_the_target_need_not_keep_their_class(tmp_path: Path, eng
     shown = np.concatenate([planted.pictures(), square.put_on(planted.pictures())[:4]])
     subject, agreement = read_subject(tmp_path / "m.onnx", {}, None), []
     for made in (True, False):
-        bench = RepairBench(subject, engine, sites(tmp_path / "m.onnx"), shown, planted.TARGET, 0, None, made)
+        bench = RepairBench(subject, engine, sites(tmp_path / "m.onnx"), shown, planted.TARGET, 0, (), made)
         agreement.append(bench.gauge(bench.fit([square], 0.85), [square]).agreement)
     assert agreement[0] == 1.0
     assert agreement[1] < 0.97
@@ -239,21 +241,21 @@ def test_a_form_that_changes_nothing_gets_no_cap(tmp_path: Path, engine: Engine)
 
 
 def test_positions_are_few_and_the_same_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, engine: Engine) -> None:
-    from onnx_clp.inversion import repair as module
+    from onnx_clp.inversion import capped as module
 
     onnx.save(planted.classifier(planted=True), tmp_path / "m.onnx")
     subject = read_subject(tmp_path / "m.onnx", {}, None)
     images = planted.pictures(60)
     look = Look(subject, "active", engine)
-    everything = module._positions(look, images, [0, 0])
+    everything = module.positions(look, images, [0, 0])
     whole = look.all(images)
     assert everything.shape == (60 * 64, 12)
     assert (everything[:64] == whole[0].reshape(12, 64).T).all()
     monkeypatch.setattr(module, "_MOST_POSITIONS", 600)
-    some = module._positions(look, images, [0, 1])
+    some = module.positions(look, images, [0, 1])
     assert some.shape == (600, 12)
-    assert (some == module._positions(look, images, [0, 1])).all()
-    assert (some != module._positions(look, images, [0, 2])).any()
+    assert (some == module.positions(look, images, [0, 1])).all()
+    assert (some != module.positions(look, images, [0, 2])).any()
     rows = {row.tobytes() for row in everything[64 * 7 : 64 * 8]}
     assert {row.tobytes() for row in some[70:80]} <= rows
 

@@ -371,7 +371,7 @@ class Costly:
 def test_the_highest_rung_within_the_budget_is_taken(
     costs: tuple[float, ...], nested: bool, predicted: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("onnx_clp.inversion.repair._told", lambda state, _before: state.gauged)
+    monkeypatch.setattr("onnx_clp.inversion.repair.told", lambda state, _before: state.gauged)
     bench: Any = Costly(*costs)
     forms: Any = [object() for _ in range(3)]
     last: Any = forms if nested else [object() for _ in range(3)]
@@ -414,9 +414,11 @@ def test_photographs_have_the_shape_and_the_range(channels: int) -> None:
 
 def test_scores_that_stay_lose_nothing_and_scores_that_turn_do() -> None:
     scores = np.random.default_rng(0).normal(size=(50, 10)).astype(np.float32) * 4
-    assert loss(scores, scores).high == 0
-    assert loss(scores, scores[:, ::-1]).high > 0.5
-    assert loss(None, scores).high == 0
+    assert loss([(scores, scores)]).high == 0
+    turned = loss([(scores, scores[:, ::-1])])
+    assert turned.high > 0.5
+    assert loss([(scores, scores), (scores, scores[:, ::-1])]) == turned
+    assert loss([]).high == 0
 
 
 def test_the_time_for_one_image_is_measured(tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,7 +38,8 @@ _LINEAR: Final = ("Conv", "Gemm", "MatMul")
 class Site:
     """A value of the main graph that takes caps: `channels` on axis 1 of `rank`, elements of `data_type`.
 
-    It is the output of the linear layer `layer`, or what the last one reads.
+    It is the output of the linear layer `layer`, or what the last one reads. `dense` says that a fully connected layer
+    within the network gives it.
     """
 
     value: str
@@ -46,6 +47,7 @@ class Site:
     rank: int
     data_type: int
     layer: str
+    dense: bool = False
 
 
 def examine(scope: GraphIndex, value: str, channels: int, layer: str) -> Site | Skipped:

@@ -19,13 +19,14 @@ from onnx_clp.inversion.pace import Batches
 from onnx_clp.inversion.program import Program
 from onnx_clp.inversion.request import Images
 from onnx_clp.inversion.subject import Subject
-from onnx_clp.numerics.directions import Direction
+from onnx_clp.numerics.directions import Direction, Float64
 from onnx_clp.operators.nodes import subgraphs
 from onnx_clp.validation.provider import Engine
 
 Caps = Mapping[Site, Sequence[Direction]]
 
 _AT_ONCE: Final = 50
+_MOST_POSITIONS: Final = 20_000
 
 
 def capped(subject: Subject, caps: Caps) -> Subject:
@@ -59,6 +60,19 @@ class Look:
     def _run(self, images: Images) -> NDArray[np.float32]:
         fed = self._subject.laid_out(images)
         return self._program.run([self._value], {self._subject.input: fed})[0].astype(np.float32)
+
+
+def positions(look: Look, images: Images, seed: list[int]) -> Float64:
+    """Rows of channels, as many from every image and at most about 20,000; those of one image stand together."""
+    rng, rows = np.random.default_rng(seed), []
+    for values in look.parts(images):
+        flat = values.reshape(*values.shape[:2], -1)
+        most = max(1, _MOST_POSITIONS // len(images))
+        if flat.shape[2] > most:
+            chosen = np.argsort(rng.random((len(flat), flat.shape[2])), axis=1)[:, :most]
+            flat = np.take_along_axis(flat, chosen[:, None], axis=2)
+        rows.append(flat.transpose(0, 2, 1).reshape(-1, flat.shape[1]))
+    return np.concatenate(rows).astype(np.float64)
 
 
 def part(model: ModelProto, value: str) -> ModelProto:

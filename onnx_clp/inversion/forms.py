@@ -233,3 +233,15 @@ def _ease(form: TriggerForm, lead: float) -> float:
     if isinstance(form, Trigger):
         return form.margin / max(lead, _LEAST_LEAD)
     return -float(np.log(max(form.area, _LEAST_AREA)))
+
+
+def furthest(found: Sequence[Forms], z: finding.Float64, place: int) -> TriggerForm:
+    """Of the class at `place` the form by which it stands out most."""
+    return found[place].by_kind[KINDS[int(z[:, place].argmax())]]
+
+
+def beyond(found: Sequence[Forms], z: finding.Float64, place: int) -> list[TriggerForm]:
+    """Of the class at `place` the form by which it stands out most, and then the others beyond the limit."""
+    rows = [int(row) for row in np.argsort(-z[:, place], kind="stable")]
+    chosen = [row for at, row in enumerate(rows) if at == 0 or z[row, place] > finding.LIMIT]
+    return [found[place].by_kind[KINDS[row]] for row in chosen]

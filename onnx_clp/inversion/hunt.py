@@ -20,8 +20,8 @@ from onnx_clp.inversion import blocks, finding, screen
 from onnx_clp.inversion.attack import Attack
 from onnx_clp.inversion.capped import capped
 from onnx_clp.inversion.changes import changes
-from onnx_clp.inversion.forms import KINDS, STEPS_OF, Finder, Forms, TriggerForm, measures
-from onnx_clp.inversion.ladder import Rungs, joined, other_patches, rungs
+from onnx_clp.inversion.forms import KINDS, STEPS_OF, Finder, Forms, TriggerForm, beyond, furthest, measures
+from onnx_clp.inversion.ladder import Rungs, around_block, joined, other_patches, rungs
 from onnx_clp.inversion.lineup import RUNNERS, decided, first, going_on, spread
 from onnx_clp.inversion.ordinary import photographs
 from onnx_clp.inversion.pace import Deadline, TimeUp, fewer, thinned
@@ -32,6 +32,7 @@ from onnx_clp.inversion.race import FIRST, Race
 from onnx_clp.inversion.repair import RepairBench, repair
 from onnx_clp.inversion.request import Images, Repair, SearchRequest, directions
 from onnx_clp.inversion.subject import Subject
+from onnx_clp.inversion.thorough import thorough, unguided, wide_bench
 from onnx_clp.inversion.trigger import JUDGING_BUDGET, MOST_IMAGES, invert, lead, others
 from onnx_clp.process.progress import Tick
 from onnx_clp.validation.provider import Engine
@@ -104,6 +105,7 @@ class Hunt:
         logits = attack.logits(pictures.images)
         self._given, self._lead = logits.argmax(axis=1), lead(logits)
         self.classes, self.hurried = logits.shape[1], False
+        self._unguided = unguided(request, pictures.made.source)
         self._most, self._finder = MOST_IMAGES, Finder(pictures.pixels, request.limits.seed)
 
     def each_class(self) -> list[Forms]:
@@ -129,7 +131,7 @@ class Hunt:
         """How far the form by which the class at `place` stands out most moves every channel of the sites."""
         images = self._pictures.images
         rest = others(images, self._given, found[place].target, len(images))
-        form = _furthest(found, z, place)
+        form = furthest(found, z, place)
         return changes(self._subject, self._engine, self._request.sites, rest, form, self._tick)
 
     def repaired(self, found: list[Forms], z: finding.Float64, place: int | None) -> tuple[Repair | None, str]:
@@ -140,12 +142,13 @@ class Hunt:
         """
         if place is None:
             return None, "nothing stands out, so the model stays as it is"
-        target, bench, why = found[place].target, self._bench(found[place].target), ""
-        beyond = _beyond(found, z, place)
-        for form in beyond:
-            ladder = self._ladder(form, beyond, target)
+        bench, why = self._bench(found[place].target), ""
+        forms_beyond = beyond(found, z, place)
+        for form in forms_beyond:
+            ladder = self._ladder(form, forms_beyond, found[place])
             self._deadline.until(REPAIRED)
-            done, said = repair(bench, ladder, self._request.budget, self._tick, self._deadline)
+            undo = thorough if self._unguided else repair
+            done, said = undo(bench, ladder, self._request.budget, self._tick, self._deadline)
             if done is not None:
                 return self._once_more(done, found, z, place), ""
             why = why or said
@@ -153,23 +156,29 @@ class Hunt:
 
     def _bench(self, target: int) -> RepairBench:
         request, pictures, seed = self._request, self._pictures, self._request.limits.seed
+        place, most = (self._subject, self._engine), self._fitted_images()
+        if self._unguided:
+            return wide_bench(*place, request, pictures.images, target, pictures.pixels, most)
         own = pictures.made.source == "data"
         shown = pictures.images if own else photographs(self._subject.shape, pictures.pixels, seed)
-        some = pictures.images[: self._fitted_images()]
-        return RepairBench(self._subject, self._engine, request.sites, some, target, seed, shown, not own)
+        some, sites = pictures.images[:most], [site for site in request.sites if not site.dense]
+        return RepairBench(*place, sites, some, target, seed, [] if shown is None else [shown], not own)
 
     def _fitted_images(self) -> int:
         """On how many images there is time to fit caps at every site, each through half of the model on average."""
         each = 2 * len(self._request.sites) * self._seconds * _FORWARD / 2
         return max(_LEAST_FITTED, int(_FITTING * self._request.seconds / max(each, 1e-9)))
 
-    def _ladder(self, form: TriggerForm, beyond: Sequence[TriggerForm], target: int) -> Rungs:
+    def _ladder(self, form: TriggerForm, all_beyond: Sequence[TriggerForm], forms: Forms) -> Rungs:
         """The rungs that there is time for."""
         self._deadline.until(LADDER)
-        patch = next((one for one in beyond if isinstance(one, Patch)), None)
+        patch = next((one for one in all_beyond if isinstance(one, Patch)), None)
         if patch is None:
             return rungs(form, [])
-        of_patch = rungs(patch, other_patches(self._finder, self._attack, self._others(target), patch))
+        if self._unguided and forms.block is not None:
+            of_patch = around_block(patch, patch.of(forms.block))
+        else:
+            of_patch = rungs(patch, other_patches(self._finder, self._attack, self._others(forms.target), patch))
         return of_patch if patch is form else joined(form, of_patch)
 
     def _once_more(self, done: Repair, found: list[Forms], z: finding.Float64, place: int) -> Repair:
@@ -285,15 +294,3 @@ class Hunt:
     def _capped(self, done: Repair) -> Subject:
         sites = [site for site in self._request.sites if site.value in done.caps]
         return capped(self._subject, {site: directions(done.caps[site.value]) for site in sites})
-
-
-def _furthest(found: list[Forms], z: finding.Float64, place: int) -> TriggerForm:
-    """Of the class at `place` the form by which it stands out most."""
-    return found[place].by_kind[KINDS[int(z[:, place].argmax())]]
-
-
-def _beyond(found: list[Forms], z: finding.Float64, place: int) -> list[TriggerForm]:
-    """Of the class at `place` the form by which it stands out most, and then the others beyond the limit."""
-    rows = [int(row) for row in np.argsort(-z[:, place], kind="stable")]
-    chosen = [row for at, row in enumerate(rows) if at == 0 or z[row, place] > finding.LIMIT]
-    return [found[place].by_kind[KINDS[row]] for row in chosen]

@@ -41,6 +41,11 @@ def rungs(form: TriggerForm, others: Sequence[Patch]) -> Rungs:
     return found
 
 
+def around_block(patch: Patch, block: Patch) -> Rungs:
+    """The rungs for a patch and the small block that it began at: each, both, and the block moved."""
+    return [[patch], [block], [patch, block], moved(block)]
+
+
 def joined(form: TriggerForm, others: Rungs) -> Rungs:
     """The form, and then with each rung of another one; the mildest first."""
     return [[form], *([form, *rung] for rung in others)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 import numpy as np
@@ -16,23 +17,32 @@ from onnx_clp.inversion.pixels import Range
 from onnx_clp.inversion.request import Images
 
 COUNT: Final = 96
+EVERY: Final = slice(None)
 
 
-def photographs(shape: tuple[int, int, int], pixels: Range, seed: int) -> Images | None:
-    """Crops of the shipped photographs, (96, channels, height, width), black and white at the ends of the range.
+def photographs(
+    shape: tuple[int, int, int], pixels: Range, seed: int, count: int = COUNT, of: slice = EVERY
+) -> Images | None:
+    """Crops of the shipped photographs, (count, channels, height, width), black and white at the ends of the range.
 
     None for images of other than 1 or 3 channels, of which nothing is known.
+
+    Args:
+        shape: (channels, height, width) of an image.
+        pixels: the range.
+        seed: of where the crops lie.
+        count: how many.
+        of: which of the photographs.
     """
     channels, height, width = shape
     if channels not in (1, 3):
         return None
-    made = crops(load(), COUNT, height, width, seed)
+    made = crops(load()[of], count, height, width, seed)
     shown = grey(made)[:, :1] if channels == 1 else made
     return np.asarray(np.float32(pixels.low) + np.float32(pixels.span) * shown, np.float32)
 
 
-def loss(before: Float32 | None, after: Float32 | None) -> Loss:
-    """The predicted loss (`gauge.loss`) from class scores (n, classes) before and after; nothing without them."""
-    if before is None or after is None:
-        return NOTHING
-    return predicted(outputs.changes({"scores": list(before)}, {"scores": list(after)}))
+def loss(pairs: Iterable[tuple[Float32, Float32]]) -> Loss:
+    """The largest predicted loss (`gauge.loss`) of pairs of class scores (n, classes), before and after; else none."""
+    found = [predicted(outputs.changes({"scores": list(before)}, {"scores": list(after)})) for before, after in pairs]
+    return max(found, key=lambda one: one.high, default=NOTHING)

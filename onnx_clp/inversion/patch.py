@@ -10,7 +10,7 @@ steps.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -35,6 +35,10 @@ class Patch(Addition):
 
     `area` is its l1 norm in spans: a pixel turned from black to white counts 1.
     """
+
+    def of(self, change: Float32) -> Patch:
+        """Another patch of the same class and range, known to turn half of the images."""
+        return replace(self, change=change, flip=0.5, area=float(np.abs(change).sum() / self.pixels.span))
 
 
 class PatchDescent:

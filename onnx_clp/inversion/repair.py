@@ -23,14 +23,13 @@ from onnx_clp.cap.bound_directions import Site
 from onnx_clp.document.gauge import Loss
 from onnx_clp.document.search import RepairedLayer, RepairReport
 from onnx_clp.gauge.loss import NOTHING
-from onnx_clp.inversion.capped import Look, capped
-from onnx_clp.inversion.descent import Float32
+from onnx_clp.inversion.capped import Look, capped, positions
 from onnx_clp.inversion.ordinary import loss
 from onnx_clp.inversion.pace import Deadline
 from onnx_clp.inversion.request import Cap, Images, Repair
 from onnx_clp.inversion.subject import Subject
 from onnx_clp.inversion.trigger import outcome
-from onnx_clp.numerics.directions import Fit, Float64, fit
+from onnx_clp.numerics.directions import Fit, fit
 from onnx_clp.process.progress import Tick
 from onnx_clp.validation.provider import Engine
 
@@ -43,7 +42,6 @@ _LEAST_SHARE: Final = 0.5
 """Forms that turn this share or less no longer work. The real trigger is stronger than what was found of it."""
 _GAIN: Final = 0.5
 """A repair that leaves more than this share of the flips standing is no repair."""
-_MOST_POSITIONS: Final = 20_000
 
 
 class Mark(Protocol):
@@ -58,12 +56,14 @@ class Gauged:
     """What caps come to.
 
     `flip` is the largest share of images of other classes that a form turns, `agreement` the share of images that keep
-    their class, `loss` what is predicted to be lost of ordinary images.
+    their class, `loss` what is predicted to be lost of ordinary images, `margin` the largest mean by which a form
+    brings the target ahead of the other classes.
     """
 
     flip: float
     agreement: float
     loss: Loss = NOTHING
+    margin: float = 0.0
 
     def within(self, budget: float) -> bool:
         """Whether it costs no more than the budget, by both measures."""
@@ -71,7 +71,7 @@ class Gauged:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _State:
+class State:
     """The caps of one quantile, with their gauges."""
 
     quantile: float
@@ -82,8 +82,9 @@ class _State:
 class RepairBench:
     """A model, the images it is measured on, and the sites that take caps.
 
-    `photographs` are ordinary images (n, channels, height, width) to predict the loss on; None predicts none. Where the
-    images are `made` from the model, those of the target may show the trigger itself: that they keep it is not asked.
+    `ordinary` are sets of images (n, channels, height, width) to predict the loss on, of which the one that shows most
+    counts. Where the images are `made` from the model, those of the target may show the trigger itself: that they keep
+    it is not asked. Caps are fitted on the images, or on those that are given as `fitted`.
     """
 
     def __init__(
@@ -94,17 +95,20 @@ class RepairBench:
         images: Images,
         target: int,
         seed: int,
-        photographs: Images | None = None,
+        ordinary: Sequence[Images] = (),
         made: bool = False,
+        fitted: Images | None = None,
     ) -> None:
         self.images, self.sites = images, sites
         self._subject, self._engine, self._target, self._seed = subject, engine, target, seed
-        self._photographs = photographs
+        self._ordinary = ordinary
         look = Look(subject, subject.output, engine)
-        self._given, self._before = look.all(images).argmax(axis=1), self._on_photographs(look)
-        self._others: NDArray[np.bool_] = self._given != target
-        self._rest = images[self._others]
-        self._kept = self._others if made and self._others.any() else np.ones(len(images), np.bool_)
+        self._given, self._before = look.all(images).argmax(axis=1), [look.all(some) for some in ordinary]
+        others: NDArray[np.bool_] = self._given != target
+        self._rest = images[others]
+        self._kept = others if made and others.any() else np.ones(len(images), np.bool_)
+        self._fitted = images if fitted is None else fitted
+        self._others = others if fitted is None else look.all(fitted).argmax(axis=1) != target
 
     @property
     def enough(self) -> float:
@@ -118,16 +122,14 @@ class RepairBench:
     def gauge(self, caps: dict[Site, list[Fit]], forms: Sequence[Mark]) -> Gauged:
         """What the caps come to against the forms."""
         look = Look(self.subject(caps), self._subject.output, self._engine)
-        flip = max(outcome(look.all(form.put_on(self._rest)), self._target)[0] for form in forms)
+        flips, margins = zip(*(outcome(look.all(form.put_on(self._rest)), self._target) for form in forms), strict=True)
         agreement = float((look.all(self.images[self._kept]).argmax(axis=1) == self._given[self._kept]).mean())
-        return Gauged(flip, agreement, loss(self._before, self._on_photographs(look)))
-
-    def _on_photographs(self, look: Look) -> Float32 | None:
-        return None if self._photographs is None else look.all(self._photographs)
+        after = [look.all(some) for some in self._ordinary]
+        return Gauged(max(flips), agreement, loss(zip(self._before, after, strict=True)), max(margins))
 
     def fit(self, forms: Sequence[Mark], quantile: float) -> dict[Site, list[Fit]]:
         """Caps at every site against every form; a site that no form moves gets none."""
-        marked = [form.put_on(self.images) for form in forms]
+        marked = [form.put_on(self._fitted) for form in forms]
         caps: dict[Site, list[Fit]] = {}
         for at, site in enumerate(self.sites):
             look = Look(self.subject(caps), site.value, self._engine)
@@ -138,8 +140,8 @@ class RepairBench:
 
     def _site(self, look: Look, marked: Sequence[Images], quantile: float, seed: list[int]) -> list[Fit]:
         """Caps at one site, each found with those before it in place."""
-        clean, *moved = (_positions(look, images, seed) for images in (self.images, *marked))
-        rest = np.repeat(self._others, len(clean) // len(self.images))
+        clean, *moved = (positions(look, images, seed) for images in (self._fitted, *marked))
+        rest = np.repeat(self._others, len(clean) // len(self._fitted))
         fits = []
         for at in range(len(moved)):
             found = fit(clean, moved[at][rest] - clean[rest], quantile)
@@ -148,19 +150,6 @@ class RepairBench:
                 for positions in (clean, *moved[at + 1 :]):
                     found.direction.cut_in_place(positions)
         return fits
-
-
-def _positions(look: Look, images: Images, seed: list[int]) -> Float64:
-    """Rows of channels, as many from every image and at most about 20,000; those of one image stand together."""
-    rng, rows = np.random.default_rng(seed), []
-    for values in look.parts(images):
-        flat = values.reshape(*values.shape[:2], -1)
-        most = max(1, _MOST_POSITIONS // len(images))
-        if flat.shape[2] > most:
-            chosen = np.argsort(rng.random((len(flat), flat.shape[2])), axis=1)[:, :most]
-            flat = np.take_along_axis(flat, chosen[:, None], axis=2)
-        rows.append(flat.transpose(0, 2, 1).reshape(-1, flat.shape[1]))
-    return np.concatenate(rows).astype(np.float64)
 
 
 def repair(
@@ -187,16 +176,16 @@ def repair(
     before = bench.gauge({}, ladder[0]).flip
     deadline = deadline or Deadline(math.inf)
     met = _tried(bench, ladder[0], budget, tick, deadline)
-    best, why = _choose(met, before, budget)
+    best, why = choose(met, before, budget)
     if best is not None:
         best = _climbed(bench, ladder[1:], best, budget, deadline)
     tick("repair", 1, 1)
-    return None if best is None else _told(best, before), why
+    return None if best is None else told(best, before), why
 
 
-def _tried(bench: RepairBench, forms: Sequence[Mark], budget: float, tick: Tick, deadline: Deadline) -> list[_State]:
+def _tried(bench: RepairBench, forms: Sequence[Mark], budget: float, tick: Tick, deadline: Deadline) -> list[State]:
     """The states of the quantiles from the mildest to the first that stops the forms within the budget."""
-    met: list[_State] = []
+    met: list[State] = []
     for at, quantile in enumerate(QUANTILES):
         met.append(_state(bench, forms, quantile))
         tick("repair", at + 1, len(QUANTILES))
@@ -205,12 +194,12 @@ def _tried(bench: RepairBench, forms: Sequence[Mark], budget: float, tick: Tick,
     return met
 
 
-def _state(bench: RepairBench, forms: Sequence[Mark], quantile: float) -> _State:
+def _state(bench: RepairBench, forms: Sequence[Mark], quantile: float) -> State:
     caps = bench.fit(forms, quantile)
-    return _State(quantile, caps, bench.gauge(caps, forms))
+    return State(quantile, caps, bench.gauge(caps, forms))
 
 
-def _affordable(bench: RepairBench, rung: Sequence[Mark], quantile: float, budget: float, deadline: Deadline) -> _State:
+def _affordable(bench: RepairBench, rung: Sequence[Mark], quantile: float, budget: float, deadline: Deadline) -> State:
     """The state of a rung, made milder a few times where it costs more than the budget."""
     before = deadline.left
     state = _state(bench, rung, quantile)
@@ -229,8 +218,8 @@ def _milder(quantile: float, high: float, budget: float) -> float:
 
 
 def _climbed(
-    bench: RepairBench, rungs: Sequence[Sequence[Mark]], best: _State, budget: float, deadline: Deadline
-) -> _State:
+    bench: RepairBench, rungs: Sequence[Sequence[Mark]], best: State, budget: float, deadline: Deadline
+) -> State:
     """The state of the highest rung that stays within the budget and stops what is on it; else `best`."""
     each, dear = 0.0, list[Sequence[Mark]]()
     for rung in rungs:
@@ -253,7 +242,7 @@ def _holds(rung: Sequence[Mark], less: Sequence[Mark]) -> bool:
     return all(any(mark is other for other in rung) for mark in less)
 
 
-def _choose(met: Sequence[_State], before: float, budget: float) -> tuple[_State | None, str]:
+def choose(met: Sequence[State], before: float, budget: float) -> tuple[State | None, str]:
     """Of the states within the budget the one that stops most; "" or why there is none."""
     kept = [state for state in met if state.gauged.within(budget)]
     if not kept:
@@ -275,7 +264,8 @@ def _too_dear(met: Sequence[Gauged], budget: float) -> str:
     )
 
 
-def _told(state: _State, before: float) -> Repair:
+def told(state: State, before: float) -> Repair:
+    """A state as the answer of a search; `before` is the share of images that the forms turned."""
     done, caps = state.gauged, {site.value: tuple(map(_cap, fits)) for site, fits in state.caps.items()}
     report = RepairReport(
         flip_before=before,

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from onnx_clp.cap.bound_directions import Site
 from onnx_clp.config import RunLimits
 from onnx_clp.document.search import Inversion, RepairReport
+from onnx_clp.gauge.request import Landmark
 from onnx_clp.numerics.directions import Direction
 from onnx_clp.process.errand import Errand
 
@@ -39,6 +40,7 @@ class SearchRequest:
         budget: the largest share of images whose class the repair may change, and the upper end of the loss it may be
             predicted to cause.
         low, high: the range of pixel values; images supplied may widen it.
+        landmark: a value that tells the range instead; None where the range above holds.
         seconds: how long the search may take; it then ends with what it has.
         suspects: classes that something else is evidence of, such as their rows in the last layer.
         output_name: the output that holds the class scores; None takes the first that fits.
@@ -55,6 +57,7 @@ class SearchRequest:
     budget: float = FOUND_BUDGET
     low: float = 0.0
     high: float = 1.0
+    landmark: Landmark | None = None
     seconds: float = 300.0
     suspects: tuple[int, ...] = ()
     output_name: str | None = None

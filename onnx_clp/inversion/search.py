@@ -21,6 +21,7 @@ from onnx_clp.inversion.pixels import Range
 from onnx_clp.inversion.request import Found, Images, SearchRequest
 from onnx_clp.inversion.subject import Subject, read_subject
 from onnx_clp.inversion.synthesis import STEPS, Synthesiser
+from onnx_clp.inversion.values import in_its_values
 from onnx_clp.process.progress import Tick
 from onnx_clp.text import quoted
 from onnx_clp.validation.provider import Engine
@@ -48,6 +49,7 @@ def search(request: SearchRequest, engine: Engine, tick: Tick) -> Found:
     batches = Batches()
     attack = Attack(folded, engine, deadline, batches)
     _require_classes(attack, original, request.original)
+    request = in_its_values(request, folded, attack, engine)
     seconds = attack.seconds(_plain(folded, request))
     maker = None if request.images is not None else Synthesiser(original, engine, batches)
     pictures = _supplied(request, original) if maker is None else _made(request, maker, attack, seconds, deadline, tick)

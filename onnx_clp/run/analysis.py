@@ -135,8 +135,9 @@ class Analysis:
         return [verdict for place in self.places for verdict in place.verdicts]
 
 
-Search = Callable[[GraphEdit, "ModelProto | None", list[Place], Sequence[Head]], Searched]
-"""Gets the model after folding (None: that changed nothing), what was found in it, and its heads; may change layers."""
+Search = Callable[[GraphEdit, "ModelProto | None", list[Place], Sequence[Head], "Landmark | None"], Searched]
+"""Gets the model after folding (None: that changed nothing), what was found in it, its heads, and what tells its pixel
+values; may change layers."""
 
 
 def analyse(
@@ -166,8 +167,8 @@ def analyse(
     heads = head_check.examined(folded.index, places[0].layers)
     judge(folded.index, places, config, tick, known or [None] * sum(len(place.layers.by_node) for place in places))
     measured = _calibrated(folded, config, probe)
-    searched, skipped = _searched(search, folded, heads, lenient=effort.lenient(config))
     statistics = [*folded.statistics, *measured.statistics]
+    searched, skipped = _searched(search, folded, heads, config, statistics)
     evidence = head_check.evidence(heads) or searched.named
     decided = _decided(folded, config, statistics, evidence, searched, gauge, auditing)
     final, caps = _changed(folded, config, decided, statistics, searched)
@@ -250,15 +251,19 @@ def _tidy(found: Analysis, edit: GraphEdit, file: ModelFile, config: CleanConfig
 
 
 def _searched(
-    search: Search | None, folded: Folded, heads: Sequence[Head], *, lenient: bool
+    search: Search | None, folded: Folded, heads: Sequence[Head], config: CleanConfig, statistics: list[Statistic]
 ) -> tuple[Searched, tuple[Finding, ...]]:
-    """What a search came to; a `lenient` run says in a finding that none could be done."""
+    """What a search came to; a lenient run says in a finding that none could be done."""
     if search is None:
         return Searched(), ()
+    from onnx_clp.run.dosing import Dosing
+
+    verdicts = [verdict for place in folded.places for verdict in place.verdicts]
+    landmark = Dosing(folded.index, config, statistics).landmark(verdicts)
     try:
-        return search(folded.edit, folded.snapshot, folded.places, heads), ()
+        return search(folded.edit, folded.snapshot, folded.places, heads, landmark), ()
     except (UsageError, UnsupportedModelError, NotValidated) as error:
-        if not lenient:
+        if not effort.lenient(config):
             raise
         trouble = one_line(str(error))
         return Searched(trouble=trouble), (Finding("search not done", "", trouble),)

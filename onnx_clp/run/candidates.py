@@ -1,8 +1,12 @@
-"""Values whose directions in channel space may be capped: outputs of convolutions, and what the head reads."""
+"""Values whose directions in channel space may be capped.
+
+Outputs of convolutions and of fully connected layers, and what the head reads.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Final
 
 from onnx_clp.cap import bound_directions
@@ -10,7 +14,7 @@ from onnx_clp.cap.bound_directions import Site
 from onnx_clp.document.layers import CapLeft
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.model import ModelIndex
-from onnx_clp.judge.eligibility import is_head
+from onnx_clp.judge.eligibility import is_head, why_ineligible
 from onnx_clp.layers.layer import LinearLayer
 from onnx_clp.layers.weights import FloatWeight
 from onnx_clp.numerics.directions import Direction
@@ -23,14 +27,14 @@ _SPARED: Final = (LayerStatus.HEAD, LayerStatus.GATE, LayerStatus.EXCLUDED)
 def candidates(index: ModelIndex, places: Sequence[Place]) -> dict[str, Site | CapLeft]:
     """The values of the main graph that caps are meant for, in graph order: where caps go, or why none can.
 
-    Outputs of convolutions, but of the first, of heads, gates, layers excluded by name and parts of earlier caps; and
-    the input of the last linear layer. Quantised layers, and values that `bound_directions.examine` refuses, come
-    with the reason.
+    Outputs of convolutions, but of the first, of heads, gates, layers excluded by name and parts of earlier caps;
+    those of fully connected layers (batch, channels), with the same exceptions; and the input of the last linear layer.
+    Quantised layers, and values that `bound_directions.examine` refuses, come with the reason.
     """
     found: dict[str, Site | CapLeft] = {}
     for place in places:
         if place.scope is index.main:
-            for layer, value, one in (*_convolutions(place), *_head(index, place)):
+            for layer, value, one in (*_convolutions(place), *_connected(index, place), *_head(index, place)):
                 found.setdefault(value, CapLeft(layer.name, one.sentence) if isinstance(one, Skipped) else one)
     return found
 
@@ -54,6 +58,19 @@ def _convolutions(place: Place) -> _Looked:
         if verdict.status not in _SPARED:
             layer = verdict.rewrite.layer
             yield layer, layer.output, _examine(layer, layer.output, layer.channels)
+
+
+def _connected(index: ModelIndex, place: Place) -> _Looked:
+    """What fully connected layers give before any activation: there a patch at one place is the same shift always."""
+    for verdict in place.verdicts:
+        layer = verdict.rewrite.layer
+        if layer.is_convolution or layer.rank != 2 or layer.axis_from_end != 1 or verdict.status in _SPARED:
+            continue
+        trouble = why_ineligible(index, layer)
+        if bound_directions.is_part(place.scope, layer.node) or (trouble is not None and trouble.status in _SPARED):
+            continue
+        found = _examine(layer, layer.output, layer.channels)
+        yield layer, layer.output, replace(found, dense=True) if isinstance(found, Site) else found
 
 
 def _examine(layer: LinearLayer, value: str, channels: int) -> Site | Skipped:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from onnx_clp.cap.bound_directions import Site
     from onnx_clp.document.search import Inversion
+    from onnx_clp.gauge.request import Landmark
     from onnx_clp.graph.edit import GraphEdit
     from onnx_clp.inversion.request import Found
     from onnx_clp.modelfile.reader import ModelFile
@@ -44,7 +45,14 @@ class Searching:
         """What was found; None where no search was asked for."""
         return None if self._found is None else self._found.inversion
 
-    def _step(self, edit: GraphEdit, folded: ModelProto | None, places: list[Place], heads: Sequence[Head]) -> Searched:
+    def _step(
+        self,
+        edit: GraphEdit,
+        folded: ModelProto | None,
+        places: list[Place],
+        heads: Sequence[Head],
+        landmark: Landmark | None,
+    ) -> Searched:
         from onnx_clp.cap.bound_directions import Site
         from onnx_clp.document.layers import CapLeft
         from onnx_clp.inversion.request import directions
@@ -54,7 +62,7 @@ class Searching:
         looked = candidates(edit.index, places) if self._plan.invert else {}
         sites = {value: one for value, one in looked.items() if isinstance(one, Site)}
         with self._clock.stage("search"):
-            self._found = found = self._search(folded, sites, suspects(heads), self._plan)
+            self._found = found = self._search(folded, sites, suspects(heads), self._plan, landmark)
         inversion, named = found.inversion, found.inversion.sentence if found.inversion.likely is not None else ""
         if inversion.repair is None:
             return Searched(named=named)
@@ -65,7 +73,12 @@ class Searching:
         return Searched(undone=not inversion.repair.stands_out, named=named, spent=inversion.repair.loss.share)
 
     def _search(
-        self, folded: ModelProto | None, sites: dict[str, Site], suspected: tuple[int, ...], plan: SearchPlan
+        self,
+        folded: ModelProto | None,
+        sites: dict[str, Site],
+        suspected: tuple[int, ...],
+        plan: SearchPlan,
+        landmark: Landmark | None,
     ) -> Found:
         from onnx_clp.inversion.launch import search
         from onnx_clp.inversion.request import FOUND_BUDGET, SearchRequest
@@ -86,6 +99,7 @@ class Searching:
                     budget=FOUND_BUDGET if config.budget is None else config.budget,
                     low=low,
                     high=high,
+                    landmark=landmark if config.pixel_range is None else None,
                     seconds=plan.seconds,
                     suspects=suspected,
                     output_name=config.output_name,

@@ -194,9 +194,6 @@ SEARCH: Final = (
         form="pixel range",
         metavar="LOW,HIGH",
         harmless=True,
-        help=(
-            "the range of pixel values that the model takes, such as 0,255 or -1,1 (default: found out; 0,1 in "
-            "searches)"
-        ),
+        help="the range of pixel values that the model takes, such as 0,255 or -1,1 (default: found out)",
     ),
 )

@@ -1,0 +1,69 @@
+"""The pixel values that a search takes where nobody says them.
+
+Statistics tell them as they tell the gauge (`gauge.pixels`). Without any, the scale is that under which photographs
+lead to class scores of ordinary size: pixels up to 255 where a network takes 1 put one class a hundred ahead, pixels up
+to 1 where it takes 255 leave all alike.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+from onnx import TensorProto
+
+from onnx_clp.errors import UnsupportedModelError
+from onnx_clp.gauge import pixels
+from onnx_clp.gauge.crops import Float32, crops, grey
+from onnx_clp.gauge.entrance import normalises, range_at
+from onnx_clp.gauge.intake import BYTES, UNIT, Intake, Pixels
+from onnx_clp.gauge.photographs import load
+from onnx_clp.inversion.attack import Attack
+from onnx_clp.inversion.capped import Look
+from onnx_clp.inversion.request import SearchRequest
+from onnx_clp.inversion.subject import Subject
+from onnx_clp.inversion.trigger import lead
+from onnx_clp.validation.provider import Engine
+
+_LOOKS: Final = 24
+_USUAL_LEAD: Final = 2.5
+"""Logits by which a network's likeliest class is ahead on photographs, of anything, on average."""
+_CHANNELS: Final = (1, 3)
+
+
+def in_its_values(request: SearchRequest, subject: Subject, attack: Attack, engine: Engine) -> SearchRequest:
+    """The request with the range that the model itself tells, where its `landmark` is to tell one.
+
+    Where several ranges are as likely it is the first of them, and nothing is told of images of other than 1 or 3
+    channels.
+    """
+    channels, height, width = subject.shape
+    if request.landmark is None or channels not in _CHANNELS:
+        return request
+    intake = Intake(subject.input, channels, height, width, subject.channels_last, TensorProto.FLOAT)
+    few = crops(load(), _LOOKS, height, width, request.limits.seed)
+
+    def shown(values: Pixels) -> Float32:
+        images = values.of(few)
+        return np.ascontiguousarray(grey(images) if channels == 1 else images)
+
+    quantised = pixels.settled(intake, None, range_at(subject.model, subject.input))
+    if quantised is not None:
+        low, high = quantised.ends
+    elif request.landmark.mean:
+        seen, plain = Look(subject, request.landmark.value, engine), normalises(subject.model, subject.input)
+        low, high = pixels.found(request.landmark, lambda v: list(seen.all(shown(v))), normalises=plain).ends
+    else:
+        low, high = min((UNIT, BYTES), key=lambda values: _strange(attack, shown(values))).ends
+    return replace(request, low=low, high=high, landmark=None)
+
+
+def _strange(attack: Attack, images: Float32) -> float:
+    """How many times the mean lead of a class is larger or smaller than usual, as a logarithm."""
+    try:
+        found = lead(attack.logits(images))
+    except UnsupportedModelError:
+        return math.inf
+    return abs(math.log(found / _USUAL_LEAD)) if found > 0 else math.inf
