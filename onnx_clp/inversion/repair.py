@@ -147,8 +147,8 @@ class RepairBench:
             found = fit(clean, moved[at][rest] - clean[rest], quantile)
             if found is not None:
                 fits.append(found)
-                for positions in (clean, *moved[at + 1 :]):
-                    found.direction.cut_in_place(positions)
+                for rows in (clean, *moved[at + 1 :]):
+                    found.direction.cut_in_place(rows)
         return fits
 
 
