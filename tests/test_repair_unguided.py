@@ -18,7 +18,7 @@ from onnx_clp.inversion.attack import Attack
 from onnx_clp.inversion.ladder import around_block
 from onnx_clp.inversion.patch import Patch
 from onnx_clp.inversion.pixels import Range
-from onnx_clp.inversion.repair import Gauged
+from onnx_clp.inversion.repair import Gauged, RepairBench
 from onnx_clp.inversion.request import SearchRequest
 from onnx_clp.inversion.stock import MOST, stock
 from onnx_clp.inversion.subject import read_subject
@@ -136,8 +136,8 @@ class Scripted:
 
     enough = 0.015
 
-    def __init__(self, gauges: dict[tuple[str, float], tuple[float, float, float]]) -> None:
-        self._gauges, self.tried = gauges, list[tuple[str, float]]()
+    def __init__(self, gauges: dict[tuple[str, float], tuple[float, float, float]], taken: float) -> None:
+        self._gauges, self.taken, self.tried = gauges, taken, list[tuple[str, float]]()
 
     def fit(self, forms: Any, quantile: float) -> dict[Any, Any]:
         self.tried.append((forms[0], quantile))
@@ -152,7 +152,7 @@ class Scripted:
 
 def undone(gauges: dict[tuple[str, float], tuple[float, float, float]]) -> tuple[float | None, list[tuple[str, float]]]:
     """The quantile taken within a budget of 0.06, and what was tried on rungs a and b."""
-    bench: Any = Scripted(gauges)
+    bench: Any = Scripted(gauges, 0.89)
     marks: Any = [["a"], ["b"]]
     found, _ = thorough(bench, marks, 0.06, lambda *_: None)
     return (None if found is None else found.report.quantile), bench.tried
@@ -174,6 +174,22 @@ def test_what_turns_nothing_any_more_is_pushed_on_as_far_as_the_budget_goes() ->
     assert tried == [("a", first), ("a", second), ("a", third), ("b", first)]
     assert undone({**told, ("b", first): (0.01, 0.05, -2.5)})[0] == first
     assert undone({**told, ("b", first): (0.1, 0.05, -2.5)})[0] == second
+
+
+def test_nothing_is_undone_where_photographs_are_all_of_the_target() -> None:
+    """What is foreign to the model is of that class; photographs then show no loss of another."""
+    bench: Any = Scripted({("a", QUANTILES[0]): (0.0, 0.0, -1.0)}, 0.9)
+    marks: Any = [["a"]]
+    found, why = thorough(bench, marks, 0.06, lambda *_: None)
+    assert (found, bench.tried) == (None, [])
+    assert why.startswith("90% of the photographs")
+
+
+def test_the_share_of_ordinary_images_that_are_of_the_target_is_known(tmp_path: Path, engine: Engine) -> None:
+    subject = read_subject(stored(tmp_path, dense()), {}, None)
+    images, marked = planted.pictures(20), trigger().put_on(planted.pictures(20))
+    for ordinary, share in (((images, marked), 1.0), ((), 0.0)):
+        assert RepairBench(subject, engine, (), images, planted.TARGET, 0, ordinary).taken == share
 
 
 def test_a_block_and_the_patch_that_began_there_are_undone_each_and_together() -> None:

@@ -115,6 +115,11 @@ class RepairBench:
         """The share of flips that counts as none: a few in a hundred, and one image always."""
         return max(_ENOUGH, 1 / max(len(self._rest), 1))
 
+    @property
+    def taken(self) -> float:
+        """The largest share of a set of ordinary images that the model gives the target as they are."""
+        return max((float((scores.argmax(axis=1) == self._target).mean()) for scores in self._before), default=0.0)
+
     def subject(self, caps: dict[Site, list[Fit]]) -> Subject:
         """The model under caps."""
         return capped(self._subject, {site: [one.direction for one in fits] for site, fits in caps.items()})

@@ -26,6 +26,10 @@ QUANTILES: Final = (0.999, 0.998, 0.995, 0.99, 0.98, 0.97, 0.96, 0.95, 0.93, 0.9
 """Shares of the clean positions that a cap leaves as they are, the mildest first."""
 
 
+FOREIGN: Final = 0.9
+"""Where the model gives this share of photographs the target, it is the class of all that is foreign to it."""
+
+
 def unguided(request: SearchRequest, source: str) -> bool:
     """Whether images of that source tell nothing of real ones, and fully connected layers within can take caps."""
     return source == "classes" and any(site.dense for site in request.sites)
@@ -45,6 +49,11 @@ def thorough(
     bench: RepairBench, ladder: Sequence[Sequence[Mark]], budget: float, tick: Tick, deadline: Deadline | None = None
 ) -> tuple[Repair | None, str]:
     """Find the caps; arguments and result as for `repair.repair`."""
+    if bench.taken >= FOREIGN:
+        return (
+            None,
+            f"{bench.taken:.0%} of the photographs are of this class to the model: they show no loss of another",
+        )
     every = list({id(mark): mark for rung in ladder for mark in rung}.values())
     deadline, before = deadline or Deadline(math.inf), bench.gauge({}, every).flip
     met: list[State] = []
