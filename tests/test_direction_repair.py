@@ -109,7 +109,9 @@ def test_the_rows_of_the_head_are_looked_at_once_and_the_search_gets_them(monkey
         judged.append(proper(rewrite))
         return judged[-1]
 
-    def looking(_edit: object, _folded: object, _places: object, heads: Sequence[head_check.Head]) -> Searched:
+    def looking(
+        _edit: object, _folded: object, _places: object, heads: Sequence[head_check.Head], _told: object
+    ) -> Searched:
         given.extend(heads)
         return NO_SEARCH
 
