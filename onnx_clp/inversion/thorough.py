@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Final
 
 from onnx_clp.inversion.capped import Look
@@ -69,12 +70,17 @@ def thorough(
 def _rung(
     bench: RepairBench, rung: Sequence[Mark], every: Sequence[Mark], budget: float, deadline: Deadline
 ) -> list[State]:
-    """The states of one rung, down to the first quantile that costs too much."""
+    """The states of one rung, down to the first quantile that costs too much, and one half way to that."""
     met: list[State] = []
-    for quantile in QUANTILES:
+
+    def meet(quantile: float) -> bool:
         caps = bench.fit(rung, quantile)
         met.append(State(quantile, caps, bench.gauge(caps, every)))
-        if not met[-1].gauged.within(budget) or deadline.left <= 0:
+        return met[-1].gauged.within(budget) and deadline.left > 0
+
+    for before, quantile in pairwise((1.0, *QUANTILES)):
+        if not meet(quantile):
+            meet((before + quantile) / 2)
             break
     return met
 
