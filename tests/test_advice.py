@@ -24,6 +24,8 @@ from tests.test_assessment import search
 
 QUIET = (reports.layer("b"),)
 LOUD = (reports.layer("a", outliers=2),)
+KEPT = (reports.layer("a", outliers=2, kept=2),)
+ODD = (Finding("data-dependent branch", "If", "the input decides"),)
 NAMED = (Finding("class that stands out", "fc", "class 3's row stands out", 3),)
 OPEN = Outlook(cappable=20)
 NO_SEARCH = Outlook(cappable=20, unsearchable="it takes no images")
@@ -215,6 +217,8 @@ def test_outputs_of_this_tool_are_recognised() -> None:
         (report((reports.unjudged("c", LayerStatus.NOT_CONVOLUTION),)), "judge Gemm and MatMul too"),
         (report((reports.unjudged("c", LayerStatus.GATE),)), "--include PATTERN"),
         (report((), outlook=NO_SEARCH), "no layer of a kind that is judged"),
+        (report(KEPT, output=None, outlook=NO_SEARCH), "what stands out was kept"),
+        (report(QUIET, output=None, outlook=NO_SEARCH, findings=ODD), "nothing would change"),
     ],
 )
 def test_the_first_step_fits_what_was_found(found: Report, advice: str) -> None:

@@ -150,11 +150,17 @@ def test_a_file_name_may_start_with_a_dash() -> None:
     assert (arguments.source, arguments.destination) == (Path("-in.onnx"), Path("-out.onnx"))
 
 
+def test_a_file_called_dash_goes_by_its_whole_path() -> None:
+    assert parse(["/folder/-"]).source == Path("/folder/-")
+
+
 @pytest.mark.parametrize(
     ("argv", "part"),
     [
         ([], "required"),
         (["a", "b", "c"], "unrecognized arguments: c"),
+        (["-"], "not read from or written to a stream"),
+        (["a", "-"], "not read from or written to a stream"),
         (["a", "--nonsense"], "--nonsense"),
         (["a", "--repor", "x.json"], "--repor"),
         (["a", "-u", "many"], "'many'"),

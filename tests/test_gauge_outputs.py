@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
+from onnx import ModelProto, TensorProto, helper
 
 from onnx_clp.document.gauge import Loss, OutputChange
 from onnx_clp.gauge.loss import NOTHING, predicted
-from onnx_clp.gauge.outputs import changes
+from onnx_clp.gauge.outputs import by_place, changes
 
 Array = NDArray[Any]
 
@@ -224,6 +225,39 @@ def test_whole_numbers_of_another_shape_changed() -> None:
     before = [np.zeros(n, np.int64) for n in (3, 3, 3, 3)]
     after = [np.zeros(3, np.int64), np.ones(3, np.int64), np.zeros(4, np.int64), np.zeros(3, np.int64)]
     assert changes({"y": before}, {"y": after})[0].changed == pytest.approx(0.5)
+
+
+def giving(*dims: int | str) -> ModelProto:
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, dims)
+    return helper.make_model(helper.make_graph([], "g", [], [y]))
+
+
+@pytest.mark.parametrize(
+    ("dims", "named"),
+    [
+        (("n", "time", 32), True),
+        (("time", 1, "frames", 32), True),
+        (("n", 21, "height", "width"), True),
+        (("n", 32), False),
+        (("n", "classes"), False),
+        (("n", 10, 1, 1), False),
+        (("a", "b", "c", "d"), False),
+        (("n", 97, 32), False),
+        ((), False),
+    ],
+)
+def test_an_output_is_by_place_where_the_number_of_places_is_open_and_that_of_values_is_not(
+    dims: tuple[int | str, ...], named: bool
+) -> None:
+    assert by_place(giving(*dims)) == ({"y"} if named else set())
+
+
+def test_a_spectrum_of_one_frame_is_no_set_of_class_scores_unless_it_sums_to_one() -> None:
+    def kind(before: Array, places: set[str]) -> str:
+        return changes({"y": list(before)}, {"y": list(before)}, places=places)[0].kind
+
+    assert [kind(LOGITS[:, None], places) for places in ({"y"}, set())] == ["values", "classes"]
+    assert kind(softmax(LOGITS)[:, None], {"y"}) == "classes"
 
 
 def test_only_outputs_of_both_count() -> None:

@@ -255,6 +255,9 @@ def test_the_blank_of_a_text_recogniser_is_no_evidence() -> None:
     head = head_check.Head("fc", 1000, "", scores, np.zeros(1000), head_check.limit(1000))
     assert head_check.evidence([head])
     assert head_check.evidence([replace(head, positional=True)]) == ""
+    (whole,), (everywhere,) = (head_check.findings([replace(head, positional=one)]) for one in (False, True))
+    assert "the target class of a backdoor often does" in whole.sentence
+    assert "a spectrum or features have no classes" in everywhere.sentence
 
 
 def test_the_finding_changes_the_verdict_and_not_the_model() -> None:

@@ -28,12 +28,14 @@ def shown(source: str, names: dict[str, Any]) -> Any:
     return eval(compile(ast.Expression(last.value), "cell", "eval"), names)
 
 
+@pytest.mark.parametrize("folder", ["docs", "."])
 def test_every_cell_runs_and_shows_what_its_text_says(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    folder: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Jupyter runs a notebook in the folder that it lies in."""
     pytest.importorskip("jinja2")
     pytest.importorskip("matplotlib")
-    monkeypatch.chdir(ROOT)
+    monkeypatch.chdir(ROOT / folder)
     monkeypatch.setattr(configuration, "_own_rules", {})
     names: dict[str, Any] = {}
     _, report, evidence, frame, changed, sizes, pruned = (shown(source, names) for source in CODE)

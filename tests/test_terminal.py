@@ -156,6 +156,9 @@ def test_what_the_loss_was_measured_on_is_told(told: str, words: str) -> None:
     shown = gauging.images(Ordinary("photographs", 1, "0..255", told))
     assert shown == f"1 crop of photographs, pixels 0..255 {words}"
     assert gauging.images(Ordinary("data", 40)) == "40 images of --images"
+    loss = Loss(0.002, 0.0, 0.006)
+    assert gauging.spelled(loss, Ordinary("noise", 32)) == "about 0.2 % of ordinary inputs (0.0 to 0.6 %)"
+    assert gauging.spelled(loss, Ordinary("data", 32)) == "about 0.2 % of ordinary images (0.0 to 0.6 %)"
     assert gauging.images(Ordinary("noise", 32)) == "32 made-up signals, as the model takes no images"
 
 

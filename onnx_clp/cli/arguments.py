@@ -23,6 +23,8 @@ PAPER = {"rule": "paper", "u": 3.0, "fill": "zero", "budget": 1.0}
 PAPER_WORDS = "--rule paper -u 3 --fill zero --budget 1"
 REPORT_SUFFIXES = (".json", ".html")
 SARIF_SUFFIXES = (".sarif", ".json")
+_STREAM = Path("-")
+"""What other programs take for standard input or output."""
 ATTESTATIONS = {"in-toto": ".json", "cyclonedx": ".json", "model-card": ".md"}
 
 
@@ -148,6 +150,8 @@ def _check_outputs(arguments: Arguments, destination: Path | None) -> None:
     sarif = arguments.sarif
     if sarif is not None and sarif.suffix.lower() not in SARIF_SUFFIXES:
         raise UsageError(f"--sarif {sarif}: the name must end in .sarif or .json")
+    if _STREAM in (arguments.source, destination):
+        raise UsageError("-: a model is not read from or written to a stream; name a file")
     taken = [(arguments.source, "the input model")]
     if destination is not None:
         taken.append((destination, "the output model"))

@@ -20,12 +20,13 @@ boxes, masks, embeddings:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from onnx import ModelProto
 
 from onnx_clp.document.gauge import OutputChange
 from onnx_clp.validation.compare import is_float, wide
@@ -42,13 +43,22 @@ _LEAST_VARIATION: Final = 0.1
 _LEAST_LEAD: Final = 0.01
 
 
-def changes(before: Answers, after: Answers) -> tuple[OutputChange, ...]:
-    """One change an output of both."""
+def by_place(model: ModelProto) -> frozenset[str]:
+    """The outputs that give so many numbers at each of as many places as the input has.
+
+    At an input of one place they look like one set of class scores, and are a spectrum, a mask or features.
+    """
+    sizes = {o.name: [d.dim_value for d in o.type.tensor_type.shape.dim][1:] for o in model.graph.output}
+    return frozenset(name for name, behind in sizes.items() if min(behind, default=1) < 1 < max(behind, default=1))
+
+
+def changes(before: Answers, after: Answers, places: Container[str] = ()) -> tuple[OutputChange, ...]:
+    """One change an output of both; those in `places` are class scores only where they sum to 1."""
     with np.errstate(all="ignore"):
-        return tuple(_change(name, before[name], after[name]) for name in before if name in after)
+        return tuple(_change(name, before[name], after[name], name in places) for name in before if name in after)
 
 
-def _change(name: str, before: Sequence[Array], after: Sequence[Array]) -> OutputChange:
+def _change(name: str, before: Sequence[Array], after: Sequence[Array], at_places: bool) -> OutputChange:
     fitting = [(b, a) for b, a in zip(before, after, strict=True) if b.shape == a.shape]
     lost = 1 - len(fitting) / max(len(before), 1)
     if not fitting:
@@ -59,7 +69,7 @@ def _change(name: str, before: Sequence[Array], after: Sequence[Array]) -> Outpu
     if lost or len({b.shape for b, _ in fitting}) > 1:
         return OutputChange(name, "values", changed=lost, relative=_mean_relative(fitting))
     stacked = np.stack([wide(b) for b, _ in fitting]), np.stack([wide(a) for _, a in fitting])
-    scores = _scores(stacked[0])
+    scores = _scores(stacked[0], at_places)
     if scores is None or not np.isfinite(stacked[1]).all():
         return OutputChange(name, "values", relative=_relative(*stacked))
     return _class_change(name, scores, scores.of(stacked[0]), scores.of(stacked[1]))
@@ -82,7 +92,7 @@ class _Scores:
         return np.asarray(flat / flat.sum(axis=2, keepdims=True))
 
 
-def _scores(values: Float64) -> _Scores | None:
+def _scores(values: Float64, at_places: bool) -> _Scores | None:
     """Whether an output is class scores; None for boxes, masks, embeddings and the like."""
     sizes = [size for size in values.shape[1:] if size != 1]
     if not sizes or len(sizes) > 2 or not np.isfinite(values).all():
@@ -91,7 +101,7 @@ def _scores(values: Float64) -> _Scores | None:
     normalised = bool((flat >= -_LEAST).all() and np.abs(flat.sum(axis=2) - 1).max() < _SUMS_TO_ONE)
     if normalised and sizes[-1] > 1 and (len(sizes) == 1 or values.shape[-1] == sizes[-1]):
         return _Scores(flat.shape[1], sizes[-1], True)
-    if len(sizes) == 2 or sizes[0] == 1 or _is_embedding(flat[:, 0]):
+    if at_places or len(sizes) == 2 or sizes[0] == 1 or _is_embedding(flat[:, 0]):
         return None
     return _Scores(1, sizes[0], False)
 

@@ -72,6 +72,7 @@ class _Trial:
         source = Source(model, request.controls.landmark, request.images, request.pixels, most)
         self._images, self._made, self._ways = ordinary_inputs(source, form, self._bench, neutral)
         self._before = self._bench.answers(self._images, neutral)
+        self._places = outputs.by_place(model)
 
     def dosed(self) -> Dosed:
         """Fills first, then caps, then as many channels as the budget leaves room for."""
@@ -115,7 +116,8 @@ class _Trial:
 
     def _foretold(self, after: dict[str, list[Array]], way: int) -> Prediction:
         moved = outputs.changes(
-            *({name: one[way :: self._ways] for name, one in a.items()} for a in (self._before, after))
+            *({name: one[way :: self._ways] for name, one in a.items()} for a in (self._before, after)),
+            places=self._places,
         )
         return Prediction(predicted(moved, noise=self._made.source == "noise"), moved)
 

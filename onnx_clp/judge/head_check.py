@@ -44,6 +44,10 @@ STANDS_OUT: Final = "class that stands out"
 AT_EVERY_POSITION: Final = "class that stands out at every position"
 """The kind where the head scores every position of a sequence: the blank of a text recogniser stands out by right."""
 
+_MEANS: Final = {
+    False: "the target class of a backdoor often does, and an ordinary class may",
+    True: "of class scores at every position the blank does by right; a spectrum or features have no classes",
+}
 _CHANCE: Final = 0.05
 _SMALL_CHANCE: Final = 0.001
 _BLOCK: Final = 1 << 20
@@ -199,8 +203,7 @@ def _sentence(head: Head) -> str:
     more += f", and {len(rest) - 2:,} more" if len(rest) > 2 else ""
     return (
         f"class {first}'s row stands out among {head.classes:,}, z = {head.z[first]:.1f} "
-        f"(limit {head.limit:.1f}, bias {head.biases[first]:.3g}){more}: the target class of a backdoor often does, "
-        "and an ordinary class may"
+        f"(limit {head.limit:.1f}, bias {head.biases[first]:.3g}){more}: {_MEANS[head.positional]}"
     )
 
 

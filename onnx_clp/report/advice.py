@@ -44,7 +44,15 @@ class Advice:
 def steps(report: Report) -> list[Advice]:
     """At least one and at most `MOST_STEPS` steps, the best first."""
     chosen = list(_steps(report))[:MOST_STEPS]
-    return chosen or [Advice("nothing to do: this model holds no layer of a kind that is judged")]
+    return chosen or [_nothing_left(report)]
+
+
+def _nothing_left(report: Report) -> Advice:
+    if not report.layers:
+        return Advice("nothing to do: this model holds no layer of a kind that is judged")
+    if report.summary.channels_kept:
+        return Advice("nothing to write: what stands out was kept; --eval DATA.npz measures a trigger that you know")
+    return Advice("nothing to write: nothing would change; --eval DATA.npz measures a trigger that you know")
 
 
 def _steps(report: Report) -> Iterator[Advice]:

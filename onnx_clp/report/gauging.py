@@ -19,7 +19,7 @@ def rows(report: Report) -> Iterator[str]:
     if gauge.prediction is None or gauge.ordinary is None:
         yield _unknown(report, gauge)
         return
-    yield f"{spelled(gauge.prediction.loss)}; measured on {images(gauge.ordinary)}"
+    yield f"{spelled(gauge.prediction.loss, gauge.ordinary)}; measured on {images(gauge.ordinary)}"
     yield f"at most {percent(gauge.budget)} was allowed{_because(report, gauge)}"
     for change in gauge.prediction.outputs[:_MOST_OUTPUTS]:
         yield f"{shown(change.output, 24)}: {moved(change)}"
@@ -43,12 +43,13 @@ def _because(report: Report, gauge: Gauge) -> str:
 def _left(report: Report, gauge: Gauge) -> Iterator[str]:
     kept = report.summary.channels_kept - gauge.unreached
     if kept > 0 and gauge.whole is not None and report.options.get("prune") is not False:
-        loss = spelled(gauge.whole.loss)
+        loss = spelled(gauge.whole.loss, gauge.ordinary)
         yield f"{plural(kept, 'channel')} kept: with all that stood out off, {loss}{_answers(gauge, gauge.whole)}"
     if gauge.unreached:
         yield f"{plural(gauge.unreached, 'channel')} kept: what switching them off costs cannot be measured there"
     if gauge.caps_asked is not None:
-        yield f"caps at {report.options.get('bound_activations'):g} std: {spelled(gauge.caps_asked.loss)}"
+        loss = spelled(gauge.caps_asked.loss, gauge.ordinary)
+        yield f"caps at {report.options.get('bound_activations'):g} std: {loss}"
 
 
 def _answers(gauge: Gauge, whole: Prediction) -> str:
@@ -61,11 +62,12 @@ def _answers(gauge: Gauge, whole: Prediction) -> str:
     return f", but {percent(changed)} of the classes change"
 
 
-def spelled(loss: Loss) -> str:
-    """A loss with its interval: "about 0.3 % of ordinary images (0.1 to 0.9 %)"."""
+def spelled(loss: Loss, ordinary: Ordinary | None = None) -> str:
+    """A loss with its interval: "about 0.3 % of ordinary images (0.1 to 0.9 %)"; inputs, where they are no images."""
+    inputs = "inputs" if ordinary is not None and ordinary.source == "noise" else "images"
     if not loss.high:
-        return "none of ordinary images"
-    return f"about {percent(loss.share)} of ordinary images ({100 * loss.low:.1f} to {percent(loss.high)})"
+        return f"none of ordinary {inputs}"
+    return f"about {percent(loss.share)} of ordinary {inputs} ({100 * loss.low:.1f} to {percent(loss.high)})"
 
 
 def images(ordinary: Ordinary) -> str:

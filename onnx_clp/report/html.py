@@ -62,7 +62,7 @@ def require_extra() -> None:
     missing = [name for name in EXTRA if find_spec(name) is None]
     if missing:
         raise UsageError(
-            f"an .html report needs {' and '.join(missing)}: pip install 'onnx-clp[report]', or name a .json file"
+            f"an .html report needs {' and '.join(missing)}: pip install 'onnx-clp[report]', or ask for another form"
         )
 
 
