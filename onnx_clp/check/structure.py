@@ -18,7 +18,7 @@ from onnx_clp.check.callgraph import Body, check_calls
 from onnx_clp.check.names import OWN_DOMAINS, Visible
 from onnx_clp.errors import InvalidModelError, UnsupportedModelError
 from onnx_clp.file.storage import PayloadSize
-from onnx_clp.graph.functions import function_label, functions_of, plain_domain
+from onnx_clp.graph.functions import FunctionKey, function_label, functions_of, plain_domain
 from onnx_clp.text import shown
 
 _LARGEST_VERSION = 2**31 - 1
@@ -38,6 +38,7 @@ def check(model: ModelProto, payload_size: PayloadSize) -> None:
     """
     versions = _versions(model)
     functions = functions_of(model)
+    _check_names(functions)
     bodies = {key: Body() for key in functions}
     for key, function in functions.items():
         own = {**versions, **_imports(function.opset_import, function_label(key))}
@@ -48,6 +49,17 @@ def check(model: ModelProto, payload_size: PayloadSize) -> None:
         Visible(versions, functions, payload_size).walk(training.initialization)
         main.walk(training.algorithm)
     check_calls(main.body, bodies)
+
+
+def _check_names(functions: Iterable[FunctionKey]) -> None:
+    """Refuse a function with an operator's name: onnx.proto leaves it to each runtime which of the two a node calls."""
+    for key in functions:
+        domain, name, _ = key
+        if domain in OWN_DOMAINS and onnx.defs.has(name, domain):
+            raise UnsupportedModelError(
+                f"{function_label(key)} has the name of an ONNX operator, and runtimes disagree on which of the two "
+                "a node calls; rename the function and the nodes that call it"
+            )
 
 
 def _versions(model: ModelProto) -> dict[str, int]:

@@ -150,6 +150,13 @@ def hiding_loop(m: ModelProto) -> None:
     add_node(m, "Conv", ["x", "w"], ["again"], group=2)
 
 
+def rename_function(m: ModelProto, domain: str, name: str) -> None:
+    """Another name for the local function and the node that calls it."""
+    function, call = m.functions[0], branch(m, 1).node[0]
+    function.domain, function.name = domain, name
+    call.domain, call.op_type = domain, name
+
+
 def another_overload(m: ModelProto) -> None:
     m.functions.append(m.functions[0])
     m.functions[1].overload = "b"
@@ -204,6 +211,8 @@ SOUND: list[tuple[str, Edit]] = [
     ("training", with_training),
     ("zero output channels", no_channels),
     ("function of another overload", another_overload),
+    ("function named as an operator in a domain of its own", lambda m: rename_function(m, "local", "Relu")),
+    ("function of ONNX's domain with a name of its own", lambda m: rename_function(m, "", "Twice")),
     ("odd but printable names", lambda m: add_node(m, "Relu", ["r"], ["größe/1:0 ."])),
 ]  # fmt: skip
 
@@ -357,6 +366,8 @@ BROKEN: list[tuple[str, Edit, str]] = [
     ("sparse with negative dimensions", sparse([-4, -4], [3], [3]), "negative"),
     ("sparse that overflows", sparse([2**40, 2**40], [3], [3]), "passes 2**63"),
     # functions
+    ("function named as an operator", lambda m: rename_function(m, "", "Relu"), "runtimes disagree"),
+    ("function named as an operator, other spelling", lambda m: rename_function(m, "ai.onnx", "Relu"), "runtimes disagree"),
     ("function twice", lambda m: m.functions.append(m.functions[0]), "defined twice"),
     ("function without name", lambda m: m.functions[0].ClearField("name"), "no name"),
     ("function reads the outer graph", lambda m: m.functions[0].node[1].input.__setitem__(1, "w"), "defined nowhere"),
