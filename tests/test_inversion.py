@@ -26,7 +26,7 @@ from onnx_clp.inversion import finding
 from onnx_clp.inversion.attack import Attack
 from onnx_clp.inversion.descent import Adam
 from onnx_clp.inversion.forms import KINDS, WORDS
-from onnx_clp.inversion.hunt import Pictures
+from onnx_clp.inversion.pictures import Pictures
 from onnx_clp.inversion.pixels import Range
 from onnx_clp.inversion.pyramid import Pyramid, enlarging, halvings
 from onnx_clp.inversion.request import (

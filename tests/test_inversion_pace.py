@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,14 +27,15 @@ from onnx_clp.inversion import search as searching
 from onnx_clp.inversion.attack import Attack
 from onnx_clp.inversion.descent import Float32
 from onnx_clp.inversion.forms import KINDS, STEPS_OF, Finder, Forms, TriggerForm, measures
-from onnx_clp.inversion.ladder import moved, other_patches, rungs
-from onnx_clp.inversion.ordinary import COUNT, loss, photographs
+from onnx_clp.inversion.ladder import other_patches, rungs
+from onnx_clp.inversion.ordinary import BESIDE, COUNT, halves, loss, photographs
 from onnx_clp.inversion.pace import Batches, Deadline, TimeUp, fewer, thinned
 from onnx_clp.inversion.patch import Patch
 from onnx_clp.inversion.pixels import Range
 from onnx_clp.inversion.program import OutOfMemory
 from onnx_clp.inversion.repair import Gauged, repair
 from onnx_clp.inversion.request import Images, SearchRequest
+from onnx_clp.inversion.rounds import Rounds
 from onnx_clp.inversion.search import search
 from onnx_clp.inversion.subject import read_subject
 from onnx_clp.inversion.synthesis import Synthesiser
@@ -312,19 +314,10 @@ def patch(size: int = 8) -> Patch:
     return Patch(2, change, 1.0, 1.0, Range(0, 1))
 
 
-@pytest.mark.parametrize(("size", "step"), [(8, 1), (32, 1), (128, 4)])
-def test_a_patch_is_moved_a_little_to_each_side(size: int, step: int) -> None:
-    places = [
-        tuple(int(n) for n in np.argwhere(one.change[0])[0]) for one in moved(patch(size)) if hasattr(one, "change")
-    ]
-    back = (3 - step) % size
-    assert places == [(3, 3), (3 + step, 3), (3, 3 + step), (back, 3), (3, back)]
-
-
 def test_rungs_hold_more_and_more() -> None:
     one, other = patch(), replace(patch(), area=2.0)
-    assert [len(rung) for rung in rungs(one, [other, other])] == [1, 3, 5, 15]
-    assert [len(rung) for rung in rungs(one, [])] == [1, 5]
+    assert [len(rung) for rung in rungs(one, [other, other])] == [1, 3]
+    assert [len(rung) for rung in rungs(one, [])] == [1]
     trigger = Trigger(0, np.zeros((1, 8, 8), np.float32), 1.0, 1.0, Range(0, 1))
     assert rungs(trigger, [other]) == [[trigger]]
 
@@ -345,12 +338,12 @@ class Costly:
     """A bench on which caps against so many forms cost so much, and stop everything."""
 
     sites = (Site("a", 1, 4, 1, "a"),)
-    enough = 0.015
+    enough, doses = 0.015, (False,)
 
     def __init__(self, *costs: float) -> None:
         self.costs = dict(enumerate(costs))
 
-    def fit(self, forms: Any, _quantile: float) -> dict[Any, Any]:
+    def fit(self, forms: Any, _quantile: float, _beside: bool) -> dict[Any, Any]:
         return {self.sites[0]: [] if len(forms) == 1 else forms}
 
     def gauge(self, caps: dict[Any, Any], forms: Any) -> Gauged:
@@ -359,29 +352,19 @@ class Costly:
 
 
 @pytest.mark.parametrize(
-    ("costs", "nested", "predicted"),
-    [
-        ((0.01, 0.02, 0.03), True, 0.03),
-        ((0.01, 0.07, 0.02), False, 0.02),
-        ((0.01, 0.07, 0.02), True, 0.01),  # what is on a rung that is too dear is on the next one as well
-        ((0.01, 0.02, 0.07), True, 0.02),
-        ((0.01, 0.07, 0.07), False, 0.01),
-    ],
+    ("costs", "predicted"),
+    [((0.01, 0.02, 0.03), 0.03), ((0.01, 0.07, 0.02), 0.02), ((0.01, 0.02, 0.07), 0.02), ((0.01, 0.07, 0.07), 0.01)],
 )
 def test_the_highest_rung_within_the_budget_is_taken(
-    costs: tuple[float, ...], nested: bool, predicted: float, monkeypatch: pytest.MonkeyPatch
+    costs: tuple[float, ...], predicted: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("onnx_clp.inversion.repair.told", lambda state, _before: state.gauged)
     bench: Any = Costly(*costs)
     forms: Any = [object() for _ in range(3)]
-    last: Any = forms if nested else [object() for _ in range(3)]
-    done: Any = repair(bench, [forms[:1], forms[:2], last], 0.06, lambda *_: None)[0]
+    ladder = [forms[:1], forms[:2], forms]
+    climb = Rounds(bench, ladder[0], 0.06, Deadline(math.inf))
+    done: Any = repair(bench, ladder, 0.06, lambda *_: None, None, climb)[0]
     assert done.loss.high == predicted
-
-
-def test_the_last_rung_holds_what_the_others_hold() -> None:
-    ladder = rungs(patch(), [replace(patch(), area=2.0)])
-    assert all(any(one is other for other in ladder[-1]) for rung in ladder[:-1] for one in rung)
 
 
 class Still:
@@ -410,6 +393,18 @@ def test_photographs_have_the_shape_and_the_range(channels: int) -> None:
     assert -1 <= shown.min() < -0.8
     assert 0.8 < shown.max() <= 1
     assert photographs((2, 12, 20), Range(-1, 1), 0) is None
+    gauging, fitting = halves((channels, 12, 20), Range(-1, 1), 0)
+    assert gauging is not None
+    assert fitting is not None
+    assert [len(gauging), len(fitting)] == [COUNT, BESIDE]
+    assert not any((one == other).all() for one in gauging for other in fitting)
+    assert halves((2, 12, 20), Range(-1, 1), 0) == (None, None)
+
+
+def test_a_repair_may_cost_less_on_images_that_match_no_statistics(tmp_path: Path) -> None:
+    asked = SearchRequest(original=tmp_path / "m.onnx")
+    assert (asked.allowed("statistics"), asked.allowed("data"), asked.allowed("classes")) == (0.08, 0.08, 0.06)
+    assert replace(asked, budget=0.3).allowed("classes") == 0.3
 
 
 def test_scores_that_stay_lose_nothing_and_scores_that_turn_do() -> None:

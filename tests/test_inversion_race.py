@@ -246,3 +246,20 @@ def test_a_suspect_is_named_where_the_search_alone_is_not_sure(tmp_path: Path, m
     assert (alone.likely, together.likely, other.likely) == (None, planted.TARGET, None)
     assert together.nearest == planted.TARGET
     assert together.sentence.endswith("so 2.33 are enough")
+
+
+def test_nothing_is_undone_where_the_last_layer_names_another_class(tmp_path: Path) -> None:
+    asked = SearchRequest(
+        original=stored(tmp_path, infected=True),
+        images=supplied(tmp_path),
+        repair=True,
+        limits=RunLimits(provider="cpu"),
+    )
+    other = (planted.TARGET + 1) % planted.CLASSES
+    engine = choose("cpu")
+    found = search(replace(asked, suspects=(other,)), engine, lambda *_: None).inversion
+    assert found.likely == planted.TARGET
+    assert found.repair is None
+    assert found.repair_note == f"the row of class {other} in the last layer is evidence of another target"
+    both = search(replace(asked, suspects=(other, planted.TARGET)), engine, lambda *_: None).inversion
+    assert both.repair_note == "the model has no value that could take a cap"

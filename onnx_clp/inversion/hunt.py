@@ -9,28 +9,30 @@ for is left out.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
 
-from onnx_clp.document.search import ChannelChanges, SearchImages
+from onnx_clp.document.search import ChannelChanges
 from onnx_clp.errors import UsageError
 from onnx_clp.inversion import blocks, finding, screen
 from onnx_clp.inversion.attack import Attack
 from onnx_clp.inversion.capped import capped
 from onnx_clp.inversion.changes import changes
+from onnx_clp.inversion.counter import Countering
 from onnx_clp.inversion.forms import KINDS, STEPS_OF, Finder, Forms, TriggerForm, beyond, furthest, measures
 from onnx_clp.inversion.ladder import Rungs, around_block, joined, other_patches, rungs
 from onnx_clp.inversion.lineup import RUNNERS, decided, first, going_on, spread
-from onnx_clp.inversion.ordinary import photographs
+from onnx_clp.inversion.ordinary import halves
 from onnx_clp.inversion.pace import Deadline, TimeUp, fewer, thinned
 from onnx_clp.inversion.patch import Patch
-from onnx_clp.inversion.pixels import Range
+from onnx_clp.inversion.pictures import Pictures
 from onnx_clp.inversion.portions import SIZE
 from onnx_clp.inversion.race import FIRST, Race
 from onnx_clp.inversion.repair import RepairBench, repair
 from onnx_clp.inversion.request import Images, Repair, SearchRequest, directions
+from onnx_clp.inversion.rounds import Counter, Rounds
 from onnx_clp.inversion.subject import Subject
 from onnx_clp.inversion.thorough import thorough, unguided, wide_bench
 from onnx_clp.inversion.trigger import JUDGING_BUDGET, MOST_IMAGES, invert, lead, others
@@ -57,20 +59,6 @@ _COMPARING: Final = 0.25
 _FIRST_STEPS: Final = STEPS_OF["perturbation"] + STEPS_OF["patch"] * FIRST
 _FOR_FIRST: Final = 0.6
 _FOR_BLOCKS: Final = 0.15
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Pictures:
-    """The images of a search and where they come from."""
-
-    images: Images
-    made: SearchImages
-    pixels: Range
-
-    @property
-    def doubt(self) -> float:
-        """Times the usual spread of classes that these images lead to."""
-        return finding.UNMATCHED if self.made.source == "classes" else 1.0
 
 
 class Hunt:
@@ -142,17 +130,23 @@ class Hunt:
         """
         if place is None:
             return None, "nothing stands out, so the model stays as it is"
-        bench, why = self._bench(found[place].target), ""
-        forms_beyond = beyond(found, z, place)
+        if self._request.suspects and found[place].target not in self._request.suspects:
+            return None, f"the row of class {self._request.suspects[0]} in the last layer is evidence of another target"
+        bench, why, forms_beyond = self._bench(found[place].target), "", beyond(found, z, place)
         for form in forms_beyond:
-            ladder = self._ladder(form, forms_beyond, found[place])
-            self._deadline.until(REPAIRED)
-            undo = thorough if self._unguided else repair
-            done, said = undo(bench, ladder, self._request.budget, self._tick, self._deadline)
+            done, said = self._undone(bench, *self._ladder(form, forms_beyond, found[place]))
             if done is not None:
                 return self._once_more(done, found, z, place), ""
             why = why or said
         return None, why
+
+    def _undone(self, bench: RepairBench, ladder: Rungs, counter: Counter | None) -> tuple[Repair | None, str]:
+        self._deadline.until(REPAIRED)
+        budget, tick, deadline = self._request.allowed(self._pictures.made.source), self._tick, self._deadline
+        if self._unguided:
+            return thorough(bench, ladder, budget, tick, deadline)
+        climb = Rounds(bench, ladder[0], budget, deadline, counter)
+        return repair(bench, ladder, budget, tick, deadline, climb)
 
     def _bench(self, target: int) -> RepairBench:
         request, pictures, seed = self._request, self._pictures, self._request.limits.seed
@@ -160,26 +154,32 @@ class Hunt:
         if self._unguided:
             return wide_bench(*place, request, pictures.images, target, pictures.pixels, most)
         own = pictures.made.source == "data"
-        shown = pictures.images if own else photographs(self._subject.shape, pictures.pixels, seed)
+        shown, beside = (pictures.images, None) if own else halves(self._subject.shape, pictures.pixels, seed)
         some, sites = pictures.images[:most], [site for site in request.sites if not site.dense]
-        return RepairBench(*place, sites, some, target, seed, [] if shown is None else [shown], not own)
+        gauging = [] if shown is None else [shown]
+        return RepairBench(*place, sites, some, target, seed, gauging, not own, None, beside)
 
     def _fitted_images(self) -> int:
         """On how many images there is time to fit caps at every site, each through half of the model on average."""
         each = 2 * len(self._request.sites) * self._seconds * _FORWARD / 2
         return max(_LEAST_FITTED, int(_FITTING * self._request.seconds / max(each, 1e-9)))
 
-    def _ladder(self, form: TriggerForm, all_beyond: Sequence[TriggerForm], forms: Forms) -> Rungs:
-        """The rungs that there is time for."""
+    def _ladder(
+        self, form: TriggerForm, all_beyond: Sequence[TriggerForm], forms: Forms
+    ) -> tuple[Rungs, Counter | None]:
+        """The rungs that there is time for, and what looks for more of a patch in the capped model."""
         self._deadline.until(LADDER)
         patch = next((one for one in all_beyond if isinstance(one, Patch)), None)
         if patch is None:
-            return rungs(form, [])
+            return rungs(form, []), None
+        images, counter = self._others(forms.target), None
         if self._unguided and forms.block is not None:
             of_patch = around_block(patch, patch.of(forms.block))
         else:
-            of_patch = rungs(patch, other_patches(self._finder, self._attack, self._others(forms.target), patch))
-        return of_patch if patch is form else joined(form, of_patch)
+            further = other_patches(self._finder, self._attack, images, patch)
+            counter = Countering([patch, *further], images, self._finder, self._engine, self._deadline)
+            of_patch = rungs(patch, further)
+        return of_patch if patch is form else joined(form, of_patch), counter
 
     def _once_more(self, done: Repair, found: list[Forms], z: finding.Float64, place: int) -> Repair:
         """The repair with how far the class lies out after it, by the forms that there is time for, the best first.

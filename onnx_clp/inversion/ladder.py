@@ -1,8 +1,7 @@
 """What is undone of a trigger that was found, in rungs: each holds more directions than the one before.
 
 One found patch is one direction; the attacker's own patch moves the network along another close by. Patches found from
-other starts, and each of them moved by a pixel, span what lies around. More directions cost more, so a repair climbs as
-far as its budget allows. Other forms are undone as they were found: of variations of them nothing is known.
+other starts span what lies around. Other forms are undone as they were found: of variations of them nothing is known.
 """
 
 from __future__ import annotations
@@ -32,13 +31,7 @@ def rungs(form: TriggerForm, others: Sequence[Patch]) -> Rungs:
     """The rungs for a form, the mildest first; `others` are further patches towards the same class."""
     if not isinstance(form, Patch):
         return [[form]]
-    found: Rungs = [[form]]
-    if others:
-        found.append([form, *others])
-    found.append(moved(form))
-    if others:
-        found.append([*found[-1], *(one for patch in others for one in moved(patch))])
-    return found
+    return [[form], [form, *others]] if others else [[form]]
 
 
 def around_block(patch: Patch, block: Patch) -> Rungs:

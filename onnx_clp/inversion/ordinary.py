@@ -17,6 +17,7 @@ from onnx_clp.inversion.pixels import Range
 from onnx_clp.inversion.request import Images
 
 COUNT: Final = 96
+BESIDE: Final = 48
 EVERY: Final = slice(None)
 
 
@@ -40,6 +41,12 @@ def photographs(
     made = crops(load()[of], count, height, width, seed)
     shown = grey(made)[:, :1] if channels == 1 else made
     return np.asarray(np.float32(pixels.low) + np.float32(pixels.span) * shown, np.float32)
+
+
+def halves(shape: tuple[int, int, int], pixels: Range, seed: int) -> tuple[Images | None, Images | None]:
+    """Crops of every other photograph, to gauge a repair on, and 48 of those between, to fit it beside."""
+    gauging = photographs(shape, pixels, seed, of=slice(0, None, 2))
+    return gauging, photographs(shape, pixels, seed, BESIDE, slice(1, None, 2))
 
 
 def loss(pairs: Iterable[tuple[Float32, Float32]]) -> Loss:

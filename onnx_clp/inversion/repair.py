@@ -6,13 +6,14 @@ without (`numerics.directions`). No gradients and no training.
 
 Three gauges decide how far to go: the largest share of the images that a form still turns, the share that keeps its
 class, and what is lost on photographs (`ordinary`), which knows of what no made image shows. The quantiles are tried
-from the mildest on for the form as it was found; then the rungs of a `ladder` as far as the budget allows.
+from the mildest on for the form as it was found; then the rungs of a `ladder` as far as the budget allows. Caps that
+are too dear are fitted beside photographs before they are given up.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -36,12 +37,11 @@ from onnx_clp.validation.provider import Engine
 QUANTILES: Final = (0.99, 0.97, 0.95, 0.9, 0.85, 0.8)
 """Shares of the clean positions that a cap leaves as they are, the mildest first."""
 _ENOUGH: Final = 0.015
-_MILDER_TRIES: Final = 3
-_MARGIN: Final = 0.95
-_LEAST_SHARE: Final = 0.5
-"""Forms that turn this share or less no longer work. The real trigger is stronger than what was found of it."""
 _GAIN: Final = 0.5
 """A repair that leaves more than this share of the flips standing is no repair."""
+
+
+Caps = dict[Site, list[Fit]]
 
 
 class Mark(Protocol):
@@ -72,11 +72,16 @@ class Gauged:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class State:
-    """The caps of one quantile, with their gauges."""
+    """The caps of one quantile, with their gauges; `beside` says whether photographs took part."""
 
     quantile: float
-    caps: dict[Site, list[Fit]]
+    caps: Caps
     gauged: Gauged
+    beside: bool = False
+
+
+Climb = Callable[[State, Sequence[Sequence[Mark]]], State]
+"""From caps against the first rung of a ladder, and the further rungs, to caps that undo more, or the same."""
 
 
 class RepairBench:
@@ -84,7 +89,8 @@ class RepairBench:
 
     `ordinary` are sets of images (n, channels, height, width) to predict the loss on, of which the one that shows most
     counts. Where the images are `made` from the model, those of the target may show the trigger itself: that they keep
-    it is not asked. Caps are fitted on the images, or on those that are given as `fitted`.
+    it is not asked. Caps are fitted on the images, or on those that are given as `fitted`; they may be fitted `beside`
+    other ordinary images, None for none.
     """
 
     def __init__(
@@ -98,10 +104,11 @@ class RepairBench:
         ordinary: Sequence[Images] = (),
         made: bool = False,
         fitted: Images | None = None,
+        beside: Images | None = None,
     ) -> None:
         self.images, self.sites = images, sites
         self._subject, self._engine, self._target, self._seed = subject, engine, target, seed
-        self._ordinary = ordinary
+        self._ordinary, self._beside = ordinary, beside
         look = Look(subject, subject.output, engine)
         self._given, self._before = look.all(images).argmax(axis=1), [look.all(some) for some in ordinary]
         others: NDArray[np.bool_] = self._given != target
@@ -120,11 +127,16 @@ class RepairBench:
         """The largest share of a set of ordinary images that the model gives the target as they are."""
         return max((float((scores.argmax(axis=1) == self._target).mean()) for scores in self._before), default=0.0)
 
-    def subject(self, caps: dict[Site, list[Fit]]) -> Subject:
+    @property
+    def doses(self) -> tuple[bool, ...]:
+        """How caps can be fitted, the stronger first: on the images alone, or beside ordinary ones."""
+        return (False,) if self._beside is None else (False, True)
+
+    def subject(self, caps: Caps) -> Subject:
         """The model under caps."""
         return capped(self._subject, {site: [one.direction for one in fits] for site, fits in caps.items()})
 
-    def gauge(self, caps: dict[Site, list[Fit]], forms: Sequence[Mark]) -> Gauged:
+    def gauge(self, caps: Caps, forms: Sequence[Mark]) -> Gauged:
         """What the caps come to against the forms."""
         look = Look(self.subject(caps), self._subject.output, self._engine)
         flips, margins = zip(*(outcome(look.all(form.put_on(self._rest)), self._target) for form in forms), strict=True)
@@ -132,27 +144,31 @@ class RepairBench:
         after = [look.all(some) for some in self._ordinary]
         return Gauged(max(flips), agreement, loss(zip(self._before, after, strict=True)), max(margins))
 
-    def fit(self, forms: Sequence[Mark], quantile: float) -> dict[Site, list[Fit]]:
-        """Caps at every site against every form; a site that no form moves gets none."""
-        marked = [form.put_on(self._fitted) for form in forms]
-        caps: dict[Site, list[Fit]] = {}
+    def fit(self, forms: Sequence[Mark], quantile: float, beside: bool = False, onto: Caps | None = None) -> Caps:
+        """Caps at every site against every form, behind those of `onto`; a site that no form moves gets none more.
+
+        With `beside` the quantile is that of the images and of ordinary ones together. These reach further than images
+        made from the model, so such caps cost less and stop less.
+        """
+        marked, caps = [form.put_on(self._fitted) for form in forms], dict(onto or {})
         for at, site in enumerate(self.sites):
             look = Look(self.subject(caps), site.value, self._engine)
-            fits = self._site(look, marked, quantile, [self._seed, at])
+            fits = self._site(look, marked, quantile, beside, [self._seed, at])
             if fits:
-                caps[site] = fits
+                caps[site] = [*caps.get(site, ()), *fits]
         return caps
 
-    def _site(self, look: Look, marked: Sequence[Images], quantile: float, seed: list[int]) -> list[Fit]:
+    def _site(self, look: Look, marked: Sequence[Images], quantile: float, beside: bool, seed: list[int]) -> list[Fit]:
         """Caps at one site, each found with those before it in place."""
         clean, *moved = (positions(look, images, seed) for images in (self._fitted, *marked))
+        shown = positions(look, self._beside, seed) if beside and self._beside is not None else clean[:0]
         rest = np.repeat(self._others, len(clean) // len(self._fitted))
         fits = []
         for at in range(len(moved)):
-            found = fit(clean, moved[at][rest] - clean[rest], quantile)
+            found = fit(np.concatenate([clean, shown]), moved[at][rest] - clean[rest], quantile)
             if found is not None:
                 fits.append(found)
-                for rows in (clean, *moved[at + 1 :]):
+                for rows in (clean, shown, *moved[at + 1 :]):
                     found.direction.cut_in_place(rows)
         return fits
 
@@ -163,6 +179,7 @@ def repair(
     budget: float,
     tick: Tick,
     deadline: Deadline | None = None,
+    climb: Climb | None = None,
 ) -> tuple[Repair | None, str]:
     """Find the caps.
 
@@ -172,6 +189,7 @@ def repair(
         budget: the largest share of images whose class may change, and the largest predicted loss.
         tick: called as the work goes on.
         deadline: after it nothing milder or stronger is tried; None for never.
+        climb: undoes more than the first rung; None stays there.
 
     Returns:
         The repair and "", or None and why there is none.
@@ -182,69 +200,35 @@ def repair(
     deadline = deadline or Deadline(math.inf)
     met = _tried(bench, ladder[0], budget, tick, deadline)
     best, why = choose(met, before, budget)
-    if best is not None:
-        best = _climbed(bench, ladder[1:], best, budget, deadline)
+    if best is not None and climb is not None:
+        best = climb(best, ladder[1:])
     tick("repair", 1, 1)
     return None if best is None else told(best, before), why
 
 
 def _tried(bench: RepairBench, forms: Sequence[Mark], budget: float, tick: Tick, deadline: Deadline) -> list[State]:
-    """The states of the quantiles from the mildest to the first that stops the forms within the budget."""
+    """The states from the mildest quantile to one that stops the forms; if that is too dear, beside others too."""
     met: list[State] = []
-    for at, quantile in enumerate(QUANTILES):
-        met.append(_state(bench, forms, quantile))
-        tick("repair", at + 1, len(QUANTILES))
-        if deadline.left <= 0 or (met[-1].gauged.flip <= bench.enough and met[-1].gauged.within(budget)):
+    for beside in bench.doses:
+        for at, quantile in enumerate(QUANTILES):
+            met.append(state_of(bench, forms, quantile, beside))
+            tick("repair", at + 1, len(QUANTILES))
+            if deadline.left <= 0 or met[-1].gauged.flip <= bench.enough or not met[-1].gauged.within(budget):
+                break
+        if deadline.left <= 0 or met[-1].gauged.within(budget):
             break
     return met
 
 
-def _state(bench: RepairBench, forms: Sequence[Mark], quantile: float) -> State:
-    caps = bench.fit(forms, quantile)
-    return State(quantile, caps, bench.gauge(caps, forms))
+def state_of(bench: RepairBench, forms: Sequence[Mark], quantile: float, beside: bool) -> State:
+    """Caps at one quantile against the forms, with their gauges."""
+    caps = bench.fit(forms, quantile, beside)
+    return State(quantile, caps, bench.gauge(caps, forms), beside)
 
 
-def _affordable(bench: RepairBench, rung: Sequence[Mark], quantile: float, budget: float, deadline: Deadline) -> State:
-    """The state of a rung, made milder a few times where it costs more than the budget."""
-    before = deadline.left
-    state = _state(bench, rung, quantile)
-    taken = before - deadline.left
-    for _ in range(_MILDER_TRIES):
-        if state.gauged.within(budget) or deadline.left < taken:
-            break
-        state = _state(bench, rung, _milder(state.quantile, state.gauged.loss.high, budget))
-    return state
-
-
-def _milder(quantile: float, high: float, budget: float) -> float:
-    """The quantile at which the loss should fit the budget: it grows with the share of positions beyond the caps."""
-    share = _MARGIN * budget / high if high > budget else 0.0
-    return 1 - (1 - quantile) * max(share, _LEAST_SHARE)
-
-
-def _climbed(
-    bench: RepairBench, rungs: Sequence[Sequence[Mark]], best: State, budget: float, deadline: Deadline
-) -> State:
-    """The state of the highest rung that stays within the budget and stops what is on it; else `best`."""
-    each, dear = 0.0, list[Sequence[Mark]]()
-    for rung in rungs:
-        before = deadline.left
-        if before <= each * len(rung):
-            break
-        if any(_holds(rung, less) for less in dear):
-            continue
-        state = _affordable(bench, rung, best.quantile, budget, deadline)
-        each = (before - deadline.left) / len(rung) if math.isfinite(before) else 0.0
-        if not state.gauged.within(budget):
-            dear.append(rung)
-        elif state.gauged.flip <= max(bench.enough, best.gauged.flip):
-            best = state
-    return best
-
-
-def _holds(rung: Sequence[Mark], less: Sequence[Mark]) -> bool:
-    """Whether everything on `less` is on the rung, which then costs no less."""
-    return all(any(mark is other for other in rung) for mark in less)
+def better(bench: RepairBench, state: State, best: State, budget: float) -> bool:
+    """Whether caps against more than `best` is against stay within the budget and stop what they should."""
+    return state.gauged.within(budget) and state.gauged.flip <= max(bench.enough, best.gauged.flip)
 
 
 def choose(met: Sequence[State], before: float, budget: float) -> tuple[State | None, str]:

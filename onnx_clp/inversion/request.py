@@ -18,8 +18,10 @@ from onnx_clp.gauge.request import Landmark
 from onnx_clp.numerics.directions import Direction
 from onnx_clp.process.errand import Errand
 
-FOUND_BUDGET: Final = 0.06
-"""What undoing a trigger that was found may cost at most; a third of it, 2 points, is what is expected then."""
+FOUND_BUDGET: Final = 0.08
+"""What undoing a trigger that was found may cost at most; a fourth of it, 2 points, is what is expected then."""
+UNMATCHED_BUDGET: Final = 0.06
+"""The same on images that match no statistics: caps fitted on those cost more than predicted now and then."""
 
 Images = NDArray[np.float32]
 """(n, channels, height, width), in the model's own pixel values."""
@@ -38,7 +40,7 @@ class SearchRequest:
         images: an .npz file with the user's own unlabelled images; None makes images from the model.
         count: how many images.
         budget: the largest share of images whose class the repair may change, and the upper end of the loss it may be
-            predicted to cause.
+            predicted to cause; None for `FOUND_BUDGET`, or `UNMATCHED_BUDGET` where images match no statistics.
         low, high: the range of pixel values; images supplied may widen it.
         landmark: a value that tells the range instead; None where the range above holds.
         seconds: how long the search may take; it then ends with what it has.
@@ -54,7 +56,7 @@ class SearchRequest:
     repair: bool = False
     images: Path | None = None
     count: int = 72
-    budget: float = FOUND_BUDGET
+    budget: float | None = None
     low: float = 0.0
     high: float = 1.0
     landmark: Landmark | None = None
@@ -62,6 +64,11 @@ class SearchRequest:
     suspects: tuple[int, ...] = ()
     output_name: str | None = None
     limits: RunLimits = field(default_factory=RunLimits)
+
+    def allowed(self, source: str) -> float:
+        """What a repair may cost on images of that source (`SearchImages`)."""
+        usual = UNMATCHED_BUDGET if source == "classes" else FOUND_BUDGET
+        return usual if self.budget is None else self.budget
 
     @property
     def written(self) -> Path | None:

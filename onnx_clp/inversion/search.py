@@ -15,8 +15,9 @@ from onnx_clp.inversion import finding
 from onnx_clp.inversion.attack import Attack
 from onnx_clp.inversion.drawing import drawn
 from onnx_clp.inversion.forms import KINDS, WORDS, Forms
-from onnx_clp.inversion.hunt import Hunt, Pictures
+from onnx_clp.inversion.hunt import Hunt
 from onnx_clp.inversion.pace import Batches, Deadline, fewer, thinned
+from onnx_clp.inversion.pictures import Pictures
 from onnx_clp.inversion.pixels import Range
 from onnx_clp.inversion.request import Found, Images, SearchRequest
 from onnx_clp.inversion.subject import Subject, read_subject

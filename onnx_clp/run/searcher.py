@@ -81,7 +81,7 @@ class Searching:
         landmark: Landmark | None,
     ) -> Found:
         from onnx_clp.inversion.launch import search
-        from onnx_clp.inversion.request import FOUND_BUDGET, SearchRequest
+        from onnx_clp.inversion.request import SearchRequest
         from onnx_clp.modelfile.staging import scratch, staging
 
         config = self._config
@@ -96,7 +96,7 @@ class Searching:
                     invert=plan.invert,
                     repair=plan.repair,
                     images=config.images,
-                    budget=FOUND_BUDGET if config.budget is None else config.budget,
+                    budget=config.budget,
                     low=low,
                     high=high,
                     landmark=landmark if config.pixel_range is None else None,
