@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+
+from onnx_clp.frozen import dataclass
 
 
 class SkipReason(enum.StrEnum):

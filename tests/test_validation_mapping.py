@@ -14,11 +14,11 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from onnx_clp.errors import ValidationFailed
 from onnx_clp.validation import checking, measuring, session
 from onnx_clp.validation.mapping import map_weights
-from onnx_clp.validation.measuring import settle_terms
 from onnx_clp.validation.plan import Plan
 from onnx_clp.validation.provider import CPU, CUDA, Engine, cpu_engine
 from onnx_clp.validation.request import Request
 from onnx_clp.validation.session import RunError, Runner, open_runner
+from onnx_clp.validation.terms import settle_terms
 from tests.validation_models import MEMORY, run, save
 
 FEED = {"x": np.random.default_rng(3).standard_normal((1, 3, 8, 8)).astype(np.float32)}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
@@ -11,6 +10,7 @@ from onnx import AttributeProto, NodeProto, defs
 
 from onnx_clp.check.attributes import NodeAttributes, node_label
 from onnx_clp.errors import InvalidModelError
+from onnx_clp.frozen import dataclass
 from onnx_clp.text import shown
 
 EXPERIMENTAL: Final = frozenset(

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from onnx_clp.frozen import dataclass
 from onnx_clp.verdicts import Verdict
 
 

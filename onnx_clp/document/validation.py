@@ -7,7 +7,8 @@ dataclass costs about half a millisecond.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from onnx_clp.frozen import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from onnx_clp.frozen import dataclass
 
 Tick = Callable[[str, int, int], None]
 """Takes word of progress: the stage, how much of it is done, and of how much."""
