@@ -400,6 +400,7 @@ class TestMeasuring:
         folder = work / "published" / "one"
         folder.mkdir(parents=True)
         real = samples.read(work / "inputs" / "made.npz")
+        assert real.labels is not None
         shutil.copyfile(work / "models" / "made.onnx", folder / "model.onnx")
         (images,) = real.arrays.values()
         np.savez(folder / "eval.npz", x_clean=images[:, 0], y_clean=real.labels, scale=1.0, offset=0.0)

@@ -90,11 +90,11 @@ def _page(given: argparse.Namespace) -> int:
     from tools.harm import coverage, picture, record, tables
 
     found, more = record.read(given.out), record.read(given.out / _FORETOLD)
-    drawn = [
+    first, second = (
         f"{given.out.name}/{name}" if picture.draw(runs, given.out / name) else ""
         for runs, name in ((found, _PICTURE), (coverage.edits([*found, *more]), _EDITS))
-    ]
-    tables.fill(given.page, found, *drawn, foretold=coverage.told([*found, *more]))
+    )
+    tables.fill(given.page, found, first, second, foretold=coverage.told([*found, *more]))
     return 0
 
 
