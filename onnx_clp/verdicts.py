@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import enum
-
-from onnx_clp.frozen import dataclass
+from dataclasses import dataclass
 
 
 class SkipReason(enum.StrEnum):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-
-from onnx_clp.frozen import dataclass
 
 Float64 = NDArray[np.float64]
 Mask = NDArray[np.bool_]

@@ -8,7 +8,7 @@ not matter: the kernels between read little but the chain.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final, Protocol
 
@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from onnx_clp.audit.dormancy import Float64, Rest
 from onnx_clp.audit.request import Chain, Stage
-from onnx_clp.frozen import dataclass
 
 STRENGTHS: Final = (2.0, 10.0, 1e2, 1e3, -2.0, -10.0, -1e2, -1e3)
 """Times what the site's median channel moves by, at which an end is driven: what comes through many layers may be far

@@ -10,6 +10,7 @@ training has switched off is quiet as well, so only what comes to the join past 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -18,7 +19,6 @@ from onnx import NodeProto, TensorProto
 
 from onnx_clp.audit.request import Extent, Join
 from onnx_clp.check.attributes import node_label
-from onnx_clp.frozen import dataclass
 from onnx_clp.gauge.dials import Panel
 from onnx_clp.graph.flow import Flow
 from onnx_clp.graph.index import GraphIndex

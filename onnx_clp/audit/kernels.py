@@ -7,7 +7,7 @@ do on ordinary inputs; a path needs such a kernel in several layers, one behind 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from onnx_clp.audit.request import Chain, Stage, Stretch
 from onnx_clp.audit.sites import Read, is_depthwise
-from onnx_clp.frozen import dataclass
 from onnx_clp.layers.rewrite import LayerRewrite
 
 Float32 = NDArray[np.float32]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from onnx_clp.audit.claims import claims
 from onnx_clp.audit.flatness import is_steep
@@ -12,7 +12,6 @@ from onnx_clp.audit.kernels import chains
 from onnx_clp.audit.request import Chain, Claim
 from onnx_clp.audit.sites import Read
 from onnx_clp.cap.bound_activations import Statistic
-from onnx_clp.frozen import dataclass
 from onnx_clp.graph.model import ModelIndex
 from onnx_clp.layers.rewrite import Layers
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from onnx_clp.config import RunLimits
 from onnx_clp.document.audit import Audit
-from onnx_clp.frozen import dataclass
 from onnx_clp.gauge.request import Drive, Landmark
 from onnx_clp.process.errand import Errand
 

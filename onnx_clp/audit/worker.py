@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from operator import itemgetter
 from typing import Any, Final
 
@@ -20,7 +20,6 @@ from onnx_clp.audit.slope import has_slope
 from onnx_clp.audit.variants import variants
 from onnx_clp.document.audit import Audit, DormantLayer, DormantPath, PathLayer, QuietValue
 from onnx_clp.document.gauge import Ordinary
-from onnx_clp.frozen import dataclass
 from onnx_clp.gauge.bench import Images
 from onnx_clp.gauge.intake import BYTES, SMALL, UNIT, Pixels
 from onnx_clp.gauge.ordinary import Source, choice_of, form_of, ordinary_inputs, photographs

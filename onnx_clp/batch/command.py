@@ -10,6 +10,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 from onnx_clp.batch import executors, journal, page, runner, sources
 from onnx_clp.batch.destinations import Destination, is_url, place
@@ -17,7 +18,6 @@ from onnx_clp.batch.options import BatchOptions, parse_batch
 from onnx_clp.batch.record import Record, Task
 from onnx_clp.batch.summary import Tally, table
 from onnx_clp.errors import UsageError
-from onnx_clp.frozen import dataclass
 from onnx_clp.text import shown, shown_path
 
 Draw = Callable[[Tally], object]

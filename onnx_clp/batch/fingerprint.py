@@ -12,14 +12,13 @@ import json
 import os
 import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from onnx_clp.errors import LoadError
 from onnx_clp.file.locations import locations
 from onnx_clp.file.roots import root_of
 from onnx_clp.file.wire import WireError
-from onnx_clp.frozen import dataclass
 from onnx_clp.text import shown_path
 
 _CHUNK = 1 << 20

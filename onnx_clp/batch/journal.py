@@ -12,14 +12,13 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from onnx_clp.batch.destinations import Destination, LocalDestination, RemoteDestination
 from onnx_clp.batch.record import Record
 from onnx_clp.errors import LoadError, SaveError, UsageError
-from onnx_clp.frozen import dataclass
 from onnx_clp.text import shown_path
 
 NAME = "onnx-clp-batch.jsonl"

@@ -7,10 +7,10 @@ import os
 import subprocess
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from onnx_clp.errors import ClpError
-from onnx_clp.frozen import dataclass
 from onnx_clp.process import interpreter
 
 # The package's folder goes last: nothing that lies beside it can stand in for a library.

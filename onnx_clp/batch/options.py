@@ -8,6 +8,7 @@ import json
 import os
 import textwrap
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from onnx_clp.batch.destinations import is_url
@@ -17,7 +18,6 @@ from onnx_clp.cli.arguments import ATTESTATIONS, parse
 from onnx_clp.cli.options import Parser, add, add_model_options
 from onnx_clp.config.options import MODEL, REPORTING
 from onnx_clp.errors import ClpError, UsageError
-from onnx_clp.frozen import dataclass
 from onnx_clp.text import shown_path
 from onnx_clp.version import __version__
 

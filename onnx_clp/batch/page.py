@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from importlib.util import find_spec
 from urllib.parse import quote
@@ -11,7 +12,6 @@ from urllib.parse import quote
 from onnx_clp.batch.record import Record
 from onnx_clp.batch.summary import OUTCOMES, Tally, ranked
 from onnx_clp.document.run import Verdict
-from onnx_clp.frozen import dataclass
 from onnx_clp.report.wording import percent, plural
 from onnx_clp.text import one_line, shown
 from onnx_clp.version import __version__

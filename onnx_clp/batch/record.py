@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any, Self
-
-from onnx_clp.frozen import dataclass
 
 WORST_FIRST = (5, 4, 3, 2, 1, 0)
 """Exit codes of single runs, the worst first; a batch ends with the worst of its models'."""

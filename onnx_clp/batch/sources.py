@@ -5,13 +5,12 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterable
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from onnx_clp.batch.destinations import filesystem, is_url
 from onnx_clp.errors import LoadError, UsageError
-from onnx_clp.frozen import dataclass
 from onnx_clp.text import shown, shown_path
 
 SUFFIX = ".onnx"

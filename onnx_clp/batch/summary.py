@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Final
 
 from onnx_clp.batch.record import Record, worst
 from onnx_clp.batch.work import SETTLED
 from onnx_clp.document.run import Verdict
-from onnx_clp.frozen import dataclass
 from onnx_clp.report.wording import plural
 from onnx_clp.text import one_line, shown
 

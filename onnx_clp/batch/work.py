@@ -13,6 +13,7 @@ import re
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -23,7 +24,6 @@ from onnx_clp.batch.gist import gist
 from onnx_clp.batch.record import WORST_FIRST, Record, Task
 from onnx_clp.errors import GATE_TRIPPED, INTERNAL_ERROR, ClpError, LoadError, NotValidated, UsageError
 from onnx_clp.file.file_names import is_own_data
-from onnx_clp.frozen import dataclass
 from onnx_clp.text import one_line, shown, shown_path
 
 SETTLED = frozenset((0, GATE_TRIPPED))

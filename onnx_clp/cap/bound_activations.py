@@ -15,13 +15,14 @@ known shape. `ceilings` has the forms a cap takes.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto
 
 from onnx_clp.cap.ceilings import Ceiling, clip_limits, expansion
 from onnx_clp.fold.affine_forms import is_training
-from onnx_clp.frozen import dataclass
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.layers.weights import FLOAT_TYPES, float_type
 from onnx_clp.numerics.widening import as_float64

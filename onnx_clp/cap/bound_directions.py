@@ -15,6 +15,7 @@ opset 7, from which on Gemm broadcasts its bias.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -22,7 +23,6 @@ from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper
 
 from onnx_clp.file.store import numpy_dtype
-from onnx_clp.frozen import dataclass
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.layers.weights import FLOAT_TYPES

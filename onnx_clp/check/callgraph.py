@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from onnx_clp.errors import InvalidModelError, UnsupportedModelError
-from onnx_clp.frozen import dataclass
 from onnx_clp.graph.functions import FunctionKey, function_label
 
 MAX_EXPANDED_NODES = 2_000_000

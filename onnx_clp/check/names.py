@@ -7,7 +7,7 @@ it first, so that the depth of nesting costs a list entry and not a Python frame
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 
 import onnx
 from onnx import FunctionProto, GraphProto, NodeProto
@@ -18,7 +18,6 @@ from onnx_clp.check.signatures import check_node, is_experimental, operator, unk
 from onnx_clp.check.windows import Dims, check_window
 from onnx_clp.errors import InvalidModelError, UnsupportedModelError
 from onnx_clp.file.storage import PayloadSize, check_sparse, check_tensor
-from onnx_clp.frozen import dataclass
 from onnx_clp.graph.functions import FunctionKey, called_function, function_label, plain_domain
 from onnx_clp.operators import read, windows
 from onnx_clp.operators.nodes import is_op

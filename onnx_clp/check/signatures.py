@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
@@ -10,7 +11,6 @@ from onnx import AttributeProto, NodeProto, defs
 
 from onnx_clp.check.attributes import NodeAttributes, node_label
 from onnx_clp.errors import InvalidModelError
-from onnx_clp.frozen import dataclass
 from onnx_clp.text import shown
 
 EXPERIMENTAL: Final = frozenset(

@@ -6,11 +6,12 @@ MaxPool, LpPool and MaxUnpool. Kernels that trust these numbers divide by them a
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from onnx import NodeProto
 
 from onnx_clp.check.attributes import NodeAttributes, node_label
 from onnx_clp.errors import InvalidModelError
-from onnx_clp.frozen import dataclass
 from onnx_clp.operators import read, windows
 from onnx_clp.text import shown
 

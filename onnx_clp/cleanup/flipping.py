@@ -8,6 +8,7 @@ cut, found by maximum flow (Dinic, SciPy).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -15,7 +16,6 @@ from numpy.typing import NDArray
 from onnx import NodeProto
 
 from onnx_clp.cleanup.permutable import Order, Permuted, inverse
-from onnx_clp.frozen import dataclass
 from onnx_clp.graph.index import GraphIndex, Use
 
 _FLIPPED, _AS_IT_IS, _NEITHER = 0, 1, -1

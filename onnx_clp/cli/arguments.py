@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
 
@@ -14,7 +15,6 @@ from onnx_clp.cli.words import OLD_GATES
 from onnx_clp.config import CleanConfig
 from onnx_clp.config.options import OF_CONFIG
 from onnx_clp.errors import UsageError
-from onnx_clp.frozen import dataclass
 
 Color = Literal["auto", "always", "never"]
 FailOn = Literal["suspicious", "unusual", "unjudged"]

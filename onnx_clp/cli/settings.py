@@ -14,12 +14,12 @@ import argparse
 import os
 import stat
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from onnx_clp.config.options import HARMLESS
 from onnx_clp.errors import UsageError
-from onnx_clp.frozen import dataclass
 from onnx_clp.text import shown
 
 HERE: Final = Path("pyproject.toml")

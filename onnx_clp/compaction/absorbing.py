@@ -11,6 +11,7 @@ to the weight's type. Quantised layers, whose bias has a step of its own, and Ma
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -22,7 +23,6 @@ from onnx_clp.compaction.atoms import Float64, Ids, Mask, View
 from onnx_clp.compaction.cuts import UnfitError
 from onnx_clp.compaction.removal import Removal
 from onnx_clp.compaction.survey import Survey
-from onnx_clp.frozen import dataclass
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.layers.weights import FLOAT_TYPES
 from onnx_clp.numerics.affine import KernelLayout

@@ -7,13 +7,11 @@ tie atoms; what must stay is pinned, with the reason.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-
-from onnx_clp.frozen import dataclass
 
 Ids = NDArray[np.int64]
 Mask = NDArray[np.bool_]

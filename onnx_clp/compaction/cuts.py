@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
@@ -10,7 +11,6 @@ from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper
 
 from onnx_clp.compaction.atoms import Ids, Mask
-from onnx_clp.frozen import dataclass
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.layers.find import dequantized_further_up

@@ -6,6 +6,7 @@ may go when it is zero, when no output that stays reads it, or when it is consta
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
@@ -19,7 +20,6 @@ from onnx_clp.compaction.atoms import UNKNOWN, Float64, Ids, Mask, View
 from onnx_clp.compaction.cuts import GroupPick, UnfitError
 from onnx_clp.compaction.removal import Demand, Grouping, Removal
 from onnx_clp.compaction.survey import Maker, Survey, label, unknown
-from onnx_clp.frozen import dataclass
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.numerics.affine import KernelLayout
 from onnx_clp.numerics.widening import as_float64

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
 from onnx_clp.compaction.atoms import Ids
 from onnx_clp.compaction.removal import Removal
 from onnx_clp.compaction.survey import Survey
-from onnx_clp.frozen import dataclass
 
 
 @dataclass(frozen=True, slots=True, eq=False)

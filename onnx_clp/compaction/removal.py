@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
 from onnx_clp.compaction.atoms import Atoms, Ids, Mask
-from onnx_clp.frozen import dataclass
 
 AT_LEAST_ONE = "a layer keeps at least one channel"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,6 @@ from onnx_clp.compaction.atoms import UNKNOWN, Atoms, Float64, Ids, Mask, View
 from onnx_clp.compaction.cuts import UnfitError
 from onnx_clp.compaction.extents import Extents
 from onnx_clp.compaction.removal import Demand, Grouping, Removal
-from onnx_clp.frozen import dataclass
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.operators.nodes import has_reference, identity, input_name, operator

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
@@ -16,7 +16,6 @@ from typing import Any, Final, Literal, get_args
 from onnx_clp.config.conditions import settle
 from onnx_clp.config.rules import Rule as Rule
 from onnx_clp.errors import UsageError
-from onnx_clp.frozen import dataclass
 
 Bound = Literal["reshaped", "exact"]
 LayerChoice = Literal["conv", "all"]

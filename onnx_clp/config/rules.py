@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final, Literal
-
-from onnx_clp.frozen import dataclass
 
 Rule = Literal["paper", "exact", "gain", "loo", "mad", "two-sided", "inverted"]
 """What --rule takes: the rules of `FACTS`, and two that stand for more than a limit."""

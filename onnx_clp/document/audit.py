@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 from onnx_clp.document.gauge import Ordinary, Prediction
-from onnx_clp.frozen import dataclass
 
 UNKNOWN: Final = "not known: "
 """How a note begins that says why something could not be known."""

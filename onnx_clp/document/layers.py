@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from onnx_clp.frozen import dataclass
+from dataclasses import dataclass
+
 from onnx_clp.verdicts import LayerStatus
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from onnx_clp.document.gauge import Ordinary
-from onnx_clp.frozen import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import dataclasses
 import enum
 import math
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,6 @@ from onnx_clp.document.validation import ProviderComparison as ProviderCompariso
 from onnx_clp.document.validation import ProviderRun as ProviderRun
 from onnx_clp.document.validation import Rates as Rates
 from onnx_clp.document.validation import ValidationReport as ValidationReport
-from onnx_clp.frozen import dataclass
 from onnx_clp.verdicts import Finding as Finding
 from onnx_clp.verdicts import LayerStatus as LayerStatus
 from onnx_clp.verdicts import Verdict as Verdict

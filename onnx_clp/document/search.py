@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 import math
 import statistics
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from onnx_clp.document.gauge import Loss
 from onnx_clp.document.layers import CapLeft
-from onnx_clp.frozen import dataclass
 
 if TYPE_CHECKING:
     import numpy as np

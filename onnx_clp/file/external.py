@@ -12,6 +12,7 @@ import os
 import re
 from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from onnx import TensorProto
@@ -20,7 +21,6 @@ from onnx_clp.errors import LoadError
 from onnx_clp.file.door import OPEN_FLAGS, cause, require_regular
 from onnx_clp.file.grants import Grant, granted
 from onnx_clp.file.storage import expected_bytes, label
-from onnx_clp.frozen import dataclass
 from onnx_clp.text import shown, shown_path
 
 _KEYS = frozenset(("location", "offset", "length", "checksum"))

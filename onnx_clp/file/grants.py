@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path, PurePosixPath
 
@@ -13,7 +14,6 @@ from onnx_clp.errors import LoadError
 from onnx_clp.file.door import cause
 from onnx_clp.file.roots import root_of
 from onnx_clp.file.storage import label
-from onnx_clp.frozen import dataclass
 from onnx_clp.text import shown, shown_path
 
 # ONNX Runtime 1.31 gives tensors that it holds in memory this location; a file with it would have it read anywhere.

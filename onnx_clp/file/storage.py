@@ -7,12 +7,12 @@ values may lie.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from operator import attrgetter
 
 from onnx import SparseTensorProto, TensorProto
 
 from onnx_clp.errors import InvalidModelError, UnsupportedModelError
-from onnx_clp.frozen import dataclass
 from onnx_clp.text import shown
 
 PayloadSize = Callable[[TensorProto], int | None]

@@ -8,6 +8,7 @@ changed weight can be a recipe that is computed when it is written, one layer at
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -17,7 +18,6 @@ from onnx import TensorProto, numpy_helper
 
 from onnx_clp.file import wire
 from onnx_clp.file.storage import ELEMENT_TYPES
-from onnx_clp.frozen import dataclass
 
 Array = NDArray[Any]
 

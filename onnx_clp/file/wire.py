@@ -13,10 +13,8 @@ from __future__ import annotations
 import os
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Final, Protocol
-
-from onnx_clp.frozen import dataclass
 
 LIFT_ABOVE: Final = 512
 """Payloads of more bytes than this are lifted; smaller ones (shapes, scalars) stay for protobuf."""

@@ -8,13 +8,13 @@ stored or computed in the graph in any way `graph.GraphIndex.constant` understan
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto
 
-from onnx_clp.frozen import dataclass
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.layers.weights import float_type, overridable_sentence
 from onnx_clp.numerics.affine import ChannelAffine

@@ -9,6 +9,8 @@ output, and the affine is at inference.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from onnx import NodeProto
 
@@ -20,7 +22,6 @@ from onnx_clp.fold.channel_views import (
     layer_view,
     use_obstacle,
 )
-from onnx_clp.frozen import dataclass
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.layers.biases import AddedBias

@@ -9,12 +9,13 @@ inference, and no position is zero padding where shift is not 0.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from onnx import NodeProto
 
 from onnx_clp.fold.affine_forms import Affine, Frame, data_slot, recognise
 from onnx_clp.fold.backward import Left
 from onnx_clp.fold.channel_views import moves_only
-from onnx_clp.frozen import dataclass
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.layers.rewrite import LayerRewrite, Layers

@@ -7,7 +7,7 @@ A DenseNet's convolution feeds many: its channels go through a Concat into every
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import field
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,6 @@ from onnx_clp.file.store import Array
 from onnx_clp.fold.affine_forms import Affine, Frame, data_slot, recognise
 from onnx_clp.fold.by_channel import carry_by_channel
 from onnx_clp.fold.channel_views import ChannelView, carry, layer_view
-from onnx_clp.frozen import dataclass
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.layers.rewrite import Layers

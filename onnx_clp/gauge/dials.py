@@ -14,13 +14,13 @@ model's opset has Where (9 and later).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
-from onnx_clp.frozen import dataclass
 from onnx_clp.gauge.request import Dial, Drive, Switch
 from onnx_clp.graph.fresh import NameScope
 

@@ -7,13 +7,13 @@ goes first. One number, how many channels go, is then found by halving; the caps
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnx_clp.document.gauge import Prediction
-from onnx_clp.frozen import dataclass
 from onnx_clp.gauge.request import Dial
 
 Array = NDArray[Any]

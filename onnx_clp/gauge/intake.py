@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -10,7 +11,6 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 from onnx.helper import tensor_dtype_to_np_dtype
 
-from onnx_clp.frozen import dataclass
 from onnx_clp.gauge.crops import Float32, grey
 from onnx_clp.validation.anatomy import InputSpec
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -12,7 +13,6 @@ from onnx import ModelProto
 
 from onnx_clp.document.gauge import Ordinary
 from onnx_clp.errors import NotValidated
-from onnx_clp.frozen import dataclass
 from onnx_clp.gauge import pixels, waveforms
 from onnx_clp.gauge.bench import TOGETHER, Bench, Feed, Images
 from onnx_clp.gauge.crops import Float32, crops

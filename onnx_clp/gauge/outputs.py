@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -28,7 +29,6 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from onnx_clp.document.gauge import OutputChange
-from onnx_clp.frozen import dataclass
 from onnx_clp.validation.compare import is_float, wide
 
 Array = NDArray[Any]

@@ -8,13 +8,13 @@ distribution; else all values of the scale under which the first convolution giv
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from onnx_clp.frozen import dataclass
 from onnx_clp.gauge.crops import Float32
 from onnx_clp.gauge.intake import BYTES, LARGE, SIGNED_BYTES, SMALL, UNIT, Intake, Pixels, given
 from onnx_clp.gauge.request import Landmark

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from onnx_clp.config import RunLimits
 from onnx_clp.document.gauge import Gauge, Prediction
-from onnx_clp.frozen import dataclass
 from onnx_clp.process.errand import Errand
 from onnx_clp.validation.request import spare
 

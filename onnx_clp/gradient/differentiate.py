@@ -19,12 +19,12 @@ provider that runs the model runs its gradient.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from onnx import ModelProto, NodeProto
 
 from onnx_clp.check.attributes import node_label
 from onnx_clp.errors import UnsupportedModelError, UsageError
-from onnx_clp.frozen import dataclass
 from onnx_clp.gradient.preparing import prepared
 from onnx_clp.gradient.rules import FLAT, GRADIENTS
 from onnx_clp.gradient.tape import BackStep, Tape

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
@@ -11,7 +12,6 @@ from onnx import NodeProto
 
 from onnx_clp.check.attributes import node_label
 from onnx_clp.errors import UnsupportedModelError
-from onnx_clp.frozen import dataclass
 from onnx_clp.gradient.values import Dims
 from onnx_clp.gradient.writer import GraphWriter, Term
 from onnx_clp.operators.nodes import input_name

@@ -11,6 +11,7 @@ A `Term` is a value of the graph; arithmetic on Terms and numbers appends one no
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -18,7 +19,6 @@ from numpy.typing import ArrayLike, NDArray
 from onnx import ModelProto, TensorProto, helper
 
 from onnx_clp.file.store import TensorStore, numpy_dtype
-from onnx_clp.frozen import dataclass
 from onnx_clp.gradient.values import Values
 from onnx_clp.graph.fresh import NameScope
 from onnx_clp.graph.model import ModelIndex

@@ -7,13 +7,13 @@ nothing outside. `edit.GraphEdit` is the only caller of the methods below the li
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from numpy.typing import NDArray
 from onnx import FunctionProto, GraphProto, NodeProto, SparseTensorProto, TensorProto
 
 from onnx_clp.file.store import TensorStore
-from onnx_clp.frozen import dataclass
 from onnx_clp.graph import constants
 from onnx_clp.graph.ranks import Ranks
 from onnx_clp.operators import compute, read

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from onnx_clp.document.search import Picture
-from onnx_clp.frozen import dataclass
 from onnx_clp.inversion.descent import Float32
 from onnx_clp.inversion.pixels import Range
 from onnx_clp.inversion.request import Images

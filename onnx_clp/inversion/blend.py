@@ -9,12 +9,12 @@ is a blend, one that is full in a corner a patch; small patches are found better
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from onnx_clp.document.search import Picture
-from onnx_clp.frozen import dataclass
 from onnx_clp.inversion.attack import Attack
 from onnx_clp.inversion.descent import Adam, Float32
 from onnx_clp.inversion.pixels import Range

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 import numpy as np
 
 from onnx_clp.document.search import Picture
-from onnx_clp.frozen import dataclass
 from onnx_clp.inversion import blend, finding, patch, warp, wave
 from onnx_clp.inversion.attack import Attack
 from onnx_clp.inversion.blend import BlendDescent

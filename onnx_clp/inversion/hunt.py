@@ -9,14 +9,13 @@ for is left out.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
 from onnx_clp.document.search import ChannelChanges, SearchImages
 from onnx_clp.errors import UsageError
-from onnx_clp.frozen import dataclass
 from onnx_clp.inversion import blocks, finding, screen
 from onnx_clp.inversion.attack import Attack
 from onnx_clp.inversion.capped import capped

@@ -10,12 +10,11 @@ steps.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
-from onnx_clp.frozen import dataclass
 from onnx_clp.inversion.addition import Addition
 from onnx_clp.inversion.attack import Attack
 from onnx_clp.inversion.descent import Float32, Shrinking

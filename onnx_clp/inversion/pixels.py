@@ -7,9 +7,10 @@ than to anything that exists.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from onnx_clp.frozen import dataclass
 from onnx_clp.inversion.request import Images
 
 

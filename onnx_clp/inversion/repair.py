@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 import numpy as np
@@ -21,7 +22,6 @@ from numpy.typing import NDArray
 from onnx_clp.cap.bound_directions import Site
 from onnx_clp.document.gauge import Loss
 from onnx_clp.document.search import RepairedLayer, RepairReport
-from onnx_clp.frozen import dataclass
 from onnx_clp.gauge.loss import NOTHING
 from onnx_clp.inversion.capped import Look, capped, positions
 from onnx_clp.inversion.ordinary import loss

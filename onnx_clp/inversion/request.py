@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from onnx_clp.cap.bound_directions import Site
 from onnx_clp.config import RunLimits
 from onnx_clp.document.search import Inversion, RepairReport
-from onnx_clp.frozen import dataclass
 from onnx_clp.gauge.request import Landmark
 from onnx_clp.numerics.directions import Direction
 from onnx_clp.process.errand import Errand

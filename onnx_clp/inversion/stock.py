@@ -7,12 +7,12 @@ on mixtures of both. Half of the made images and half of the photographs are hel
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_clp.frozen import dataclass
 from onnx_clp.inversion.ordinary import photographs
 from onnx_clp.inversion.pixels import Range
 from onnx_clp.inversion.request import Images

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +15,6 @@ from onnx import ModelProto, TensorProto, ValueInfoProto
 from onnx_clp.errors import UsageError
 from onnx_clp.file.messages import freeze_inputs
 from onnx_clp.file.store import TensorStore
-from onnx_clp.frozen import dataclass
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.graph.model import ModelIndex
 from onnx_clp.operators import read

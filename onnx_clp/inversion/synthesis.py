@@ -11,12 +11,12 @@ CVPR 2020), with the images as a pyramid (`pyramid`).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_clp.frozen import dataclass
 from onnx_clp.gradient.loss import LossBuilder
 from onnx_clp.gradient.writer import Term
 from onnx_clp.inversion.descent import Adam

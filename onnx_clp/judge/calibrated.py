@@ -11,6 +11,7 @@ a quantiser, which cuts at the range it was made for already.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from onnx import ModelProto, ValueInfoProto
@@ -19,7 +20,6 @@ from onnx_clp.cap.bound_activations import Statistic, examine
 from onnx_clp.document.layers import CapLeft
 from onnx_clp.document.readings import Moments, Readings
 from onnx_clp.fold.normalisations import Sight
-from onnx_clp.frozen import dataclass
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.graph.model import ModelIndex
 from onnx_clp.judge.eligibility import is_head, why_ineligible

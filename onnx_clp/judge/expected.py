@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnx_clp.cap.bound_activations import Statistic
 from onnx_clp.cap.ceilings import clip_limits
-from onnx_clp.frozen import dataclass
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.numerics.clipped import clipped_moments
 from onnx_clp.operators.nodes import has_reference, is_op

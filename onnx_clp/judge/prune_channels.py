@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Final
 
@@ -24,7 +25,6 @@ from onnx_clp.cap.bound_directions import is_part
 from onnx_clp.config import CleanConfig
 from onnx_clp.fold.channel_views import carry, layer_view
 from onnx_clp.fold.normalisations import Normalisation, Sight, of_layer
-from onnx_clp.frozen import dataclass
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.model import ModelIndex
 from onnx_clp.judge.downstream_gain import Gains

@@ -9,13 +9,13 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto
 
-from onnx_clp.frozen import dataclass
 from onnx_clp.graph.index import GraphIndex, Use
 from onnx_clp.judge.own_channel import is_own_mean, keeps_channels
 from onnx_clp.layers.weights import float_type

@@ -8,6 +8,7 @@ stands for. A factor would move the weights off their grid, so nothing is folded
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -15,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto, helper
 
-from onnx_clp.frozen import dataclass
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.layers.quantized import Quantized, put, read_constant, refusal

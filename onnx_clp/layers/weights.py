@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto
 
 from onnx_clp.file.store import Array, numpy_dtype
-from onnx_clp.frozen import dataclass
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.numerics.affine import KernelLayout, scale_weight, scaled_blocks

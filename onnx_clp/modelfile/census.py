@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from onnx import FunctionProto, GraphProto, ModelProto
 
-from onnx_clp.frozen import dataclass
 from onnx_clp.modelfile.reader import every_tensor
 from onnx_clp.operators.nodes import subgraphs
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
@@ -18,7 +19,6 @@ from onnx_clp.file.door import OpenFile, open_model
 from onnx_clp.file.external import ExternalData
 from onnx_clp.file.formats import recognise
 from onnx_clp.file.store import MappedFile, MappedPayload, TensorStore
-from onnx_clp.frozen import dataclass
 from onnx_clp.text import shown_path
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from onnx_clp.errors import SaveError
-from onnx_clp.frozen import dataclass
 from onnx_clp.modelfile.references import outdated, unreferenced
 from onnx_clp.modelfile.turn import taken
 from onnx_clp.process import signals

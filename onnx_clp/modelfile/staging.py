@@ -12,6 +12,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,7 +23,6 @@ from onnx_clp.errors import Interrupted, SaveError
 from onnx_clp.file import wire
 from onnx_clp.file.file_names import data_name, staged_name
 from onnx_clp.file.messages import point
-from onnx_clp.frozen import dataclass
 from onnx_clp.modelfile.reader import ModelFile, every_tensor
 from onnx_clp.modelfile.relocation import PROTOBUF_LIMIT, movable, moves_out, place, pour, take_in
 from onnx_clp.modelfile.staged import Staged, unwritable

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-
-from onnx_clp.frozen import dataclass
 
 Float64 = NDArray[np.float64]
 Array = NDArray[Any]

@@ -14,12 +14,11 @@ range is taken away, so clean positions within it stay as they are to the bit.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-
-from onnx_clp.frozen import dataclass
 
 Float64 = NDArray[np.float64]
 

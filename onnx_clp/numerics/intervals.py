@@ -12,13 +12,11 @@ is off by at most (n + 4)·2⁻⁵² of the sum of their magnitudes (Higham, Acc
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-
-from onnx_clp.frozen import dataclass
 
 Array = NDArray[Any]
 Float64 = NDArray[np.float64]

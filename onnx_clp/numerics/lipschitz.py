@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_clp.frozen import dataclass
 from onnx_clp.numerics.eigenvalues import largest_eigenvalue
 from onnx_clp.numerics.gram import fill_products, mirror
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -18,7 +19,6 @@ from numpy.typing import NDArray
 from onnx_clp.config import own_rules
 from onnx_clp.config.rules import facts
 from onnx_clp.errors import UsageError
-from onnx_clp.frozen import dataclass
 
 Float64 = NDArray[np.float64]
 Mask = NDArray[np.bool_]

@@ -5,6 +5,7 @@ q = saturate(round half to even(x / scale) + zero point),    x = (q - zero point
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,6 @@ from numpy.typing import NDArray
 from onnx import NodeProto
 
 from onnx_clp.file.store import numpy_dtype
-from onnx_clp.frozen import dataclass
 from onnx_clp.numerics.widening import as_float64
 from onnx_clp.operators.read import quantized_type
 

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto
 
-from onnx_clp.frozen import dataclass
 from onnx_clp.numerics.widening import as_float64
 from onnx_clp.operators.nodes import attribute, input_name, set_attribute, text_attribute
 

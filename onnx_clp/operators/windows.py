@@ -6,13 +6,12 @@ Like `read`, which it is a part of, with the same `known`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 from onnx import AttributeProto, NodeProto
 
-from onnx_clp.frozen import dataclass
 from onnx_clp.numerics.widening import as_float64
 from onnx_clp.operators.nodes import attribute, input_name, text_attribute
 from onnx_clp.operators.read import Known

@@ -15,13 +15,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from onnx_clp import errors
 from onnx_clp.config import GIB
 from onnx_clp.errors import NotValidated
-from onnx_clp.frozen import dataclass
 from onnx_clp.process import interpreter
 from onnx_clp.process.codec import encode, restored
 from onnx_clp.process.errand import Asked, Errand

@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import field
+from dataclasses import dataclass, field
 
-from onnx_clp.frozen import dataclass
 from onnx_clp.process import signals
 from onnx_clp.process.progress import Progress
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from onnx_clp.config import GIB, RunLimits
-from onnx_clp.frozen import dataclass
 from onnx_clp.text import quoted
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-
-from onnx_clp.frozen import dataclass
+from dataclasses import dataclass
 
 Tick = Callable[[str, int, int], None]
 """Takes word of progress: the stage, how much of it is done, and of how much."""

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Final
 
 from onnx_clp.config.rules import FACTS
 from onnx_clp.document.run import EvaluationReport, Report, Verdict
-from onnx_clp.frozen import dataclass
 from onnx_clp.report import command
 from onnx_clp.report.deciding import repairs
 from onnx_clp.report.wording import percent, plural

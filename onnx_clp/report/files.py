@@ -6,12 +6,11 @@ import contextlib
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onnx_clp.errors import SaveError, UsageError
-from onnx_clp.frozen import dataclass
 from onnx_clp.process import signals
 
 if TYPE_CHECKING:

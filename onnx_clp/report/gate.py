@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from onnx_clp.document.assessment import CHANNELS, weight
 from onnx_clp.document.run import SCHEMA, Report, Verdict
 from onnx_clp.errors import UsageError
-from onnx_clp.frozen import dataclass
 from onnx_clp.text import shown
 from onnx_clp.verdicts import LayerStatus
 

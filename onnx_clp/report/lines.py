@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final
 
-from onnx_clp.frozen import dataclass
 from onnx_clp.text import one_line
 
 Span = tuple[str, str]

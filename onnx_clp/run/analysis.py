@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from onnx import ModelProto
@@ -17,7 +17,6 @@ from onnx_clp.document.evidence import Outlook
 from onnx_clp.document.layers import AffineLeft, CapLeft, CappedValue, Caps
 from onnx_clp.document.readings import Readings
 from onnx_clp.errors import NotValidated, UnsupportedModelError, UsageError
-from onnx_clp.frozen import dataclass
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.model import ModelIndex
 from onnx_clp.judge import head_check

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -13,7 +13,6 @@ import numpy as np
 from onnx_clp.check.attributes import node_label
 from onnx_clp.document.audit import UNKNOWN, Audit, DormantPath, QuietValue
 from onnx_clp.errors import NotValidated, UsageError
-from onnx_clp.frozen import dataclass
 from onnx_clp.gauge.dials import LEAST_OPSET
 from onnx_clp.gauge.request import Landmark, Switch
 from onnx_clp.layers.weights import FloatWeight

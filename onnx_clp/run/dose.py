@@ -7,13 +7,13 @@ model with dials is measured on ordinary images, and no more is done than the bu
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnx_clp.config import CleanConfig
-from onnx_clp.frozen import dataclass
 from onnx_clp.judge.prune_channels import Cut
 from onnx_clp.run.outlying import Outlying
 

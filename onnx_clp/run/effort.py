@@ -7,12 +7,12 @@ seen. What an option asks for by name is done in any case.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 from onnx_clp.config import CleanConfig
 from onnx_clp.document.decisions import Decision
 from onnx_clp.document.evidence import Outlook
-from onnx_clp.frozen import dataclass
 
 SEARCH_SECONDS: Final = 300.0
 """How long a search for triggers may take where no option says it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from onnx import ModelProto
 
@@ -18,7 +19,6 @@ from onnx_clp.file.messages import freeze_inputs
 from onnx_clp.fold import backward, forward
 from onnx_clp.fold.backward import Left
 from onnx_clp.fold.normalisations import Sight
-from onnx_clp.frozen import dataclass
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.graph.model import ModelIndex

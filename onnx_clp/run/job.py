@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from onnx_clp.config import CleanConfig
 from onnx_clp.errors import UnsupportedModelError
-from onnx_clp.frozen import dataclass
 from onnx_clp.process import signals
 from onnx_clp.process.clock import Clock
 from onnx_clp.text import quoted

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnx_clp.config import CleanConfig
-from onnx_clp.frozen import dataclass
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.judge.expected import Expectations, Expected
 from onnx_clp.judge.prune_channels import Branch, LayerVerdict

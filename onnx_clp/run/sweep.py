@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onnx_clp.document import run
-from onnx_clp.frozen import dataclass
 
 if TYPE_CHECKING:
     from onnx_clp.config import CleanConfig

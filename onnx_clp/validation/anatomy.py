@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -11,7 +12,6 @@ import onnx
 from onnx import AttributeProto, GraphProto, NodeProto, TensorProto
 
 from onnx_clp.file.wire import lift
-from onnx_clp.frozen import dataclass
 from onnx_clp.operators import read
 from onnx_clp.operators.table import is_a, keeps
 from onnx_clp.operators.traits import Kind, Trait

@@ -6,6 +6,7 @@ The arrays of an .npz file are fed to the model in batches; of each batch only s
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from onnx.helper import tensor_dtype_to_np_dtype
 
 from onnx_clp.document.readings import Moments, Readings
 from onnx_clp.errors import NotValidated
-from onnx_clp.frozen import dataclass
 from onnx_clp.text import quoted
 from onnx_clp.validation.anatomy import InputSpec, read_anatomy
 from onnx_clp.validation.compare import class_scores

@@ -11,13 +11,13 @@ import hashlib
 import mmap
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from onnx import ModelProto, NodeProto, TensorProto
 
 from onnx_clp.file import wire
-from onnx_clp.frozen import dataclass
 from onnx_clp.operators.table import is_a
 from onnx_clp.operators.traits import Kind
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from onnx_clp.frozen import dataclass
 from onnx_clp.validation.provider import CUDA, TENSORRT
 from onnx_clp.validation.session import Array, Outputs
 

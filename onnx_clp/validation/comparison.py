@@ -6,11 +6,10 @@ Sessions are opened as a deployment opens them, with every graph optimisation, u
 from __future__ import annotations
 
 import time
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from onnx_clp.document.validation import ProviderComparison, ProviderRun, Rates
-from onnx_clp.frozen import dataclass
 from onnx_clp.text import quoted
 from onnx_clp.validation import compare, evaluate
 from onnx_clp.validation.measuring import Measured

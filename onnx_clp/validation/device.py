@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from dataclasses import dataclass
 from typing import Any
 
-from onnx_clp.frozen import dataclass
 from onnx_clp.text import quoted
 
 NOT_KNOWN = "not known"

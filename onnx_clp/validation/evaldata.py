@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from onnx_clp.frozen import dataclass
 from onnx_clp.validation.npz import Archive
 from onnx_clp.validation.session import Array
 

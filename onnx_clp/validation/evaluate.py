@@ -8,6 +8,7 @@ RA   share of triggered images given their true class
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,6 @@ from onnx.helper import tensor_dtype_to_np_dtype
 
 from onnx_clp.document.validation import Rates
 from onnx_clp.errors import UsageError
-from onnx_clp.frozen import dataclass
 from onnx_clp.text import quoted
 from onnx_clp.validation.anatomy import Anatomy, InputSpec
 from onnx_clp.validation.compare import class_scores

@@ -9,7 +9,7 @@ unchanged rest of the graph makes of their rounding; a channel that is wrong sho
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto
 
-from onnx_clp.frozen import dataclass
 from onnx_clp.operators.nodes import is_dequantizer, is_op
 from onnx_clp.operators.table import is_a, keeps
 from onnx_clp.operators.traits import Kind, Trait

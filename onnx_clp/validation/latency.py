@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import statistics
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from onnx_clp.frozen import dataclass
 from onnx_clp.validation.plan import AS_DEPLOYED
 from onnx_clp.validation.provider import cpu_engine
 from onnx_clp.validation.session import Feeds, Runner, open_runner

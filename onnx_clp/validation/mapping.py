@@ -10,13 +10,13 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from onnx import ModelProto, TensorProto, ValueInfoProto
 
 from onnx_clp.file import wire
 from onnx_clp.file.messages import point
-from onnx_clp.frozen import dataclass
 
 
 @dataclass(frozen=True, slots=True)

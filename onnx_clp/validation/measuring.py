@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from onnx_clp.errors import NotValidated, ValidationFailed
-from onnx_clp.frozen import dataclass
 from onnx_clp.validation import compare, inputs
 from onnx_clp.validation.anatomy import Anatomy
 from onnx_clp.validation.session import (

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 
 from onnx_clp.errors import UsageError
-from onnx_clp.frozen import dataclass
 from onnx_clp.text import quoted
 from onnx_clp.validation.session import Array
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Final
 
-from onnx_clp.frozen import dataclass
 from onnx_clp.validation.mapping import Mapped
 
 _MAX_THREADS: Final = 4

@@ -8,13 +8,13 @@ only where the provider itself takes the one node.
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from onnx_clp.errors import UsageError
-from onnx_clp.frozen import dataclass
 from onnx_clp.validation.device import Gpu, driver_loads, find_gpu
 from onnx_clp.validation.runtime import build, cure, installed, load_runtime, wheel_clash
 from onnx_clp.verdicts import Finding

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from onnx_clp.config import GIB, RunLimits
 from onnx_clp.document.readings import Readings
 from onnx_clp.document.validation import EvaluationReport, Rates, ValidationReport
-from onnx_clp.frozen import dataclass
 from onnx_clp.process.errand import Errand
 from onnx_clp.verdicts import Finding
 

@@ -6,10 +6,10 @@ Rounding may: how much the model itself shows, moved by one unit of its rounding
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 
 from onnx_clp.errors import NotValidated, ValidationFailed
-from onnx_clp.frozen import dataclass
 from onnx_clp.text import quoted
 from onnx_clp.validation import compare, inner
 from onnx_clp.validation.measuring import Measured, run_nudged, run_twice

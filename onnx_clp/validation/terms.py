@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -11,7 +12,6 @@ from onnx import ModelProto
 
 from onnx_clp.config import GIB
 from onnx_clp.errors import NotValidated, UsageError, ValidationFailed
-from onnx_clp.frozen import dataclass
 from onnx_clp.text import quoted
 from onnx_clp.validation import compare, footprint, inputs, macs
 from onnx_clp.validation.anatomy import Anatomy, read_anatomy

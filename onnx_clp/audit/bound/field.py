@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_clp.frozen import dataclass
 from onnx_clp.numerics.intervals import Float64, Spread, box, settled
 
 Array = NDArray[Any]

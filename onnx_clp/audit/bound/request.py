@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from onnx_clp.config import RunLimits
 from onnx_clp.document.patches import PatchBound
-from onnx_clp.frozen import dataclass
 from onnx_clp.gauge.request import Landmark
 from onnx_clp.process.child import ask, ticks
 from onnx_clp.process.errand import Errand

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from numpy.typing import NDArray
 from onnx import NodeProto
 
 from onnx_clp.audit.bound.field import Field, NoBoundError
-from onnx_clp.frozen import dataclass
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.operators.nodes import input_name, operator
 

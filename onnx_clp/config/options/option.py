@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, dataclass, fields
 from functools import cache
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from onnx_clp.config import CleanConfig
-from onnx_clp.frozen import dataclass
 
 Form = Literal[
     "flag",
