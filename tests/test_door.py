@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onnx_clp.errors import LoadError
+from onnx_clp.file import door
 from onnx_clp.file.door import is_same_file, open_model, recognise
 from tests.hostile.foreign import FORMATS, model
 
@@ -209,3 +211,23 @@ def test_any_bytes_get_one_line_or_none(content: bytes) -> None:
 def test_any_prefix_of_a_known_format_gets_one_line_or_none(content: bytes, length: int, tail: bytes) -> None:
     line = recognise(content[:length] + tail, "m.onnx")
     assert line is None or line.isprintable()
+
+
+def _resident(path: Path) -> int:
+    """Bytes of a mapped file that are in this process's memory."""
+    text = Path("/proc/self/smaps").read_text(encoding="utf-8")
+    part = text[text.index(str(path)) :]
+    return 1024 * int(part[part.index("Rss:") + 4 :].split()[0])
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells what is in memory")
+def test_only_a_large_file_leaves_memory_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, size = tmp_path / "weights.onnx", 4 << 20
+    path.write_bytes(bytes(size))
+    with door.open_model(path, size) as opened:
+        assert bytes(opened.view) == bytes(size)
+        opened.forget(0, size)
+        assert _resident(path) >= size
+        monkeypatch.setattr(door, "KEPT", size - 1)
+        opened.forget(0, size)
+        assert _resident(path) < size // 2

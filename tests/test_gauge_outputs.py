@@ -364,3 +364,11 @@ def test_the_output_that_moves_most_counts() -> None:
 def test_what_cannot_be_measured_counts_as_all(lost: float) -> None:
     assert predicted([OutputChange("y", "values", relative=lost)]) == Loss(1.0, 1.0, 1.0)
     assert predicted([classes(lost)]) == Loss(1.0, 1.0, 1.0)
+
+
+@pytest.mark.parametrize(("beside", "kind"), [((10, 4), "values"), ((10, 1), "classes"), ((7, 4), "classes")])
+def test_a_score_for_each_box_is_no_class(beside: tuple[int, ...], kind: str) -> None:
+    boxes = list(RNG.normal(size=(40, *beside)))
+    before, after = ({"score": list(x.reshape(40, 10, 1)), "boxes": boxes} for x in (LOGITS, MOVED))
+    found = {one.output: one.kind for one in changes(before, after)}
+    assert found["score"] == kind

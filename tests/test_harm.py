@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -18,7 +19,20 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from onnx_clp.errors import LoadError, UsageError
-from tools.harm import catalogue, comparing, detections, faces, measuring, packages, picture, record, samples, tables
+from tools.harm import (
+    catalogue,
+    comparing,
+    coverage,
+    detections,
+    faces,
+    measuring,
+    packages,
+    picture,
+    published,
+    record,
+    samples,
+    tables,
+)
 from tools.harm.detections import Places
 from tools.harm.network import CORPUS, Kind, Network, Package, Scores
 from tools.harm.record import Measured
@@ -371,7 +385,7 @@ class TestMeasuring:
     def test_the_page_is_filled_by_the_command(self, work: Path) -> None:
         record.write(work / "out", TestTables.harmed)
         page = work / "harm.md"
-        parts = ("summary", "picture", "all")
+        parts = ("summary", "picture", "edits", "foretold", "all")
         page.write_text("".join(f"<!-- made: {part} -->\n<!-- end -->\n" for part in parts), encoding="utf-8")
         command = [sys.executable, "-m", "tools.harm", "page", "--page", str(page), "--out", str(work / "out")]
         done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parent.parent)
@@ -379,7 +393,60 @@ class TestMeasuring:
         text = page.read_text(encoding="utf-8")
         assert "0 of 1 networks" in text
         assert "](out/predicted.png)" in text
+        assert "](out/edits.png)" in text
         assert (work / "out" / "predicted.png").is_file()
+
+    def test_published_networks_are_measured_by_the_command(self, work: Path) -> None:
+        folder = work / "published" / "one"
+        folder.mkdir(parents=True)
+        real = samples.read(work / "inputs" / "made.npz")
+        assert real.labels is not None
+        shutil.copyfile(work / "models" / "made.onnx", folder / "model.onnx")
+        (images,) = real.arrays.values()
+        np.savez(folder / "eval.npz", x_clean=images[:, 0], y_clean=real.labels, scale=1.0, offset=0.0)
+        command = [
+            sys.executable,
+            "-m",
+            "tools.harm",
+            "foretell",
+            "--published",
+            str(folder.parent),
+            "--out",
+            str(work),
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parent.parent)
+        assert done.returncode == 0, done.stderr
+        found = record.read(work / "foretold")
+        assert {one.setting for one in found} == set(published.SETTINGS)
+        assert {(one.network, one.samples, one.outcome) for one in found} == {("one", len(real), "written")}
+
+
+class TestCoverage:
+    """What became of what was foretold."""
+
+    edit = Measured(
+        "a", "classifier", "", 500, "written", predicted={"loss": 0.002, "loss_upper": 0.008}, measures={"loss": 0.004}
+    )
+
+    def test_runs_of_the_same_effect_count_once_and_those_of_none_do_not(self) -> None:
+        again = replace(self.edit, setting="-u 5")
+        more = replace(self.edit, setting="-u 2", measures={"loss": 0.006})
+        other = replace(self.edit, network="b")
+        nothing = replace(self.edit, predicted={"loss": 0.0, "loss_upper": 0.0}, measures={"loss": 0.0, "agreement": 1})
+        unlabelled = replace(self.edit, measures={"agreement": 0.9})
+        refused = replace(self.edit, outcome="exit 4: no")
+        assert coverage.edits([self.edit, again, more, other, nothing, unlabelled, refused]) == [self.edit, more, other]
+
+    def test_it_counts_what_lies_below_and_names_what_lies_above(self) -> None:
+        above = replace(self.edit, network="b", setting="-u 2", measures={"loss": 0.02, "loss_error": 0.01})
+        first, costly, named = coverage.told([self.edit, above]).splitlines()
+        assert "on 2 networks: the loss lies below the upper end in 1 of 2 (9 to 91 %)" in first
+        assert "more than two standard errors in 0" in first
+        assert "in 0 of 1 (" in costly
+        assert named.strip() == "- above: b, `-u 2`: 2.00 ± 2.00 points lost, at most 0.80 foretold"
+        far = replace(above, measures={"loss": 0.02, "loss_error": 0.001})
+        assert "more than two standard errors in 1" in coverage.told([far])
+        assert coverage.told([]) == ""
 
 
 def test_the_page_of_the_project_has_every_part(tmp_path: Path) -> None:

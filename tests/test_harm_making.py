@@ -132,8 +132,10 @@ def test_half_of_the_lines_are_turned() -> None:
 
 def test_lines_are_labelled_with_the_characters_that_are_drawn(tmp_path: Path) -> None:
     characters = "'0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-    (tmp_path / "keys.txt").write_text("\n".join(characters), encoding="utf-8")
-    made = inputs.made("lines", Material(None, None, 3, lambda _: tmp_path / "keys.txt"))
+    reader = helper.make_model(helper.make_graph([], "reader", [], []))
+    helper.set_model_props(reader, {"character": "\n".join(characters)})
+    onnx.save(reader, tmp_path / "reader.onnx")
+    made = inputs.made("lines", Material(None, None, 3, lambda _: tmp_path / "reader.onnx"))
     assert made.labels is not None
     space = 6624  # the last of the network's classes, behind the characters of the file
     first = "".join(" " if index == space else characters[index - 1] for index in made.labels[0] if index >= 0)

@@ -17,13 +17,14 @@ from onnx_clp.report import engines, html, terminal
 from onnx_clp.validation import Request, comparison, validate
 from onnx_clp.validation.compare import TOLERANCES, tolerance_for
 from onnx_clp.validation.device import Gpu
-from onnx_clp.validation.measuring import measure_original, settle_terms
+from onnx_clp.validation.measuring import measure_original
 from onnx_clp.validation.placement import note_of, really_ran
 from onnx_clp.validation.plan import AS_DEPLOYED, Plan
 from onnx_clp.validation.proof import prove
 from onnx_clp.validation.provider import CPU, CUDA, TENSORRT, Engine, cpu_engine
 from onnx_clp.validation.request import Outcome
 from onnx_clp.validation.session import FailureKind, Feeds, OrtRunner, Outputs, RunError, Runner
+from onnx_clp.validation.terms import settle_terms
 from tests import reports
 from tests.validation_models import MEMORY, network, save
 
@@ -155,14 +156,14 @@ def test_a_named_provider_that_takes_no_node_is_an_error(request_: Request, prov
 
 
 def test_auto_says_that_the_cpu_ran_everything(monkeypatch: pytest.MonkeyPatch, request_: Request) -> None:
-    from onnx_clp.validation import measuring
+    from onnx_clp.validation import terms
 
     class Idle(OrtRunner):
         def __init__(self, path: Path, *_: object, **__: object) -> None:
             super().__init__(path, cpu_engine(), Plan())
             self.provider = CUDA
 
-    monkeypatch.setattr(measuring, "open_runner", lambda path, *_, **__: Idle(path))
+    monkeypatch.setattr(terms, "open_runner", lambda path, *_, **__: Idle(path))
     report = prove(request_, RIVAL, MEMORY).validation
     assert (report.outcome, report.provider_used) == ("validated on a fallback", CPU)
     assert report.engine is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,13 +12,15 @@ import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from onnx_clp.errors import ValidationFailed
-from onnx_clp.validation import checking, measuring, session
+from onnx_clp.validation import checking, session
+from onnx_clp.validation import terms as terms_module
 from onnx_clp.validation.mapping import map_weights
-from onnx_clp.validation.measuring import settle_terms
 from onnx_clp.validation.plan import Plan
 from onnx_clp.validation.provider import CPU, CUDA, Engine, cpu_engine
 from onnx_clp.validation.request import Request
 from onnx_clp.validation.session import RunError, Runner, open_runner
+from onnx_clp.validation.terms import settle_terms
+from onnx_clp.validation.watching import WatchingRunner
 from tests.validation_models import MEMORY, run, save
 
 FEED = {"x": np.random.default_rng(3).standard_normal((1, 3, 8, 8)).astype(np.float32)}
@@ -170,7 +172,12 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> dict[str, Plan]:
         plans[path.stem] = plan
         return open_runner(path, engine, plan, reference=reference)
 
-    monkeypatch.setattr(measuring, "open_runner", note)
+    def watch(path: Path, names: Sequence[str], engine: Engine, plan: Plan) -> WatchingRunner:
+        plans[path.stem] = plan
+        return WatchingRunner(path, names, engine, plan)
+
+    monkeypatch.setattr(terms_module, "open_runner", note)
+    monkeypatch.setattr(terms_module, "WatchingRunner", watch)
     return plans
 
 
@@ -206,7 +213,7 @@ def test_a_gpu_gets_whole_models_and_large_networks_get_several_threads(
     for macs in (None, 10**11):
         replace(terms, macs=macs).open(path)
         assert not plans["model"].one_thread
-    monkeypatch.setattr(measuring, "open_runner", lambda p, _, plan, **__: plans.update({p.stem: plan}))
+    monkeypatch.setattr(terms_module, "open_runner", lambda p, _, plan, **__: plans.update({p.stem: plan}))
     replace(terms, engine=Engine((CUDA, CPU), "9.9", "")).open(path)
     assert not plans["model"].mapped
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import re
-from decimal import Decimal
 
 from onnx_clp.config import MOST_THRESHOLDS
 
@@ -29,6 +28,8 @@ def shape(text: str) -> tuple[str, tuple[int, ...]]:
 
 def sweep(text: str) -> tuple[float, ...]:
     """1.5:3:0.25 as 1.5, 1.75, … 3.0: in decimals, so that the last is met, and STOP is never passed."""
+    from decimal import Decimal
+
     try:
         start, stop, step = (Decimal(part) for part in text.split(":"))
         sensible = 0 < start <= stop and step > 0 and stop.is_finite()

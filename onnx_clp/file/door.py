@@ -8,6 +8,7 @@ import os
 import stat
 from pathlib import Path
 from types import TracebackType
+from typing import Final
 
 from onnx_clp.errors import LoadError
 from onnx_clp.file.formats import recognise as recognise
@@ -39,6 +40,9 @@ _CAUSES = {
     errno.ENAMETOOLONG: "the path is too long; move the file to a shorter one",
 }
 
+KEPT: Final = 64 << 20
+"""Bytes up to which a file stays in memory once it was read."""
+
 
 class OpenFile:
     """A regular file held open, all of it mapped for reading only; a context manager.
@@ -60,8 +64,11 @@ class OpenFile:
         self._map = mapped
 
     def forget(self, start: int, end: int) -> None:
-        """Let the system drop bytes `start` to `end` from memory; they are read again when needed."""
-        if hasattr(mmap, "MADV_DONTNEED") and start < end:
+        """Let the system drop bytes `start` to `end` from memory; they are read again when needed.
+
+        A small file stays: to map its pages anew for every step takes an eighth of such a run.
+        """
+        if hasattr(mmap, "MADV_DONTNEED") and start < end and self.size > KEPT:
             page = start - start % mmap.ALLOCATIONGRANULARITY
             self._map.madvise(mmap.MADV_DONTNEED, page, end - page)
 

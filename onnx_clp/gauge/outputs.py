@@ -12,7 +12,7 @@ Class scores, one set an image or one a place of a sequence that sums to 1:
 `cost` is the accuracy that the change costs if the probabilities before are to be believed: a class that another one
 takes counts by how much surer the model was of it. `relative` sees what `divergence` cannot where the images are all of
 one class to the model, as photographs may be: one set of scores an image only. Everything else that is a float, such as
-boxes, masks, embeddings:
+boxes, masks, embeddings, and a score for each place beside boxes for the same places:
 
     relative   = ‖after − before‖ / ‖before − its mean over the images‖
 """
@@ -55,10 +55,23 @@ def by_place(model: ModelProto) -> frozenset[str]:
 def changes(before: Answers, after: Answers, places: Container[str] = ()) -> tuple[OutputChange, ...]:
     """One change an output of both; those in `places` are class scores only where they sum to 1."""
     with np.errstate(all="ignore"):
-        return tuple(_change(name, before[name], after[name], name in places) for name in before if name in after)
+        return tuple(
+            _change(name, before[name], after[name], name in places, _is_beside_boxes(name, before))
+            for name in before
+            if name in after
+        )
 
 
-def _change(name: str, before: Sequence[Array], after: Sequence[Array], at_places: bool) -> OutputChange:
+def _is_beside_boxes(name: str, outputs: Answers) -> bool:
+    """Whether an output is one number a place, and another output says more of the same places, as detectors do."""
+    *places, last = outputs[name][0].shape or (0,)
+    others = (rows[0].shape for other, rows in outputs.items() if other != name)
+    return last == 1 and bool(places) and any(s[:-1] == tuple(places) and s[-1] > 1 for s in others if s)
+
+
+def _change(
+    name: str, before: Sequence[Array], after: Sequence[Array], at_places: bool, beside_boxes: bool
+) -> OutputChange:
     fitting = [(b, a) for b, a in zip(before, after, strict=True) if b.shape == a.shape]
     lost = 1 - len(fitting) / max(len(before), 1)
     if not fitting:
@@ -69,7 +82,7 @@ def _change(name: str, before: Sequence[Array], after: Sequence[Array], at_place
     if lost or len({b.shape for b, _ in fitting}) > 1:
         return OutputChange(name, "values", changed=lost, relative=_mean_relative(fitting))
     stacked = np.stack([wide(b) for b, _ in fitting]), np.stack([wide(a) for _, a in fitting])
-    scores = _scores(stacked[0], at_places)
+    scores = None if beside_boxes else _scores(stacked[0], at_places)
     if scores is None or not np.isfinite(stacked[1]).all():
         return OutputChange(name, "values", relative=_relative(*stacked))
     return _class_change(name, scores, scores.of(stacked[0]), scores.of(stacked[1]))

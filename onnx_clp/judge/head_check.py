@@ -13,9 +13,9 @@ read weights alone; score and limit are our own, chosen on models trained for th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from statistics import NormalDist
 from typing import Final
 
 import numpy as np
@@ -50,7 +50,7 @@ _MEANS: Final = {
 }
 _CHANCE: Final = 0.05
 _SMALL_CHANCE: Final = 0.001
-_BLOCK: Final = 1 << 20
+_BLOCK: Final = 1 << 16
 # Behind the class scores these keep one value a class, or pick among them.
 _PASSED: Final = (*(Kind.SHARE, Kind.PICK, Kind.POINTWISE, Kind.RETYPE, Kind.QUANTISE, Kind.POOL, Kind.GLOBAL_POOL),)
 
@@ -136,12 +136,21 @@ def heads(index: ModelIndex, layers: Layers) -> list[LayerRewrite]:
 
 def limit(classes: int) -> float:
     """The z that one of so many normal scores passes by chance once in twenty layers, but at least 3.5."""
-    return max(LEAST_LIMIT, NormalDist().inv_cdf(1 - _CHANCE / classes)) if classes else LEAST_LIMIT
+    return max(LEAST_LIMIT, _passed_by(_CHANCE / classes)) if classes else LEAST_LIMIT
 
 
 def convincing(classes: int) -> float:
     """The z that one of so many normal scores passes by chance once in a thousand layers; never below `limit`."""
-    return max(limit(classes), NormalDist().inv_cdf(1 - _SMALL_CHANCE / classes)) if classes else LEAST_LIMIT
+    return max(limit(classes), _passed_by(_SMALL_CHANCE / classes)) if classes else LEAST_LIMIT
+
+
+def _passed_by(share: float) -> float:
+    """The z above which this share of normal numbers lies, by halving: to import `statistics` takes far longer."""
+    low, high = -8.0, 40.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if math.erfc(middle / math.sqrt(2)) / 2 > share else (low, middle)
+    return low
 
 
 def examine(rewrite: LayerRewrite) -> Head:
@@ -181,10 +190,13 @@ def _scores(rewrite: LayerRewrite) -> Float64:
     scores = np.zeros(classes)
     with np.errstate(all="ignore"):
         for here in (slice(start, start + step) for start in range(0, classes, step)):
-            mean += (as_float64(rows[here]) * factors[here, None]).sum(axis=0) / classes
+            mean += factors[here] @ as_float64(rows[here]) / classes
         for here in (slice(start, start + step) for start in range(0, classes, step)):
-            block = as_float64(rows[here]) * factors[here, None] - mean
-            scores[here] = np.sqrt((np.maximum(block, 0.0) ** 2).sum(axis=1))
+            block = as_float64(rows[here])
+            block *= factors[here, None]
+            block -= mean
+            np.maximum(block, 0.0, out=block)
+            scores[here] = np.sqrt(np.einsum("ij,ij->i", block, block))
     rewrite.layer.weight.release()
     return scores
 

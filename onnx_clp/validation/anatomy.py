@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import onnx
@@ -64,13 +65,19 @@ class Anatomy:
 
 def read_skeleton(path: Path) -> onnx.ModelProto:
     """The model at `path` without its external data; large weights are left empty, not parsed."""
+    now = path.stat()
+    return onnx.ModelProto.FromString(_skeleton(path, (now.st_ino, now.st_size, now.st_mtime_ns)))
+
+
+@lru_cache(maxsize=4)
+def _skeleton(path: Path, _: tuple[int, int, int]) -> bytes:
+    """What is left of a file, which every step asks for again; the numbers tell it from one written in its place."""
     with (
         path.open("rb") as file,
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
         memoryview(mapped) as view,
     ):
-        skeleton = lift(view, lambda *_: b"")
-    return onnx.ModelProto.FromString(skeleton)
+        return lift(view, lambda *_: b"")
 
 
 def read_anatomy(path: Path) -> Anatomy:

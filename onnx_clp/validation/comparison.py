@@ -12,10 +12,11 @@ from pathlib import Path
 from onnx_clp.document.validation import ProviderComparison, ProviderRun, Rates
 from onnx_clp.text import quoted
 from onnx_clp.validation import compare, evaluate
-from onnx_clp.validation.measuring import Measured, Terms
+from onnx_clp.validation.measuring import Measured
 from onnx_clp.validation.plan import AS_DEPLOYED
 from onnx_clp.validation.provider import CPU, Engine, cpu_engine
 from onnx_clp.validation.session import Outputs, RunError, Runner, open_runner
+from onnx_clp.validation.terms import Terms
 
 _MOST_ROUNDS = 15
 _SECONDS = 5.0

@@ -9,13 +9,13 @@ unchanged rest of the graph makes of their rounding; a channel that is wrong sho
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, ValueInfoProto
+from onnx import NodeProto
 
 from onnx_clp.operators.nodes import is_dequantizer, is_op
 from onnx_clp.operators.table import is_a, keeps
@@ -23,9 +23,10 @@ from onnx_clp.operators.traits import Kind, Trait
 from onnx_clp.validation.anatomy import read_skeleton
 from onnx_clp.validation.changed import changed_values
 from onnx_clp.validation.compare import is_float, wide
-from onnx_clp.validation.mapping import Mapped, map_weights
-from onnx_clp.validation.measuring import Terms, nudged
-from onnx_clp.validation.session import Array, FailureKind, Feeds, OrtRunner, RunError
+from onnx_clp.validation.mapping import giving_out
+from onnx_clp.validation.measuring import Measured, nudged
+from onnx_clp.validation.session import Array, FailureKind, Feeds, OrtRunner, Outputs, RunError
+from onnx_clp.validation.terms import Terms
 
 Float64 = NDArray[np.float64]
 
@@ -71,7 +72,25 @@ def differences(before: Path, after: Path, terms: Terms, feeds: Sequence[Feeds])
     return found
 
 
-def spoiled(before: Path, after: Path, terms: Terms, feeds: Sequence[Feeds]) -> Difference | None:
+def watching(terms: Terms) -> Terms:
+    """Terms under which the input's and the folded model's first runs show the values that `spoiled` compares.
+
+    Without them it runs both models once more. On a GPU and with evaluation data, where sessions run many times,
+    and where nothing is compared, the terms stay as they are.
+    """
+    request = terms.request
+    if request.folded is None or request.tolerance is not None or terms.exam is not None or terms.engine.on_gpu:
+        return terms
+    if terms.anatomy.random or not _comparable(terms, request.original):
+        return terms
+    return replace(terms, watch=tuple(changed_values(request.original, request.folded)))
+
+
+def _comparable(terms: Terms, before: Path) -> bool:
+    return terms.tolerance <= _FINE and not terms.reference and not _has_steps(before)
+
+
+def spoiled(before: Path, after: Path, terms: Terms, original: Measured, changed: Measured) -> Difference | None:
     """The value, if any, of which a channel differs by more than rounding and half a per cent.
 
     Looked for on the first feed. A network of many channels can hide a wrong one from its outputs; here it shows. Where
@@ -81,24 +100,32 @@ def spoiled(before: Path, after: Path, terms: Terms, feeds: Sequence[Feeds]) -> 
     Raises:
         RunError: a model does not run with more outputs.
     """
-    if terms.tolerance > _FINE or terms.reference or _has_steps(before):
+    feed = original.feeds[0]
+    if original.seen and changed.seen:
+        return _wrong(before, after, original.seen, changed.seen, terms, feed)
+    if not _comparable(terms, before):
         return None
     names = changed_values(before, after)
     if not names:
         return None
     try:
-        return _worst(before, after, names, terms, feeds[0])
+        return _worst(before, after, names, terms, feed)
     except RunError as error:
         if error.kind is not FailureKind.MEMORY or len(names) <= _AT_ONCE:
             raise
     parts = (names[start : start + _AT_ONCE] for start in range(0, len(names), _AT_ONCE))
-    return next((one for part in parts if (one := _worst(before, after, part, terms, feeds[0]))), None)
+    return next((one for part in parts if (one := _worst(before, after, part, terms, feed))), None)
 
 
 def _worst(before: Path, after: Path, names: Sequence[str], terms: Terms, feed: Feeds) -> Difference | None:
     """The first of some values that is wrong."""
     wanted, got = (_Probe(path, names, terms).run(feed, names) for path in (before, after))
-    far = [name for name in names if _is_far(wanted[name], got[name])]
+    return _wrong(before, after, wanted, got, terms, feed)
+
+
+def _wrong(before: Path, after: Path, wanted: Outputs, got: Outputs, terms: Terms, feed: Feeds) -> Difference | None:
+    """The first value that differs by more than rounding explains, of those that both models gave on the feed."""
+    far = [name for name in wanted if _is_far(wanted[name], got[name])]
     if not far:
         return None
     first, then = (_Probe(path, far, terms) for path in (before, after))
@@ -131,13 +158,8 @@ class _Probe:
     """A model that gives inner values out; its runner is None where its weights cannot be mapped."""
 
     def __init__(self, path: Path, names: Sequence[str], terms: Terms) -> None:
-        light = map_weights(path)
-        model = ModelProto.FromString(path.read_bytes() if light is None else light.model)
-        there = {value.name for value in model.graph.output}
-        model.graph.output.extend(ValueInfoProto(name=name) for name in names if name not in there)
-        folder = path.parent if light is None else light.folder
-        mapped = Mapped(model.SerializeToString(), folder)
-        self.runner = None if terms.reference else OrtRunner(path, terms.engine, terms.plan(path), mapped)
+        model, _ = giving_out(path, names)
+        self.runner = None if terms.reference else OrtRunner(path, terms.engine, terms.plan(path), model)
 
     def run(self, feed: Feeds, names: Sequence[str]) -> dict[str, Array]:
         """The inner values."""

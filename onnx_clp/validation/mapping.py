@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import mmap
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from onnx import ModelProto, TensorProto
+from onnx import ModelProto, TensorProto, ValueInfoProto
 
 from onnx_clp.file import wire
 from onnx_clp.file.messages import point
@@ -46,6 +47,15 @@ def map_weights(path: Path) -> Mapped | None:
     if light is None or (path.is_symlink() and b"location" in light[1]):
         return None
     return Mapped(light[0], real.parent)
+
+
+def giving_out(path: Path, names: Sequence[str]) -> tuple[Mapped, int]:
+    """The model at `path` with further values among its outputs, behind its own; and how many outputs are its own."""
+    light = map_weights(path)
+    model = ModelProto.FromString(path.read_bytes() if light is None else light.model)
+    own = [value.name for value in model.graph.output]
+    model.graph.output.extend(ValueInfoProto(name=name) for name in names if name not in own)
+    return Mapped(model.SerializeToString(), path.parent if light is None else light.folder), len(own)
 
 
 def _light(view: memoryview, name: str) -> tuple[bytes, bytes] | None:

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from onnx import ModelProto
 
-from onnx_clp.config import GIB
-from onnx_clp.errors import NotValidated, UsageError, ValidationFailed
-from onnx_clp.text import quoted
-from onnx_clp.validation import compare, footprint, inputs, macs
-from onnx_clp.validation.anatomy import Anatomy, read_anatomy
-from onnx_clp.validation.plan import Plan
-from onnx_clp.validation.provider import Engine
-from onnx_clp.validation.refusal import leaves_open, refusal
-from onnx_clp.validation.request import Request
+from onnx_clp.errors import NotValidated, ValidationFailed
+from onnx_clp.validation import compare, inputs
+from onnx_clp.validation.anatomy import Anatomy
 from onnx_clp.validation.session import (
     REFERENCE,
     FailureKind,
@@ -28,69 +21,14 @@ from onnx_clp.validation.session import (
     RunError,
     Runner,
     Signature,
-    failure,
-    open_runner,
 )
+from onnx_clp.validation.terms import Terms, tolerance_of
 
 if TYPE_CHECKING:
     from onnx_clp.validation import evaluate
 
 _DRAWS = 2
 _DISCRETE_DRAWS = 8
-# About 50 ms of one core: there, waking others costs more than it gains.
-_ONE_THREAD_MACS = 2_500_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What holds for all models of one request; `reference` says that ONNX Runtime lacks a kernel.
-
-    `macs` are the input model's multiply-accumulates on inputs of `shapes`, None where unknown.
-    """
-
-    request: Request
-    engine: Engine
-    anatomy: Anatomy
-    exam: evaluate.Exam | None
-    tolerance: float
-    shapes: inputs.Shapes
-    macs: int | None
-    reference: bool = False
-
-    def open(self, path: Path) -> Runner:
-        """Load the model at `path` where these terms say.
-
-        What will be written is read whole, as its users read it, and so is the model that a cleaned one is compared
-        with; the weights of the others stay in their files, on the CPU.
-        """
-        return open_runner(path, self.engine, self.plan(path), reference=self.reference)
-
-    def plan(self, path: Path) -> Plan:
-        """How the session of the model at `path` is set up."""
-        request = self.request
-        whole = {request.written, request.before_cleaning if request.cleaned else None}
-        return Plan(
-            many_runs=self.exam is not None,
-            mapped=not self.engine.on_gpu and path not in whole,
-            one_thread=self.macs is not None and self.macs <= _ONE_THREAD_MACS,
-        )
-
-    @contextmanager
-    def about(self) -> Iterator[None]:
-        """Put the input's name before an error's sentence, and give a runtime's refusal its meaning.
-
-        A failure for lack of memory leaves as MemoryError.
-        """
-        shown = quoted(self.request.original)
-        try:
-            yield
-        except RunError as refused:
-            if refused.kind is FailureKind.MEMORY:
-                raise MemoryError(str(refused)) from refused
-            guessed = leaves_open(self.anatomy.inputs, self.request.limits.shapes)
-            raise NotValidated(f"{shown}: {refusal(refused, self.engine.version, sizes_open=guessed)}") from refused
-        except (NotValidated, ValidationFailed) as error:
-            raise type(error)(f"{shown}: {error}") from error
 
 
 @dataclass(slots=True)
@@ -98,7 +36,8 @@ class Measured:
     """One model, run.
 
     `draws` are its outputs on `feeds`, in order; `unsteady` names outputs that differ from run to run; `placed`
-    counts its nodes by provider, and is empty where ONNX Runtime does not tell.
+    counts its nodes by provider, and is empty where ONNX Runtime does not tell. `seen` are the values watched, on the
+    first feed; empty where none are, or where it does not run with them given out.
     """
 
     provider: str
@@ -109,55 +48,7 @@ class Measured:
     draws: list[Outputs]
     predictions: evaluate.Predictions | None
     unsteady: frozenset[str] = field(default_factory=frozenset)
-
-
-def settle_terms(request: Request, engine: Engine, memory: int) -> Terms:
-    """Read the input model and the evaluation file, which may unpack to half of `memory` bytes.
-
-    Raises:
-        UsageError: --output names no output, or the evaluation file does not fit the model.
-        NotValidated: the model cannot be read.
-    """
-    anatomy = _anatomy(request)
-    if request.output_name is not None and request.output_name not in anatomy.outputs:
-        names = ", ".join(quoted(n, 60) for n in anatomy.outputs)
-        raise UsageError(f"--output {quoted(request.output_name, 60)}: the model has no such output, only {names}")
-    exam = None
-    if request.eval_data is not None:
-        from onnx_clp.validation import evaldata, evaluate
-
-        data = evaldata.load(request.eval_data, memory // 2)
-        exam = evaluate.prepare(data, anatomy, request.output_name)
-    tolerance = _tolerance(request, anatomy, engine.providers[0])
-    shapes = next(inputs.trial_shapes(anatomy.inputs, request.limits.shapes), {})
-    model = macs.inferred(request.original, shapes)
-    if model is not None and not engine.on_gpu:
-        _require_room(request, model, memory)
-    return Terms(request, engine, anatomy, exam, tolerance, shapes, None if model is None else macs.total(model))
-
-
-def _require_room(request: Request, model: ModelProto, memory: int) -> None:
-    """Refuse what one node's values alone make larger than the memory there is, before any of it is taken."""
-    most = footprint.largest(model)
-    if most is not None and most.nbytes > memory:
-        raise NotValidated(
-            f"{quoted(request.original)}: not validated because making value {quoted(most.value, 60)} alone, of shape "
-            f"{inputs.shown(most.shape)}, takes {most.nbytes / GIB:.2g} GiB of memory, above the cap of "
-            f"{memory / GIB:.2g} GiB; allow more with --memory, or go without a proof with --no-validate"
-        )
-
-
-def _tolerance(request: Request, anatomy: Anatomy, provider: str) -> float:
-    return compare.tolerance_for(anatomy.precision, provider) if request.tolerance is None else request.tolerance
-
-
-def _anatomy(request: Request) -> Anatomy:
-    try:
-        return read_anatomy(request.original)
-    except MemoryError:
-        raise
-    except Exception as error:
-        raise NotValidated(f"{quoted(request.original)}: not validated because {failure(error)}") from error
+    seen: Outputs = field(default_factory=dict)
 
 
 def measure_original(terms: Terms) -> tuple[Terms, Measured]:
@@ -172,7 +63,7 @@ def measure_original(terms: Terms) -> tuple[Terms, Measured]:
         except RunError as lacking:
             if lacking.kind is not FailureKind.KERNEL:
                 raise
-            tolerance = _tolerance(terms.request, terms.anatomy, REFERENCE)
+            tolerance = tolerance_of(terms.request, terms.anatomy, REFERENCE)
             return _on_reference(replace(terms, reference=True, tolerance=tolerance), lacking)
 
 
@@ -189,7 +80,16 @@ def _on_reference(terms: Terms, lacking: RunError) -> tuple[Terms, Measured]:
 
 
 def _run_original(terms: Terms) -> Measured:
-    runner = terms.open(terms.request.original)
+    path = terms.request.original
+    if terms.watch and not terms.reference:
+        # What does not run in this way says why when it runs as it is.
+        with suppress(RunError):
+            watching = terms.watching(path)
+            return replace(_run_first(terms, watching), seen=watching.seen)
+    return _run_first(terms, terms.open(path))
+
+
+def _run_first(terms: Terms, runner: Runner) -> Measured:
     feeds, first = _settle_inputs(terms, runner)
     measured = _measured(runner, terms, feeds, [first])
     if terms.anatomy.random:
@@ -231,20 +131,36 @@ def _measured(runner: Runner, terms: Terms, feeds: list[Feeds], done: list[Outpu
     return Measured(runner.provider, runner.placed, runner.inputs, runner.outputs, feeds, draws, predictions)
 
 
-def measure(path: Path, terms: Terms, original: Measured) -> Measured:
-    """Run another model on the input model's feeds. Raises RunError."""
-    return _measured(terms.open(path), terms, original.feeds, [])
+def measure(path: Path, terms: Terms, original: Measured, *, watched: bool = False) -> Measured:
+    """Run another model on the input model's feeds; on the first so that it shows values, if `watched`.
+
+    Raises:
+        RunError: it cannot be loaded or run.
+    """
+    done, seen = _watched(path, terms, original) if watched else ([], {})
+    return replace(_measured(terms.open(path), terms, original.feeds, done), seen=seen)
 
 
-def measure_rewritten(path: Path, terms: Terms, original: Measured, doing: str) -> Measured:
-    """Run the model at `path`, made by `doing`.
+def _watched(path: Path, terms: Terms, original: Measured) -> tuple[list[Outputs], Outputs]:
+    """The outputs on the first feed and the values watched; nothing where that feed is needed as the file lies."""
+    if not original.seen or len(original.feeds) == 1:
+        return [], {}
+    try:
+        runner = terms.watching(path)
+        return [runner.run(original.feeds[0])], runner.seen
+    except RunError:  # what does not run in this way says why when it runs as it lies
+        return [], {}
+
+
+def measure_rewritten(path: Path, terms: Terms, original: Measured, doing: str, *, watched: bool = False) -> Measured:
+    """Run the model at `path`, made by `doing`; so that it shows values, if `watched`.
 
     Raises:
         ValidationFailed: it does not run, or has other inputs or outputs than the input model.
     """
     with terms.about():
         try:
-            measured = measure(path, terms, original)
+            measured = measure(path, terms, original, watched=watched)
         except RunError as refused:
             if refused.kind is FailureKind.MEMORY:
                 raise

@@ -5,7 +5,8 @@ from __future__ import annotations
 from onnx_clp.document.validation import EngineFacts
 from onnx_clp.errors import UsageError
 from onnx_clp.text import quoted
-from onnx_clp.validation.measuring import Measured, Terms
+from onnx_clp.validation.measuring import Measured
+from onnx_clp.validation.terms import Terms
 
 
 def really_ran(terms: Terms, original: Measured) -> EngineFacts:

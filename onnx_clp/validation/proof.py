@@ -11,15 +11,13 @@ import numpy as np
 from onnx_clp.document.validation import EngineFacts, EvaluationReport, Rates, ValidationReport
 from onnx_clp.errors import ValidationFailed
 from onnx_clp.text import quoted
-from onnx_clp.validation import compare
+from onnx_clp.validation import compare, inner
 from onnx_clp.validation.checking import check_written
 from onnx_clp.validation.measuring import (
     Measured,
-    Terms,
     measure,
     measure_original,
     measure_rewritten,
-    settle_terms,
 )
 from onnx_clp.validation.placement import note_of, really_ran
 from onnx_clp.validation.provider import CPU, Engine
@@ -27,6 +25,7 @@ from onnx_clp.validation.request import Candidate, Outcome, Request
 from onnx_clp.validation.sameness import Preserved, prove_same
 from onnx_clp.validation.second_reader import read_again
 from onnx_clp.validation.session import REFERENCE, Array, RunError
+from onnx_clp.validation.terms import Terms, settle_terms
 from onnx_clp.validation.weighing import weigh
 from onnx_clp.verdicts import Finding
 
@@ -43,11 +42,11 @@ def prove(request: Request, engine: Engine, memory: int, rival: Engine | None = 
     findings = list(engine.findings)
     if request.written is not None:
         findings += check_written(request.original, request.written)
-    terms, original = measure_original(settle_terms(request, engine, memory))
+    terms, original = measure_original(inner.watching(settle_terms(request, engine, memory)))
     engine_facts = really_ran(terms, original)
     error, discrete, folded = None, None, original
     if request.folded is not None:
-        folded = measure_rewritten(request.folded, terms, original, "folding")
+        folded = measure_rewritten(request.folded, terms, original, "folding", watched=True)
         error, discrete = prove_same(
             Preserved("folding", "fold", request.original, after=request.folded), terms, original, folded, findings
         )

@@ -12,7 +12,8 @@ from pathlib import Path
 from onnx_clp.errors import NotValidated, ValidationFailed
 from onnx_clp.text import quoted
 from onnx_clp.validation import compare, inner
-from onnx_clp.validation.measuring import Measured, Terms, run_nudged, run_twice
+from onnx_clp.validation.measuring import Measured, run_nudged, run_twice
+from onnx_clp.validation.terms import Terms
 from onnx_clp.verdicts import Finding
 
 _ROUNDINGS = 3.0
@@ -52,15 +53,15 @@ def prove_same(
         wrong = _beyond_rounding(step, terms, original, [a for a in judged if a in wrong], findings)
         for agreement in wrong:
             raise ValidationFailed(_mismatch(step, agreement, terms))
-        _require_right_channels(step, terms, original)
+        _require_right_channels(step, terms, original, changed)
         return _summed(step, judged or found)
 
 
-def _require_right_channels(step: Preserved, terms: Terms, original: Measured) -> None:
+def _require_right_channels(step: Preserved, terms: Terms, original: Measured, changed: Measured) -> None:
     """Refuse a step that made a channel wrong inside the graph, where the outputs do not show it."""
     if step.after is None or terms.request.tolerance is not None or terms.anatomy.random:
         return
-    found = inner.spoiled(step.before, step.after, terms, original.feeds)
+    found = inner.spoiled(step.before, step.after, terms, original, changed)
     if found is not None:
         raise ValidationFailed(
             f"{step.doing} changed a channel of value {quoted(found.value, 60)} by {found.error:.2g} of what it was, "

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from onnx_clp.validation import macs
-from onnx_clp.validation.measuring import Measured, Terms
+from onnx_clp.validation.measuring import Measured
 from onnx_clp.validation.request import Workload
 from onnx_clp.validation.session import Feeds, RunError
+from onnx_clp.validation.terms import Terms
 
 if TYPE_CHECKING:
     from onnx_clp.validation import latency

@@ -13,7 +13,8 @@ from onnx_clp.errors import ClpError
 SETTINGS = ("", "--bound-activations auto")
 """What is measured if nothing is named: the default run, and what README recommends."""
 
-_PICTURE = "predicted.png"
+_PICTURE, _EDITS = "predicted.png", "edits.png"
+_FORETOLD = "foretold"
 
 
 def main_parser() -> argparse.ArgumentParser:
@@ -36,6 +37,11 @@ def main_parser() -> argparse.ArgumentParser:
     )
     measure.add_argument("--most", type=int, default=sys.maxsize, help="inputs a network (default: all)")
     measure.add_argument("--out", type=Path, default=Path("docs/harm"), metavar="FOLDER", help="of records")
+    foretell = commands.add_parser("foretell", help="set what is foretold beside what comes, on labelled networks")
+    foretell.add_argument("--published", type=Path, required=True, metavar="FOLDER", help="of model.onnx and eval.npz")
+    foretell.add_argument("--cifar", type=Path, metavar="FILE.npz", help="CIFAR-10 images (jpeg, offset, label)")
+    foretell.add_argument("--most", type=int, default=2000, help="images a network (default 2000)")
+    foretell.add_argument("--out", type=Path, default=Path("docs/harm"), metavar="FOLDER", help="of records")
     for command in (make, measure):
         command.add_argument("--work", type=Path, required=True, metavar="FOLDER", help="for networks and inputs")
         command.add_argument("--only", action="append", metavar="NAME", help="one network, repeatable (default: all)")
@@ -49,7 +55,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run one command; gives the exit code."""
     given = main_parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    commands = {"make": _make, "measure": _measure, "page": _page}
+    commands = {"make": _make, "measure": _measure, "foretell": _foretell, "page": _page}
     try:
         return commands[given.command](given)
     except ClpError as error:
@@ -72,12 +78,23 @@ def _measure(given: argparse.Namespace) -> int:
     return 0
 
 
-def _page(given: argparse.Namespace) -> int:
-    from tools.harm import picture, record, tables
+def _foretell(given: argparse.Namespace) -> int:
+    from tools.harm import measuring, published
 
-    found = record.read(given.out)
-    drawn = picture.draw(found, given.out / _PICTURE)
-    tables.fill(given.page, found, f"{given.out.name}/{_PICTURE}" if drawn else "")
+    for network, model, real in published.networks(given.published, given.cifar, given.most):
+        measuring.measure_one(network, published.SETTINGS, model, real, given.out / _FORETOLD)
+    return 0
+
+
+def _page(given: argparse.Namespace) -> int:
+    from tools.harm import coverage, picture, record, tables
+
+    found, more = record.read(given.out), record.read(given.out / _FORETOLD)
+    first, second = (
+        f"{given.out.name}/{name}" if picture.draw(runs, given.out / name) else ""
+        for runs, name in ((found, _PICTURE), (coverage.edits([*found, *more]), _EDITS))
+    )
+    tables.fill(given.page, found, first, second, foretold=coverage.told([*found, *more]))
     return 0
 
 

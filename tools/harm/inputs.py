@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from onnx_clp.errors import LoadError
@@ -41,7 +42,7 @@ class Material:
     fonts: Path | None
     most: int
     file: Callable[[str], Path]
-    """Path of `centerface` (the network), `characters` (of ppocr-rec) and `mel` (the wake word's first part)."""
+    """Path of `centerface` and `ppocr-rec` (networks) and `mel` (the wake word's first part)."""
 
 
 def made(recipe: str, material: Material) -> Inputs:
@@ -68,12 +69,18 @@ def _photographs(way: str, material: Material) -> Inputs:
 
 
 def _lines(material: Material) -> Inputs:
-    characters = ["", *material.file("characters").read_text(encoding="utf-8").split("\n")]
+    characters = ["", *_characters(material.file("ppocr-rec"))]
     known = {character: number for number, character in reversed(list(enumerate(characters)))} | {" ": 6624}
     printer = Printer(material.fonts, 1)
     texts = [printer.words(3) for _ in range(min(material.most, 300))]
     images = [_upright(printer.line(text, 48, 320)) for text in texts]
     return Inputs((np.stack(images),), _padded([[known[c] for c in text] for text in texts]))
+
+
+def _characters(path: Path) -> list[str]:
+    """The characters that PP-OCR's recogniser reads, in the order of its classes: its file's metadata name them."""
+    properties = onnx.load(path, load_external_data=False).metadata_props
+    return next((entry.value.split("\n") for entry in properties if entry.key == "character"), [])
 
 
 def _upright(image: Pixels) -> Array:

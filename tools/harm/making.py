@@ -24,7 +24,6 @@ from tools.harm.network import Network
 
 log = logging.getLogger(__name__)
 
-_CHARACTERS = ("ppocr-rec", "package/assets/ppocr_keys_v1.txt")
 _MEL = ("wake-word-embedding", "package/models/melspectrogram.onnx")
 
 
@@ -114,9 +113,9 @@ class Workshop:
         inputs.write(made if network.labelled else inputs.Inputs(made.arrays), names, path)
 
     def _file(self, wanted: str) -> Path:
-        if wanted == "centerface":
-            return self._make_model(catalogue.named("centerface"))
-        name, member = {"characters": _CHARACTERS, "mel": _MEL}[wanted]
+        if wanted in {"centerface", "ppocr-rec"}:
+            return self._make_model(catalogue.named(wanted))
+        name, member = _MEL
         return packages.member(catalogue.named(name).package, member, self.work / "packages", self.corpus)
 
 

@@ -48,13 +48,18 @@ def measure_all(
         model, data = work / "models" / f"{network.name}.onnx", work / "inputs" / f"{network.name}.npz"
         if not missing or not model.exists() or not data.exists():
             continue
-        real = samples.read(data).first(most)
-        before = samples.answers(model, real)
-        for setting in missing:
-            start = time.monotonic()
-            measured = measure(network, setting, model, real, before)
-            record.write(out, measured)
-            log.info("%s [%s]: %s in %.0f s", network.name, setting, measured.outcome, time.monotonic() - start)
+        measure_one(network, missing, model, samples.read(data).first(most), out)
+
+
+def measure_one(network: Network, settings: Sequence[str], model: Path, real: Samples, out: Path) -> None:
+    """Measure one network under every setting that is not kept in `out`."""
+    missing = [one for one in settings if not record.path(out, network.name, one).exists()]
+    before = samples.answers(model, real) if missing else {}
+    for setting in missing:
+        start = time.monotonic()
+        measured = measure(network, setting, model, real, before)
+        record.write(out, measured)
+        log.info("%s [%s]: %s in %.0f s", network.name, setting, measured.outcome, time.monotonic() - start)
 
 
 def measure(network: Network, setting: str, model: Path, real: Samples, before: Answers) -> Measured:

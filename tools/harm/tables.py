@@ -20,10 +20,17 @@ _HEAD = (
 _KIND_ORDER = list(Kind)
 
 
-def fill(path: Path, found: Sequence[Measured], picture: str = "") -> None:
-    """Rewrite the page's marked parts; `picture` is the path of the picture from the page, empty if none was drawn."""
-    shown = f"![Loss foretold, up to the upper end, against the loss on real inputs]({picture})" if picture else ""
-    page.fill(path, {"all": table(found), "summary": summary(found), "picture": shown})
+def fill(path: Path, found: Sequence[Measured], picture: str = "", edits: str = "", foretold: str = "") -> None:
+    """Rewrite the page's marked parts.
+
+    `picture` and `edits` are paths of pictures from the page, empty if none was drawn; `foretold` is what became of
+    what was foretold.
+    """
+    shown = {
+        name: f"![Loss foretold, up to the upper end, against the loss on {of}]({drawn})" if drawn else ""
+        for name, drawn, of in (("picture", picture, "real inputs"), ("edits", edits, "labelled images"))
+    }
+    page.fill(path, {"all": table(found), "summary": summary(found), "foretold": foretold, **shown})
 
 
 def table(found: Sequence[Measured]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
-from decimal import Decimal
 from functools import cache
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -122,6 +121,8 @@ def _number(value: Any) -> str:
 
 
 def _sweep(us: Sequence[float]) -> str:
+    from decimal import Decimal
+
     first, *rest = (Decimal(str(u)) for u in us)
     return f"{first}:{rest[-1]}:{rest[0] - first}" if rest else f"{first}:{first}:1"
 
@@ -137,9 +138,13 @@ def field_default(name: str) -> Any:
 
 
 @cache
+def _hints() -> dict[str, Any]:
+    return get_type_hints(CleanConfig)
+
+
 def literals(name: str) -> tuple[str, ...]:
     """The words that the type of a field of `CleanConfig` lists."""
-    hint = get_type_hints(CleanConfig)[name]
+    hint = _hints()[name]
     for one in (hint, *get_args(hint)):
         if get_origin(one) is Literal:
             return get_args(one)
