@@ -115,10 +115,8 @@ class _Trial:
         return self._known[chosen]
 
     def _foretold(self, after: dict[str, list[Array]], way: int) -> Prediction:
-        moved = outputs.changes(
-            *({name: one[way :: self._ways] for name, one in a.items()} for a in (self._before, after)),
-            places=self._places,
-        )
+        before, now = ({name: one[way :: self._ways] for name, one in a.items()} for a in (self._before, after))
+        moved = outputs.changes(before, now, places=self._places)
         return Prediction(predicted(moved, noise=self._made.source == "noise"), moved)
 
     def _at(self, channels: Sequence[dosing.Channel], u: float) -> Prediction:
