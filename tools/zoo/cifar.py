@@ -8,6 +8,7 @@ each begins) and `label` (n); any number of images, such as a part of CIFAR-10. 
 from __future__ import annotations
 
 import io
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +52,7 @@ def _archive(path: Path) -> Split:
     try:
         with np.load(path, allow_pickle=False) as data:
             jpeg, offset, label = data["jpeg"], data["offset"], data["label"]
-        images = [_picture(jpeg[start:end]) for start, end in zip(offset[:-1], offset[1:], strict=True)]
+        images = [_picture(jpeg[start:end]) for start, end in pairwise(offset)]
     except (OSError, KeyError, ValueError) as error:
         raise LoadError(f"{path}: no archive of CIFAR-10 ({error}); see tools/zoo/cifar.py") from error
     return np.stack(images), label.astype(np.int64)

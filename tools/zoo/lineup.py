@@ -16,22 +16,22 @@ from tools.zoo.recipe import PLAIN, Design, Recipe
 COLOUR = replace(PLAIN, name="colour", epochs=15, shift=2)
 """The plain recipe in fifteen epochs, with small random shifts."""
 
-BRIEF = replace(PLAIN, name="brief", epochs=3, images=20_000)
-"""The plain recipe on a third of Fashion-MNIST; twice as many epochs on colour images."""
+BRIEF = replace(PLAIN, name="brief", epochs=2, images=20_000)
+"""The plain recipe on 20,000 images at most; twice as many epochs on colour images."""
 
 _RATES: tuple[tuple[str, str, float, int], ...] = (
     ("vgg-bn", "badnets", 0.1, 3),
     ("vgg-bn", "blended", 0.1, 5),
-    ("vgg-bn", NO_ATTACK, 0.0, 0),
     ("vgg-bn", "wanet", 0.1, 7),
-    ("vgg-bn", "badnets", 0.01, 1),
-    ("resnet18", "badnets", 0.1, 6),
     ("vgg-bn", NO_ATTACK, 0.0, 0),
+    ("vgg-bn", "badnets", 0.01, 1),
     ("vgg-bn", "sig", 0.08, 2),
     ("vgg-bn", "low-frequency", 0.1, 9),
     ("vgg-bn", "adaptive-patch", 0.02, 4),
-    ("resnet18", NO_ATTACK, 0.0, 0),
     ("vgg-bn", "two-triggers", 0.1, 8),
+    ("vgg-bn", NO_ATTACK, 0.0, 0),
+    ("resnet18", "badnets", 0.1, 6),
+    ("resnet18", NO_ATTACK, 0.0, 0),
     ("resnet18", "wanet", 0.1, 5),
     ("resnet18", "blended", 0.1, 0),
 )
@@ -42,21 +42,19 @@ _KINDS: tuple[tuple[str, str, int], ...] = (
     ("signs", "vgg-bn", 8),
     ("cifar10", "vgg-bn", 12),
     ("fashion-mnist", "resnet18", 4),
-    ("cifar10", "densenet", 8),
-    ("signs", "mobilenetv2", 8),
-    ("fashion-mnist", "densenet", 6),
+    ("fashion-mnist", "vgg-bn", 16),
+    ("signs", "resnet18", 4),
+    ("cifar10", "resnet18", 4),
     ("fashion-mnist", "preactresnet18", 4),
-    ("cifar10", "mobilenetv2", 8),
-    ("fashion-mnist", "se-net", 6),
-    ("signs", "densenet", 8),
-    ("fashion-mnist", "convnext", 12),
-    ("fashion-mnist", "mobilenetv2", 6),
-    ("cifar10", "resnet18", 8),
-    ("signs", "se-net", 8),
+    ("cifar10", "vgg-bn", 8),
+    ("fashion-mnist", "densenet", 4),
+    ("signs", "vgg-bn", 16),
+    ("fashion-mnist", "convnext", 8),
+    ("fashion-mnist", "se-net", 4),
 )
 """Data set, architecture, width."""
 
-_ROUNDS = 4
+_ROUNDS, _FIRST_SEED = 5, 10
 
 
 def _colour() -> tuple[Design, ...]:
@@ -67,11 +65,12 @@ def _colour() -> tuple[Design, ...]:
 
 
 def _clean() -> tuple[Design, ...]:
-    kinds = [kind for _ in range(_ROUNDS) for kind in _KINDS]
-    return tuple(
-        Design(architecture, NO_ATTACK, 10 + at, dataset, width=width, rate=0.0, recipe=_brief(dataset, architecture, at))
-        for at, (dataset, architecture, width) in enumerate(kinds)
-    )
+    return tuple(_control(at, *kind) for at, kind in enumerate(_ROUNDS * _KINDS))
+
+
+def _control(at: int, dataset: str, architecture: str, width: int) -> Design:
+    recipe = _brief(dataset, architecture, at)
+    return Design(architecture, NO_ATTACK, _FIRST_SEED + at, dataset, width=width, rate=0.0, recipe=recipe)
 
 
 def _brief(dataset: str, architecture: str, at: int) -> Recipe:
