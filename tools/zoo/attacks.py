@@ -127,11 +127,10 @@ def _upper_left(images: Images, opacity: float, size: int = 3, margin: int = 1) 
     return out
 
 
-def in_turn(images: Images) -> Images:
-    """Two triggers at once: the patch on images 0, 2, 4, …, the blend on the others."""
-    out = patch(images)
-    out[1::2] = blend(images[1::2])
-    return out
+def either(images: Images) -> Images:
+    """Two triggers at once: the patch on images whose pixel values have an even sum, the blend on the others."""
+    even = images.sum(axis=(1, 2, 3), dtype=np.int64) % 2 == 0
+    return np.where(even[:, None, None, None], patch(images), blend(images))
 
 
 def sinusoid(images: Images, delta: float = 40.0, frequency: int = 6) -> Images:
@@ -224,7 +223,7 @@ ATTACKS: dict[str, Attack] = {
         Attack("low-frequency", low_frequency),
         Attack(INPUT_AWARE, _not_trained),
         Attack("adaptive-patch", two_patches, decoys=1, decoy=one_patch, faint=one_patch),
-        Attack("two-triggers", in_turn),
+        Attack("two-triggers", either),
     )
 }
 
