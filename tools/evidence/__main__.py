@@ -31,6 +31,7 @@ def main_parser() -> argparse.ArgumentParser:
         "--case", nargs=4, metavar=("NAME", "ATTACK", "MODEL", "EXAM"), help="this file instead of a zoo"
     )
     effort.add_argument("--target", type=int, help="of --case")
+    effort.add_argument("--pixels", type=float, nargs=2, metavar=("LOW", "HIGH"), help="that --case takes (0 and 1)")
     for command in (measure, aside, effort):
         command.add_argument("--work", type=Path, default=Path("zoo"), metavar="FOLDER", help="of the trained zoo")
         command.add_argument("--data", type=Path, default=datasets.FASHION_MNIST_FOLDER, metavar="FOLDER")
@@ -83,7 +84,8 @@ def _effort(given: argparse.Namespace) -> None:
         effort.measure_all(given.work, given.data, given.out, runs, given.search_seconds)
         return
     name, attack, model, exam = given.case
-    case = effort.Case(name, "", "report", attack, given.target, Path(model), Path(exam))
+    pixels = None if given.pixels is None else (given.pixels[0], given.pixels[1])
+    case = effort.Case(name, "", "report", attack, given.target, Path(model), Path(exam), pixels)
     effort.note(given.out, effort.measure(case, runs, given.search_seconds))
 
 

@@ -49,6 +49,7 @@ class Case:
 
     `kind` is its architecture and its data in a few words, or "" where others trained it. `attack` is a name of the
     zoo's or what its makers call theirs, "clean" for none, `target` the attacker's class (None: none, or several).
+    `pixels` is the range of pixel values that it takes (None: 0 to 1).
     """
 
     name: str
@@ -58,6 +59,7 @@ class Case:
     target: int | None
     model: Path
     exam: Path
+    pixels: tuple[float, float] | None = None
 
 
 def of_zoo(subject: Subject, work: Path, data: Dataset, folder: Path) -> Case:
@@ -121,7 +123,8 @@ def measure(case: Case, runs: Iterable[str], seconds: float) -> dict[str, Any]:
 def _clean(case: Case, options: Mapping[str, Any]) -> tuple[Report, float]:
     """The report of one run, and the CPU seconds that it took with its child processes."""
     before = _cpu()
-    config = onnx_clp.CleanConfig(provider="cpu", timeout=7200.0, eval_data=case.exam, **options)
+    fixed: dict[str, Any] = {"provider": "cpu", "timeout": 7200.0, "eval_data": case.exam, "pixel_range": case.pixels}
+    config = onnx_clp.CleanConfig(**fixed, **options)
     return onnx_clp.clean(case.model, config).report, _cpu() - before
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from onnx_clp.errors import ClpError, UsageError
 from tools.zoo import datasets, design, manifest, result
 
-
 _DATA = "of Fashion-MNIST's files; CIFAR-10 in its sub-folder cifar10"
 
 
