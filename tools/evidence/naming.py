@@ -18,6 +18,9 @@ from tools.zoo.recipe import CLEAN
 
 Line = Mapping[str, Any]
 
+LEAST = 10
+"""Networks of each kind that a table of shares by limit needs; of fewer it would say nothing."""
+
 LIMITS = (2.0, 2.5, 3.0, LIMIT, 4.0, 5.0, 6.0)
 _TURNED = 0.5
 
@@ -79,7 +82,7 @@ def _share(hits: int, total: int) -> str:
 def roc(lines: Sequence[Line]) -> str:
     """By limit: clean networks in which a class lies beyond it, infected ones whose target lies furthest and beyond."""
     clean, infected = searched(lines, clean=True), searched(lines, clean=False)
-    if not clean or not infected:
+    if min(len(clean), len(infected)) < LEAST:
         return ""
     rows = []
     for limit in LIMITS:
