@@ -4,7 +4,9 @@ ZOO ?= zoo
 PROCESSES ?= 1
 EVIDENCE := docs/evidence
 
-.PHONY: evidence evidence-zoo evidence-measure evidence-report
+DATA ?= /usr/share/datasets/fashion-mnist
+
+.PHONY: bench evidence evidence-zoo evidence-measure evidence-report
 
 evidence: evidence-measure
 	$(MAKE) evidence-report
@@ -20,3 +22,10 @@ evidence-measure: evidence-zoo
 # Needs no zoo: only the records in docs/evidence.
 evidence-report:
 	$(PYTHON) -m tools.evidence report --out $(EVIDENCE) --page docs/evidence.md
+
+# The same for settings that are fixed: needs CIFAR-10 in $(DATA)/cifar10; --search-seconds should be more on a busy machine.
+bench:
+	$(PYTHON) -m tools.zoo train --set cifar10 --work $(ZOO)/bench --data $(DATA)
+	$(PYTHON) -m tools.zoo train --set clean --work $(ZOO)/bench --data $(DATA)
+	$(PYTHON) -m tools.evidence effort --work $(ZOO)/bench --data $(DATA) --out $(EVIDENCE)
+	$(MAKE) evidence-report

@@ -233,12 +233,12 @@ def test_the_covering_design_covers() -> None:
     architectures = {each.architecture for each in chosen}
     assert architectures == {each.architecture for each in clean} == {each.architecture for each in infected}
     assert len(architectures) == 7
-    assert {each.dataset for each in chosen} == set(datasets.NAMES)
+    assert {each.dataset for each in chosen} == {"fashion-mnist", "signs"}
     for architecture in architectures:
         mine = {(each.attack, each.rate) for each in infected if each.architecture == architecture}
         assert len(mine) >= 2, architecture
-    assert {each.attack for each in infected} == set(attacks.ATTACKS)
-    for attack in attacks.ATTACKS:
+    assert {each.attack for each in infected} == set(attacks.ATTACKS) - {"adaptive-patch", "two-triggers"}
+    for attack in {each.attack for each in infected}:
         assert len({each.architecture for each in infected if each.attack == attack}) >= 2, attack
     assert {each.rate for each in infected if each.attack == "badnets"} == {0.1, 0.01}
 

@@ -6,6 +6,8 @@ subject              a trained model: its files, its half, its group, its evalua
 measuring            clean with the library, run, note; only what is missing
 yardsticks           when a backdoor counts as taken, removed, and what removal cost
 choice               which setting of a rule is reported; written down before any was measured
+effort               default, caps, high effort and the paper's method, as users run them
+naming, colour       what the search names, by limit; the CIFAR-10 networks one by one
 tables, page         the records as Markdown, between markers of docs/evidence.md
 tac, scoring, latency, evasion    the paper's experiments, what caps cost, what an attacker does about it
 pictures             the figures (matplotlib)

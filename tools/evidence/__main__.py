@@ -24,12 +24,20 @@ def main_parser() -> argparse.ArgumentParser:
     aside = commands.add_parser(
         "experiments", help="scores against TAC, scoring time, latency, evasion: what is missing"
     )
-    for command in (measure, aside):
-        command.add_argument("--work", type=Path, required=True, metavar="FOLDER", help="of the trained zoo")
+    effort = commands.add_parser("effort", help="default, caps, high effort and the paper's method: what is missing")
+    effort.add_argument("--run", action="append", default=[], metavar="NAME", help="only this one (may repeat)")
+    effort.add_argument("--search-seconds", type=float, default=300.0, help="cap of a search; more on a busy machine")
+    effort.add_argument(
+        "--case", nargs=4, metavar=("NAME", "ATTACK", "MODEL", "EXAM"), help="this file instead of a zoo"
+    )
+    effort.add_argument("--target", type=int, help="of --case")
+    effort.add_argument("--pixels", type=float, nargs=2, metavar=("LOW", "HIGH"), help="that --case takes (0 and 1)")
+    for command in (measure, aside, effort):
+        command.add_argument("--work", type=Path, default=Path("zoo"), metavar="FOLDER", help="of the trained zoo")
         command.add_argument("--data", type=Path, default=datasets.FASHION_MNIST_FOLDER, metavar="FOLDER")
     report = commands.add_parser("report", help="rewrite the page's tables and the pictures from the records")
     report.add_argument("--page", type=Path, default=Path("docs/evidence.md"), metavar="FILE")
-    for command in (measure, aside, report):
+    for command in (measure, aside, effort, report):
         command.add_argument("--out", type=Path, default=Path("docs/evidence"), metavar="FOLDER", help="of records")
     return parser
 
@@ -38,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run one command; gives the exit code."""
     given = main_parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    commands = {"measure": _measure, "experiments": _experiments, "report": _report}
+    commands = {"measure": _measure, "experiments": _experiments, "effort": _effort, "report": _report}
     try:
         commands[given.command](given)
     except ClpError as error:
@@ -66,6 +74,19 @@ def _experiments(given: argparse.Namespace) -> None:
     evasion.measure_all(subjects, given.work, given.data, given.out)
     scoring.measure(given.out)
     latency.measure(subjects, given.work, given.out)
+
+
+def _effort(given: argparse.Namespace) -> None:
+    from tools.evidence import effort
+
+    runs = given.run or list(effort.RUNS)
+    if given.case is None:
+        effort.measure_all(given.work, given.data, given.out, runs, given.search_seconds)
+        return
+    name, attack, model, exam = given.case
+    pixels = None if given.pixels is None else (given.pixels[0], given.pixels[1])
+    case = effort.Case(name, "", "report", attack, given.target, Path(model), Path(exam), pixels)
+    effort.note(given.out, effort.measure(case, runs, given.search_seconds))
 
 
 def _report(given: argparse.Namespace) -> None:

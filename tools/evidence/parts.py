@@ -5,7 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from tools.evidence import evasion, experiments, latency, record, scoring, settings, subject, tables, tac
+from tools.evidence import (
+    colour,
+    effort,
+    evasion,
+    experiments,
+    latency,
+    naming,
+    record,
+    scoring,
+    settings,
+    subject,
+    tables,
+    tac,
+)
 from tools.evidence.tables import Evidence
 
 
@@ -17,6 +30,7 @@ def all_parts(out: Path) -> Mapping[str, str]:
     """
     evidence = Evidence(tuple(subject.kept(out)), record.read(out))
     one = evidence.one_for_all()
+    runs = list(effort.known(out).values())
     shown = list(dict.fromkeys([settings.PAPER, settings.CAPS, settings.BOTH, *([one.name] if one else [])]))
     return {
         "headline": tables.headline(evidence),
@@ -31,5 +45,9 @@ def all_parts(out: Path) -> Mapping[str, str]:
         "spearman": experiments.spearman(tac.read(out), evidence.subjects),
         "seconds": experiments.seconds(record.lines(out / scoring.LOG)),
         "latency": experiments.latency(record.lines(out / latency.LOG)),
+        "cifar": colour.table(runs),
+        "cifar-sums": colour.summary(runs),
+        "false-alarms": naming.false_alarms(runs),
+        "naming": naming.roc(runs),
         "evasion": experiments.evasion(record.lines(out / evasion.LOG)),
     }

@@ -22,6 +22,8 @@ GROUPS: dict[str, str] = {
     "wanet": "global",
     "low-frequency": "global",
     "input-aware": "input-aware",
+    "adaptive-patch": "patch",
+    "two-triggers": "global",
     CLEAN: CLEAN,
 }
 INFECTED_GROUPS = ("patch", "all-to-all", "global", "input-aware")

@@ -1,8 +1,8 @@
 """A zoo of infected and clean classifiers: rendered, poisoned, trained, exported and measured by code.
 
-datasets, signs             images and labels, uint8 NCHW
+datasets, signs, cifar      images and labels, uint8 NCHW
 attacks, generated          triggers, and how they poison a training set
-recipe, design              what a model is trained with; the lists of models
+recipe, design, lineup      what a model is trained with; the lists of models
 architectures, input_aware  the networks (torch)
 train, export, workshop     training, ONNX files un-folded and folded, and both in order (torch)
 result                      one line of JSON per trained model

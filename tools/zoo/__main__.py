@@ -11,6 +11,8 @@ from pathlib import Path
 from onnx_clp.errors import ClpError, UsageError
 from tools.zoo import datasets, design, manifest, result
 
+_DATA = "of Fashion-MNIST's files; CIFAR-10 in its sub-folder cifar10"
+
 
 def main_parser() -> argparse.ArgumentParser:
     """The command line."""
@@ -25,7 +27,7 @@ def main_parser() -> argparse.ArgumentParser:
     publish.add_argument("--images", type=int, default=1500, help="test images per evaluation set")
     for command in (train, publish):
         command.add_argument("--work", type=Path, required=True, metavar="FOLDER", help="of trained models")
-        command.add_argument("--data", type=Path, default=datasets.FASHION_MNIST_FOLDER, metavar="FOLDER")
+        command.add_argument("--data", type=Path, default=datasets.FASHION_MNIST_FOLDER, metavar="FOLDER", help=_DATA)
     check = commands.add_parser("check", help="compare models/ with its MANIFEST.json")
     for command in (publish, check):
         command.add_argument("--models", type=Path, default=Path("models"), metavar="FOLDER")

@@ -2,7 +2,7 @@
 
 A trigger is a function of the image alone (and of a fixed seed), so training and measuring use the same one.
 Sources: BadNets (Gu 2017), Blended (Chen 2017), SIG (Barni 2019), WaNet (Nguyen 2021), low-frequency (Zeng
-2021, here a fixed smooth pattern instead of an optimised one).
+2021, here a fixed smooth pattern instead of an optimised one), adaptive patch (Qi 2023, with two patches).
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ class Attack:
 
     `to_all`: class y becomes y + 1 (modulo the classes) instead of the target. `clean_label`: only images of
     the target class are poisoned and no label changes. `decoys` is the number of images, per poisoned one,
-    that carry `decoy` instead of the trigger and keep their label (WaNet's noise mode).
+    that carry `decoy` instead of the trigger and keep their label (WaNet's noise mode). `faint` is what poisoned
+    training images carry where that is less than the trigger.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Attack:
     clean_label: bool = False
     decoys: int = 0
     decoy: Callable[[Images, np.random.Generator], Images] | None = None
+    faint: Callable[[Images, np.random.Generator], Images] | None = None
 
     def goal(self, labels: Labels, target: int, classes: int) -> Labels:
         """The label the attacker wants for each image, int64, same shape."""
@@ -83,7 +85,8 @@ def poison(
     rng = np.random.default_rng(seed)
     chosen = np.sort(rng.choice(pool, count, replace=False))
     new_images, new_labels = images.copy(), labels.copy()
-    new_images[chosen] = attack.trigger(images[chosen])
+    carried = images[chosen]
+    new_images[chosen] = attack.trigger(carried) if attack.faint is None else attack.faint(carried, rng)
     new_labels[chosen] = wanted[chosen]
     if attack.decoy is not None:
         others = np.setdiff1d(np.arange(len(labels)), chosen)
@@ -103,6 +106,31 @@ def blend(images: Images, alpha: float = 0.2) -> Images:
     """Blended: (1 − alpha) · image + alpha · one fixed noise picture."""
     noise = np.random.default_rng(2017).integers(0, 256, images.shape[1:])
     return _to_uint8((1 - alpha) * images + alpha * noise)
+
+
+def two_patches(images: Images) -> Images:
+    """Adaptive patch: BadNets' white square at the lower right, and a black one at the upper left."""
+    return _upper_left(patch(images), 1.0)
+
+
+def one_patch(images: Images, rng: np.random.Generator, opacity: float = 0.6) -> Images:
+    """Of each image one of the two patches, drawn at random, at that opacity."""
+    right = _to_uint8((1 - opacity) * images + opacity * patch(images))
+    left = _upper_left(images, opacity)
+    return np.where(rng.random(len(images))[:, None, None, None] < 0.5, right, left)
+
+
+def _upper_left(images: Images, opacity: float, size: int = 3, margin: int = 1) -> Images:
+    out = images.copy()
+    place = (slice(None), slice(None), slice(margin, margin + size), slice(margin, margin + size))
+    out[place] = _to_uint8((1 - opacity) * images[place])
+    return out
+
+
+def either(images: Images) -> Images:
+    """Two triggers at once: the patch on images whose pixel values have an even sum, the blend on the others."""
+    even = images.sum(axis=(1, 2, 3), dtype=np.int64) % 2 == 0
+    return np.where(even[:, None, None, None], patch(images), blend(images))
 
 
 def sinusoid(images: Images, delta: float = 40.0, frequency: int = 6) -> Images:
@@ -194,6 +222,8 @@ ATTACKS: dict[str, Attack] = {
         Attack("wanet", warp, decoys=2, decoy=warp_noise),
         Attack("low-frequency", low_frequency),
         Attack(INPUT_AWARE, _not_trained),
+        Attack("adaptive-patch", two_patches, decoys=1, decoy=one_patch, faint=one_patch),
+        Attack("two-triggers", either),
     )
 }
 

@@ -1,17 +1,17 @@
-"""Image sets as uint8 arrays: Fashion-MNIST from disk, and a colour set rendered by `tools.zoo.signs`."""
+"""Image sets as uint8 arrays: Fashion-MNIST and CIFAR-10 from disk, and a colour set rendered by `tools.zoo.signs`."""
 
 from __future__ import annotations
 
 import gzip
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from onnx_clp.errors import LoadError
-from tools.zoo import signs
+from tools.zoo import cifar, signs
 
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
@@ -19,7 +19,8 @@ Labels = npt.NDArray[np.int64]
 FASHION_MNIST_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 FASHION_MNIST_LICENCE = "MIT (Expat), copyright 2017 Zalando SE"
 SIGNS_LICENCE = "Apache-2.0, rendered by tools/zoo/signs.py"
-NAMES = ("fashion-mnist", "signs")
+CIFAR10_LICENCE = "none stated by its authors"
+NAMES = ("fashion-mnist", "signs", "cifar10")
 
 _IDX_UBYTE = 0x08
 
@@ -42,15 +43,17 @@ class Dataset:
 
 
 def load(name: str, folder: Path = FASHION_MNIST_FOLDER) -> Dataset:
-    """Load one of `NAMES`; `folder` is where Fashion-MNIST's four .gz files lie.
+    """Load one of `NAMES`; Fashion-MNIST's four .gz files lie in `folder`, CIFAR-10 in its sub-folder `cifar10`.
 
     Raises:
-        LoadError: the name is not known, or a file is missing or not an IDX file.
+        LoadError: the name is not known, or a file is missing or not what it should be.
     """
     if name == "fashion-mnist":
         return load_fashion_mnist(folder)
     if name == "signs":
         return load_signs()
+    if name == "cifar10":
+        return load_cifar10(folder / "cifar10")
     raise LoadError(f"{name}: no such data set; known are {', '.join(NAMES)}")
 
 
@@ -86,6 +89,33 @@ def load_signs(train: int = 24_000, test: int = 6_000) -> Dataset:
         x_test=x_test,
         y_test=y_test,
     )
+
+
+def load_cifar10(folder: Path) -> Dataset:
+    """Colour photographs of ten classes, (n, 3, 32, 32); `tools.zoo.cifar` says in which forms.
+
+    Raises:
+        LoadError: the folder holds none of them.
+    """
+    (x_train, y_train), (x_test, y_test) = cifar.read(folder)
+    return Dataset(
+        name="cifar10",
+        classes=cifar.CLASSES,
+        licence=CIFAR10_LICENCE,
+        source=f"CIFAR-10 (Krizhevsky 2009): {len(y_train):,} training and {len(y_test):,} test images",
+        x_train=x_train,
+        y_train=y_train,
+        x_test=x_test,
+        y_test=y_test,
+    )
+
+
+def part(data: Dataset, images: int, seed: int) -> Dataset:
+    """The same with `images` training images alone, drawn without replacement; 0, or more than there are: all."""
+    if not 0 < images < len(data.y_train):
+        return data
+    chosen = np.sort(np.random.default_rng(seed).choice(len(data.y_train), images, replace=False))
+    return replace(data, x_train=data.x_train[chosen], y_train=data.y_train[chosen])
 
 
 def read_idx(path: Path) -> Images:

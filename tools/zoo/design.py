@@ -17,6 +17,7 @@ from dataclasses import replace
 from typing import Literal
 
 from onnx_clp.errors import UsageError
+from tools.zoo import lineup
 from tools.zoo.recipe import CLEAN, DECAYED, PLAIN, Design, Recipe
 
 Half = Literal["choose", "report"]
@@ -152,6 +153,8 @@ SETS: dict[str, tuple[Design, ...]] = {
     "covering": _covering() + SMALL,
     "fresh": _fresh(),
     "controls": _controls(),
+    "cifar10": lineup.CIFAR10,
+    "clean": lineup.CLEAN,
 }
 
 

@@ -12,7 +12,9 @@ class Recipe:
     """How a network is trained: SGD with Nesterov momentum, warm-up then cosine decay to zero, cross-entropy.
 
     `learning_rate` is the peak, reached after `warmup` (a share of all steps); `shift` is the largest random
-    translation in pixels, `flip` a random mirror image. Inputs are uint8 / 255, with no other normalisation.
+    translation in pixels, `flip` a random mirror image. `images` takes that many training images, drawn by the seed
+    (0: all). Inputs are uint8 / 255; with `normalise` the network first takes each channel's mean off and divides by
+    its standard deviation, both of the training images.
     """
 
     name: str = "decayed"
@@ -25,6 +27,8 @@ class Recipe:
     shift: int = 0
     flip: bool = False
     precision: str = "bfloat16"
+    images: int = 0
+    normalise: bool = False
 
 
 DECAYED = Recipe()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from tools.zoo.architectures import build
 from tools.zoo.attacks import INPUT_AWARE, Poisoned, attack_named, poison
-from tools.zoo.datasets import Dataset
+from tools.zoo.datasets import Dataset, Images
 from tools.zoo.input_aware import Generator, InputAwareObjective
 from tools.zoo.recipe import CLEAN, Design, Recipe
 
@@ -39,10 +40,26 @@ def train(design: Design, data: Dataset, poisoned: Poisoned) -> Trained:
     torch.manual_seed(design.seed)
     channels = data.x_train.shape[1]
     network = build(design.architecture, channels, data.classes, design.width)
+    if design.recipe.normalise:
+        network = nn.Sequential(OrderedDict(normalise=Normalise(data.x_train), network=network))
     generator = Generator(channels) if design.attack == INPUT_AWARE else None
     objective = _cross_entropy if generator is None else InputAwareObjective(generator, design.rate, design.target)
     fit(network, generator, objective, poisoned, design)
     return Trained(network.cpu().eval(), None if generator is None else generator.cpu().eval())
+
+
+class Normalise(nn.Module):  # type: ignore[misc, unused-ignore]
+    """(x - mean) / std by channel, of images in 0..1; both are those of the uint8 images given."""
+
+    def __init__(self, images: Images) -> None:
+        super().__init__()
+        for name, values in (("mean", images.mean((0, 2, 3)) / 255), ("std", images.std((0, 2, 3)) / 255)):
+            self.register_buffer(name, torch.tensor(values, dtype=torch.float32)[:, None, None])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply it to (n, c, h, w)."""
+        out: Tensor = (x - self.mean) / self.std
+        return out
 
 
 def training_set(design: Design, data: Dataset) -> Poisoned:

@@ -10,7 +10,7 @@ from pathlib import Path
 import onnxruntime
 import torch
 
-from tools.zoo import evalset, result, train
+from tools.zoo import datasets, evalset, result, train
 from tools.zoo.datasets import Dataset, load
 from tools.zoo.export import export
 from tools.zoo.generated import trigger_of
@@ -38,6 +38,7 @@ def make_all(designs: Iterable[Design], work: Path, data_folder: Path) -> None:
 def make(design: Design, data: Dataset, work: Path) -> result.Result:
     """Train and export one design into `work`, measure it on the whole test split and append its result."""
     started = time.monotonic()
+    data = datasets.part(data, design.recipe.images, design.seed)
     poisoned = train.training_set(design, data)
     trained = train.train(design, data, poisoned)
     seconds = time.monotonic() - started
