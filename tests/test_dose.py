@@ -29,7 +29,7 @@ from onnx_clp.graph.model import ModelIndex
 from onnx_clp.numerics.clipped import clipped_moments
 from onnx_clp.process.progress import Tick
 from onnx_clp.report import gauging
-from onnx_clp.run.dose import Dose
+from onnx_clp.run.dose import Dose, WayOut
 from onnx_clp.run.dosing import Dosing
 from tests.forms.build import bn, model, rand
 from tests.judging import OUTLIER, weight
@@ -424,7 +424,7 @@ def test_caps_without_pruning_are_measured_too() -> None:
 
 
 @pytest.mark.usefixtures("inside")
-@pytest.mark.parametrize(("off", "asked"), [((0,), [True]), ((), [True, False])])
+@pytest.mark.parametrize(("off", "asked"), [((0,), [True]), ((), [True, True, False])])
 def test_where_a_path_stays_caps_are_tried_as_without_one(
     off: tuple[int, ...], asked: list[bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -433,13 +433,13 @@ def test_where_a_path_stays_caps_are_tried_as_without_one(
     def measured(*given: Any) -> Dose:
         wish, path = given[3], given[5]
         calls.append((bool(path), wish.caps, wish.budget))
-        return Dose({}, None, path=(DialSetting("r", tuple(0.0 for _ in off), off),) if path else ())
+        return Dose({}, None, path=(DialSetting("r", (0.0,), off),) if path else ())
 
     monkeypatch.setattr(Dosing, "_measured", measured)
     dosing = Dosing(ModelIndex(network(1.0), TensorStore()), CleanConfig(), ())
-    dose = dosing.decide((), cast(Any, lambda *_: None), path=cast(Any, ["a switch"]))
+    dose = dosing.decide((), cast(Any, lambda *_: None), path=WayOut(cast(Any, ["a switch"]), 3))
     assert [path for path, *_ in calls] == asked
-    assert [caps for _, caps, _ in calls] == [None, 0.0][: len(asked)]
+    assert [caps for _, caps, _ in calls] == [None, None, 0.0][: len(asked)]
     assert dose.cuts_path == bool(off)
     assert calls[-1][-1] == (0.01 if off else 0.02)
 
@@ -640,7 +640,7 @@ def test_of_pixel_values_that_are_as_likely_those_count_that_cost_most(
     """Only one of them can be the model's; photographs in the others would water its loss down."""
     images, costs = [], itertools.cycle([0.1, 0.5, 0.2][:ways])
 
-    def changes(before: Any, after: Any) -> tuple[OutputChange, ...]:
+    def changes(before: Any, after: Any, _beside: Any = None) -> tuple[OutputChange, ...]:
         images.append(len(before["y"]))
         return outputs.changes(before, after)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -69,8 +70,11 @@ class _Trial:
         specs = [spec for spec in anatomy_of(model).inputs if spec.name not in neutral]
         form = form_of(specs, request.limits.shapes, request.limits.seed, runner, neutral)
         self._bench = form.bench(runner, request.controls.outputs)
-        source = Source(model, request.controls.landmark, request.images, request.pixels, most)
-        self._images, self._made, self._ways = ordinary_inputs(source, form, self._bench, neutral)
+        pixels = request.pixels or request.wish.pixels
+        source = Source(model, request.controls.landmark, request.images, pixels, most)
+        self._images, made, self._ways = ordinary_inputs(source, form, self._bench, neutral)
+        told = "path" if request.pixels is None and made.told == "option" else made.told
+        self._made = replace(made, told=told, beside=request.wish.beside)
         self._before = self._bench.answers(self._images, neutral)
         self._places = outputs.by_place(model)
 
@@ -115,10 +119,8 @@ class _Trial:
         return self._known[chosen]
 
     def _foretold(self, after: dict[str, list[Array]], way: int) -> Prediction:
-        moved = outputs.changes(
-            *({name: one[way :: self._ways] for name, one in a.items()} for a in (self._before, after)),
-            places=self._places,
-        )
+        seen = [{name: one[way :: self._ways] for name, one in a.items()} for a in (self._before, after)]
+        moved = outputs.changes(seen[0], seen[1], self._places, beside=self._request.wish.beside)
         return Prediction(predicted(moved, noise=self._made.source == "noise"), moved)
 
     def _at(self, channels: Sequence[dosing.Channel], u: float) -> Prediction:
