@@ -471,6 +471,13 @@ def test_the_report_says_what_was_found_and_what_became_of_it() -> None:
     assert _rows(Audit(None, (), 0, None, note="not known: why")) == "not known: why"
 
 
+def test_a_search_that_was_cut_short_is_said_and_a_whole_one_is_not() -> None:
+    short = Audit(None, (), 0, None, note="nothing to run", left=3)
+    assert _rows(short) == "cut short: 3 chains of thin kernels or beginnings of such not followed\nnothing to run"
+    assert "cut short" in _rows(Audit(ORDINARY, (), 5, None, left=1))
+    assert "cut short" not in _rows(Audit(ORDINARY, (), 5, None))
+
+
 def test_an_audit_fits_the_schema() -> None:
     jsonschema = pytest.importorskip("jsonschema")
 

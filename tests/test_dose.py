@@ -19,12 +19,12 @@ import onnx_clp
 from onnx_clp import CleanConfig, CleanResult, NotValidated, UsageError, validation
 from onnx_clp.cli.arguments import parse
 from onnx_clp.cli.main import main
-from onnx_clp.document.run import Gauge, Loss, OutputChange, PrunedChannel, ValidationReport
+from onnx_clp.document.run import Gauge, Loss, Ordinary, OutputChange, PrunedChannel, ValidationReport
 from onnx_clp.file.store import TensorStore
 from onnx_clp.gauge import child, ordinary, outputs, photographs, running, worker
 from onnx_clp.gauge.bench import Bench
 from onnx_clp.gauge.crops import crops
-from onnx_clp.gauge.request import DialSetting, Dosed, DoseRequest
+from onnx_clp.gauge.request import DialSetting, Dosed, DoseRequest, Wish
 from onnx_clp.graph.model import ModelIndex
 from onnx_clp.numerics.clipped import clipped_moments
 from onnx_clp.process.progress import Tick
@@ -421,6 +421,41 @@ def test_caps_without_pruning_are_measured_too() -> None:
     assert result.report.caps.times > 0.5
     assert result.report.summary.channels_kept == 0
     assert kernels(result)[OUTLIER].any()
+
+
+@pytest.mark.parametrize(
+    ("explains", "fits", "budgets", "evidence"),
+    [
+        (True, 0.01, [0.01], ""),
+        (False, 0.01, [0.02], "a head row"),
+        (True, 0.02, [0.01, 0.02], "a path leads to a class"),
+    ],
+)
+def test_a_path_that_explains_the_evidence_leaves_the_usual_budget_for_all_else(
+    explains: bool, fits: float, budgets: list[float], evidence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Wish] = []
+
+    def measured(*given: Any) -> Dose:
+        asked.append(given[3])
+        return Dose({}, None, path=(DialSetting("r", (0.0,), (0,) if asked[-1].budget >= fits else ()),))
+
+    monkeypatch.setattr(Dosing, "_measured", measured)
+    dosing = Dosing(ModelIndex(network(1.0), TensorStore()), CleanConfig(), ())
+    way_out = WayOut(cast(Any, ["a switch"]), 3, (0, 255), explains)
+    dose = dosing.decide((), cast(Any, lambda *_: None), "a head row", way_out)
+    assert [wish.budget for wish in asked] == budgets
+    assert {(wish.beside, wish.pixels, wish.caps) for wish in asked} == {(3, (0, 255), None)}
+    assert (dose.evidence, dose.ends_path) == (evidence, True)
+
+
+@pytest.mark.parametrize(("named", "said"), [(None, "path"), ((0.0, 255.0), "option")])
+def test_a_range_that_only_the_path_tells_is_said_to_be_the_paths(named: tuple[float, float] | None, said: str) -> None:
+    wish = Wish(0.01, 3.0, pixels=(0.0, 255.0), beside=7)
+    request = cast(DoseRequest, SimpleNamespace(pixels=named, wish=wish))
+    found = worker._said(Ordinary("photographs", 24, "0..255", "option"), request)
+    assert (found.told, found.beside) == (said, 7)
+    assert worker._said(Ordinary("photographs", 24, "0..1", "statistics"), request).told == "statistics"
 
 
 @pytest.mark.usefixtures("inside")

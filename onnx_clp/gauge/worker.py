@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx.helper import tensor_dtype_to_np_dtype
 
-from onnx_clp.document.gauge import Gauge, Prediction
+from onnx_clp.document.gauge import Gauge, Ordinary, Prediction
 from onnx_clp.gauge import dosing, outputs
 from onnx_clp.gauge.bench import TOGETHER, Images
 from onnx_clp.gauge.dosing import DialDose
@@ -73,8 +73,7 @@ class _Trial:
         pixels = request.pixels or request.wish.pixels
         source = Source(model, request.controls.landmark, request.images, pixels, most)
         self._images, made, self._ways = ordinary_inputs(source, form, self._bench, neutral)
-        told = "path" if request.pixels is None and made.told == "option" else made.told
-        self._made = replace(made, told=told, beside=request.wish.beside)
+        self._made = _said(made, request)
         self._before = self._bench.answers(self._images, neutral)
         self._places = outputs.by_place(model)
 
@@ -171,6 +170,12 @@ class _Trial:
             off = sorted(dial.switch.outlying[one.place] for one in chosen.off if one.dial == number)
             found.append(DialSetting(dial.switch.value, tuple(float(f) for f in fill), tuple(off)))
         return tuple(found)
+
+
+def _said(made: Ordinary, request: DoseRequest) -> Ordinary:
+    """What to say of the images: a range that the user did not name is the path's; its class does not count."""
+    told = "path" if request.pixels is None and made.told == "option" else made.told
+    return replace(made, told=told, beside=request.wish.beside)
 
 
 def _parts(images: Images) -> Iterator[Images]:
