@@ -61,14 +61,14 @@ class _Growing:
 
 
 @dataclass(frozen=True, slots=True)
-class Search:
+class ChainSearch:
     """The chains found, and how many were left: where one may begin and was not followed, or beyond the most kept."""
 
     chains: tuple[Chain, ...]
     left: int
 
 
-def search(found: Sequence[Read], least: int = LEAST_LAYERS) -> Search:
+def search(found: Sequence[Read], least: int = LEAST_LAYERS) -> ChainSearch:
     """The chains of thin kernels of several layers that lead up to the last site, those of most layers first.
 
     Args:
@@ -78,7 +78,7 @@ def search(found: Sequence[Read], least: int = LEAST_LAYERS) -> Search:
     thin = {id(one): _thin_of(one) for read in found for one in read.makers if not is_depthwise(one.layer)}
     grown, left = _all_grown(found, thin)
     long = [one for one in grown if len(one.stages) > least and _ends(one, len(found) - 1)]
-    return Search(tuple(sorted(long, key=_likelihood)[:_MOST_CHAINS]), left + max(len(long) - _MOST_CHAINS, 0))
+    return ChainSearch(tuple(sorted(long, key=_likelihood)[:_MOST_CHAINS]), left + max(len(long) - _MOST_CHAINS, 0))
 
 
 def _all_grown(found: Sequence[Read], thin: dict[int, _Thin]) -> tuple[list[Chain], int]:
