@@ -139,7 +139,7 @@ def test_what_costs_nothing_goes(body: str) -> None:
 @pytest.mark.parametrize("body", [CONV + NORM + HEAD, PLAIN], ids=["normalised", "plain"])
 def test_what_costs_more_than_the_budget_stays_and_a_larger_one_lets_it_go(body: str) -> None:
     proto = network(0.3, body)
-    kept = cleaned(proto)
+    kept = cleaned(proto, pixel_range=(0, 1))
     assert (kept.report.summary.channels_pruned, kept.report.summary.channels_kept) == (1, 1)
     (channel,) = stood_out(kept)
     assert (channel.channel, channel.kept, channel.fill) == (OUTLIER, True, None)
@@ -149,12 +149,12 @@ def test_what_costs_more_than_the_budget_stays_and_a_larger_one_lets_it_go(body:
     assert gauge.whole is not None
     assert gauge.prediction.loss.high <= gauge.budget < gauge.whole.loss.high < 1
     room = gauge.whole.loss.high
-    gone = cleaned(proto, budget=room)
+    gone = cleaned(proto, budget=room, pixel_range=(0, 1))
     assert gone.report.summary.channels_kept == 0
     assert not kernels(gone)[OUTLIER].any()
     assert gauge_of(gone).prediction == gauge.whole
     assert gauge_of(gone).budget == room
-    assert cleaned(proto, budget=room * 0.999).report.summary.channels_kept == 1
+    assert cleaned(proto, budget=room * 0.999, pixel_range=(0, 1)).report.summary.channels_kept == 1
 
 
 def several() -> ModelProto:
@@ -563,7 +563,7 @@ def undecided() -> ModelProto:
 
 
 def test_where_nothing_is_suspicious_answers_stay_too(inside: list[DoseRequest]) -> None:
-    kept = cleaned(undecided())
+    kept = cleaned(undecided(), pixel_range=(0, 1))
     assert inside[0].wish.changed == 0.02
     gauge = gauge_of(kept)
     assert gauge.whole is not None
@@ -571,7 +571,7 @@ def test_where_nothing_is_suspicious_answers_stay_too(inside: list[DoseRequest])
     assert gauge.whole.outputs[0].changed == pytest.approx(2 / 24)
     assert kept.report.summary.channels_kept == 1
     assert any("but 8.3 % of the classes change" in row for row in gauging.rows(kept.report))
-    gone = cleaned(undecided(), budget=0.045)
+    gone = cleaned(undecided(), budget=0.045, pixel_range=(0, 1))
     assert inside[1].wish.changed == 0.09
     assert gone.report.summary.channels_kept == 0
     assert not any("of the classes change" in row for row in gauging.rows(gone.report))
