@@ -675,11 +675,11 @@ def test_of_pixel_values_that_are_as_likely_those_count_that_cost_most(
     """Only one of them can be the model's; photographs in the others would water its loss down."""
     images, costs = [], itertools.cycle([0.1, 0.5, 0.2][:ways])
 
-    def changes(before: Any, after: Any, _beside: Any = None) -> tuple[OutputChange, ...]:
+    def changes(before: Any, after: Any, *_: Any, **__: Any) -> tuple[OutputChange, ...]:
         images.append(len(before["y"]))
         return outputs.changes(before, after)
 
-    monkeypatch.setattr(worker, "outputs", SimpleNamespace(changes=changes))
+    monkeypatch.setattr(worker, "outputs", SimpleNamespace(changes=changes, by_place=outputs.by_place))
     monkeypatch.setattr(worker, "predicted", lambda _, **__: Loss(next(costs), 0.0, 1.0))
     whole = gauge_of(cleaned(network(1.0, body))).whole
     assert whole is not None
