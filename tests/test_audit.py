@@ -20,7 +20,7 @@ from onnx_clp.audit import claims, driving, flatness, joins, kernels
 from onnx_clp.audit.dialling import dialled
 from onnx_clp.audit.dormancy import Rest, at_rest
 from onnx_clp.audit.driving import Answers, Setting
-from onnx_clp.audit.kernels import chains
+from onnx_clp.audit.kernels import search
 from onnx_clp.audit.questions import Questions, questions
 from onnx_clp.audit.request import Chain, Claim, Stage, Stretch
 from onnx_clp.audit.sites import Read, reads, scores_of
@@ -230,7 +230,7 @@ def test_scores_are_those_before_a_softmax_at_the_end() -> None:
 def _chains(model: ModelProto) -> tuple[tuple[Chain, ...], list[Read]]:
     index = _index(model)
     found = reads(index, find_layers(index.main))
-    return chains(found), found
+    return search(found).chains, found
 
 
 @pytest.mark.parametrize("width", [1, 2])
@@ -255,7 +255,7 @@ def test_what_a_sum_carries_on_is_of_the_stage_that_made_it() -> None:
     written = silent_paths.edited(silent_paths.plain(residual=True))
     index = _index(written.model)
     found = reads(index, find_layers(index.main))
-    (chain,) = chains(found, 1)
+    (chain,) = search(found, 1).chains
     (_, (first,)), (_, (second,)) = written.path
     assert [[found[part.site].value for part in stage.stretches] for stage in chain.stages] == [["r0"], ["r1", "flat"]]
     assert chain.stages[0].stretches[0].channels == (first,)
@@ -279,14 +279,21 @@ def test_kernels_that_read_a_path_among_much_else_are_not_of_it() -> None:
     assert _chains(written.model)[0] == ()
 
 
+def test_kernels_that_read_a_path_and_some_of_what_they_read_before_are_of_it() -> None:
+    written = catalogue.write("awake", silent_paths.plain(), silent_paths.samples(), target=4, seed=3)
+    assert _chains(written.model)[0] != ()
+
+
 def test_growing_chains_ends_after_some_work_and_the_thinnest_beginnings_are_grown_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     written = silent_paths.edited(silent_paths.plain())
     whole, found = _chains(written.model)
     monkeypatch.setattr(kernels, "_MOST_WORK", 0)
-    (first,) = _chains(written.model)[0]
+    cut = search(found)
+    (first,) = cut.chains
     assert first == whole[0]
+    assert cut.left > 0
     assert [found[part.site].value for part in first.stages[0].stretches] == ["r0"]
 
 
@@ -462,6 +469,13 @@ def test_the_report_says_what_was_found_and_what_became_of_it() -> None:
     assert "no gradient" in _rows(blind)
     assert "may be gates" in _rows(Audit(ORDINARY, layers, 0, None, quiet=(QuietValue("v", "n"),)))
     assert _rows(Audit(None, (), 0, None, note="not known: why")) == "not known: why"
+
+
+def test_a_search_that_was_cut_short_is_said_and_a_whole_one_is_not() -> None:
+    short = Audit(None, (), 0, None, note="nothing to run", left=3)
+    assert _rows(short) == "cut short: 3 chains of thin kernels or beginnings of such not followed\nnothing to run"
+    assert "cut short" in _rows(Audit(ORDINARY, (), 5, None, left=1))
+    assert "cut short" not in _rows(Audit(ORDINARY, (), 5, None))
 
 
 def test_an_audit_fits_the_schema() -> None:

@@ -19,17 +19,17 @@ import onnx_clp
 from onnx_clp import CleanConfig, CleanResult, NotValidated, UsageError, validation
 from onnx_clp.cli.arguments import parse
 from onnx_clp.cli.main import main
-from onnx_clp.document.run import Gauge, Loss, OutputChange, PrunedChannel, ValidationReport
+from onnx_clp.document.run import Gauge, Loss, Ordinary, OutputChange, PrunedChannel, ValidationReport
 from onnx_clp.file.store import TensorStore
 from onnx_clp.gauge import child, ordinary, outputs, photographs, running, worker
 from onnx_clp.gauge.bench import Bench
 from onnx_clp.gauge.crops import crops
-from onnx_clp.gauge.request import DialSetting, Dosed, DoseRequest
+from onnx_clp.gauge.request import DialSetting, Dosed, DoseRequest, Wish
 from onnx_clp.graph.model import ModelIndex
 from onnx_clp.numerics.clipped import clipped_moments
 from onnx_clp.process.progress import Tick
 from onnx_clp.report import gauging
-from onnx_clp.run.dose import Dose
+from onnx_clp.run.dose import Dose, WayOut
 from onnx_clp.run.dosing import Dosing
 from tests.forms.build import bn, model, rand
 from tests.judging import OUTLIER, weight
@@ -139,7 +139,7 @@ def test_what_costs_nothing_goes(body: str) -> None:
 @pytest.mark.parametrize("body", [CONV + NORM + HEAD, PLAIN], ids=["normalised", "plain"])
 def test_what_costs_more_than_the_budget_stays_and_a_larger_one_lets_it_go(body: str) -> None:
     proto = network(0.3, body)
-    kept = cleaned(proto)
+    kept = cleaned(proto, pixel_range=(0, 1))
     assert (kept.report.summary.channels_pruned, kept.report.summary.channels_kept) == (1, 1)
     (channel,) = stood_out(kept)
     assert (channel.channel, channel.kept, channel.fill) == (OUTLIER, True, None)
@@ -149,12 +149,12 @@ def test_what_costs_more_than_the_budget_stays_and_a_larger_one_lets_it_go(body:
     assert gauge.whole is not None
     assert gauge.prediction.loss.high <= gauge.budget < gauge.whole.loss.high < 1
     room = gauge.whole.loss.high
-    gone = cleaned(proto, budget=room)
+    gone = cleaned(proto, budget=room, pixel_range=(0, 1))
     assert gone.report.summary.channels_kept == 0
     assert not kernels(gone)[OUTLIER].any()
     assert gauge_of(gone).prediction == gauge.whole
     assert gauge_of(gone).budget == room
-    assert cleaned(proto, budget=room * 0.999).report.summary.channels_kept == 1
+    assert cleaned(proto, budget=room * 0.999, pixel_range=(0, 1)).report.summary.channels_kept == 1
 
 
 def several() -> ModelProto:
@@ -423,8 +423,43 @@ def test_caps_without_pruning_are_measured_too() -> None:
     assert kernels(result)[OUTLIER].any()
 
 
+@pytest.mark.parametrize(
+    ("explains", "fits", "budgets", "evidence"),
+    [
+        (True, 0.01, [0.01], ""),
+        (False, 0.01, [0.02], "a head row"),
+        (True, 0.02, [0.01, 0.02], "a path leads to a class"),
+    ],
+)
+def test_a_path_that_explains_the_evidence_leaves_the_usual_budget_for_all_else(
+    explains: bool, fits: float, budgets: list[float], evidence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Wish] = []
+
+    def measured(*given: Any) -> Dose:
+        asked.append(given[3])
+        return Dose({}, None, path=(DialSetting("r", (0.0,), (0,) if asked[-1].budget >= fits else ()),))
+
+    monkeypatch.setattr(Dosing, "_measured", measured)
+    dosing = Dosing(ModelIndex(network(1.0), TensorStore()), CleanConfig(), ())
+    way_out = WayOut(cast(Any, ["a switch"]), 3, (0, 255), explains)
+    dose = dosing.decide((), cast(Any, lambda *_: None), "a head row", way_out)
+    assert [wish.budget for wish in asked] == budgets
+    assert {(wish.beside, wish.pixels, wish.caps) for wish in asked} == {(3, (0, 255), None)}
+    assert (dose.evidence, dose.ends_path) == (evidence, True)
+
+
+@pytest.mark.parametrize(("named", "said"), [(None, "path"), ((0.0, 255.0), "option")])
+def test_a_range_that_only_the_path_tells_is_said_to_be_the_paths(named: tuple[float, float] | None, said: str) -> None:
+    wish = Wish(0.01, 3.0, pixels=(0.0, 255.0), beside=7)
+    request = cast(DoseRequest, SimpleNamespace(pixels=named, wish=wish))
+    found = worker._said(Ordinary("photographs", 24, "0..255", "option"), request)
+    assert (found.told, found.beside) == (said, 7)
+    assert worker._said(Ordinary("photographs", 24, "0..1", "statistics"), request).told == "statistics"
+
+
 @pytest.mark.usefixtures("inside")
-@pytest.mark.parametrize(("off", "asked"), [((0,), [True]), ((), [True, False])])
+@pytest.mark.parametrize(("off", "asked"), [((0,), [True]), ((), [True, True, False])])
 def test_where_a_path_stays_caps_are_tried_as_without_one(
     off: tuple[int, ...], asked: list[bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -433,13 +468,13 @@ def test_where_a_path_stays_caps_are_tried_as_without_one(
     def measured(*given: Any) -> Dose:
         wish, path = given[3], given[5]
         calls.append((bool(path), wish.caps, wish.budget))
-        return Dose({}, None, path=(DialSetting("r", tuple(0.0 for _ in off), off),) if path else ())
+        return Dose({}, None, path=(DialSetting("r", (0.0,), off),) if path else ())
 
     monkeypatch.setattr(Dosing, "_measured", measured)
     dosing = Dosing(ModelIndex(network(1.0), TensorStore()), CleanConfig(), ())
-    dose = dosing.decide((), cast(Any, lambda *_: None), path=cast(Any, ["a switch"]))
+    dose = dosing.decide((), cast(Any, lambda *_: None), path=WayOut(cast(Any, ["a switch"]), 3))
     assert [path for path, *_ in calls] == asked
-    assert [caps for _, caps, _ in calls] == [None, 0.0][: len(asked)]
+    assert [caps for _, caps, _ in calls] == [None, None, 0.0][: len(asked)]
     assert dose.cuts_path == bool(off)
     assert calls[-1][-1] == (0.01 if off else 0.02)
 
@@ -528,7 +563,7 @@ def undecided() -> ModelProto:
 
 
 def test_where_nothing_is_suspicious_answers_stay_too(inside: list[DoseRequest]) -> None:
-    kept = cleaned(undecided())
+    kept = cleaned(undecided(), pixel_range=(0, 1))
     assert inside[0].wish.changed == 0.02
     gauge = gauge_of(kept)
     assert gauge.whole is not None
@@ -536,7 +571,7 @@ def test_where_nothing_is_suspicious_answers_stay_too(inside: list[DoseRequest])
     assert gauge.whole.outputs[0].changed == pytest.approx(2 / 24)
     assert kept.report.summary.channels_kept == 1
     assert any("but 8.3 % of the classes change" in row for row in gauging.rows(kept.report))
-    gone = cleaned(undecided(), budget=0.045)
+    gone = cleaned(undecided(), budget=0.045, pixel_range=(0, 1))
     assert inside[1].wish.changed == 0.09
     assert gone.report.summary.channels_kept == 0
     assert not any("of the classes change" in row for row in gauging.rows(gone.report))
@@ -640,11 +675,11 @@ def test_of_pixel_values_that_are_as_likely_those_count_that_cost_most(
     """Only one of them can be the model's; photographs in the others would water its loss down."""
     images, costs = [], itertools.cycle([0.1, 0.5, 0.2][:ways])
 
-    def changes(before: Any, after: Any) -> tuple[OutputChange, ...]:
+    def changes(before: Any, after: Any, *_: Any, **__: Any) -> tuple[OutputChange, ...]:
         images.append(len(before["y"]))
         return outputs.changes(before, after)
 
-    monkeypatch.setattr(worker, "outputs", SimpleNamespace(changes=changes))
+    monkeypatch.setattr(worker, "outputs", SimpleNamespace(changes=changes, by_place=outputs.by_place))
     monkeypatch.setattr(worker, "predicted", lambda _, **__: Loss(next(costs), 0.0, 1.0))
     whole = gauge_of(cleaned(network(1.0, body))).whole
     assert whole is not None

@@ -45,6 +45,24 @@ LOGITS = RNG.normal(0, 2, (40, 10)).astype(np.float32)
 MOVED = LOGITS + RNG.normal(0, 1, LOGITS.shape).astype(np.float32)
 
 
+@pytest.mark.parametrize("probabilities", [False, True])
+def test_the_class_left_out_may_lose_every_image_and_others_may_not(probabilities: bool) -> None:
+    before, after = LOGITS.copy(), LOGITS.copy()
+    before[:, 4] += 20
+    seen = [{"y": list(softmax(one) if probabilities else one)} for one in (before.astype(float), after.astype(float))]
+    (found,) = changes(seen[0], seen[1], beside=4)
+    assert found.changed == 0
+    assert found.divergence == pytest.approx(0, abs=1e-3)
+    (other,) = changes(seen[0], seen[1], beside=5)
+    assert other.changed is not None
+    assert other.changed > 0.8
+
+
+def test_of_two_classes_none_is_left_out() -> None:
+    before, after = [np.array([2.0, 0.0])] * 3, [np.array([0.0, 2.0])] * 3
+    assert changes({"y": before}, {"y": after}, beside=0) == changes({"y": before}, {"y": after})
+
+
 # --- class scores -------------------------------------------------------------------------------------
 
 

@@ -166,6 +166,12 @@ def test_a_mismatch_is_none_where_values_are_as_known_and_grows_with_either_mome
     assert mismatch(values, mean, std / np.e) == pytest.approx(2, abs=0.2)
 
 
+def test_one_channel_with_statistics_that_are_not_its_own_does_not_decide() -> None:
+    values = [np.random.default_rng(at).normal(3, 2, (4, 50, 50)) for at in range(3)]
+    std = np.array([2.0, 2.0, 2.0, 1e-3])
+    assert mismatch(values, np.full(4, 3.0), std) < 0.01
+
+
 def test_channels_that_never_vary_do_not_count_and_what_is_not_finite_never_fits() -> None:
     values = [np.random.default_rng(0).normal(0, 1, (2, 9, 9))]
     mean = np.array([0.0, 99.0])

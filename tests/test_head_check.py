@@ -329,3 +329,12 @@ def test_the_committed_models_say_what_the_documentation_says() -> None:
     found = {row.path.stem: row for row in measure(folder / f"{name}.onnx" for name in names)}
     assert found["resnet18_badnets"].top == found["resnet18_badnets_plain"].top == 0
     assert found["resnet18_clean"].flagged == ()
+
+
+@pytest.mark.parametrize(("high", "named"), [((3,), 3), ((3, 5), None), ((), None)])
+def test_evidence_names_a_class_only_where_it_is_one(high: tuple[int, ...], named: int | None) -> None:
+    z = np.zeros(10)
+    z[list(high)] = 2 * head_check.convincing(10)
+    head = head_check.Head("fc", 10, "", z, np.zeros(10), 3.5)
+    assert head_check.evident([head]) == named
+    assert bool(head_check.evidence([head])) == bool(high)

@@ -150,6 +150,7 @@ def test_a_loss_that_is_not_known_or_none_says_so(options: dict[str, object], ga
         ("statistics", "(as its statistics say)"),
         ("scale", "(assumed by the scale of its first layer; --pixel-range says better)"),
         ("guess", "(assumed; --pixel-range says better)"),
+        ("path", "(on which the path is still; --pixel-range says better)"),
     ],
 )
 def test_what_the_loss_was_measured_on_is_told(told: str, words: str) -> None:

@@ -6,7 +6,7 @@ do on ordinary inputs; a path needs such a kernel in several layers, one behind 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -22,7 +22,7 @@ _Carriers = dict[int, bool]
 
 LEAST_LAYERS: Final = 2
 """Layers whose kernels mainly read the chain: one that does is no rarity among trained ones."""
-MAINLY: Final = 0.93
+MAINLY: Final = 0.81
 """A kernel mainly reads what has this share of its norm."""
 WIDEST: Final = 1 / 3
 """A chain is at most this part of the inputs of each kernel: where most channels are dead, kernels read the others."""
@@ -60,7 +60,15 @@ class _Growing:
     shares: dict[int, float] = field(default_factory=dict)
 
 
-def chains(found: Sequence[Read], least: int = LEAST_LAYERS) -> tuple[Chain, ...]:
+@dataclass(frozen=True, slots=True)
+class ChainSearch:
+    """The chains found, and how many were left: where one may begin and was not followed, or beyond the most kept."""
+
+    chains: tuple[Chain, ...]
+    left: int
+
+
+def search(found: Sequence[Read], least: int = LEAST_LAYERS) -> ChainSearch:
     """The chains of thin kernels of several layers that lead up to the last site, those of most layers first.
 
     Args:
@@ -68,21 +76,27 @@ def chains(found: Sequence[Read], least: int = LEAST_LAYERS) -> tuple[Chain, ...
         least: layers whose kernels mainly read what is before them.
     """
     thin = {id(one): _thin_of(one) for read in found for one in read.makers if not is_depthwise(one.layer)}
-    long = [one for one in _all_grown(found, thin) if len(one.stages) > least and _ends(one, len(found) - 1)]
-    return tuple(sorted(long, key=_likelihood)[:_MOST_CHAINS])
+    grown, left = _all_grown(found, thin)
+    long = [one for one in grown if len(one.stages) > least and _ends(one, len(found) - 1)]
+    return ChainSearch(tuple(sorted(long, key=_likelihood)[:_MOST_CHAINS]), left + max(len(long) - _MOST_CHAINS, 0))
 
 
-def _all_grown(found: Sequence[Read], thin: dict[int, _Thin]) -> list[Chain]:
-    """Every chain once, the thinnest beginning of each site first; fewer where `_MOST_WORK` does not suffice."""
+def _all_grown(found: Sequence[Read], thin: dict[int, _Thin]) -> tuple[list[Chain], int]:
+    """Every chain once, the thinnest beginning of each site first, and how many beginnings were left.
+
+    Some are left where a site has many, or where `_MOST_WORK` does not suffice.
+    """
     grown: dict[Chain, None] = {}
     carriers, work = [_carriers(found, at) for at in range(len(found))], 0
-    for number, group in _beginnings(found, thin):
+    beginnings = _beginnings(found, thin)
+    followed = [one[1:] for one in beginnings if one[0] < _MOST_BEGINNINGS]
+    for done, (number, group) in enumerate(followed):
         if work > _MOST_WORK:
-            break
+            return list(grown), len(beginnings) - done
         chain, looks = _grown(found, thin, carriers, number, group)
         grown[chain] = None
         work += looks
-    return list(grown)
+    return list(grown), len(beginnings) - len(followed)
 
 
 def _ends(chain: Chain, last: int) -> bool:
@@ -121,8 +135,8 @@ def _energy(kernels: NDArray[Any]) -> NDArray[np.float64]:
     return energy
 
 
-def _beginnings(found: Sequence[Read], thin: dict[int, _Thin]) -> Iterator[tuple[int, tuple[int, ...]]]:
-    """Where chains may begin: the number of a site, and what one thin kernel mainly reads of it.
+def _beginnings(found: Sequence[Read], thin: dict[int, _Thin]) -> list[tuple[int, int, tuple[int, ...]]]:
+    """Where chains may begin: its rank at a site, the site's number, and what one thin kernel mainly reads of it.
 
     The thinnest of every site first, then the second of every site.
     """
@@ -136,12 +150,11 @@ def _beginnings(found: Sequence[Read], thin: dict[int, _Thin]) -> Iterator[tuple
             if uneven >= BEGINS:
                 held, group = groups.setdefault(number, {}), _heavy(shares)
                 held[group] = max(uneven, held.get(group, 0.0))
-    ranked = [
+    return sorted(
         (rank, number, group)
         for number, held in groups.items()
-        for rank, group in enumerate(sorted(held, key=lambda one: (-held[one], one))[:_MOST_BEGINNINGS])
-    ]
-    yield from ((number, group) for _, number, group in sorted(ranked))
+        for rank, group in enumerate(sorted(held, key=lambda one: (-held[one], one)))
+    )
 
 
 def _heavy(shares: Float32) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from onnx_clp.audit.claims import claims
 from onnx_clp.audit.flatness import is_steep
 from onnx_clp.audit.joins import Meeting, joins
-from onnx_clp.audit.kernels import chains
+from onnx_clp.audit.kernels import search
 from onnx_clp.audit.request import Chain, Claim
 from onnx_clp.audit.sites import Read
 from onnx_clp.cap.bound_activations import Statistic
@@ -25,12 +25,14 @@ class Questions:
         meetings: where values meet of which one comes past the layers: may it be a gate?
         claims: by value what a normalisation says of its channels: is it true?
         steep: whether an operator may have a slope that is no number: does it?
+        left: chains, and kernels at which one may begin, that were not followed.
     """
 
     chains: tuple[Chain, ...] = ()
     meetings: Sequence[Meeting] = ()
     claims: Mapping[str, Claim] = field(default_factory=dict)
     steep: bool = False
+    left: int = 0
 
     @property
     def pressing(self) -> bool:
@@ -51,4 +53,6 @@ def questions(index: ModelIndex, layers: Layers, found: Sequence[Read], statisti
         found: what they read (`sites.reads`).
         statistics: what normalisations said before they were folded.
     """
-    return Questions(chains(found), joins(index, layers), claims(index.main, found, statistics), is_steep(index))
+    thin = search(found)
+    told = claims(index.main, found, statistics)
+    return Questions(thin.chains, joins(index, layers), told, is_steep(index), thin.left)

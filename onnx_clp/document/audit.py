@@ -78,6 +78,7 @@ class Audit:
         contradicted: values of which normalisations claim a spread that no ordinary input comes near.
         blocked: why no gradient of the class scores reaches the input; "" where one does or nothing is known.
         note: why something could not be known; "" where everything could.
+        left: chains of thin kernels, and kernels at which one may begin, that were not followed for time.
     """
 
     ordinary: Ordinary | None
@@ -90,6 +91,7 @@ class Audit:
     contradicted: tuple[str, ...] = ()
     blocked: str = ""
     note: str = ""
+    left: int = 0
 
     @property
     def known(self) -> bool:

@@ -44,13 +44,15 @@ class Ordinary:
 
     `source` is "photographs" (those shipped), "data" (the user's) or "noise" (for inputs that take no images). `pixels`
     says in which values the model was assumed to take them, and `told` by what: "option", "file", "statistics",
-    "scale" or "guess"; both are empty for the user's own images and for noise.
+    "scale", "guess" or "path" (those on which a path that was found is still); both are empty for the user's own images
+    and for noise. `beside` is the class that a path leads to: its score is left out, as the path may have made it.
     """
 
     source: Literal["photographs", "data", "noise"]
     count: int
     pixels: str = ""
     told: str = ""
+    beside: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,7 @@ _SUMS_TO_ONE: Final = 2e-2
 _SAME_LENGTH: Final = 1e-2
 _LEAST_VARIATION: Final = 0.1
 _LEAST_LEAD: Final = 0.01
+_LEAST_CLASSES: Final = 3
 
 
 def by_place(model: ModelProto) -> frozenset[str]:
@@ -52,11 +53,16 @@ def by_place(model: ModelProto) -> frozenset[str]:
     return frozenset(name for name, behind in sizes.items() if min(behind, default=1) < 1 < max(behind, default=1))
 
 
-def changes(before: Answers, after: Answers, places: Container[str] = ()) -> tuple[OutputChange, ...]:
-    """One change an output of both; those in `places` are class scores only where they sum to 1."""
+def changes(
+    before: Answers, after: Answers, places: Container[str] = (), *, beside: int | None = None
+) -> tuple[OutputChange, ...]:
+    """One change an output of both; those in `places` are class scores only where they sum to 1.
+
+    Of class scores of one set an image the class `beside` is left out.
+    """
     with np.errstate(all="ignore"):
         return tuple(
-            _change(name, before[name], after[name], name in places, _is_beside_boxes(name, before))
+            _change(name, before[name], after[name], name in places, _is_beside_boxes(name, before), beside)
             for name in before
             if name in after
         )
@@ -70,7 +76,7 @@ def _is_beside_boxes(name: str, outputs: Answers) -> bool:
 
 
 def _change(
-    name: str, before: Sequence[Array], after: Sequence[Array], at_places: bool, beside_boxes: bool
+    name: str, before: Sequence[Array], after: Sequence[Array], at_places: bool, beside_boxes: bool, beside: int | None
 ) -> OutputChange:
     fitting = [(b, a) for b, a in zip(before, after, strict=True) if b.shape == a.shape]
     lost = 1 - len(fitting) / max(len(before), 1)
@@ -85,7 +91,7 @@ def _change(
     scores = None if beside_boxes else _scores(stacked[0], at_places)
     if scores is None or not np.isfinite(stacked[1]).all():
         return OutputChange(name, "values", relative=_relative(*stacked))
-    return _class_change(name, scores, scores.of(stacked[0]), scores.of(stacked[1]))
+    return _class_change(name, scores, *(_without(scores, scores.of(one), beside) for one in stacked))
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +129,14 @@ def _is_embedding(rows: Float64) -> bool:
     """Whether all rows have the same length, as normalised embeddings have."""
     lengths = np.linalg.norm(rows, axis=1)
     return len(rows) > 1 and bool(np.ptp(lengths) <= _SAME_LENGTH * lengths.mean())
+
+
+def _without(scores: _Scores, probabilities: Float64, beside: int | None) -> Float64:
+    """The probabilities (images, places, classes) of all classes but one, given that it is one of these."""
+    if beside is None or scores.places != 1 or not 0 <= beside < scores.classes or scores.classes < _LEAST_CLASSES:
+        return probabilities
+    rest = np.delete(probabilities, beside, axis=2)
+    return np.asarray(rest / rest.sum(axis=2, keepdims=True))
 
 
 def _class_change(name: str, scores: _Scores, p: Float64, q: Float64) -> OutputChange:

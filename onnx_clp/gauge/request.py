@@ -116,6 +116,7 @@ class Wish:
         caps: times the std to cap at: None for no caps, 0 for as low as the budget allows, else that or higher.
         sweep: thresholds whose loss is asked for too.
         pixels: the range of pixel values that a finding tells; None for none.
+        beside: a class that a path leads to, whose score is left out of what is compared; None for none.
         changed: the largest share of images whose class may change (0..1); one image always may.
         unheard: the largest loss predicted on made-up signals, in place of `budget`; None for no other.
     """
@@ -125,6 +126,7 @@ class Wish:
     caps: float | None = None
     sweep: tuple[float, ...] = ()
     pixels: tuple[float, float] | None = None
+    beside: int | None = None
     changed: float = 1.0
     unheard: float | None = None
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx.helper import tensor_dtype_to_np_dtype
 
-from onnx_clp.document.gauge import Gauge, Prediction
+from onnx_clp.document.gauge import Gauge, Ordinary, Prediction
 from onnx_clp.gauge import dosing, outputs
 from onnx_clp.gauge.bench import TOGETHER, Images
 from onnx_clp.gauge.dosing import DialDose
@@ -69,8 +70,10 @@ class _Trial:
         specs = [spec for spec in anatomy_of(model).inputs if spec.name not in neutral]
         form = form_of(specs, request.limits.shapes, request.limits.seed, runner, neutral)
         self._bench = form.bench(runner, request.controls.outputs)
-        source = Source(model, request.controls.landmark, request.images, request.pixels, most)
-        self._images, self._made, self._ways = ordinary_inputs(source, form, self._bench, neutral)
+        pixels = request.pixels or request.wish.pixels
+        source = Source(model, request.controls.landmark, request.images, pixels, most)
+        self._images, made, self._ways = ordinary_inputs(source, form, self._bench, neutral)
+        self._made = _said(made, request)
         self._before = self._bench.answers(self._images, neutral)
         self._places = outputs.by_place(model)
 
@@ -116,7 +119,7 @@ class _Trial:
 
     def _foretold(self, after: dict[str, list[Array]], way: int) -> Prediction:
         before, now = ({name: one[way :: self._ways] for name, one in a.items()} for a in (self._before, after))
-        moved = outputs.changes(before, now, places=self._places)
+        moved = outputs.changes(before, now, self._places, beside=self._request.wish.beside)
         return Prediction(predicted(moved, noise=self._made.source == "noise"), moved)
 
     def _at(self, channels: Sequence[dosing.Channel], u: float) -> Prediction:
@@ -167,6 +170,12 @@ class _Trial:
             off = sorted(dial.switch.outlying[one.place] for one in chosen.off if one.dial == number)
             found.append(DialSetting(dial.switch.value, tuple(float(f) for f in fill), tuple(off)))
         return tuple(found)
+
+
+def _said(made: Ordinary, request: DoseRequest) -> Ordinary:
+    """What to say of the images: a range that the user did not name is the path's; its class does not count."""
+    told = "path" if request.pixels is None and made.told == "option" else made.told
+    return replace(made, told=told, beside=request.wish.beside)
 
 
 def _parts(images: Images) -> Iterator[Images]:

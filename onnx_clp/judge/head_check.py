@@ -124,8 +124,19 @@ def evidence(judged: Iterable[Head]) -> str:
 
     Chance passes the limit of a finding once in twenty layers, this one once in a thousand.
     """
+    return next(map(_sentence, _convincing(judged)), "")
+
+
+def evident(judged: Iterable[Head]) -> int | None:
+    """The class that this evidence names, if it names one alone."""
+    found = [np.flatnonzero(head.z > convincing(head.classes)).tolist() for head in _convincing(judged)]
+    classes = {one for each in found for one in each}
+    return classes.pop() if len(classes) == 1 else None
+
+
+def _convincing(judged: Iterable[Head]) -> Iterator[Head]:
     judgeable = (head for head in judged if not head.positional and len(head.z))
-    return next((_sentence(head) for head in judgeable if head.z.max() > convincing(head.classes)), "")
+    return (head for head in judgeable if head.z.max() > convincing(head.classes))
 
 
 def heads(index: ModelIndex, layers: Layers) -> list[LayerRewrite]:

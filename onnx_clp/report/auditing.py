@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from onnx_clp.document.audit import Audit
 from onnx_clp.document.run import Report
 from onnx_clp.report.gauging import images, spelled
 from onnx_clp.report.wording import plural
@@ -14,6 +15,8 @@ def rows(report: Report) -> Iterator[str]:
     audit = report.audit
     if audit is None:
         return
+    if audit.left:
+        yield f"cut short: {plural(audit.left, 'chain')} of thin kernels or beginnings of such not followed"
     if audit.ordinary is None:
         yield audit.note
         return
@@ -26,14 +29,18 @@ def rows(report: Report) -> Iterator[str]:
         yield f"{plural(audit.driven, 'chain')} of thin kernels driven: none is a path; that is no proof"
     else:
         yield f"a path of {plural(len(audit.path.layers), 'value')} leads to class {audit.path.target}: see the finding"
+    yield from _beside_paths(audit)
+    if audit.removed:
+        cost = "" if audit.removal is None else f"; the whole edit costs {spelled(audit.removal.loss)}"
+        yield f"{plural(audit.removed, 'kernel')} of the path zeroed{cost}"
+    elif audit.path is not None:
+        yield "nothing of the path was taken out"
+
+
+def _beside_paths(audit: Audit) -> Iterator[str]:
     if audit.quiet:
         yield f"{plural(len(audit.quiet), 'value')} from the input never moved and may be gates: see the findings"
     if audit.contradicted:
         yield f"the statistics of {plural(len(audit.contradicted), 'normalisation')} contradict the weights"
     if audit.blocked:
         yield "no gradient of the class scores reaches the input: see the finding"
-    if audit.removed:
-        cost = "" if audit.removal is None else f"; the whole edit costs {spelled(audit.removal.loss)}"
-        yield f"{plural(audit.removed, 'kernel')} of the path zeroed{cost}"
-    elif audit.path is not None:
-        yield "nothing of the path was taken out"

@@ -82,8 +82,10 @@ def images(ordinary: Ordinary) -> str:
         "statistics": "as its statistics say",
         "scale": "assumed by the scale of its first layer; --pixel-range says better",
         "guess": "assumed; --pixel-range says better",
+        "path": "on which the path is still; --pixel-range says better",
     }[ordinary.told]
-    return f"{plural(ordinary.count, 'crop')} of photographs, pixels {ordinary.pixels} ({basis})"
+    left = "" if ordinary.beside is None else f", without the score of class {ordinary.beside}, to which the path leads"
+    return f"{plural(ordinary.count, 'crop')} of photographs, pixels {ordinary.pixels} ({basis}){left}"
 
 
 def moved(change: OutputChange) -> str:

@@ -29,7 +29,7 @@ from onnx_clp.modelfile.reader import ModelFile
 from onnx_clp.process.progress import Tick
 from onnx_clp.run import capping, effort
 from onnx_clp.run.capping import Reaches, calibrate
-from onnx_clp.run.dose import Dose, Measure, undosed
+from onnx_clp.run.dose import NO_WAY_OUT, Dose, Measure, undosed
 from onnx_clp.run.effort import Searched
 from onnx_clp.run.folding import Folded, Place, fold, snapshot
 from onnx_clp.run.outlying import standing_out
@@ -170,7 +170,8 @@ def analyse(
     statistics = [*folded.statistics, *measured.statistics]
     searched, skipped = _searched(search, folded, heads, config, statistics)
     evidence = head_check.evidence(heads) or searched.named
-    decided = _decided(folded, config, statistics, evidence, searched, gauge, auditing)
+    evident = None if searched.named else head_check.evident(heads)
+    decided = _decided(folded, config, statistics, (evidence, evident), searched, gauge, auditing)
     final, caps = _changed(folded, config, decided, statistics, searched)
     findings = (*folded.findings, *head_check.findings(heads), *skipped, *decided.audited, *measured.findings)
     listed = capping.listed([*caps, *measured.left], decided.dose.caps, config.bound_activations)
@@ -198,11 +199,13 @@ def _decided(
     folded: Folded,
     config: CleanConfig,
     statistics: list[Statistic],
-    evidence: str,
+    told: tuple[str, int | None],
     searched: Searched,
     gauge: Measure | None,
     auditing: Auditing | None,
 ) -> _Decided:
+    """The same; `told` is what makes a backdoor likely, and the class that alone it names."""
+    evidence, evident = told
     verdicts = [verdict for place in folded.places for verdict in place.verdicts]
     if gauge is None and auditing is None:
         return _Decided(undosed(standing_out(verdicts, Expectations(statistics), config), config))
@@ -211,8 +214,8 @@ def _decided(
     dosing = Dosing(folded.index, config, statistics)
     landmark = dosing.landmark(verdicts)
     cuts, audited = _audit(folded, landmark, auditing)
-    still = None if auditing is None else auditing.pixels
-    dose = dosing.decide(verdicts, gauge, evidence, [cut.switch for cut in cuts], searched, still)
+    way_out = NO_WAY_OUT if auditing is None else auditing.way_out(evident)
+    dose = dosing.decide(verdicts, gauge, evidence, way_out, searched)
     return _Decided(dose, cuts, None if gauge is None or config.budget == 1 else dosing.reaches, audited, landmark)
 
 

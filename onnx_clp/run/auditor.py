@@ -17,6 +17,7 @@ from onnx_clp.gauge.dials import LEAST_OPSET
 from onnx_clp.gauge.request import Landmark, Switch
 from onnx_clp.layers.weights import FloatWeight
 from onnx_clp.process.clock import Clock
+from onnx_clp.run.dose import NO_WAY_OUT, WayOut
 from onnx_clp.run.effort import audits, thoroughly
 from onnx_clp.text import one_line, shown
 from onnx_clp.verdicts import Finding
@@ -92,6 +93,7 @@ class Auditing:
             note = _NO_SITES if index.main.opset >= LEAST_OPSET else _TOO_OLD
             return self._settle(replace(plain, note=f"{UNKNOWN}{note}"), found)
         asked = questions(index, layers, found, statistics)
+        plain = replace(plain, left=asked.left)
         if not (asked if thoroughly(self._config) else asked.pressing):
             return self._settle(replace(plain, note=_NOTHING_TO_RUN), found)
         try:
@@ -99,21 +101,24 @@ class Auditing:
                 audited = self._asked(index, found, landmark, asked)
         except (NotValidated, UsageError) as error:
             return self._settle(replace(plain, note=f"{UNKNOWN}{one_line(str(error))}"), found)
-        return self._settle(replace(audited, blocked=audited.blocked or plain.blocked), found)
+        left = asked.left + (0 if audited.path else len(asked.chains) - audited.driven)
+        return self._settle(replace(audited, blocked=audited.blocked or plain.blocked, left=left), found)
 
     def _settle(self, audit: Audit, found: Sequence[Read]) -> None:
         """What follows from an audit."""
         self._audit = audit
         self.findings = (*map(_gate, audit.quiet[:_MOST_NAMED]), *_blinding(audit))
         if audit.path is not None:
-            self.cuts = tuple(_cuts(audit.path, found, zero=self._config.fill == "zero"))
+            # The end first: where the budget does not allow all, what is cut behind the rest stops a trigger as well.
+            self.cuts = tuple(_cuts(audit.path, found, zero=self._config.fill == "zero"))[::-1]
             self.findings = (_finding(audit.path, found), *self.findings)
 
-    @property
-    def pixels(self) -> tuple[float, float] | None:
-        """The pixel values on which the path is still, where nothing else tells them; on others it may well act."""
+    def way_out(self, evident: int | None) -> WayOut:
+        """What would take the path out; `evident` is the class that other evidence names, which a path may explain."""
         path = None if self._audit is None else self._audit.path
-        return None if path is None else path.pixels
+        if path is None:
+            return NO_WAY_OUT
+        return WayOut(tuple(cut.switch for cut in self.cuts), path.target, path.pixels, path.target == evident)
 
     @property
     def _outputs(self) -> tuple[str, ...]:

@@ -7,8 +7,8 @@ model with dials is measured on ordinary images, and no more is done than the bu
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
     from onnx_clp.document.gauge import Gauge
-    from onnx_clp.gauge.request import Controls, DialSetting, Dosed, Wish
+    from onnx_clp.gauge.request import Controls, DialSetting, Dosed, Switch, Wish
 
 Float64 = NDArray[np.float64]
 
@@ -88,11 +88,42 @@ class Dose:
         """Whether something of a dormant path goes."""
         return any(setting.off for setting in self.path)
 
+    @property
+    def ends_path(self) -> bool:
+        """Whether all of a dormant path goes."""
+        return all(len(setting.off) == len(setting.fills) for setting in self.path)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WayOut:
+    """What would take a path out.
+
+    Attributes:
+        switches: its channels, the end of the path first.
+        target: the class it leads to.
+        pixels: the pixel values on which it is still, where nothing else tells them; on others it may well act.
+        explains: whether it explains what other evidence there is, which then makes nothing else suspicious.
+    """
+
+    switches: tuple[Switch, ...] = ()
+    target: int | None = None
+    pixels: tuple[float, float] | None = None
+    explains: bool = False
+
+
+NO_WAY_OUT: Final = WayOut()
+
 
 def undosed(places: Sequence[Outlying], config: CleanConfig) -> Dose:
     """Everything that stands out, and caps as asked for, with nothing measured."""
     cuts, caps = whole(places, fill=config.fill == "mean") if config.prune else {}, config.bound_activations or None
     return Dose(cuts, caps, gauge=unmeasured(1.0) if cuts or caps is not None else None)
+
+
+def because(dose: Dose, evidence: str) -> Dose:
+    """The dose, and what made its budget more than usual."""
+    gauge = None if dose.gauge is None else replace(dose.gauge, evidence=evidence)
+    return replace(dose, gauge=gauge, evidence=evidence)
 
 
 def unmeasured(budget: float, evidence: str = "", unreached: int = 0) -> Gauge:

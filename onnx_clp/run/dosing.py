@@ -19,7 +19,7 @@ from onnx_clp.graph.model import ModelIndex
 from onnx_clp.judge.expected import Expectations, limits_of
 from onnx_clp.judge.prune_channels import LayerVerdict
 from onnx_clp.operators.nodes import input_name
-from onnx_clp.run.dose import Dose, Measure, by_verdict, cut, undosed, unmeasured
+from onnx_clp.run.dose import NO_WAY_OUT, Dose, Measure, WayOut, because, by_verdict, cut, undosed, unmeasured
 from onnx_clp.run.effort import NO_SEARCH, Searched, caps_wanted
 from onnx_clp.run.outlying import Outlying, standing_out
 
@@ -29,6 +29,7 @@ CHANGED_PER_BUDGET: Final = 2.0
 """Answers that may change for each one that may be lost, where nothing is suspicious: the budget of 1 % keeps 98 %."""
 UNHEARD_BUDGET: Final = 1e-5
 """What may be lost by made-up signals, unasked: as good as nothing, as they do not tell what real ones lose."""
+_FOUND_PATH: Final = "a path leads to a class"
 _KEPT_PATH: Final = "a path that would cost too much to take out leads to a class"
 
 
@@ -45,9 +46,8 @@ class Dosing:
         verdicts: Sequence[LayerVerdict],
         measure: Measure | None,
         evidence: str = "",
-        path: Sequence[Switch] = (),
+        path: WayOut = NO_WAY_OUT,
         searched: Searched = NO_SEARCH,
-        pixels: tuple[float, float] | None = None,
     ) -> Dose:
         """How far the run goes.
 
@@ -55,33 +55,51 @@ class Dosing:
             verdicts: of all layers.
             measure: runs doses; None where nothing may run.
             evidence: what makes a backdoor likely, so that more may be spent and caps are tried; "" for nothing.
-            path: channels of a dormant path, which go before all others where pruning is asked for.
+            path: what takes a path out, which goes before all else where pruning is asked for.
             searched: what a search came to; what its repair costs is taken off the budget.
-            pixels: the range of pixel values on which that path is still, if only it tells of them.
         """
         config = self._config
         places = standing_out(verdicts, self._expectations, config)
-        path = path if config.prune else ()
-        if measure is None or (config.budget == 1 and not path):
+        if measure is None or (config.budget == 1 and not (path.switches and config.prune)):
             return undosed(places, config)
-        caps = caps_wanted(config, evidence, searched, bool(path))
+        if path.switches and config.prune:
+            dose = self._without_path(verdicts, places, measure, "" if path.explains else evidence, path, searched)
+            return dose if dose.cuts_path else self.decide(verdicts, measure, evidence or _KEPT_PATH, searched=searched)
+        wish = self._wish(evidence, searched)
+        return because(self._measured(verdicts, places, wish, measure, ()), evidence)
+
+    def _without_path(
+        self,
+        verdicts: Sequence[LayerVerdict],
+        places: Sequence[Outlying],
+        measure: Measure,
+        evidence: str,
+        path: WayOut,
+        searched: Searched,
+    ) -> Dose:
+        """The path out, then what else the budget leaves room for; else the path alone, which may cost more."""
+        wish = self._wish(evidence, searched, path)
+        dose = because(self._measured(verdicts, places, wish, measure, path.switches), evidence)
+        if evidence or self._config.budget is not None or dose.ends_path:
+            return dose
+        wish = self._wish(_FOUND_PATH, searched, path)
+        return because(self._measured(verdicts, (), wish, measure, path.switches), _FOUND_PATH)
+
+    def _wish(self, evidence: str, searched: Searched, path: WayOut = NO_WAY_OUT) -> Wish:
+        config = self._config
         budget = config.budget if config.budget is not None else SUSPICIOUS_BUDGET if evidence else BUDGET
         budget = max(budget - searched.spent, 0.0)
-        calm = not evidence and not path
-        wish = Wish(
+        calm = not evidence and not path.switches
+        return Wish(
             budget,
             config.u,
-            caps,
+            caps_wanted(config, evidence, searched, bool(path.switches)),
             config.sweep,
-            pixels,
+            path.pixels,
+            path.target,
             changed=min(CHANGED_PER_BUDGET * budget, 1.0) if calm else 1.0,
             unheard=UNHEARD_BUDGET if calm and config.budget is None else None,
         )
-        dose = self._measured(verdicts, places, wish, measure, path)
-        if path and not dose.cuts_path:
-            return self.decide(verdicts, measure, evidence or _KEPT_PATH, (), searched)
-        gauge = dose.gauge
-        return replace(dose, gauge=gauge and replace(gauge, evidence=evidence), evidence=evidence)
 
     def _measured(
         self,

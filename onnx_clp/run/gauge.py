@@ -41,7 +41,7 @@ def gauge(file: ModelFile, source: Path | None, config: CleanConfig, clock: Cloc
                     controls=controls,
                     wish=wish,
                     images=config.images,
-                    pixels=config.pixel_range or wish.pixels,
+                    pixels=config.pixel_range,
                     limits=config.limits(file.size),
                 ),
                 clock.tick,

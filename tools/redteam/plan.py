@@ -17,6 +17,8 @@ _PLAIN: Final = tuple(name for name in PATHS if name not in ADAPTIVE)
 _GATES: Final = tuple(f"gate-{kind}" for kind in gates.KINDS if f"gate-{kind}" not in ADAPTIVE)
 _FASHION: Final = "fashion-mnist_badnets_target0.npz"
 _TURNS: Final = 2
+_AIMED: Final = tuple(name for name in ADAPTIVE if name in PATHS)
+_AIMED_SEED: Final = 9000
 _FEW: Final = 40
 _MANY: Final = 200
 
@@ -79,13 +81,19 @@ class Entry:
 
 
 def entries() -> Iterator[Entry]:
-    """All of them, in order: every network with some of the edits, and the small ones once more with others."""
+    """All of them, in order: every network with some of the edits, the small ones once more with others.
+
+    Then every small one with all paths that aim at the audit.
+    """
     for turn in range(_TURNS):
         for number, base in enumerate(BASES):
             if not (turn and base.large):
                 for at, edit in enumerate(_edits(number + turn, base)):
                     seed = 5000 * turn + 100 * number + at
                     yield Entry(base, edit, seed, (7 * number + 3 * at + turn + 1) % base.classes)
+    for base in BASES:
+        if not base.large:
+            yield from (Entry(base, edit, _AIMED_SEED, _AIMED_SEED % base.classes) for edit in _AIMED)
 
 
 def _edits(number: int, base: Base) -> Iterator[str]:
