@@ -275,7 +275,6 @@ def test_the_command_line_searches_repairs_and_reports(tmp_path: Path, capsys: p
     assert inversion["repair"]["z"] < before
     assert inversion["repair"]["stands_out"] == (inversion["repair"]["z"] > finding.LIMIT)
     caps = len(layer["beyond"])
-    assert caps > 1  # of the patch found, and of what lies around it
     assert caps == inversion["repair"]["directions"] == len(layer["shift"])
     after = onnx.load(tmp_path / "out.onnx")
     block = ["Gemm", "Relu", "MatMul", "Sub"]

@@ -18,15 +18,14 @@ from onnx import numpy_helper
 from onnx_clp import CleanConfig, UsageError
 from onnx_clp.cli.arguments import parse
 from onnx_clp.cli.main import main
-from onnx_clp.document.run import Report, Sweeping, SweepPoint
+from onnx_clp.document.run import Report, Sweep, SweepPoint
 from onnx_clp.judge import prune_channels
 from onnx_clp.modelfile import reader
 from onnx_clp.modelfile.staging import complete
 from onnx_clp.report import html, sweeping, terminal
 from onnx_clp.run.analysis import analyse
 from onnx_clp.run.pipeline import run
-from onnx_clp.run.sweep import Sweeping as Sweeper
-from onnx_clp.run.sweep import knee
+from onnx_clp.run.sweep import Sweeping, knee
 from onnx_clp.verdicts import LayerStatus
 from tests import reports
 from tests.forms import TABLE
@@ -152,7 +151,7 @@ def variants(path: Path, config: CleanConfig) -> dict[float, bytes]:
     """The bytes of every model a sweep stages, by the highest threshold that gives it."""
     with reader.read(path, config.max_size) as file, ExitStack() as cleanup:
         asked = replace(config, validate=True, eval_data=path)
-        sweep = Sweeper(analyse(file, config, lambda *_: None), asked)
+        sweep = Sweeping(analyse(file, config, lambda *_: None), asked)
         sweep.stage(file, cleanup)
         last = {level.marks: level.u for level in sweep.levels}
         return {last[marks]: path.read_bytes() for marks, path in sweep._paths.items()}
@@ -356,7 +355,7 @@ def test_the_page_has_curves_and_the_table() -> None:
     assert "<td>1</td><td>1</td><td>-</td><td>-</td><td>-</td>" in part
     assert "knee</td>" in part
     assert "-u</td>" in part
-    bare = Sweeping((SweepPoint(3.0, 2, 1, None, None, ""),), 1, None)
+    bare = Sweep((SweepPoint(3.0, 2, 1, None, None, ""),), 1, None)
     part = html.render(reports.report(sweep=bare))
     assert part[part.index('id="sweep"') : part.index('id="layers"')].count("<svg") == 1
 

@@ -8,7 +8,7 @@ Every state is measured against all that stands on any rung; the one within the 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final
 
@@ -19,9 +19,8 @@ from onnx_clp.inversion.repair import Mark, RepairBench, State, choose, told
 from onnx_clp.inversion.request import Images, Repair, SearchRequest
 from onnx_clp.inversion.stock import stock
 from onnx_clp.inversion.subject import Subject
+from onnx_clp.process.progress import Tick
 from onnx_clp.validation.provider import Engine
-
-Tick = Callable[[str, int, int], None]
 
 QUANTILES: Final = (0.999, 0.998, 0.995, 0.99, 0.98, 0.97, 0.96, 0.95, 0.93, 0.9)
 """Shares of the clean positions that a cap leaves as they are, the mildest first."""
