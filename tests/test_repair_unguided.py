@@ -251,6 +251,19 @@ def test_statistics_tell_the_range_and_what_was_asked_for_stays(tmp_path: Path, 
         assert (found.low, found.high) == ends
 
 
+@pytest.mark.parametrize(("images", "expected"), [("scaled", (0.0, 1.0)), ("bytes", (0.0, 255.0))])
+def test_scaled_images_of_the_users_say_their_range_and_bytes_do_not(
+    images: str, expected: tuple[float, float], tmp_path: Path, engine: Engine
+) -> None:
+    subject = read_subject(stored(tmp_path, dense(255.0)), {}, None)
+    shown = planted.pictures(20)
+    np.savez(tmp_path / "i.npz", images=shown if images == "scaled" else (255 * shown).astype(np.uint8))
+    told = SearchRequest(original=tmp_path / "m.onnx", images=tmp_path / "i.npz", landmark=Landmark("raw", (), ()))
+    found = values.in_its_values(told, subject, Attack(subject, engine), engine)
+    assert (found.low, found.high) == expected
+    assert found.landmark is None
+
+
 def _moments(subject: Any, engine: Engine, low: float, high: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of the first convolution on photographs in low..high, by channel."""
     from onnx_clp.inversion.capped import Look

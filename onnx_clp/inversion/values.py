@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -20,6 +21,7 @@ from onnx_clp.gauge.crops import Float32, crops, grey
 from onnx_clp.gauge.entrance import normalises, range_at
 from onnx_clp.gauge.intake import BYTES, UNIT, Intake, Pixels
 from onnx_clp.gauge.photographs import load
+from onnx_clp.gauge.supplied import read_images
 from onnx_clp.inversion.attack import Attack
 from onnx_clp.inversion.capped import Look
 from onnx_clp.inversion.request import SearchRequest
@@ -37,11 +39,13 @@ def in_its_values(request: SearchRequest, subject: Subject, attack: Attack, engi
     """The request with the range that the model itself tells, where its `landmark` is to tell one.
 
     Where several ranges are as likely it is the first of them, and nothing is told of images of other than 1 or 3
-    channels.
+    channels. Images of the user's that are scaled already say the range themselves (`Range.holding`).
     """
     channels, height, width = subject.shape
     if request.landmark is None or channels not in _CHANNELS:
         return request
+    if request.images is not None and _between_whole_numbers(request.images, request.count, subject.shape):
+        return replace(request, landmark=None)
     intake = Intake(subject.input, channels, height, width, subject.channels_last, TensorProto.FLOAT)
     few = crops(load(), _LOOKS, height, width, request.limits.seed)
 
@@ -58,6 +62,12 @@ def in_its_values(request: SearchRequest, subject: Subject, attack: Attack, engi
     else:
         low, high = min((UNIT, BYTES), key=lambda values: _strange(attack, shown(values))).ends
     return replace(request, low=low, high=high, landmark=None)
+
+
+def _between_whole_numbers(path: Path, most: int, shape: tuple[int, int, int]) -> bool:
+    """Whether images hold fractions, as those do that are scaled to what a network takes; 8-bit ones hold none."""
+    images = read_images(path, shape, most, *BYTES.ends)
+    return bool((images != np.rint(images)).any())
 
 
 def _strange(attack: Attack, images: Float32) -> float:
