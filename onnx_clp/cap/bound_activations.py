@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from onnx import NodeProto
 
 from onnx_clp.cap.ceilings import Ceiling, clip_limits, expansion
+from onnx_clp.cap.rank import rank_of
 from onnx_clp.fold.affine_forms import is_training
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.layers.weights import FLOAT_TYPES, float_type
@@ -77,7 +78,8 @@ def examine(statistic: Statistic, times: float) -> Ceiling | Skipped:
     scope, maker = statistic.scope, statistic.scope.producer(statistic.output)
     if maker is None:
         return Skipped(SkipReason.NOT_AFFINE, "it is folded together with what follows it")
-    rank, data_type = _rank(statistic, maker), statistic.data_type
+    rank = statistic.rank or rank_of(scope, maker, statistic.output)
+    data_type = statistic.data_type
     if rank is None or rank < 2:
         return Skipped(SkipReason.NOT_PER_CHANNEL, "the number of dimensions of its output is not known")
     if data_type not in FLOAT_TYPES:
@@ -96,14 +98,6 @@ def examine(statistic: Statistic, times: float) -> Ceiling | Skipped:
             SkipReason.UNSUPPORTED_OPERATOR, "Min does not broadcast below opset 8, and the size of its output is open"
         )
     return ceiling
-
-
-def _rank(statistic: Statistic, maker: NodeProto) -> int | None:
-    rank = statistic.rank or statistic.scope.ranks.of(statistic.output)
-    if rank is None and is_op(maker, "Conv", "ConvTranspose"):
-        weight = statistic.scope.constant(input_name(maker, 1))
-        return None if weight is None else weight.ndim
-    return rank
 
 
 def _commuting(statistic: Statistic) -> NodeProto | None:

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper
 
+from onnx_clp.cap.rank import rank_of
 from onnx_clp.file.store import numpy_dtype
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.index import GraphIndex
@@ -57,7 +58,8 @@ def examine(scope: GraphIndex, value: str, channels: int, layer: str) -> Site | 
     maker = scope.producer(value)
     if maker is None:
         return Skipped(SkipReason.NOT_AFFINE, "no node makes it")
-    rank, data_type = _rank(scope, maker, value), _data_type(scope, maker, value)
+    rank = 2 if is_op(maker, "Gemm") else rank_of(scope, maker, value)
+    data_type = _data_type(scope, maker, value)
     if rank is None or rank < 2:
         return Skipped(SkipReason.NOT_PER_CHANNEL, "the number of its dimensions is not known")
     if data_type not in FLOAT_TYPES:
@@ -66,16 +68,6 @@ def examine(scope: GraphIndex, value: str, channels: int, layer: str) -> Site | 
         return Skipped(SkipReason.UNSUPPORTED_OPERATOR, "Gemm does not broadcast its bias below opset 7")
     assert data_type is not None
     return Site(value, channels, rank, data_type, layer)
-
-
-def _rank(scope: GraphIndex, maker: NodeProto, value: str) -> int | None:
-    if is_op(maker, "Gemm"):
-        return 2
-    rank = scope.ranks.of(value)
-    if rank is None and is_op(maker, "Conv", "ConvTranspose"):
-        weight = scope.constant(input_name(maker, 1))
-        return None if weight is None else weight.ndim
-    return rank
 
 
 def _data_type(scope: GraphIndex, maker: NodeProto, value: str) -> int | None:

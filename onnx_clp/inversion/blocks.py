@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from onnx_clp.inversion.attack import Attack
 from onnx_clp.inversion.descent import Float32
-from onnx_clp.inversion.pixels import Range
+from onnx_clp.inversion.pixels import Range, grain
 from onnx_clp.inversion.request import Images
 
 CELLS: Final = 3
@@ -28,7 +28,6 @@ MORE: Final = 24
 WORKS: Final = 0.5
 LEAST_SIDE: Final = 20
 """Of images, in pixels: on smaller ones a block is so large a part that it shows classes by right."""
-_FINE: Final = 32
 _AT_ONCE: Final = 16
 
 
@@ -77,7 +76,7 @@ def block(at: int, shape: tuple[int, int, int], pixels: Range) -> Float32:
     """
     channels, height, width = shape
     picture, place = at % PICTURES, at // PICTURES
-    cell = max(1, min(height, width) // _FINE)
+    cell = grain(height, width)
     bits = (picture >> np.arange(CELLS * CELLS) & 1).reshape(CELLS, CELLS)
     drawn = np.kron(2 * bits - 1, np.ones((cell, cell))) * pixels.span
     side = min(CELLS * cell, height, width)

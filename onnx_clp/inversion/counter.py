@@ -19,9 +19,10 @@ from onnx_clp.inversion.descent import Adam, Float32
 from onnx_clp.inversion.forms import Finder
 from onnx_clp.inversion.pace import Deadline
 from onnx_clp.inversion.patch import Patch
-from onnx_clp.inversion.pixels import Range
+from onnx_clp.inversion.pixels import Range, grain
 from onnx_clp.inversion.portions import Portions
 from onnx_clp.inversion.request import Images
+from onnx_clp.inversion.smallest import descended
 from onnx_clp.inversion.subject import Subject
 from onnx_clp.inversion.trigger import outcome
 from onnx_clp.validation.provider import Engine
@@ -32,7 +33,6 @@ WORKS: Final = 0.05
 _RATE: Final = 0.25
 _START: Final = 0.5
 _SHARE: Final = 0.4
-_FINE: Final = 32
 
 
 def around(patches: Sequence[Patch]) -> NDArray[np.bool_]:
@@ -44,8 +44,8 @@ def around(patches: Sequence[Patch]) -> NDArray[np.bool_]:
 
     found = [np.abs(patch.change).max(axis=0) for patch in patches]
     strong = np.any([far >= _SHARE * max(float(far.max()), 1e-12) for far in found], axis=0)
-    step = max(1, min(strong.shape) // _FINE)
-    return np.asarray(maximum_filter(strong, size=2 * step + 1, mode="constant"), np.bool_)
+    side = 2 * grain(*found[0].shape) + 1
+    return np.asarray(maximum_filter(strong, size=side, mode="constant"), np.bool_)
 
 
 class PlaceDescent:
@@ -128,6 +128,4 @@ class Countering:
     def _found(self, attack: Attack, start: Float32) -> Patch:
         images = Portions(self._images, self._portion)
         descent = PlaceDescent(attack, images, self._first.target, self._place, start, self._first.pixels)
-        for _ in range(STEPS):
-            descent.step()
-        return descent.form
+        return descended(descent, STEPS)

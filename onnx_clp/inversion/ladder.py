@@ -16,12 +16,12 @@ from onnx_clp.inversion.attack import Attack
 from onnx_clp.inversion.forms import Finder, Forms, TriggerForm
 from onnx_clp.inversion.pace import TimeUp
 from onnx_clp.inversion.patch import Patch
+from onnx_clp.inversion.pixels import grain
 from onnx_clp.inversion.request import Images
 
 Rungs = list[list[TriggerForm]]
 
 _MOVES: Final = ((1, 0), (0, 1), (-1, 0), (0, -1))
-_FINE: Final = 32
 OTHER_SEEDS: Final = (7, 9)
 _WORKS: Final = 0.5
 _LARGER: Final = 2.0
@@ -46,7 +46,7 @@ def joined(form: TriggerForm, others: Rungs) -> Rungs:
 
 def moved(patch: Patch) -> list[TriggerForm]:
     """The patch, and moved up, down, left and right by a pixel, or a 32nd of the image's smaller side."""
-    step = max(1, min(patch.change.shape[1:]) // _FINE)
+    step = grain(*patch.change.shape[1:])
     rolled = (np.roll(patch.change, (step * down, step * across), (1, 2)) for down, across in _MOVES)
     return [patch, *(replace(patch, change=change) for change in rolled)]
 

@@ -8,10 +8,18 @@ than to anything that exists.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
 from onnx_clp.inversion.request import Images
+
+_FINE: Final = 32
+
+
+def grain(height: int, width: int) -> int:
+    """The side of the smallest mark that still counts in an image: a pixel, or a 32nd of the image's smaller side."""
+    return max(1, min(height, width) // _FINE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,11 +52,7 @@ class Rounds:
 
     def _higher(self, rung: Sequence[Mark], best: State) -> State | None:
         """Caps against the rung; None where they cost too much or stop too little."""
-        for beside in self.bench.doses[best.beside :]:
-            state = state_of(self.bench, rung, best.quantile, beside)
-            if better(self.bench, state, best, self.budget):
-                return state
-        return None
+        return self._first(lambda beside: state_of(self.bench, rung, best.quantile, beside), best)
 
     def _on(self, best: State, found: Sequence[Mark]) -> State:
         """The rounds, until nothing is found, the next costs too much, or time is short."""
@@ -80,9 +76,14 @@ class Rounds:
 
     def _against(self, found: Sequence[Mark], best: State) -> State | None:
         """The caps of `best` and caps against `found`; None where those cost too much."""
-        for beside in self.bench.doses[best.beside :]:
+
+        def more(beside: bool) -> State:
             caps = self.bench.fit(found, best.quantile, beside, best.caps)
-            state = State(best.quantile, caps, self.bench.gauge(caps, self.forms), beside)
-            if better(self.bench, state, best, self.budget):
-                return state
-        return None
+            return State(best.quantile, caps, self.bench.gauge(caps, self.forms), beside)
+
+        return self._first(more, best)
+
+    def _first(self, made: Callable[[bool], State], best: State) -> State | None:
+        """The state of the first way to fit caps that keeps within the budget and is no worse than `best`."""
+        states = map(made, self.bench.doses[best.beside :])
+        return next((state for state in states if better(self.bench, state, best, self.budget)), None)
