@@ -53,7 +53,7 @@ def make(design: Design, data: Dataset, work: Path) -> result.Result:
         design=design,
         poisoned=round(design.rate * len(data.y_train)) if design.infected else 0,
         seconds=round(seconds, 1),
-        device="cuda" if torch.cuda.is_available() else "cpu",
+        device=f"{'cuda' if torch.cuda.is_available() else 'cpu'}, {train.arithmetic(design.recipe)}",
         versions={"torch": torch.__version__, "onnxruntime": onnxruntime.__version__},
         rates=rates,
     )
