@@ -16,6 +16,7 @@ import pytest
 
 from onnx_clp.cli.main import main
 from onnx_clp.document.run import Decision, PrunedChannel, Report
+from onnx_clp.document.validation import Rates
 from onnx_clp.errors import UsageError
 from onnx_clp.report import html
 from onnx_clp.verdicts import LayerStatus
@@ -267,6 +268,13 @@ def test_scores_that_cannot_be_drawn_do_not_break_the_page() -> None:
     odd = PrunedChannel(1, math.inf, math.inf, math.inf, 1)
     layers = tuple(reports.layer(judgements=(replace(x, pruned=(odd,)),)) for x in (same, some, none))
     assert Page(html.render(reports.report(layers))).tags["svg"] == 2
+
+
+def test_without_triggered_images_the_page_speaks_of_accuracy_alone() -> None:
+    evaluation = replace(reports.evaluation(), before=Rates(0.9, None, None), after=Rates(0.5, None, None))
+    page = html.render(reports.report(evaluation=replace(evaluation, triggered_images=0)))
+    assert "On the images supplied accuracy went from 90.0 % to 50.0 %." in page
+    assert "the trigger succeeded" not in page
 
 
 def test_rates_show_every_share_and_a_dash_for_an_unknown_one() -> None:

@@ -247,3 +247,9 @@ def test_words_and_page_tell_the_range() -> None:
     from onnx_clp.report import html
 
     assert said in html.render(told)
+
+
+def test_a_file_without_an_image_says_so(tmp_path: Path) -> None:
+    np.savez(tmp_path / "none.npz", images=np.empty((0, 1, 4, 4), np.float32))
+    with pytest.raises(UsageError, match="images holds no image"):
+        read_images(tmp_path / "none.npz", (1, 4, 4), 10**6)

@@ -190,6 +190,16 @@ def test_a_rate_that_was_not_measurable_is_a_dash() -> None:
     assert re.search(r"RA +0\.0 % > +-\n", text)
 
 
+def test_without_triggered_images_the_accuracy_is_all_there_is() -> None:
+    alone = Rates(0.5, None, None)
+    evaluation = replace(reports.evaluation(), before=alone, after=alone, triggered_images=0)
+    text = render(reports.report(evaluation=evaluation))
+    assert re.search(r"evaluation .* clean images\n", text)
+    assert "ACC   50.0 % >   50.0 %" in text
+    assert "ASR" not in text
+    assert "triggered images" not in text
+
+
 LOUD = (reports.layer(outliers=1),)
 QUIET = (reports.layer(outliers=0),)
 SMALL = (reports.unjudged("/c", LayerStatus.TOO_SMALL, 8), reports.unjudged("/d", LayerStatus.TOO_SMALL, 4))

@@ -90,6 +90,13 @@ def test_asr_of_target_images_alone_cannot_be_measured(tmp_path: Path) -> None:
     assert evaluate(tmp_path, path).before == Rates(acc=4 / 5, asr=None, ra=1 / 2)
 
 
+def test_labelled_clean_images_alone_give_the_accuracy(tmp_path: Path) -> None:
+    report = evaluate(tmp_path, archive(tmp_path, x_triggered=None, y_target=None))
+    assert report.before == Rates(acc=4 / 5, asr=None, ra=None)
+    assert report.after == Rates(acc=3 / 5, asr=None, ra=None)
+    assert (report.clean_images, report.triggered_images) == (5, 0)
+
+
 def test_fixed_batch_size_pads_the_last_batch(tmp_path: Path) -> None:
     fixed = [body.replace("[n,", "[2,") for body in (BRIGHTEST, BLIND)]
     report = evaluate(tmp_path, archive(tmp_path), *fixed)
@@ -189,7 +196,12 @@ def test_bytes_reach_a_model_of_bytes_unchanged(tmp_path: Path) -> None:
     [
         (
             {"x_triggered": None},
-            "x_triggered is missing; the file needs x_clean, y_clean, x_triggered, y_target",
+            "x_triggered is missing; the file needs x_clean and y_clean, and to measure a trigger x_triggered",
+        ),
+        ({"y_target": None}, "y_target is missing"),
+        (
+            {"x_triggered": None, "y_target": None, "y_true_triggered": np.zeros(5, np.int64)},
+            "x_triggered is missing",
         ),
         ({"y_clean": np.zeros(4, np.int64)}, r"y_clean has shape \(4,\), one label for each of 5 images"),
         ({"y_clean": np.zeros(5)}, "y_clean has type float64, not whole numbers"),

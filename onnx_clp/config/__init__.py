@@ -129,7 +129,7 @@ class CleanConfig:
         tolerance: largest allowed max|Δ| / max|reference| of the fold; None takes the dtype's default.
         seed: of the inputs validation makes (0 ≤ seed < 2**32).
         shapes: full input shapes, by input name, for inputs whose shape the model leaves open.
-        eval_data: an .npz file with x_clean, y_clean, x_triggered and y_target.
+        eval_data: an .npz file with x_clean and y_clean, and x_triggered and y_target where a trigger is known.
         output_name: which model output holds the class scores; None takes the first that fits.
         max_size: largest model accepted, external data included, in bytes.
         memory: cap on the validation process, in bytes; None derives one from the model's size.

@@ -36,7 +36,9 @@ def read_images(
         archive.refuse("", f"holds no array named {', '.join(_NAMES[:-1])} or {_NAMES[-1]}")
     if array.ndim == 4 and array.shape[1:] == (*shape[1:], shape[0]) and array.shape[1:] != shape:
         array = array.transpose(0, 3, 1, 2)
-    if array.ndim != 4 or array.shape[1:] != shape or len(array) == 0:
+    if array.shape[:1] == (0,):
+        archive.refuse(name, "holds no image")
+    if array.ndim != 4 or array.shape[1:] != shape:
         archive.refuse(name, f"has images of shape {array.shape[1:]}, the model takes {shape}")
     if array.dtype.kind != "f" and array.dtype != np.uint8:
         archive.refuse(name, f"has images of {array.dtype}; give float32, or 8 bits")

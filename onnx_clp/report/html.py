@@ -155,10 +155,12 @@ def _measured(report: Report) -> str:
     if found is None:
         return ""
     before, after = found.before, found.after
+    accuracy = f"accuracy went from {wording.percent(before.acc)} to {wording.percent(after.acc)}"
+    if not found.triggered_images:
+        return f" On the images supplied {accuracy}."
     return (
         f" On the images supplied the trigger succeeded in {wording.percent(before.asr)} of cases before and "
-        f"{wording.percent(after.asr)} after; ordinary accuracy went from {wording.percent(before.acc)} to "
-        f"{wording.percent(after.acc)}."
+        f"{wording.percent(after.asr)} after; ordinary {accuracy}."
     )
 
 

@@ -86,9 +86,10 @@ def of_scores(judgement: Judgement) -> str:
 
 
 def of_rates(evaluation: EvaluationReport) -> str:
-    """An SVG bar chart of accuracy, attack success and robust accuracy, before and after."""
+    """An SVG bar chart before and after: accuracy, and with triggered images attack success and robust accuracy."""
     names = (("acc", "accuracy (ACC)"), ("asr", "attack success (ASR)"), ("ra", "robust accuracy (RA)"))
-    with _axes(5.6, 1.9, (0.24, 0.11, 0.72, 0.87)) as (figure, axes):
+    names = names if evaluation.triggered_images else names[:1]
+    with _axes(5.6, 0.4 + 0.5 * len(names), (0.24, 0.11, 0.72, 0.87)) as (figure, axes):
         for row, (name, _) in enumerate(names):
             for offset, color, rates in ((-0.19, BEFORE, evaluation.before), (0.19, AFTER, evaluation.after)):
                 share = getattr(rates, name)

@@ -180,9 +180,10 @@ def _validation(report: Report, style: Style) -> Iterator[Line]:
 
 
 def _evaluation(evaluation: EvaluationReport, style: Style) -> Iterator[Line]:
-    images = f"{evaluation.clean_images:,} clean and {evaluation.triggered_images:,} triggered images"
+    marked = evaluation.triggered_images
+    images = f"{evaluation.clean_images:,} clean" + (f" and {marked:,} triggered images" if marked else " images")
     yield from row("evaluation", f"{shown(evaluation.data, 30)}, {images}", style)
-    for name in ("acc", "asr", "ra"):
+    for name in ("acc", "asr", "ra") if marked else ("acc",):
         before, after = getattr(evaluation.before, name), getattr(evaluation.after, name)
         yield from row("", f"{name.upper():<4}{percent(before):>8} > {percent(after):>8}", style)
 

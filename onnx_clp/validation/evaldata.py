@@ -1,4 +1,4 @@
-"""An evaluation file: labelled clean and triggered images in an .npz archive, read with suspicion."""
+"""An evaluation file: labelled clean images, and triggered ones if any, in an .npz archive, read with suspicion."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ import numpy as np
 from onnx_clp.validation.npz import Archive
 from onnx_clp.validation.session import Array
 
-_REQUIRED = ("x_clean", "y_clean", "x_triggered", "y_target")
-_OPTIONAL = ("y_true_triggered", "scale", "offset")
+_CLEAN = ("x_clean", "y_clean")
+_TRIGGERED = ("x_triggered", "y_target")
+_TRUE = "y_true_triggered"
+_OPTIONAL = (_TRUE, "scale", "offset")
 _OPTION = "--eval"
 
 
@@ -22,7 +24,8 @@ class EvalData:
     """Labelled images.
 
     `x_clean` (n, ...) and `x_triggered` (m, ...) hold images in the model's own layout; `y_clean` (n,)
-    their classes, `y_target` (m,) the classes the attacker wants, `y_true` (m,) the true ones.
+    their classes, `y_target` (m,) the classes the attacker wants, `y_true` (m,) the true ones; m is 0 where the file
+    has no triggered images.
     `scale` and `offset` are None, scalars or one number per channel.
     """
 
@@ -56,30 +59,38 @@ def load(path: Path, limit: int) -> EvalData:
         UsageError: it is not such a file, an array is missing, or does not fit the others.
     """
     archive = Archive(_OPTION, path)
-    arrays = archive.read(lambda names: [n for n in (*_REQUIRED, *_OPTIONAL) if n in names], limit)
-    missing = [name for name in _REQUIRED if name not in arrays]
-    if missing:
-        archive.refuse(missing[0], "is missing; the file needs " + ", ".join(_REQUIRED))
-    x_clean, x_triggered = (archive.check_images(name, arrays[name]) for name in ("x_clean", "x_triggered"))
+    arrays = archive.read(lambda names: [n for n in (*_CLEAN, *_TRIGGERED, *_OPTIONAL) if n in names], limit)
+    _check_names(archive, arrays)
+    x_clean = archive.check_images("x_clean", arrays["x_clean"])
     y_clean = _labels(archive, arrays, "y_clean", len(x_clean))
-    if x_clean.shape[1:] != x_triggered.shape[1:]:
-        archive.refuse(
-            "x_triggered",
-            f"has images of shape {x_triggered.shape[1:]}, x_clean of {x_clean.shape[1:]}",
-        )
+    factors = [archive.check_factor(name, arrays.get(name)) for name in ("scale", "offset")]
+    if _TRIGGERED[0] not in arrays:
+        nothing = y_clean[:0]
+        return EvalData(path, x_clean, y_clean, x_clean[:0], nothing, nothing, *factors)
+    return EvalData(path, x_clean, y_clean, *_triggered(archive, arrays, x_clean, y_clean), *factors)
+
+
+def _check_names(archive: Archive, arrays: dict[str, Array]) -> None:
+    """Refuse a file without labelled clean images, or with a part of what belongs to triggered ones."""
+    triggered = any(name in arrays for name in (*_TRIGGERED, _TRUE))
+    missing = [name for name in (*_CLEAN, *(_TRIGGERED if triggered else ())) if name not in arrays]
+    if missing:
+        needs = "x_clean and y_clean, and to measure a trigger x_triggered and y_target"
+        archive.refuse(missing[0], f"is missing; the file needs {needs}")
+
+
+def _triggered(
+    archive: Archive, arrays: dict[str, Array], x_clean: Array, y_clean: Array
+) -> tuple[Array, Array, Array]:
+    """The triggered images, their targets and their true classes."""
+    images = archive.check_images("x_triggered", arrays["x_triggered"])
+    if x_clean.shape[1:] != images.shape[1:]:
+        archive.refuse("x_triggered", f"has images of shape {images.shape[1:]}, x_clean of {x_clean.shape[1:]}")
     target = np.asarray(arrays["y_target"])
     if target.ndim == 0:
-        arrays["y_target"] = np.full(len(x_triggered), target)
-    return EvalData(
-        path,
-        x_clean,
-        y_clean,
-        x_triggered,
-        _labels(archive, arrays, "y_target", len(x_triggered)),
-        _true_labels(archive, arrays, y_clean, len(x_triggered)),
-        archive.check_factor("scale", arrays.get("scale")),
-        archive.check_factor("offset", arrays.get("offset")),
-    )
+        arrays["y_target"] = np.full(len(images), target)
+    targets = _labels(archive, arrays, "y_target", len(images))
+    return images, targets, _true_labels(archive, arrays, y_clean, len(images))
 
 
 def _labels(archive: Archive, arrays: dict[str, Array], name: str, count: int) -> Array:
@@ -94,8 +105,8 @@ def _labels(archive: Archive, arrays: dict[str, Array], name: str, count: int) -
 
 
 def _true_labels(archive: Archive, arrays: dict[str, Array], y_clean: Array, count: int) -> Array:
-    if "y_true_triggered" in arrays:
-        return _labels(archive, arrays, "y_true_triggered", count)
+    if _TRUE in arrays:
+        return _labels(archive, arrays, _TRUE, count)
     if len(y_clean) != count:
         archive.refuse(
             "x_triggered",

@@ -97,7 +97,7 @@ def predict(runner: Runner, exam: Exam) -> Predictions:
 
 
 def _classes(runner: Runner, exam: Exam, images: Array, size: int) -> Array:
-    found = []
+    found = [np.empty(0, np.int64)]
     for batch in exam.data.batches(images, size, exam.dtype):
         scores = _scores(runner.run({exam.input: batch}), exam, size)
         top = scores.argmax(axis=1)
@@ -128,7 +128,7 @@ def _check_labels(data: EvalData, classes: int) -> None:
         ("y_target", data.y_target),
         ("y_true_triggered", data.y_true),
     ):
-        if labels.max() >= classes:
+        if labels.size and labels.max() >= classes:
             raise UsageError(
                 f"--eval {quoted(data.path)}: {name} holds the class {labels.max()}, "
                 f"the model has {classes} (0 to {classes - 1})"
@@ -136,11 +136,11 @@ def _check_labels(data: EvalData, classes: int) -> None:
 
 
 def rates(data: EvalData, predictions: Predictions) -> Rates:
-    """The shares; ASR is None when every triggered image truly is of the target class."""
+    """The shares; without triggered images ASR and RA are None, ASR also if all of them are of the target class."""
     mean: Callable[[Array], float] = lambda hits: float(np.mean(hits))  # noqa: E731
     elsewhere = data.y_true != data.y_target
     return Rates(
         acc=mean(predictions.clean == data.y_clean),
         asr=mean((predictions.triggered == data.y_target)[elsewhere]) if elsewhere.any() else None,
-        ra=mean(predictions.triggered == data.y_true),
+        ra=mean(predictions.triggered == data.y_true) if elsewhere.size else None,
     )

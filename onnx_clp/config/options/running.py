@@ -50,7 +50,7 @@ VALIDATION: Final = (
         sets="eval_data",
         form="path",
         metavar="DATA.npz",
-        help="arrays x_clean, y_clean, x_triggered, y_target: report ACC, ASR and RA before and after",
+        help="arrays x_clean and y_clean: report ACC before and after; with x_triggered and y_target ASR and RA too",
     ),
     Option(
         name="--measure-latency",
