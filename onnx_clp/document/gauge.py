@@ -13,7 +13,8 @@ class OutputChange:
     `kind` is "classes" for class scores, "values" for other floats, "discrete" for the rest. `changed` is the share of
     images whose entries or shape others take, or whose class one takes that was less likely by 0.01; `divergence`
     (nats) and `cost` (a share) are of class scores; `relative` is of values and of one set of class scores an image,
-    against their own variation from image to image.
+    against their own variation from image to image. `variety` says over how many classes the answers before the edit
+    spread: e to the entropy of their shares, 1 where all images are of one class to the model.
     None: not of that kind.
     """
 
@@ -24,6 +25,7 @@ class OutputChange:
     cost: float | None = None
     relative: float | None = None
     classes: int | None = None
+    variety: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ Class scores, one set an image or one a place of a sequence that sums to 1:
     cost       = mean p(top of p) − p(top of q)
     relative   = ‖l' − l‖ / ‖l − its mean over the images‖      l, l': log p and log q less their means over the
                                                                 classes; variation counts as 0.1 nats at least
+    variety    = e to the entropy of the classes' shares among the answers before
 
 `cost` is the accuracy that the change costs if the probabilities before are to be believed: a class that another one
 takes counts by how much surer the model was of it. `relative` sees what `divergence` cannot where the images are all of
@@ -150,7 +151,14 @@ def _class_change(name: str, scores: _Scores, p: Float64, q: Float64) -> OutputC
         cost=float(np.minimum(sure.sum(axis=(1, 2)), 1.0).mean()),
         relative=_relative_of_scores(_centred(p), _centred(q)) if scores.places == 1 else None,
         classes=scores.classes,
+        variety=_variety(first[:, 0]) if scores.places == 1 else None,
     )
+
+
+def _variety(answers: NDArray[np.int_]) -> float:
+    """e to the entropy of how the answers (images,) spread over classes: 1 to the number of classes."""
+    shares = np.unique(answers, return_counts=True)[1] / len(answers)
+    return float(np.exp(-(shares * np.log(shares)).sum()))
 
 
 def _centred(probabilities: Float64) -> Float64:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from onnx_clp.errors import ClpError
+from tools.zoo import datasets
 
 SETTINGS = ("", "--bound-activations auto")
 """What is measured if nothing is named: the default run, and what README recommends."""
@@ -38,7 +39,15 @@ def main_parser() -> argparse.ArgumentParser:
     measure.add_argument("--most", type=int, default=sys.maxsize, help="inputs a network (default: all)")
     measure.add_argument("--out", type=Path, default=Path("docs/harm"), metavar="FOLDER", help="of records")
     foretell = commands.add_parser("foretell", help="set what is foretold beside what comes, on labelled networks")
-    foretell.add_argument("--published", type=Path, required=True, metavar="FOLDER", help="of model.onnx and eval.npz")
+    foretell.add_argument("--published", type=Path, metavar="FOLDER", help="of folders with model.onnx and eval.npz")
+    foretell.add_argument("--trained", type=Path, metavar="FOLDER", help="that tools.zoo trained networks into")
+    foretell.add_argument(
+        "--data",
+        type=Path,
+        default=datasets.FASHION_MNIST_FOLDER,
+        metavar="FOLDER",
+        help="of the data sets of --trained",
+    )
     foretell.add_argument("--cifar", type=Path, metavar="FILE.npz", help="CIFAR-10 images (jpeg, offset, label)")
     foretell.add_argument("--most", type=int, default=2000, help="images a network (default 2000)")
     foretell.add_argument("--out", type=Path, default=Path("docs/harm"), metavar="FOLDER", help="of records")
@@ -79,10 +88,14 @@ def _measure(given: argparse.Namespace) -> int:
 
 
 def _foretell(given: argparse.Namespace) -> int:
-    from tools.harm import measuring, published
+    from tools.harm import measuring, published, trained
 
-    for network, model, real in published.networks(given.published, given.cifar, given.most):
-        measuring.measure_one(network, published.SETTINGS, model, real, given.out / _FORETOLD)
+    if given.published is not None:
+        for network, model, real in published.networks(given.published, given.cifar, given.most):
+            measuring.measure_one(network, published.SETTINGS, model, real, given.out / _FORETOLD)
+    if given.trained is not None:
+        for network, model, real in trained.networks(given.trained, given.data, given.most):
+            measuring.measure_one(network, published.SETTINGS, model, real, given.out / _FORETOLD)
     return 0
 
 

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 from PIL import Image
 
 from tools.harm.network import CORPUS, Kind, Network, Package
-from tools.harm.samples import Samples
+from tools.harm.samples import Samples, taken
 
 Array = NDArray[Any]
 
@@ -48,19 +47,12 @@ def networks(folder: Path, cifar: Path | None, most: int) -> Iterator[tuple[Netw
         scale, offset = (float(arrays.get(name, start)) for name, start in (("scale", 1 / 255), ("offset", 0.0)))
         pixels = images.astype(np.float32) * np.float32(scale) + np.float32(offset)
         model = place / "model.onnx"
-        yield _network(place.name), model, Samples({_taken(model): pixels[:, None]}, labels.astype(np.int64))
+        yield _network(place.name), model, Samples({taken(model): pixels[:, None]}, labels.astype(np.int64))
 
 
 def _network(name: str) -> Network:
     package = Package(CORPUS, name, "", "")
     return Network(name, Kind.CLASSIFIER, package, "model.onnx", _EVAL, "images", "class scores", labelled=True)
-
-
-def _taken(model: Path) -> str:
-    """The name of a network's input."""
-    graph = onnx.load(model, load_external_data=False).graph
-    held = {tensor.name for tensor in graph.initializer}
-    return next(str(value.name) for value in graph.input if value.name not in held)
 
 
 def _decoded(path: Path, most: int) -> tuple[Array, Array]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,9 @@ class Measured:
     """One run of the tool on one network, and what became of its answers on `samples` real inputs.
 
     `measures` are shares in 0..1, nats or relative changes, by name; `changes` the relative change of each output.
-    `predicted` is what the run's own report foretold, empty where it foretold nothing. `cpu` is in seconds, `peak` the
+    `predicted` is what the run's own report foretold, empty where it foretold nothing; `shown` is what it was foretold
+    from, one mapping an output with the fields of the report's `OutputChange`, as the gauge measured it on `images`
+    images of `source` ("photographs", "noise"). `cpu` is in seconds, `peak` the
     largest resident memory of one of its processes in bytes. `outcome` is "written", or why nothing was. `pruned`
     channels were switched off, `kept` stood out and stay.
     """
@@ -38,6 +40,9 @@ class Measured:
     predicted: Mapping[str, float] = field(default_factory=dict)
     measures: Mapping[str, float] = field(default_factory=dict)
     changes: Mapping[str, float] = field(default_factory=dict)
+    source: str = ""
+    images: int = 0
+    shown: Sequence[Mapping[str, Any]] = ()
 
     def get(self, name: str) -> float | None:
         """A measure, or nothing if it was not taken or is not a number."""
@@ -68,6 +73,8 @@ def write(folder: Path, measured: Measured) -> None:
 def _rounded(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _rounded(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(inner) for inner in value]
     if isinstance(value, float):
         return float(f"{value:.5g}") if math.isfinite(value) else None
     return value
@@ -84,6 +91,7 @@ def read_one(place: Path) -> Measured:
         for name in ("predicted", "measures", "changes"):
             known = fields.get(name) or {}
             fields[name] = {key: math.nan if value is None else float(value) for key, value in known.items()}
+        fields["shown"] = tuple(fields.get("shown", ()))
         return Measured(**fields)
     except (ValueError, TypeError, AttributeError) as error:
         raise LoadError(f"{place} is not a measurement ({error}); remove it and measure again") from error
@@ -110,3 +118,13 @@ def predictions(report: Mapping[str, Any]) -> dict[str, float]:
         if known:
             found[name] = max(known)
     return {name: float(value) for name, value in found.items()}
+
+
+def shown(report: Mapping[str, Any]) -> dict[str, Any]:
+    """What a report's prediction was made from, as fields of `Measured`; nothing if it has none."""
+    gauge = report.get("gauge") or {}
+    ordinary, prediction = gauge.get("ordinary"), gauge.get("prediction")
+    if not ordinary or not prediction:
+        return {}
+    outputs = tuple({key: value for key, value in one.items() if value is not None} for one in prediction["outputs"])
+    return {"source": ordinary["source"], "images": ordinary["count"], "shown": outputs}
