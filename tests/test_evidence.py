@@ -21,6 +21,7 @@ from onnx_clp.config import CleanConfig
 from onnx_clp.errors import LoadError, UsageError
 from tools.evidence import (
     choice,
+    defaults,
     evasion,
     experiments,
     latency,
@@ -418,6 +419,50 @@ def test_the_bench_measures_what_the_tool_does_and_only_what_is_missing(
     before = (out / record.LOG).read_bytes()
     measuring.measure_all(bench, subjects, out, ("choose", "report"))
     assert (out / record.LOG).read_bytes() == before
+
+
+def test_the_defaults_are_measured_beside_the_paper_and_only_what_is_missing(
+    zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tools.zoo import datasets, evalset
+
+    images = evalset.read(ROOT / "models" / "fashion-mnist_badnets_target0.npz")
+    few = evalset.EvaluationSet(images.x_clean[:60], images.y_clean[:60], images.x_triggered[:60], images.y_target)
+    monkeypatch.setattr(Subject, "evaluation", lambda *_: few)
+    monkeypatch.setattr(datasets, "load", lambda *_: None)
+    defaults.measure_all(zoo, tmp_path, tmp_path / "out", 60)
+    folder = tmp_path / "out" / defaults.FOLDER
+    ((name, found),) = record.read(folder).items()
+    assert found.keys() == {NONE, *defaults.RUNS}
+    assert found["default"].asr < 0.1 < found[NONE].asr
+    assert found["default"].foretold is not None
+    assert found["paper"].foretold is None
+    assert found["paper"].pruned == 7
+    (one,) = subject.kept(folder)
+    assert one.name == name
+    before = (folder / record.LOG).read_bytes()
+    defaults.measure_all(zoo, tmp_path, tmp_path / "out", 60)
+    assert (folder / record.LOG).read_bytes() == before
+
+
+def test_the_defaults_are_counted_by_half_and_shown_by_model(tmp_path: Path) -> None:
+    assert defaults.summary(tmp_path) == defaults.table(tmp_path) == ""
+    folder = tmp_path / defaults.FOLDER
+    subject.keep([model("badnets", 0), model("badnets", 1), model("clean", 1)], folder)
+    after = replace(rates(0.899, 0.05), caps=3.0)
+    for one in subject.kept(folder):
+        runs = {"default": rates(0.9, 0.99), "auto": after, "paper": rates(0.85, 0.15)}
+        record.append(folder, one.name, {NONE: rates(0.9, 1.0), **runs})
+    sums = [line.split(" | ") for line in defaults.summary(tmp_path).splitlines()[2:]]
+    assert [(line[0][2:], line[1]) for line in sums] == [
+        (half, run) for half in ("even", "odd") for run in ("default", "auto", "paper")
+    ]
+    assert [line[2].split(" (")[0] for line in sums] == ["0 of 1", "1 of 1", "0 of 1"] * 2
+    assert [line[3] for line in sums] == ["0 of 1", "1 of 1", "1 of 1"] * 2
+    _, _, even, odd, clean = defaults.table(tmp_path).splitlines()
+    assert "| 90.0/99.0 | **89.9/5.0** (C = 3) | *85.0/15.0* | – |" in even
+    assert "| 90.0/99.0 | **89.9/5.0** (C = 3) |" in odd
+    assert "| 90.0/100.0 | 90.0/99.0 | 89.9/5.0 (C = 3) | 85.0/15.0 |" in clean
 
 
 # --- one setting for all, and files without statistics --------------------------------------------

@@ -117,6 +117,13 @@ def test_scores_that_move_show_even_where_all_images_are_of_one_class() -> None:
     assert predicted([change(sure, sure)]) == NOTHING
 
 
+@pytest.mark.parametrize(("answers", "variety"), [([3] * 8, 1.0), ([0, 1] * 4, 2.0), ([0, 0, 0, 1], 1.755)])
+def test_variety_says_over_how_many_classes_the_answers_spread(answers: list[int], variety: float) -> None:
+    before = {"y": list(np.arange(5, 5 + len(answers))[:, None] * np.eye(10)[answers])}
+    (found,) = changes(before, before)
+    assert found.variety == pytest.approx(variety, rel=1e-3)
+
+
 def test_scores_that_hardly_vary_are_held_against_a_tenth_of_a_nat() -> None:
     """An untrained network: no class is likelier than another, so no change of scores matters that is small."""
     small = LOGITS / 1000

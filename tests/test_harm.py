@@ -31,11 +31,15 @@ from tools.harm import (
     published,
     record,
     samples,
+    split,
     tables,
+    trained,
 )
 from tools.harm.detections import Places
 from tools.harm.network import CORPUS, Kind, Network, Package, Scores
 from tools.harm.record import Measured
+from tools.zoo import datasets, result
+from tools.zoo.recipe import Design
 
 PACKAGE = Package(CORPUS, "made", "", "")
 NETWORK = Network("made", Kind.CLASSIFIER, PACKAGE, "made.onnx", "photographs-224", "", "", labelled=True)
@@ -419,6 +423,41 @@ class TestMeasuring:
         found = record.read(work / "foretold")
         assert {one.setting for one in found} == set(published.SETTINGS)
         assert {(one.network, one.samples, one.outcome) for one in found} == {("one", len(real), "written")}
+
+    def test_trained_networks_are_measured_on_their_test_images(
+        self, work: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        design = Design("vgg-bn", "clean", 3, dataset="made", rate=0.0)
+        shutil.copyfile(work / "models" / "made.onnx", work / f"{design.name}.onnx")
+        result.append(work, result.Result(design, 0, 1.0, "cpu", {}, {}))
+        random = np.random.default_rng(0)
+        images, labels = random.integers(0, 256, (20, 3, 8, 8)).astype(np.uint8), np.arange(20) % 4
+        data = datasets.Dataset("made", 4, "", "", images, labels, images, labels)
+        monkeypatch.setattr(datasets, "load", lambda *_: data)
+        ((network, model, real),) = trained.networks(work, tmp := work / "data", 12)
+        assert (network.name, network.labelled, model.is_file(), len(real)) == (design.name, True, True, 12)
+        (pixels,) = real.arrays.values()
+        assert pixels.shape == (12, 1, 3, 8, 8)
+        assert pixels.max() <= 1
+        assert not tmp.exists()
+        alone = [samples.session(model).run(None, {"x": one})[0] for one in pixels]
+        assert samples.answers(model, real)["y"] == pytest.approx(np.stack(alone), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "half"),
+    [
+        ("fashionmnist_vggbn_clean_plain_s1", "report"),
+        ("fashionmnist_vggbn_clean_plain_s10", "choose"),
+        ("abl_wrn16_badnets", "choose"),
+        ("basic-pitch", "report"),
+        ("mobilenetv2", "choose"),
+        ("mobilenetv2-folded", "choose"),
+        ("mobilenetv2-qdq", "choose"),
+    ],
+)
+def test_the_name_alone_decides_which_half_a_network_belongs_to(name: str, half: str) -> None:
+    assert split.half(name) == half
 
 
 class TestCoverage:

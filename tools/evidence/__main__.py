@@ -32,12 +32,16 @@ def main_parser() -> argparse.ArgumentParser:
     )
     effort.add_argument("--target", type=int, help="of --case")
     effort.add_argument("--pixels", type=float, nargs=2, metavar=("LOW", "HIGH"), help="that --case takes (0 and 1)")
-    for command in (measure, aside, effort):
+    defaults = commands.add_parser(
+        "defaults", help="the default and caps of auto beside the paper's method: what is missing"
+    )
+    defaults.add_argument("--images", type=int, default=2000, help="test images a model (default 2,000)")
+    for command in (measure, aside, effort, defaults):
         command.add_argument("--work", type=Path, default=Path("zoo"), metavar="FOLDER", help="of the trained zoo")
         command.add_argument("--data", type=Path, default=datasets.FASHION_MNIST_FOLDER, metavar="FOLDER")
     report = commands.add_parser("report", help="rewrite the page's tables and the pictures from the records")
     report.add_argument("--page", type=Path, default=Path("docs/evidence.md"), metavar="FILE")
-    for command in (measure, aside, effort, report):
+    for command in (measure, aside, effort, defaults, report):
         command.add_argument("--out", type=Path, default=Path("docs/evidence"), metavar="FOLDER", help="of records")
     return parser
 
@@ -46,7 +50,13 @@ def main(arguments: Sequence[str]) -> int:
     """Run one command; gives the exit code."""
     given = main_parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    commands = {"measure": _measure, "experiments": _experiments, "effort": _effort, "report": _report}
+    commands = {
+        "measure": _measure,
+        "experiments": _experiments,
+        "effort": _effort,
+        "defaults": _defaults,
+        "report": _report,
+    }
     try:
         commands[given.command](given)
     except ClpError as error:
@@ -87,6 +97,12 @@ def _effort(given: argparse.Namespace) -> None:
     pixels = None if given.pixels is None else (given.pixels[0], given.pixels[1])
     case = effort.Case(name, "", "report", attack, given.target, Path(model), Path(exam), pixels)
     effort.note(given.out, effort.measure(case, runs, given.search_seconds))
+
+
+def _defaults(given: argparse.Namespace) -> None:
+    from tools.evidence import defaults
+
+    defaults.measure_all(given.work, given.data, given.out, given.images)
 
 
 def _report(given: argparse.Namespace) -> None:

@@ -72,11 +72,11 @@ class Bench:
     ) -> Rates:
         path = self.path(subject, setting)
         if setting is None:
-            return _noted(_run(path.read_bytes(), data, ran))
+            return _noted(run_once(path.read_bytes(), data, ran))
         done = onnx_clp.clean(path, setting.config(images))
         summary, caps = done.report.summary, done.report.caps
         return _noted(
-            _run(done.model.SerializeToString(), data, ran),
+            run_once(done.model.SerializeToString(), data, ran),
             pruned=summary.channels_pruned if setting.prunes else 0,
             capped=caps.capped if caps else 0,
             verdict=summary.verdict.value,
@@ -107,8 +107,8 @@ def _noted(rates: measure.Rates, *, pruned: int = 0, capped: int = 0, verdict: s
     return Rates(rates.images, rates.acc, rates.asr, rates.ra, pruned, capped, verdict)
 
 
-def _run(model: bytes, data: EvaluationSet, ran: dict[str, measure.Rates]) -> measure.Rates:
-    """The rates of a model, from `ran` where the same bytes were run before."""
+def run_once(model: bytes, data: EvaluationSet, ran: dict[str, measure.Rates]) -> measure.Rates:
+    """The rates of a model's bytes, from `ran` where the same were run before."""
     key = hashlib.sha256(model).hexdigest()
     if key not in ran:
         on = session(model)

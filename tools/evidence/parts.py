@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tools.evidence import (
     colour,
+    defaults,
     effort,
     evasion,
     experiments,
@@ -49,5 +50,7 @@ def all_parts(out: Path) -> Mapping[str, str]:
         "cifar-sums": colour.summary(runs),
         "false-alarms": naming.false_alarms(runs),
         "naming": naming.roc(runs),
+        "defaults": defaults.table(out),
+        "defaults-sums": defaults.summary(out),
         "evasion": experiments.evasion(record.lines(out / evasion.LOG)),
     }

@@ -23,6 +23,7 @@ class Rates:
     """One model under one setting: ACC, ASR and RA as shares in 0..1, on `images` clean and as many triggered.
 
     `pruned` and `capped` count channels and normalisations; `verdict` is the report's, "" where the tool did not run.
+    `caps` are times the std at which it capped, `foretold` the upper end of the loss that it foretold; None for none.
     """
 
     images: int
@@ -32,6 +33,8 @@ class Rates:
     pruned: int = 0
     capped: int = 0
     verdict: str = ""
+    caps: float | None = None
+    foretold: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """All but `images` and what is 0 or empty by default, rates rounded to 1e-4."""

@@ -224,7 +224,7 @@ def single(evidence: Evidence, columns: Sequence[str]) -> str:
     for one in sorted(evidence.half("report"), key=_single_order):
         rates = evidence.found.get(one.name, {})
         if NONE in rates:
-            rows.append([_label(one), *(_cell(one, rates, column) for column in (NONE, *columns))])
+            rows.append([label(one), *(_cell(one, rates, column) for column in (NONE, *columns))])
     return markdown(["model", NONE, *columns], rows)
 
 
@@ -233,7 +233,8 @@ def _single_order(one: Subject) -> tuple[int, str]:
     return (groups.index(one.group), one.name)
 
 
-def _label(one: Subject) -> str:
+def label(one: Subject) -> str:
+    """A model in words."""
     made = one.result.design
     width = f" w{made.width}" if made.width else ""
     recipe = f", {made.recipe.name}" if made.recipe.name != "plain" else ""
@@ -264,5 +265,5 @@ def unjudged(evidence: Evidence) -> str:
         ):
             default, caps = rates[settings.PAPER], rates[settings.CAPS]
             asr = [percent(rates[name].asr) for name in (NONE, settings.PAPER, settings.CAPS)]
-            rows.append([_label(one), default.verdict, str(default.pruned), str(caps.capped), *asr])
+            rows.append([label(one), default.verdict, str(default.pruned), str(caps.capped), *asr])
     return markdown(["model", "verdict", "pruned", "capped", "ASR before", settings.PAPER, settings.CAPS], rows)
