@@ -18,6 +18,7 @@ from onnx_clp.gauge.bench import TOGETHER, Bench, Feed, Images
 from onnx_clp.gauge.crops import Float32, crops
 from onnx_clp.gauge.entrance import normalises, range_at
 from onnx_clp.gauge.intake import Intake, Pixels, intake_of
+from onnx_clp.gauge.outputs import by_place, lead
 from onnx_clp.gauge.photographs import Bytes, load
 from onnx_clp.gauge.pixels import Choice
 from onnx_clp.gauge.request import Landmark
@@ -185,4 +186,8 @@ def choice_of(source: Source, form: Form, bench: Bench, neutral: Feed) -> Choice
         name = source.landmark.value
         return bench.answers(form.feeds(values.of(few)), neutral, (name,))[name]
 
-    return pixels.found(source.landmark, look, normalises=normalises(source.model, form.intake.name))
+    def ahead(values: Pixels) -> float | None:
+        return lead(bench.answers(form.feeds(values.of(few)), neutral), by_place(source.model))
+
+    plain = normalises(source.model, form.intake.name)
+    return pixels.found(source.landmark, look, normalises=plain, ahead=ahead)

@@ -69,6 +69,22 @@ def changes(
         )
 
 
+def lead(answers: Answers, places: Container[str] = ()) -> float | None:
+    """By how many logits the likeliest class is ahead of the next, on average over the images.
+
+    Of the first output that is class scores of one set an image, and at most 28; None where there is none.
+    """
+    for name, rows in answers.items():
+        if len({one.shape for one in rows}) != 1 or not is_float(rows[0].dtype) or _is_beside_boxes(name, answers):
+            continue
+        values = np.stack([wide(one) for one in rows])
+        scores = _scores(values, name in places)
+        if scores is not None and scores.places == 1 and scores.classes > 1:
+            ordered = np.sort(np.log(scores.of(values)[:, 0]), axis=1)
+            return float((ordered[:, -1] - ordered[:, -2]).mean())
+    return None
+
+
 def _is_beside_boxes(name: str, outputs: Answers) -> bool:
     """Whether an output is one number a place, and another output says more of the same places, as detectors do."""
     *places, last = outputs[name][0].shape or (0,)

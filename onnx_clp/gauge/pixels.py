@@ -2,11 +2,14 @@
 
 In this order: the user's range; 8-bit inputs; the range of a QuantizeLinear that reads the input; where the
 distribution of an early value is known (by a BatchNormalization), the values under which photographs give that
-distribution; else all values of the scale under which the first convolution gives numbers of ordinary size, in turn.
+distribution; else all values, in turn, of the scale under which the likeliest class is as far ahead as usual: pixels up
+to 255 where a network takes 1 put one class a hundred ahead, pixels up to 1 where it takes 255 leave all alike. Where
+it gives no classes, of the scale under which the first convolution gives numbers of ordinary size.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -23,8 +26,12 @@ Array = NDArray[Any]
 Float64 = NDArray[np.float64]
 Look = Callable[[Pixels], list[Array]]
 """The landmark's value under these pixel values, by image."""
+Ahead = Callable[[Pixels], float | None]
+"""By how many logits the likeliest class is ahead under these pixel values, on average; None where there are none."""
 
 _ORDINARY_STD: Final = 0.3
+_USUAL_LEAD: Final = 2.5
+"""Logits by which a network's likeliest class is ahead on photographs, of anything, on average."""
 _FITS: Final = 1.0
 _CLOSE: Final = 1.5
 _NEARLY: Final = 3.0
@@ -80,21 +87,38 @@ def _apart(one: tuple[float, float], other: tuple[float, float]) -> float:
     return abs(one[0] - other[0]) + abs(one[1] - other[1])
 
 
-def found(landmark: Landmark | None, look: Look, *, normalises: bool) -> Choice:
+def found(landmark: Landmark | None, look: Look, *, normalises: bool, ahead: Ahead | None = None) -> Choice:
     """The choice that running the model tells; `normalises` says that its first operators do, so values come plain."""
-    plain = Choice((UNIT,) if normalises else SMALL, "guess")
-    if landmark is None:
-        return plain
-    if not landmark.mean:
-        small, large = (_strangeness(look(pixels)) for pixels in (UNIT, BYTES))
-        scale = ((UNIT,) if normalises else SMALL) if small <= large else ((BYTES,) if normalises else LARGE)
-        return Choice(scale, "scale") if np.isfinite([small, large]).any() else plain
+    if landmark is None or not landmark.mean:
+        large = _is_large(None if landmark is None else look, ahead)
+        plain, every = (BYTES, LARGE) if large else (UNIT, SMALL)
+        return Choice((plain,) if normalises else every, "guess" if large is None else "scale")
     known = np.array(landmark.mean), np.array(landmark.std)
     apart = {pixels: mismatch(look(pixels), *known) for pixels in (*SMALL, *LARGE)}
     least = min(apart.values())
     # Of those that fit nearly as well the plainest is the likeliest. A network of unusual images fits none well.
     room = (_CLOSE if least < _FITS else _NEARLY) * least
     return Choice((next(pixels for pixels in apart if apart[pixels] <= room),), "statistics")
+
+
+def _is_large(look: Look | None, ahead: Ahead | None) -> bool | None:
+    """Whether pixels go up to 255; None where nothing tells."""
+    if ahead is not None and (scale := by_lead(ahead)) is not None:
+        return scale == BYTES
+    small, large = (math.inf if look is None else _strangeness(look(pixels)) for pixels in (UNIT, BYTES))
+    return small > large if math.isfinite(min(small, large)) else None
+
+
+def by_lead(ahead: Ahead) -> Pixels | None:
+    """Values up to 1 or up to 255, under which the lead of a class is more as usual; None where neither has one."""
+    apart = {one: _unusual(lead) for one in (UNIT, BYTES) if (lead := ahead(one)) is not None}
+    least = min(apart, key=lambda one: apart[one], default=None)
+    return least if least is not None and math.isfinite(apart[least]) else None
+
+
+def _unusual(lead: float) -> float:
+    """How many times a lead is larger or smaller than usual, as a logarithm."""
+    return abs(math.log(lead / _USUAL_LEAD)) if 0 < lead < math.inf else math.inf
 
 
 def mismatch(values: Sequence[Array], mean: Float64, std: Float64) -> float:

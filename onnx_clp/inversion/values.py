@@ -1,13 +1,10 @@
 """The pixel values that a search takes where nobody says them.
 
-Statistics tell them as they tell the gauge (`gauge.pixels`). Without any, the scale is that under which photographs
-lead to class scores of ordinary size: pixels up to 255 where a network takes 1 put one class a hundred ahead, pixels up
-to 1 where it takes 255 leave all alike.
+Statistics tell them as they tell the gauge (`gauge.pixels`), and without any the class scores tell the scale.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -30,8 +27,6 @@ from onnx_clp.inversion.trigger import lead
 from onnx_clp.validation.provider import Engine
 
 _LOOKS: Final = 24
-_USUAL_LEAD: Final = 2.5
-"""Logits by which a network's likeliest class is ahead on photographs, of anything, on average."""
 _CHANNELS: Final = (1, 3)
 
 
@@ -60,7 +55,7 @@ def in_its_values(request: SearchRequest, subject: Subject, attack: Attack, engi
         seen, plain = Look(subject, request.landmark.value, engine), normalises(subject.model, subject.input)
         low, high = pixels.found(request.landmark, lambda v: list(seen.all(shown(v))), normalises=plain).ends
     else:
-        low, high = min((UNIT, BYTES), key=lambda values: _strange(attack, shown(values))).ends
+        low, high = (pixels.by_lead(lambda values: _lead(attack, shown(values))) or UNIT).ends
     return replace(request, low=low, high=high, landmark=None)
 
 
@@ -70,10 +65,9 @@ def _between_whole_numbers(path: Path, most: int, shape: tuple[int, int, int]) -
     return bool((images != np.rint(images)).any())
 
 
-def _strange(attack: Attack, images: Float32) -> float:
-    """How many times the mean lead of a class is larger or smaller than usual, as a logarithm."""
+def _lead(attack: Attack, images: Float32) -> float | None:
+    """The mean lead of a class; None where the model does not run them."""
     try:
-        found = lead(attack.logits(images))
+        return lead(attack.logits(images))
     except UnsupportedModelError:
-        return math.inf
-    return abs(math.log(found / _USUAL_LEAD)) if found > 0 else math.inf
+        return None

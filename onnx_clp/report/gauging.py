@@ -80,7 +80,7 @@ def images(ordinary: Ordinary) -> str:
         "option": "as --pixel-range says",
         "file": "as the file says",
         "statistics": "as its statistics say",
-        "scale": "assumed by the scale of its first layer; --pixel-range says better",
+        "scale": "assumed by the scale of what it computes; --pixel-range says better",
         "guess": "assumed; --pixel-range says better",
         "path": "on which the path is still; --pixel-range says better",
     }[ordinary.told]
