@@ -88,14 +88,20 @@ def _measure(given: argparse.Namespace) -> int:
 
 
 def _foretell(given: argparse.Namespace) -> int:
-    from tools.harm import measuring, published, trained
+    from tools.harm import measuring, published, record, trained
+    from tools.harm.network import Network
+
+    out = given.out / _FORETOLD
+
+    def done(network: Network) -> bool:
+        return all(record.path(out, network.name, setting).exists() for setting in published.SETTINGS)
 
     if given.published is not None:
         for network, model, real in published.networks(given.published, given.cifar, given.most):
-            measuring.measure_one(network, published.SETTINGS, model, real, given.out / _FORETOLD)
+            measuring.measure_one(network, published.SETTINGS, model, real, out)
     if given.trained is not None:
-        for network, model, real in trained.networks(given.trained, given.data, given.most):
-            measuring.measure_one(network, published.SETTINGS, model, real, given.out / _FORETOLD)
+        for network, model, real in trained.networks(given.trained, given.data, given.most, done):
+            measuring.measure_one(network, published.SETTINGS, model, real, out)
     return 0
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -14,10 +14,13 @@ from tools.zoo import datasets, evalset, result
 from tools.zoo.datasets import Dataset
 
 
-def networks(folder: Path, data: Path, most: int) -> Iterator[tuple[Network, Path, Samples]]:
+def networks(
+    folder: Path, data: Path, most: int, done: Callable[[Network], bool] = lambda _: False
+) -> Iterator[tuple[Network, Path, Samples]]:
     """Every network noted in a folder of the zoo with its file and at most `most` test images, one a sample.
 
-    The images carry no trigger, and are drawn as `tools.zoo.evalset` draws them. `data` is the folder of the data sets.
+    The images carry no trigger, and are drawn as `tools.zoo.evalset` draws them. `data` is the folder of the data sets,
+    which are not read for networks that are `done`.
     """
     for made in result.read(folder):
         name, model = made.name, folder / f"{made.name}{result.UNFOLDED}"
@@ -31,7 +34,8 @@ def networks(folder: Path, data: Path, most: int) -> Iterator[tuple[Network, Pat
             "class scores",
             labelled=True,
         )
-        yield network, model, _samples(_dataset(made.design.dataset, data), taken(model), most)
+        if not done(network):
+            yield network, model, _samples(_dataset(made.design.dataset, data), taken(model), most)
 
 
 def _samples(data: Dataset, name: str, most: int) -> Samples:
