@@ -22,6 +22,8 @@ from onnx_clp.gauge.outputs import by_place, changes
 Array = NDArray[Any]
 
 RNG = np.random.default_rng(0)
+MANY = 10**6
+"""Images enough to show any loss."""
 
 
 def change(before: Array, after: Array) -> OutputChange:
@@ -110,11 +112,11 @@ def test_scores_that_move_show_even_where_all_images_are_of_one_class() -> None:
     assert found.changed == 0
     assert found.divergence is not None
     assert found.divergence < 0.01 * (wanted.divergence or 0)
-    loss, seen = predicted([found]), predicted([wanted])
+    loss, seen = predicted([found], MANY), predicted([wanted], MANY)
     assert loss.share > seen.share / 2
     blind = replace(found, relative=None)
-    assert predicted([blind]).share < 0.01 * seen.share
-    assert predicted([change(sure, sure)]) == NOTHING
+    assert predicted([blind], MANY).share < 0.01 * seen.share
+    assert predicted([change(sure, sure)], MANY) == NOTHING
 
 
 @pytest.mark.parametrize(("answers", "variety"), [([3] * 8, 1.0), ([0, 1] * 4, 2.0), ([0, 0, 0, 1], 1.755)])
@@ -132,7 +134,7 @@ def test_scores_that_hardly_vary_are_held_against_a_tenth_of_a_nat() -> None:
     assert found.relative == pytest.approx(20 * math.sqrt(float((plain**2).mean())), rel=1e-3)
     assert found.relative is not None
     assert found.relative < 0.05
-    assert predicted([found]).high < 1e-3
+    assert predicted([found], MANY).high < 1e-3
     larger = change(LOGITS, -LOGITS).relative
     assert larger == pytest.approx(2, rel=0.05)
 
@@ -228,7 +230,7 @@ def test_what_is_no_longer_finite_is_lost(value: float, before: Array) -> None:
     after.reshape(-1)[3] = value
     found = change(before, after)
     assert found.relative == math.inf
-    assert predicted([found]) == Loss(1.0, 1.0, 1.0)
+    assert predicted([found], MANY) == Loss(1.0, 1.0, 1.0)
 
 
 def test_an_output_of_another_shape_is_lost() -> None:
@@ -305,7 +307,7 @@ def test_equal_outputs_foretell_no_loss(values: Array) -> None:
     assert not found.cost
     assert found.divergence is None or found.divergence == pytest.approx(0, abs=1e-12)
     assert found.relative in (None, 0.0)
-    assert predicted([found]).high <= 1e-9
+    assert predicted([found], MANY).high <= 1e-9
 
 
 @given(pairs)
@@ -315,7 +317,7 @@ def test_nothing_is_negative_and_shares_are_shares(pair: tuple[Array, Array]) ->
         assert share is None or 0 <= share <= 1
     assert found.divergence is None or found.divergence >= -1e-9
     assert found.relative is None or found.relative >= 0
-    loss = predicted([found])
+    loss = predicted([found], MANY)
     assert 0 <= loss.low <= loss.share <= loss.high <= 1
 
 
@@ -333,7 +335,7 @@ def test_the_order_of_the_images_does_not_matter(pair: tuple[Array, Array], by: 
 
 
 def test_no_outputs_foretell_nothing() -> None:
-    assert predicted([]) == NOTHING == Loss(0.0, 0.0, 0.0)
+    assert predicted([], MANY) == NOTHING == Loss(0.0, 0.0, 0.0)
 
 
 def classes(divergence: float) -> OutputChange:
@@ -341,7 +343,7 @@ def classes(divergence: float) -> OutputChange:
 
 
 def test_the_loss_grows_with_the_divergence_and_stays_a_share() -> None:
-    losses = [predicted([classes(d)]) for d in (0.0, 1e-4, 0.01, 0.1, 1.0, 30.0)]
+    losses = [predicted([classes(d)], MANY) for d in (0.0, 1e-4, 0.01, 0.1, 1.0, 30.0)]
     for low, high in pairwise(losses):
         assert low.share < high.share
         assert low.high <= high.high
@@ -361,34 +363,45 @@ def test_the_loss_grows_with_the_divergence_and_stays_a_share() -> None:
     ],
 )
 def test_other_outputs_foretell_a_loss_too(change: OutputChange) -> None:
-    assert predicted([change]).share == pytest.approx(0.01)
-    assert predicted([change]).high > 0.01
+    assert predicted([change], MANY).share == pytest.approx(0.01)
+    assert predicted([change], MANY).high > 0.01
 
 
 def test_of_divergence_and_relative_change_of_scores_the_greater_counts() -> None:
-    both = [predicted([replace(classes(0.01), relative=r)]) for r in (None, 0.0, 0.1, 0.3, 0.6)]
-    assert both[0] == both[1] == both[2] == predicted([classes(0.01)])
+    both = [predicted([replace(classes(0.01), relative=r)], MANY) for r in (None, 0.0, 0.1, 0.3, 0.6)]
+    assert both[0] == both[1] == both[2] == predicted([classes(0.01)], MANY)
     assert both[2].share < both[3].share < both[4].share
-    assert predicted([replace(classes(0.0), relative=math.inf)]) == Loss(1.0, 1.0, 1.0)
+    assert predicted([replace(classes(0.0), relative=math.inf)], MANY) == Loss(1.0, 1.0, 1.0)
 
 
 def test_on_made_up_signals_the_upper_end_is_ten_times_as_high() -> None:
-    plain, noisy = predicted([classes(0.01)]), predicted([classes(0.01)], noise=True)
+    plain, noisy = predicted([classes(0.01)], MANY), predicted([classes(0.01)], MANY, noise=True)
     assert (noisy.share, noisy.low) == (plain.share, plain.low)
     assert noisy.high == pytest.approx(10 * plain.high)
-    assert predicted([classes(5.0)], noise=True).high == 1.0
-    assert predicted([], noise=True) == NOTHING
+    assert predicted([classes(5.0)], MANY, noise=True).high == 1.0
+    assert predicted([], MANY, noise=True) == NOTHING
+
+
+@pytest.mark.parametrize("images", [48, 144, 500])
+def test_a_small_loss_is_not_foretold_finer_than_so_many_images_can_show(images: int) -> None:
+    small, large = predicted([classes(2e-4)], images), predicted([classes(1.0)], images)
+    assert small.high == pytest.approx(0.3 / images)
+    assert (small.share, small.low) == (predicted([classes(2e-4)], MANY).share, predicted([classes(2e-4)], MANY).low)
+    assert large == predicted([classes(1.0)], MANY)
+    assert predicted([classes(1e-5)], images).high < 1e-5
+    assert predicted([classes(2e-4)], images, noise=True) == predicted([classes(2e-4)], MANY, noise=True)
+    assert predicted([classes(2e-4)], 1).high == pytest.approx(0.3)
 
 
 def test_the_output_that_moves_most_counts() -> None:
     small, large = classes(0.001), OutputChange("z", "values", relative=0.5)
-    assert predicted([small, large]) == predicted([large, small]) == predicted([large])
+    assert predicted([small, large], MANY) == predicted([large, small], MANY) == predicted([large], MANY)
 
 
 @pytest.mark.parametrize("lost", [math.inf, math.nan])
 def test_what_cannot_be_measured_counts_as_all(lost: float) -> None:
-    assert predicted([OutputChange("y", "values", relative=lost)]) == Loss(1.0, 1.0, 1.0)
-    assert predicted([classes(lost)]) == Loss(1.0, 1.0, 1.0)
+    assert predicted([OutputChange("y", "values", relative=lost)], MANY) == Loss(1.0, 1.0, 1.0)
+    assert predicted([classes(lost)], MANY) == Loss(1.0, 1.0, 1.0)
 
 
 @pytest.mark.parametrize(("beside", "kind"), [((10, 4), "values"), ((10, 1), "classes"), ((7, 4), "classes")])

@@ -389,7 +389,7 @@ class TestMeasuring:
     def test_the_page_is_filled_by_the_command(self, work: Path) -> None:
         record.write(work / "out", TestTables.harmed)
         page = work / "harm.md"
-        parts = ("summary", "picture", "edits", "foretold", "all")
+        parts = ("summary", "picture", "edits", "foretold", "calibration", "all")
         page.write_text("".join(f"<!-- made: {part} -->\n<!-- end -->\n" for part in parts), encoding="utf-8")
         command = [sys.executable, "-m", "tools.harm", "page", "--page", str(page), "--out", str(work / "out")]
         done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parent.parent)

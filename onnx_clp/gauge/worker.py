@@ -120,7 +120,7 @@ class _Trial:
     def _foretold(self, after: dict[str, list[Array]], way: int) -> Prediction:
         before, now = ({name: one[way :: self._ways] for name, one in a.items()} for a in (self._before, after))
         moved = outputs.changes(before, now, self._places, beside=self._request.wish.beside)
-        return Prediction(predicted(moved, noise=self._made.source == "noise"), moved)
+        return Prediction(predicted(moved, len(self._images), noise=self._made.source == "noise"), moved)
 
     def _at(self, channels: Sequence[dosing.Channel], u: float) -> Prediction:
         return self.measure(DialDose(tuple(one for one in channels if one.z > u)))

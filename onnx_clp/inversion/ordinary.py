@@ -51,5 +51,8 @@ def halves(shape: tuple[int, int, int], pixels: Range, seed: int) -> tuple[Image
 
 def loss(pairs: Iterable[tuple[Float32, Float32]]) -> Loss:
     """The largest predicted loss (`gauge.loss`) of pairs of class scores (n, classes), before and after; else none."""
-    found = [predicted(outputs.changes({"scores": list(before)}, {"scores": list(after)})) for before, after in pairs]
+    found = [
+        predicted(outputs.changes({"scores": list(before)}, {"scores": list(after)}), len(before))
+        for before, after in pairs
+    ]
     return max(found, key=lambda one: one.high, default=NOTHING)

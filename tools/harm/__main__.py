@@ -51,6 +51,8 @@ def main_parser() -> argparse.ArgumentParser:
     foretell.add_argument("--cifar", type=Path, metavar="FILE.npz", help="CIFAR-10 images (jpeg, offset, label)")
     foretell.add_argument("--most", type=int, default=2000, help="images a network (default 2000)")
     foretell.add_argument("--out", type=Path, default=Path("docs/harm"), metavar="FOLDER", help="of records")
+    renew = commands.add_parser("renew", help="foretell again, from what records hold, as the tool does now")
+    renew.add_argument("--out", type=Path, default=Path("docs/harm"), metavar="FOLDER", help="of records")
     for command in (make, measure):
         command.add_argument("--work", type=Path, required=True, metavar="FOLDER", help="for networks and inputs")
         command.add_argument("--only", action="append", metavar="NAME", help="one network, repeatable (default: all)")
@@ -64,7 +66,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run one command; gives the exit code."""
     given = main_parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    commands = {"make": _make, "measure": _measure, "foretell": _foretell, "page": _page}
+    commands = {"make": _make, "measure": _measure, "foretell": _foretell, "renew": _renew, "page": _page}
     try:
         return commands[given.command](given)
     except ClpError as error:
@@ -105,15 +107,25 @@ def _foretell(given: argparse.Namespace) -> int:
     return 0
 
 
+def _renew(given: argparse.Namespace) -> int:
+    from tools.harm import calibrating, record
+
+    for folder in (given.out, given.out / _FORETOLD):
+        for one in record.read(folder):
+            record.write(folder, calibrating.renewed(one))
+    return 0
+
+
 def _page(given: argparse.Namespace) -> int:
-    from tools.harm import coverage, picture, record, tables
+    from tools.harm import calibrating, coverage, picture, record, tables
 
     found, more = record.read(given.out), record.read(given.out / _FORETOLD)
     first, second = (
         f"{given.out.name}/{name}" if picture.draw(runs, given.out / name) else ""
         for runs, name in ((found, _PICTURE), (coverage.edits([*found, *more]), _EDITS))
     )
-    tables.fill(given.page, found, first, second, foretold=coverage.told([*found, *more]))
+    every = [*found, *more]
+    tables.fill(given.page, found, first, second, coverage.told(every), calibrating.told(every))
     return 0
 
 

@@ -20,17 +20,27 @@ _HEAD = (
 _KIND_ORDER = list(Kind)
 
 
-def fill(path: Path, found: Sequence[Measured], picture: str = "", edits: str = "", foretold: str = "") -> None:
+def fill(
+    path: Path,
+    found: Sequence[Measured],
+    picture: str = "",
+    edits: str = "",
+    foretold: str = "",
+    calibration: str = "",
+) -> None:
     """Rewrite the page's marked parts.
 
     `picture` and `edits` are paths of pictures from the page, empty if none was drawn; `foretold` is what became of
-    what was foretold.
+    what was foretold, `calibration` how often the upper end holds on networks that had no part in it.
     """
     shown = {
         name: f"![Loss foretold, up to the upper end, against the loss on {of}]({drawn})" if drawn else ""
         for name, drawn, of in (("picture", picture, "real inputs"), ("edits", edits, "labelled images"))
     }
-    page.fill(path, {"all": table(found), "summary": summary(found), "foretold": foretold, **shown})
+    page.fill(
+        path,
+        {"all": table(found), "summary": summary(found), "foretold": foretold, "calibration": calibration, **shown},
+    )
 
 
 def table(found: Sequence[Measured]) -> str:
