@@ -17,7 +17,7 @@ from onnx import ModelProto, TensorProto, helper
 
 from onnx_clp.document.gauge import Loss, OutputChange
 from onnx_clp.gauge.loss import NOTHING, predicted
-from onnx_clp.gauge.outputs import by_place, changes
+from onnx_clp.gauge.outputs import by_place, changes, lead
 
 Array = NDArray[Any]
 
@@ -410,3 +410,16 @@ def test_a_score_for_each_box_is_no_class(beside: tuple[int, ...], kind: str) ->
     before, after = ({"score": list(x.reshape(40, 10, 1)), "boxes": boxes} for x in (LOGITS, MOVED))
     found = {one.output: one.kind for one in changes(before, after)}
     assert found["score"] == kind
+
+
+def test_the_lead_of_a_class_is_told_in_logits() -> None:
+    scores = np.array([[5.0, 2.0, 0.0], [0.0, 1.0, 6.5]])
+    assert lead({"y": list(scores)}) == pytest.approx(4.25)
+    softmax = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+    assert lead({"boxes": list(np.ones((2, 4, 4))), "y": list(softmax)}) == pytest.approx(4.25)
+    assert lead({"y": list(200 * scores)}) == pytest.approx(math.log(1e12), rel=1e-3)
+
+
+@pytest.mark.parametrize("rows", [np.ones((2, 3, 4, 4)), np.ones((2, 5), np.int64), np.full((2, 5), np.nan)])
+def test_what_is_no_class_has_no_lead(rows: Array) -> None:
+    assert lead({"y": list(rows)}) is None

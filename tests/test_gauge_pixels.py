@@ -197,6 +197,28 @@ def test_the_first_layers_scale_tells_large_from_small(by: float, plain: bool, w
     assert found == Choice(wanted, "scale")
 
 
+@pytest.mark.parametrize(
+    ("small", "large", "wanted"),
+    [(2.0, 28.0, SMALL), (0.02, 3.0, LARGE), (0.0, 9.0, LARGE), (3.0, None, SMALL), (np.inf, 28.0, LARGE)],
+)
+def test_class_scores_tell_the_scale_before_the_first_layer(
+    small: float, large: float | None, wanted: tuple[Pixels, ...]
+) -> None:
+    def ahead(values: Pixels) -> float | None:
+        return small if values == UNIT else large
+
+    for by in (0.5, 0.5 / 255):
+        found = pixels.found(Landmark("c", (), ()), scaled(by), normalises=False, ahead=ahead)
+        assert found == Choice(wanted, "scale")
+    assert pixels.found(None, scaled(1), normalises=False, ahead=ahead) == Choice(wanted, "scale")
+    assert pixels.found(landmark(UNIT), seen, normalises=False, ahead=ahead) == Choice((UNIT,), "statistics")
+
+
+def test_without_class_scores_the_first_layer_tells_the_scale() -> None:
+    found = pixels.found(Landmark("c", (), ()), scaled(0.5 / 255), normalises=False, ahead=lambda _: None)
+    assert found == Choice(LARGE, "scale")
+
+
 @pytest.mark.parametrize("value", [0.0, np.nan])
 def test_a_first_layer_that_gives_nothing_tells_nothing(value: float) -> None:
     def look(_: Pixels) -> list[Array]:

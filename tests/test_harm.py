@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from onnx_clp.errors import LoadError, UsageError
+from onnx_clp.gauge import loss
 from tools.harm import (
+    calibrating,
     catalogue,
     comparing,
     coverage,
@@ -486,6 +488,51 @@ class TestCoverage:
         far = replace(above, measures={"loss": 0.02, "loss_error": 0.001})
         assert "more than two standard errors in 1" in coverage.told([far])
         assert coverage.told([]) == ""
+
+
+class TestCalibrating:
+    """The upper end of what is foretold, fitted on some networks and counted on others."""
+
+    @staticmethod
+    def edit(network: str, loss: float, divergence: float = 0.1, **more: Any) -> Measured:
+        shown = ({"output": "y", "kind": "classes", "divergence": divergence, "classes": 10},)
+        one = Measured(network, "classifier", "", 5000, "written", measures={"loss": loss}, images=144)
+        return calibrating.renewed(
+            replace(one, source="photographs", shown=shown, predicted={"loss": 0.0, "loss_upper": 0.0}, **more)
+        )
+
+    def test_a_record_is_foretold_again_from_what_it_was_foretold_from(self) -> None:
+        one = self.edit("a", 0.01)
+        assert one.predicted["loss"] == pytest.approx(0.02)
+        assert one.predicted["loss_upper"] == calibrating.upper(one, loss.ABOVE) == pytest.approx(0.08)
+        assert self.edit("a", 0.01, divergence=1e-3).predicted["loss_upper"] == pytest.approx(0.3 / 144)
+        noise = calibrating.renewed(replace(one, source="noise"))
+        assert noise.predicted["loss_upper"] == calibrating.upper(noise, 2.0) == pytest.approx(0.8)
+        bare = replace(one, shown=())
+        assert calibrating.renewed(bare) is bare
+
+    def test_the_smallest_factor_is_taken_that_enough_lie_below(self) -> None:
+        many = [self.edit("a", 0.039 + at / 1e6) for at in range(19)]
+        assert calibrating.fit(many) == 2
+        assert calibrating.fit([*many, self.edit("b", 0.5)]) == 2
+        assert calibrating.fit([*many, self.edit("b", 0.5), self.edit("c", 0.3)]) == 15
+        assert calibrating.fit([self.edit("a", 0.9)]) == calibrating.LADDER[-1]
+
+    def test_a_network_has_no_part_in_the_factor_that_its_edits_are_counted_by(self) -> None:
+        calm = [self.edit("a", 0.029 + at / 1e6) for at in range(30)]
+        assert calibrating.below(calm, calibrating.fit(calm)) == 30
+        far = [self.edit("b", 0.1), self.edit("b-fp16", 0.1)]
+        assert calibrating.fit([*calm, *far]) > 2
+        assert calibrating.left_out([*calm, *far]) == 30
+
+    def test_both_halves_are_counted(self) -> None:
+        found = [self.edit("vgg_s0", 0.03), self.edit("vgg_s1", 0.05), self.edit("vgg_s3", 0.2)]
+        choosing, reporting, every = calibrating.told(found).splitlines()
+        assert "1 edits of 1 networks: 1.5 times" in choosing
+        assert "2 edits of 2 networks: below the upper end of the tool lie 1 of 2" in reporting
+        assert "below 1.5 times 0 of 2" in reporting
+        assert "3 edits of 3 networks" in every
+        assert calibrating.told(found[1:]) == ""
 
 
 def test_the_page_of_the_project_has_every_part(tmp_path: Path) -> None:
