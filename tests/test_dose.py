@@ -680,7 +680,7 @@ def test_of_pixel_values_that_are_as_likely_those_count_that_cost_most(
         return outputs.changes(before, after)
 
     monkeypatch.setattr(worker, "outputs", SimpleNamespace(changes=changes, by_place=outputs.by_place))
-    monkeypatch.setattr(worker, "predicted", lambda _, **__: Loss(next(costs), 0.0, 1.0))
+    monkeypatch.setattr(worker, "predicted", lambda *_, **__: Loss(next(costs), 0.0, 1.0))
     whole = gauge_of(cleaned(network(1.0, body))).whole
     assert whole is not None
     assert whole.loss.share == (0.5 if ways == 3 else 0.1)

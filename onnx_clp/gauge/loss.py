@@ -28,6 +28,8 @@ _UNSEEN: Final = 3.0
 """Where none of n images changes class, so many n-ths of all may (rule of three, 95 %)."""
 _ON_BALANCE: Final = 0.1
 """Of answers that a small edit changes so many are lost: others were wrong before, or are right now."""
+_FINEST_OF_FEW: Final = 0.005
+"""What that comes to at most, so that a handful of images does not forbid every edit."""
 _LEAST: Final = 1e-5
 """What costs less changes no answer of any."""
 
@@ -46,7 +48,7 @@ def predicted(changes: Iterable[OutputChange], images: int, *, noise: bool = Fal
 
 def upper(share: float, above: float, images: int) -> float:
     """The upper end of a predicted loss: `above` times that, and no less than so many images can show."""
-    least = _ON_BALANCE * _UNSEEN / images if share > _LEAST else 0.0
+    least = min(_ON_BALANCE * _UNSEEN / images, _FINEST_OF_FEW) if share > _LEAST else 0.0
     return min(max(above * share, least), 1.0)
 
 
