@@ -24,8 +24,6 @@ from tools.zoo.evalset import EvaluationSet
 log = logging.getLogger(__name__)
 
 FOLDER: Final = "defaults"
-IMAGES: Final = 2000
-"""Test images a model is measured on, at most."""
 
 _PAPER: Final[Mapping[str, Any]] = {"fill": "zero", "budget": 1.0, "validate": False}
 RUNS: Final[Mapping[str, Mapping[str, Any]]] = {
@@ -41,7 +39,7 @@ there was a budget."""
 def measure_all(work: Path, data: Path, out: Path, images: int) -> None:
     """Measure what is missing of a trained zoo, and note it in `out`."""
     folder, subjects = out / FOLDER, [one for one in subject.read(work) if one.infected or one.clean]
-    subject.keep(subjects, folder)
+    subject.keep(list({one.name: one for one in [*subject.kept(folder), *subjects]}.values()), folder)
     for one in subjects:
         noted = record.read(folder).get(one.name, {})
         if missing := [run for run in (NONE, *RUNS) if run not in noted]:
