@@ -198,20 +198,35 @@ def test_the_first_layers_scale_tells_large_from_small(by: float, plain: bool, w
 
 
 @pytest.mark.parametrize(
-    ("small", "large", "wanted"),
-    [(2.0, 28.0, SMALL), (0.02, 3.0, LARGE), (0.0, 9.0, LARGE), (3.0, None, SMALL), (np.inf, 28.0, LARGE)],
+    ("by", "leads", "wanted"),
+    [
+        (0.5, (0.02, 3.0), (*SMALL, *LARGE)),
+        (0.5, (0.0, 9.0), (*SMALL, *LARGE)),
+        (0.5, (0.7, 3.0), SMALL),
+        (0.5, (28.0, 3.0), SMALL),
+        (0.5, (0.02, 0.01), SMALL),
+        (0.5, (0.02, None), SMALL),
+        (0.5, (None, 3.0), SMALL),
+        (0.5 / 255, (3.0, 0.02), (*LARGE, *SMALL)),
+        (0.5 / 255, (3.0, 9.0), LARGE),
+    ],
 )
-def test_class_scores_tell_the_scale_before_the_first_layer(
-    small: float, large: float | None, wanted: tuple[Pixels, ...]
+def test_where_photographs_leave_all_classes_alike_the_other_scale_counts_too(
+    by: float, leads: tuple[float | None, float | None], wanted: tuple[Pixels, ...]
 ) -> None:
     def ahead(values: Pixels) -> float | None:
-        return small if values == UNIT else large
+        return leads[values == BYTES]
 
-    for by in (0.5, 0.5 / 255):
-        found = pixels.found(Landmark("c", (), ()), scaled(by), normalises=False, ahead=ahead)
-        assert found == Choice(wanted, "scale")
-    assert pixels.found(None, scaled(1), normalises=False, ahead=ahead) == Choice(wanted, "scale")
+    assert pixels.found(Landmark("c", (), ()), scaled(by), normalises=False, ahead=ahead) == Choice(wanted, "scale")
+    plain = pixels.found(Landmark("c", (), ()), scaled(by), normalises=True, ahead=ahead)
+    assert plain.pixels == tuple(one for one in wanted if one in (UNIT, BYTES))
     assert pixels.found(landmark(UNIT), seen, normalises=False, ahead=ahead) == Choice((UNIT,), "statistics")
+
+
+def test_class_scores_tell_the_scale_where_no_layer_does() -> None:
+    for leads, wanted in (((3.0, 28.0), SMALL), ((0.02, 3.0), LARGE)):
+        found = pixels.found(None, scaled(1), normalises=False, ahead=lambda one, of=leads: of[one == BYTES])  # type: ignore[misc]
+        assert found == Choice(wanted, "scale")
 
 
 def test_without_class_scores_the_first_layer_tells_the_scale() -> None:

@@ -2,15 +2,15 @@
 
 In this order: the user's range; 8-bit inputs; the range of a QuantizeLinear that reads the input; where the
 distribution of an early value is known (by a BatchNormalization), the values under which photographs give that
-distribution; else all values, in turn, of the scale under which the likeliest class is as far ahead as usual: pixels up
-to 255 where a network takes 1 put one class a hundred ahead, pixels up to 1 where it takes 255 leave all alike. Where
-it gives no classes, of the scale under which the first convolution gives numbers of ordinary size.
+distribution; else all values, in turn, of the scale under which the first convolution gives numbers of ordinary size.
+If photographs leave all classes alike in these, they show nothing: pixels up to 1 do that to a network for pixels up to
+255. Then the values of the other scale count too, if a class is ahead in them as it usually is.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -32,6 +32,8 @@ Ahead = Callable[[Pixels], float | None]
 _ORDINARY_STD: Final = 0.3
 _USUAL_LEAD: Final = 2.5
 """Logits by which a network's likeliest class is ahead on photographs, of anything, on average."""
+_ALIKE: Final = 0.1
+"""Logits by which no class is ahead of another."""
 _FITS: Final = 1.0
 _CLOSE: Final = 1.5
 _NEARLY: Final = 3.0
@@ -90,9 +92,9 @@ def _apart(one: tuple[float, float], other: tuple[float, float]) -> float:
 def found(landmark: Landmark | None, look: Look, *, normalises: bool, ahead: Ahead | None = None) -> Choice:
     """The choice that running the model tells; `normalises` says that its first operators do, so values come plain."""
     if landmark is None or not landmark.mean:
-        large = _is_large(None if landmark is None else look, ahead)
-        plain, every = (BYTES, LARGE) if large else (UNIT, SMALL)
-        return Choice((plain,) if normalises else every, "guess" if large is None else "scale")
+        scales = list(dict.fromkeys(_scales(None if landmark is None else look, ahead)))
+        likely = [one for scale in scales or [UNIT] for one in _kinds(scale, normalises=normalises)]
+        return Choice(tuple(likely), "scale" if scales else "guess")
     known = np.array(landmark.mean), np.array(landmark.std)
     apart = {pixels: mismatch(look(pixels), *known) for pixels in (*SMALL, *LARGE)}
     least = min(apart.values())
@@ -101,12 +103,22 @@ def found(landmark: Landmark | None, look: Look, *, normalises: bool, ahead: Ahe
     return Choice((next(pixels for pixels in apart if apart[pixels] <= room),), "statistics")
 
 
-def _is_large(look: Look | None, ahead: Ahead | None) -> bool | None:
-    """Whether pixels go up to 255; None where nothing tells."""
-    if ahead is not None and (scale := by_lead(ahead)) is not None:
-        return scale == BYTES
-    small, large = (math.inf if look is None else _strangeness(look(pixels)) for pixels in (UNIT, BYTES))
-    return small > large if math.isfinite(min(small, large)) else None
+def _scales(look: Look | None, ahead: Ahead | None) -> Iterator[Pixels]:
+    """What the first layer tells of the scale, and what the class scores tell where they are all alike in that."""
+    apart = {} if look is None else {one: _strangeness(look(one)) for one in (UNIT, BYTES)}
+    scale = min(apart, key=lambda one: apart[one], default=UNIT)
+    known = bool(apart) and math.isfinite(apart[scale])
+    if known:
+        yield scale
+    if ahead is None:
+        return
+    lead = ahead(scale) if known else 0.0
+    if lead is not None and lead < _ALIKE and (other := by_lead(ahead)) is not None:
+        yield other
+
+
+def _kinds(scale: Pixels, *, normalises: bool) -> tuple[Pixels, ...]:
+    return (scale,) if normalises else SMALL if scale == UNIT else LARGE
 
 
 def by_lead(ahead: Ahead) -> Pixels | None:
