@@ -21,7 +21,7 @@ boxes, masks, embeddings, and a score for each place beside boxes for the same p
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -104,11 +104,13 @@ def _change(
         return OutputChange(name, "discrete", changed=lost + (1 - lost) * moved)
     if lost or len({b.shape for b, _ in fitting}) > 1:
         return OutputChange(name, "values", changed=lost, relative=_mean_relative(fitting))
-    stacked = np.stack([wide(b) for b, _ in fitting]), np.stack([wide(a) for _, a in fitting])
-    scores = None if beside_boxes else _scores(stacked[0], at_places)
-    if scores is None or not np.isfinite(stacked[1]).all():
-        return OutputChange(name, "values", relative=_relative(*stacked))
-    return _class_change(name, scores, *(_without(scores, scores.of(one), beside) for one in stacked))
+    scores = None if beside_boxes else _scores(np.stack([b for b, _ in fitting]), at_places)
+    if scores is None or not all(np.isfinite(a).all() for _, a in fitting):
+        return OutputChange(name, "values", relative=_relative(fitting))
+    if scores.places > 1:
+        return _sequence_change(name, scores, fitting)
+    both = (np.stack([wide(pair[at]) for pair in fitting]) for at in (0, 1))
+    return _class_change(name, scores, *(_without(scores, scores.of(one), beside) for one in both))
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,7 @@ class _Scores:
     classes: int
     normalised: bool
 
-    def of(self, values: Float64) -> Float64:
+    def of(self, values: Array) -> Float64:
         """Probabilities (images, places, classes), at least 1e-12."""
         flat = values.reshape(len(values), self.places, self.classes)
         if not self.normalised:
@@ -128,16 +130,16 @@ class _Scores:
         return np.asarray(flat / flat.sum(axis=2, keepdims=True))
 
 
-def _scores(values: Float64, at_places: bool) -> _Scores | None:
+def _scores(values: Array, at_places: bool) -> _Scores | None:
     """Whether an output is class scores; None for boxes, masks, embeddings and the like."""
     sizes = [size for size in values.shape[1:] if size != 1]
     if not sizes or len(sizes) > 2 or not np.isfinite(values).all():
         return None
     flat = values.reshape(len(values), -1, sizes[-1])
-    normalised = bool((flat >= -_LEAST).all() and np.abs(flat.sum(axis=2) - 1).max() < _SUMS_TO_ONE)
+    normalised = bool((flat >= -_LEAST).all() and np.abs(flat.sum(axis=2, dtype=np.float64) - 1).max() < _SUMS_TO_ONE)
     if normalised and sizes[-1] > 1 and (len(sizes) == 1 or values.shape[-1] == sizes[-1]):
         return _Scores(flat.shape[1], sizes[-1], True)
-    if at_places or len(sizes) == 2 or sizes[0] == 1 or _is_embedding(flat[:, 0]):
+    if at_places or len(sizes) == 2 or sizes[0] == 1 or _is_embedding(wide(flat[:, 0])):
         return None
     return _Scores(1, sizes[0], False)
 
@@ -171,6 +173,23 @@ def _class_change(name: str, scores: _Scores, p: Float64, q: Float64) -> OutputC
     )
 
 
+def _sequence_change(name: str, scores: _Scores, pairs: Sequence[tuple[Array, Array]]) -> OutputChange:
+    """The same for several sets of scores an image, one image at a time: there may be gigabytes of them."""
+    each = [_class_change(name, scores, *(scores.of(wide(one)[None]) for one in pair)) for pair in pairs]
+
+    def mean(values: Iterable[float | None]) -> float:
+        return float(np.mean([value or 0.0 for value in values]))
+
+    return OutputChange(
+        name,
+        "classes",
+        changed=mean(one.changed for one in each),
+        divergence=mean(one.divergence for one in each),
+        cost=mean(one.cost for one in each),
+        classes=scores.classes,
+    )
+
+
 def _variety(answers: NDArray[np.int_]) -> float:
     """e to the entropy of how the answers (images,) spread over classes: 1 to the number of classes."""
     shares = np.unique(answers, return_counts=True)[1] / len(answers)
@@ -189,14 +208,30 @@ def _relative_of_scores(before: Float64, after: Float64) -> float:
     return float(np.linalg.norm(after - before) / max(float(own), _LEAST_VARIATION * math.sqrt(before.size)))
 
 
-def _relative(before: Float64, after: Float64) -> float:
-    """‖after − before‖ over the variation of `before` from image to image; infinite where values are lost."""
-    if not np.isfinite(after[np.isfinite(before)]).all():
-        return float("inf")
-    finite = np.isfinite(before)
-    b, a = np.where(finite, before, 0), np.where(finite, after, 0)
-    own = np.linalg.norm(b - b.mean(axis=0, keepdims=True)) or np.linalg.norm(b) or 1.0
-    return float(np.linalg.norm(a - b) / own)
+def _relative(pairs: Sequence[tuple[Array, Array]]) -> float:
+    """‖after − before‖ over the variation of `before` from image to image; infinite where values are lost.
+
+    One image at a time, as there may be gigabytes of them.
+    """
+    mean = np.zeros(pairs[0][0].shape)
+    for before, _ in pairs:
+        mean += _finite(before) / len(pairs)
+    moved = own = size = 0.0
+    for before, after in pairs:
+        known = np.isfinite(wide(before))
+        if not np.isfinite(after[known]).all():
+            return math.inf
+        b, a = _finite(before), np.where(known, wide(after), 0)
+        moved += float(np.square(a - b).sum())
+        own += float(np.square(b - mean).sum())
+        size += float(np.square(b).sum())
+    return math.sqrt(moved / (own or size or 1.0))
+
+
+def _finite(values: Array) -> Float64:
+    """The values in float64, with 0 for what is not finite."""
+    known = wide(values)
+    return np.where(np.isfinite(known), known, 0)
 
 
 def _mean_relative(pairs: Sequence[tuple[Array, Array]]) -> float:
