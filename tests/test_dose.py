@@ -636,7 +636,7 @@ def test_the_users_images_take_the_photographs_place(tmp_path: Path, inside: lis
         ({"other": np.zeros((2, 3, SIDE, SIDE), np.uint8)}, "no array named"),
         ({"images": np.zeros((2, 3, SIDE, 9), np.uint8)}, "the model takes"),
         ({"images": np.full((2, 3, SIDE, SIDE), np.nan, np.float32)}, "finite|NaN"),
-        ({"images": np.zeros((0, 3, SIDE, SIDE), np.uint8)}, "the model takes"),
+        ({"images": np.zeros((0, 3, SIDE, SIDE), np.uint8)}, "holds no image"),
         ({"images": np.zeros((2, 3, SIDE, SIDE), np.int64)}, "int64"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -423,3 +424,20 @@ def test_the_lead_of_a_class_is_told_in_logits() -> None:
 @pytest.mark.parametrize("rows", [np.ones((2, 3, 4, 4)), np.ones((2, 5), np.int64), np.full((2, 5), np.nan)])
 def test_what_is_no_class_has_no_lead(rows: Array) -> None:
     assert lead({"y": list(rows)}) is None
+
+
+@pytest.mark.parametrize("normalised", [True, False])
+def test_answers_of_many_places_are_compared_without_many_copies(normalised: bool) -> None:
+    """A text reader's take gigabytes; in double precision, all at once and several times over they do not fit."""
+    rng = np.random.default_rng(0)
+    rows = rng.random((40, 20, 500), np.float32)
+    rows /= rows.sum(axis=2, keepdims=True) if normalised else 1
+    before, after = {"y": list(rows)}, {"y": list(rows[:, ::-1])}
+    tracemalloc.start()
+    try:
+        (found,) = changes(before, after)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert found.kind == ("classes" if normalised else "values")
+    assert peak < 3 * rows.nbytes
