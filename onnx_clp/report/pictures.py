@@ -88,16 +88,16 @@ def of_scores(judgement: Judgement) -> str:
 def of_rates(evaluation: EvaluationReport) -> str:
     """An SVG bar chart before and after: accuracy, and with triggered images attack success and robust accuracy."""
     names = (("acc", "accuracy (ACC)"), ("asr", "attack success (ASR)"), ("ra", "robust accuracy (RA)"))
-    names = names if evaluation.triggered_images else names[:1]
-    with _axes(5.6, 0.4 + 0.5 * len(names), (0.24, 0.11, 0.72, 0.87)) as (figure, axes):
-        for row, (name, _) in enumerate(names):
+    shown = names if evaluation.triggered_images else names[:1]
+    with _axes(5.6, 0.4 + 0.5 * len(shown), (0.24, 0.11, 0.72, 0.87)) as (figure, axes):
+        for row, (name, _) in enumerate(shown):
             for offset, color, rates in ((-0.19, BEFORE, evaluation.before), (0.19, AFTER, evaluation.after)):
                 share = getattr(rates, name)
                 known = share is not None and math.isfinite(share)
                 length = 100 * share if known else 0.0
                 axes.barh(row + offset, length, height=0.34, color=color, clip_on=False)
                 axes.text(length + 1.5, row + offset, percent(share), va="center", ha="left")
-        axes.set_yticks(range(len(names)), [label for _, label in names])
+        axes.set_yticks(range(len(shown)), [label for _, label in shown])
         axes.set_xlim(0, 112)
         axes.set_xticks([0, 25, 50, 75, 100], ["0 %", "25 %", "50 %", "75 %", "100 %"])
         axes.invert_yaxis()

@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -119,8 +119,8 @@ def arithmetic(recipe: Recipe) -> str:
 
 def _has_bfloat16() -> bool:
     """Whether the CPU calculates in bfloat16; an older torch does not say so, and counts as no."""
-    able = getattr(torch.cpu, "get_capabilities", dict)()
-    return any(able.get(name, False) for name in _BFLOAT16)
+    able: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(bool(able.get(name)) for name in _BFLOAT16)
 
 
 def _optimiser(
