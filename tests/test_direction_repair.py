@@ -252,15 +252,15 @@ def test_positions_are_few_and_the_same_again(monkeypatch: pytest.MonkeyPatch, t
     subject = read_subject(tmp_path / "m.onnx", {}, None)
     images = planted.pictures(60)
     look = Look(subject, "active", engine)
-    everything = module.positions(look, images, [0, 0])
+    everything = module.positions(look.parts(images), len(images), [0, 0])
     whole = look.all(images)
     assert everything.shape == (60 * 64, 12)
     assert (everything[:64] == whole[0].reshape(12, 64).T).all()
     monkeypatch.setattr(module, "_MOST_POSITIONS", 600)
-    some = module.positions(look, images, [0, 1])
+    some = module.positions(look.parts(images), len(images), [0, 1])
     assert some.shape == (600, 12)
-    assert (some == module.positions(look, images, [0, 1])).all()
-    assert (some != module.positions(look, images, [0, 2])).any()
+    assert (some == module.positions(look.parts(images), len(images), [0, 1])).all()
+    assert (some != module.positions(look.parts(images), len(images), [0, 2])).any()
     rows = {row.tobytes() for row in everything[64 * 7 : 64 * 8]}
     assert {row.tobytes() for row in some[70:80]} <= rows
 

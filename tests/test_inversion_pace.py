@@ -22,7 +22,7 @@ from onnx_clp.config import CleanConfig, RunLimits
 from onnx_clp.document.gauge import Loss
 from onnx_clp.document.search import Inversion
 from onnx_clp.errors import NotValidated, UsageError
-from onnx_clp.inversion import hunt, lineup, screen
+from onnx_clp.inversion import finding, hunt, lineup, screen
 from onnx_clp.inversion import search as searching
 from onnx_clp.inversion.attack import Attack
 from onnx_clp.inversion.descent import Float32
@@ -209,12 +209,11 @@ def test_images_and_steps_become_fewer_where_time_is_short(
     affordable: float, portion: int, most: int, steps: int
 ) -> None:
     seconds = affordable * 6 * hunt._FIRST_STEPS / 0.6
-    given: Any = SimpleNamespace(
-        _most=60, _deadline=Deadline(seconds, Clock()), _seconds=1.0, _finder=Finder(Range(0, 1), 0)
-    )
+    ground = SimpleNamespace(deadline=Deadline(seconds, Clock()), seconds=1.0)
+    given: Any = SimpleNamespace(most=60, _ground=ground, finder=Finder(Range(0, 1), 0))
     hunt.Hunt._thin(given, 6)
-    assert (given._finder.portion, given._most) == (portion, most)
-    assert given._finder.steps("patch") == steps
+    assert (given.finder.portion, given.most) == (portion, most)
+    assert given.finder.steps("patch") == steps
 
 
 # --- forms that not every class has -------------------------------------------------------------------
@@ -285,6 +284,17 @@ def test_a_search_that_is_cut_off_at_once_says_that_nothing_was_judged(
     assert found.sentence.startswith(
         "not judged: 3 of 6 classes were searched, for perturbation alone, in the 300 s given"
     )
+
+
+@pytest.mark.parametrize(("suspects", "named"), [((), None), ((planted.TARGET,), planted.TARGET)])
+def test_what_one_form_says_in_haste_names_no_class_without_other_evidence(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, engine: Engine, suspects: tuple[int, ...], named: int | None
+) -> None:
+    found = within(monkeypatch, tmp_path, engine, (6 * 50 + 5 * 30 + 20) / hunt.SEARCHED, suspects=suspects)
+    assert [len(one.forms) for one in found.results] == [2] * 5 + [1]  # no patch towards the last class
+    assert max(one.forms[1].z for one in found.results[:5]) > finding.LIMIT
+    assert (found.likely, found.nearest) == (named, planted.TARGET)
+    assert found.sentence.startswith("no class is named: class 2 lies ") == (named is None)
 
 
 def test_a_run_whose_search_is_cut_off_writes_its_model(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from onnx_clp.inversion.race import Race
 from onnx_clp.inversion.request import SearchRequest
 from onnx_clp.inversion.search import search
 from onnx_clp.inversion.smallest import Smallest, descended
+from onnx_clp.inversion.trigger import Trigger
 from onnx_clp.judge.head_check import Head, convincing, limit
 from onnx_clp.run.searcher import suspects
 from onnx_clp.validation.provider import choose
@@ -263,3 +264,56 @@ def test_nothing_is_undone_where_the_last_layer_names_another_class(tmp_path: Pa
     assert found.repair_note == f"the row of class {other} in the last layer is evidence of another target"
     both = search(replace(asked, suspects=(other, planted.TARGET)), engine, lambda *_: None).inversion
     assert both.repair_note == "the model has no value that could take a cap"
+
+
+# --- in haste -----------------------------------------------------------------------------------------
+
+
+def test_what_a_hasty_form_alone_says_names_no_class_and_what_two_say_does() -> None:
+    z, flips = far(c3=9.9, c7=6.6), [1.0] * 10
+    assert finding.likely(z, flips) == 3
+    assert finding.likely(z, flips, hasty=[1]) is None
+    assert finding.likely(z, flips, [7], [1]) == 7  # a row of the last layer is other evidence
+    z[0, 7] = finding.TOGETHER
+    assert finding.likely(z, flips, hasty=[1]) == 7
+    assert finding.likely(z, flips, hasty=[0, 1]) == 7
+    z[0, 7] = finding.TOGETHER - 0.01
+    assert finding.likely(z, flips, hasty=[1]) is None
+    assert finding.likely(z, flips, hasty=[0]) == 3  # that form was not hasty
+
+
+def test_a_search_in_haste_is_not_decided_by_one_form() -> None:
+    z = far(c3=9.9)
+    assert lineup.decided(finding.agreed(z, []))
+    assert not lineup.decided(finding.agreed(z, [1]))
+    assert not lineup.decided(finding.agreed(z[1:], [0]))
+
+
+def test_the_sentence_says_why_a_class_that_lies_far_out_is_not_named() -> None:
+    alone = finding.sentence(1, np.array([0.2, 9.9]), False, 10, WORDS)
+    assert alone.startswith("no class is named: class 1 lies 9.9 robust standard deviations from the others by ")
+    assert "--search-seconds allows more" in alone
+
+
+# --- when it is over ----------------------------------------------------------------------------------
+
+
+def patches(block: bool) -> list[Forms]:
+    """Ten classes with both forms; class 3 begins at a block, or not."""
+    found = [Forms(at, by_kind={"perturbation": at_size(at), "patch": patch(at, 9.0)}) for at in range(10)]
+    found[3].block = np.zeros((1, 1, 1), np.float32) if block else None
+    return found
+
+
+def at_size(target: int) -> Trigger:
+    return Trigger(target, np.zeros((1, 1, 1), np.float32), 1.0, 1.0, PIXELS)
+
+
+def test_a_search_is_over_once_a_patch_that_begins_at_a_block_decides_it() -> None:
+    z = far(c3=finding.LIMIT + lineup.CLEAR)
+    assert lineup.by_block(patches(True), z)
+    assert not lineup.by_block(patches(False), z)
+    assert not lineup.by_block(patches(True), far(c3=finding.LIMIT + lineup.CLEAR - 0.1))
+    other = z.copy()
+    other[0, 3] = 9.0
+    assert not lineup.by_block(patches(True), other)  # another form says more

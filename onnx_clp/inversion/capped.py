@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -62,12 +62,18 @@ class Look:
         return self._program.run([self._value], {self._subject.input: fed})[0].astype(np.float32)
 
 
-def positions(look: Look, images: Images, seed: list[int]) -> Float64:
-    """Rows of channels, as many from every image and at most about 20,000; those of one image stand together."""
+def positions(parts: Iterable[NDArray[np.float32]], count: int, seed: list[int]) -> Float64:
+    """Rows of channels, as many from every image and at most about 20,000; those of one image stand together.
+
+    Args:
+        parts: a value (n, channels, ...) for some of the images after the other.
+        count: how many images there are.
+        seed: of which positions are taken.
+    """
     rng, rows = np.random.default_rng(seed), []
-    for values in look.parts(images):
+    for values in parts:
         flat = values.reshape(*values.shape[:2], -1)
-        most = max(1, _MOST_POSITIONS // len(images))
+        most = max(1, _MOST_POSITIONS // count)
         if flat.shape[2] > most:
             chosen = np.argsort(rng.random((len(flat), flat.shape[2])), axis=1)[:, :most]
             flat = np.take_along_axis(flat, chosen[:, None], axis=2)
@@ -81,21 +87,27 @@ def part(model: ModelProto, value: str) -> ModelProto:
     for node in reversed(model.graph.node):
         if not needed.isdisjoint(node.output):
             nodes.append(node)
-            needed.update(_reads(node))
-    part = ModelProto(ir_version=model.ir_version, opset_import=model.opset_import, functions=model.functions)
-    part.graph.name = model.graph.name or "part"
-    part.graph.node.extend(reversed(nodes))
-    part.graph.input.extend(model.graph.input)
-    part.graph.initializer.extend(t for t in model.graph.initializer if t.name in needed)
-    part.graph.sparse_initializer.extend(t for t in model.graph.sparse_initializer if t.values.name in needed)
-    part.graph.output.append(ValueInfoProto(name=value))
-    return part
+            needed.update(reads(node))
+    piece = shell(model, nodes[::-1], needed)
+    piece.graph.input.extend(model.graph.input)
+    piece.graph.output.append(ValueInfoProto(name=value))
+    return piece
 
 
-def _reads(node: NodeProto) -> Iterator[str]:
+def shell(model: ModelProto, nodes: Iterable[NodeProto], needed: Collection[str]) -> ModelProto:
+    """A model of some of the main graph's nodes and the constants needed, without inputs and outputs."""
+    piece = ModelProto(ir_version=model.ir_version, opset_import=model.opset_import, functions=model.functions)
+    piece.graph.name = model.graph.name or "part"
+    piece.graph.node.extend(nodes)
+    piece.graph.initializer.extend(t for t in model.graph.initializer if t.name in needed)
+    piece.graph.sparse_initializer.extend(t for t in model.graph.sparse_initializer if t.values.name in needed)
+    return piece
+
+
+def reads(node: NodeProto) -> Iterator[str]:
     """The names a node and the graphs nested in it read."""
     yield from node.input
     for _, body in subgraphs(node):
         yield from (output.name for output in body.output)
         for inner in body.node:
-            yield from _reads(inner)
+            yield from reads(inner)

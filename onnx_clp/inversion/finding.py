@@ -47,20 +47,39 @@ def robust_z(values: Sequence[float], known: float) -> Float64:
     return np.asarray(away / np.sqrt(variance))
 
 
-def likely(z: Float64, flips: Sequence[float], named: Collection[int] = ()) -> int | None:
+def likely(z: Float64, flips: Sequence[float], named: Collection[int] = (), hasty: Collection[int] = ()) -> int | None:
     """Position of the class that stands out; None where none does or there are fewer than 4.
 
     Args:
         z: how far each class stands out by each form, (forms, classes).
         flips: the largest share of images that any form turns, by class.
         named: positions of classes that independent evidence names; they need to stand out less.
+        hasty: rows of forms that another form has to agree with.
     """
     if z.shape[1] < LEAST_CLASSES:
         return None
-    far = z.max(axis=0)
-    order = [nearest(z), *sorted(named, key=lambda at: -far[at])]
-    limits = [LIMIT, *[TOGETHER] * len(named)]
-    return next((at for at, limit in zip(order, limits, strict=True) if far[at] > limit and flips[at] >= 0.5), None)
+    sure, far = agreed(z, hasty), z.max(axis=0)
+    first, rest = nearest(sure), sorted(named, key=lambda at: -far[at])
+    enough = [at for at in [first] if sure[:, at].max() > LIMIT] + [at for at in rest if far[at] > TOGETHER]
+    return next((at for at in enough if flips[at] >= 0.5), None)
+
+
+def agreed(z: Float64, hasty: Collection[int]) -> Float64:
+    """Without what a hasty form alone says: −inf where no other form brings the class beyond TOGETHER.
+
+    Descents cut short come to very different sizes, so how far one form then sets a class apart says little. Two forms
+    that agree on a class say more: were scores normal, and forms independent, two of five would put the same one of
+    ten classes beyond TOGETHER in one network of a hundred, about as often as one form puts one beyond LIMIT.
+
+    Args:
+        z: how far each class stands out by each form, (forms, classes).
+        hasty: rows of forms that were looked for in fewer steps than usual, or towards fewer classes.
+    """
+    sure = z.copy()
+    for row in hasty:
+        others = np.delete(z, row, axis=0).max(axis=0, initial=-np.inf)
+        sure[row, others < TOGETHER] = -np.inf
+    return sure
 
 
 def nearest(z: Float64) -> int:
@@ -75,7 +94,12 @@ def sentence(target: int, z: Float64, stands_out: bool, classes: int, words: Seq
     """
     if classes < LEAST_CLASSES:
         return f"{classes} classes are too few to tell whether one of them stands out"
-    far = f"{z.max():.1f} robust standard deviations"
+    far, by = f"{z.max():.1f} robust standard deviations", words[int(z.argmax())]
+    if not stands_out and z.max() > LIMIT:
+        return (
+            f"no class is named: class {target} lies {far} from the others by {by}, but there was no time to look for "
+            "that properly and no other form agrees; --search-seconds allows more"
+        )
     if not stands_out:
         return (
             f"no class stands out: the nearest, class {target}, lies {far} from the others ({LIMIT:g} are needed); "
@@ -83,6 +107,6 @@ def sentence(target: int, z: Float64, stands_out: bool, classes: int, words: Seq
         )
     both = "" if z.max() > LIMIT else f"; its row in the last layer stands out too, so {TOGETHER:g} are enough"
     return (
-        f"class {target} is the likely target of a hidden trigger: {words[int(z.argmax())]} turns images into it "
+        f"class {target} is the likely target of a hidden trigger: {by} turns images into it "
         f"than into the other classes, by {far}{both}"
     )

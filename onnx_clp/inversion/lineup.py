@@ -8,6 +8,8 @@ from typing import Final, TypeVar
 import numpy as np
 
 from onnx_clp.inversion import finding
+from onnx_clp.inversion.forms import Forms, furthest
+from onnx_clp.inversion.patch import Patch
 
 _One = TypeVar("_One")
 
@@ -58,3 +60,14 @@ def going_on(z: finding.Float64, row: int, suspects: Collection[int] = ()) -> li
         return []
     nearest = [int(at) for at in have[np.argsort(-z[row, have], kind="stable")]]
     return spread(first(nearest, suspects), RUNNERS)
+
+
+def by_block(found: Sequence[Forms], z: finding.Float64) -> bool:
+    """Whether a search is over: decided for a class by a patch that begins at a block which turns images by itself.
+
+    Nothing further that is found towards that class would be undone before the patch.
+    """
+    if not decided(z):
+        return False
+    place = finding.nearest(z)
+    return found[place].block is not None and isinstance(furthest(found, z, place), Patch)

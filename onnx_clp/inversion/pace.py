@@ -17,6 +17,8 @@ from onnx_clp.inversion.program import OutOfMemory
 _Found = TypeVar("_Found")
 
 MOST_AT_ONCE: Final = 100
+FORWARD: Final = 0.3
+"""The share of the time there and back that an image takes there."""
 
 
 class TimeUp(Exception):

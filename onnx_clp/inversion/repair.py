@@ -23,14 +23,17 @@ from numpy.typing import NDArray
 from onnx_clp.cap.bound_directions import Site
 from onnx_clp.document.gauge import Loss
 from onnx_clp.document.search import RepairedLayer, RepairReport
+from onnx_clp.errors import NotValidated
 from onnx_clp.gauge.loss import NOTHING
 from onnx_clp.inversion.capped import Look, capped, positions
 from onnx_clp.inversion.ordinary import loss
 from onnx_clp.inversion.pace import Deadline
+from onnx_clp.inversion.program import OutOfMemory
 from onnx_clp.inversion.request import Cap, Images, Repair
 from onnx_clp.inversion.subject import Subject
 from onnx_clp.inversion.trigger import outcome
-from onnx_clp.numerics.directions import Fit, fit
+from onnx_clp.inversion.walk import Trail, Walk
+from onnx_clp.numerics.directions import Fit, Float64, fit
 from onnx_clp.process.progress import Tick
 from onnx_clp.validation.provider import Engine
 
@@ -109,6 +112,7 @@ class RepairBench:
         self.images, self.sites = images, sites
         self._subject, self._engine, self._target, self._seed = subject, engine, target, seed
         self._ordinary, self._beside = ordinary, beside
+        self._trail = Trail(subject, sites, engine)
         look = Look(subject, subject.output, engine)
         self._given, self._before = look.all(images).argmax(axis=1), [look.all(some) for some in ordinary]
         others: NDArray[np.bool_] = self._given != target
@@ -150,27 +154,46 @@ class RepairBench:
         With `beside` the quantile is that of the images and of ordinary ones together. These reach further than images
         made from the model, so such caps cost less and stop less.
         """
-        marked, caps = [form.put_on(self._fitted) for form in forms], dict(onto or {})
+        count = len(self._fitted)
+        while True:
+            try:
+                return self._along(forms, quantile, beside, onto or {}, count)
+            except (OutOfMemory, MemoryError) as error:
+                if count == 1:
+                    raise NotValidated(f"there is not enough memory for one image: {error}") from error
+                count = max(1, count // 4)
+
+    def _along(self, forms: Sequence[Mark], quantile: float, beside: bool, onto: Caps, count: int) -> Caps:
+        """The same on the first `count` images, site by site along the graph."""
+        images = self._fitted[:count]
+        shown = [self._beside] if beside and self._beside is not None else []
+        walks = [Walk(self._trail, some) for some in (images, *(form.put_on(images) for form in forms), *shown)]
+        caps = dict(onto)
         for at, site in enumerate(self.sites):
-            look = Look(self.subject(caps), site.value, self._engine)
-            fits = self._site(look, marked, quantile, beside, [self._seed, at])
+            for walk in walks:
+                walk.on(site, [one.direction for one in caps.get(site, ())])
+            rows = [positions(walk.parts(site), walk.count, [self._seed, at]) for walk in walks]
+            clean, moved, beyond = rows[0], rows[1 : 1 + len(forms)], rows[1 + len(forms) :]
+            fits = _fitted(clean, moved, beyond, np.repeat(self._others[:count], len(clean) // count), quantile)
+            for walk in walks:
+                walk.put(site, [one.direction for one in fits])
             if fits:
                 caps[site] = [*caps.get(site, ()), *fits]
         return caps
 
-    def _site(self, look: Look, marked: Sequence[Images], quantile: float, beside: bool, seed: list[int]) -> list[Fit]:
-        """Caps at one site, each found with those before it in place."""
-        clean, *moved = (positions(look, images, seed) for images in (self._fitted, *marked))
-        shown = positions(look, self._beside, seed) if beside and self._beside is not None else clean[:0]
-        rest = np.repeat(self._others, len(clean) // len(self._fitted))
-        fits = []
-        for at in range(len(moved)):
-            found = fit(np.concatenate([clean, shown]), moved[at][rest] - clean[rest], quantile)
-            if found is not None:
-                fits.append(found)
-                for rows in (clean, shown, *moved[at + 1 :]):
-                    found.direction.cut_in_place(rows)
-        return fits
+
+def _fitted(
+    clean: Float64, moved: Sequence[Float64], beside: Sequence[Float64], rest: NDArray[np.bool_], quantile: float
+) -> list[Fit]:
+    """Caps at one site against what each form makes of its positions, each found with those before in place."""
+    fits = []
+    for at, rows in enumerate(moved):
+        found = fit(np.concatenate([clean, *beside]), rows[rest] - clean[rest], quantile)
+        if found is not None:
+            fits.append(found)
+            for others in (clean, *beside, *moved[at + 1 :]):
+                found.direction.cut_in_place(others)
+    return fits
 
 
 def repair(

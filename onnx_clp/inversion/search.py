@@ -15,6 +15,7 @@ from onnx_clp.inversion import finding
 from onnx_clp.inversion.attack import Attack
 from onnx_clp.inversion.drawing import drawn
 from onnx_clp.inversion.forms import KINDS, WORDS, Forms
+from onnx_clp.inversion.ground import Ground
 from onnx_clp.inversion.hunt import Hunt
 from onnx_clp.inversion.pace import Batches, Deadline, fewer, thinned
 from onnx_clp.inversion.pictures import Pictures
@@ -22,6 +23,7 @@ from onnx_clp.inversion.pixels import Range
 from onnx_clp.inversion.request import Found, Images, SearchRequest
 from onnx_clp.inversion.subject import Subject, read_subject
 from onnx_clp.inversion.synthesis import STEPS, Synthesiser
+from onnx_clp.inversion.undoing import Undoing
 from onnx_clp.inversion.values import in_its_values
 from onnx_clp.process.progress import Tick
 from onnx_clp.text import quoted
@@ -55,31 +57,30 @@ def search(request: SearchRequest, engine: Engine, tick: Tick) -> Found:
     maker = None if request.images is not None else Synthesiser(original, engine, batches)
     pictures = _supplied(request, original) if maker is None else _made(request, maker, attack, seconds, deadline, tick)
     del maker
-    hunt = Hunt(request, folded, engine, attack, pictures, seconds, deadline, tick)
+    ground = Ground(request, folded, engine, attack, pictures, seconds, deadline, tick)
+    hunt = Hunt(ground)
     if not request.invert:
-        return Found(_nothing(hunt.classes, attack, pictures, ""))
+        return Found(_nothing(ground.classes, attack, pictures, ""))
     found = hunt.each_class()
-    short = hunt.hurried or len(found) < hunt.classes
-    unfinished = _unfinished(found, hunt.classes, request.seconds) if short else ""
-    if len(found) < finding.LEAST_CLASSES <= hunt.classes:
+    short = hunt.hurried or len(found) < ground.classes
+    unfinished = _unfinished(found, ground.classes, request.seconds) if short else ""
+    if len(found) < finding.LEAST_CLASSES <= ground.classes:
         said = f"not judged: {unfinished}"
-        return Found(replace(_nothing(hunt.classes, attack, pictures, said), unfinished=unfinished))
-    return _judged(request, hunt, found, pictures, attack.provider, unfinished)
+        return Found(replace(_nothing(ground.classes, attack, pictures, said), unfinished=unfinished))
+    return _judged(ground, hunt, found, unfinished)
 
 
-def _judged(
-    request: SearchRequest, hunt: Hunt, found: list[Forms], pictures: Pictures, provider: str, unfinished: str
-) -> Found:
-    z = hunt.judged(found)
+def _judged(ground: Ground, hunt: Hunt, found: list[Forms], unfinished: str) -> Found:
+    request, pictures, z = ground.request, ground.pictures, hunt.judged(found)
     named = [at for at, forms in enumerate(found) if forms.target in request.suspects]
-    place = finding.likely(z, [f.flip for f in found], named)
+    place = finding.likely(z, [f.flip for f in found], named, hunt.hasty)
     best = finding.nearest(z) if place is None else place
-    said = finding.sentence(found[best].target, z[:, best], place is not None, hunt.classes, WORDS)
-    moved = hunt.changes(found, z, best)
-    fixed, note = hunt.repaired(found, z, place) if request.repair else (None, "")
+    said = finding.sentence(found[best].target, z[:, best], place is not None, ground.classes, WORDS)
+    moved, undoing = hunt.changes(found, z, best), Undoing(ground, hunt.finder, hunt.most)
+    fixed, note = undoing.repaired(found, z, place) if request.repair else (None, "")
     judged = Inversion(
-        classes=hunt.classes,
-        provider=provider,
+        classes=ground.classes,
+        provider=ground.attack.provider,
         images=pictures.made,
         results=tuple(drawn(f, z[:, at], pictures.pixels) for at, f in enumerate(found)),
         likely=None if place is None else found[place].target,

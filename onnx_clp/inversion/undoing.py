@@ -1,0 +1,136 @@
+"""Undo what makes a class stand out, and search for that class once more in the model that this makes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+
+from onnx_clp.inversion import finding
+from onnx_clp.inversion.attack import Attack
+from onnx_clp.inversion.capped import capped
+from onnx_clp.inversion.counter import Countering
+from onnx_clp.inversion.forms import KINDS, Finder, Forms, TriggerForm, beyond, measures
+from onnx_clp.inversion.ground import Ground
+from onnx_clp.inversion.ladder import Rungs, around_block, joined, other_patches, rungs
+from onnx_clp.inversion.ordinary import halves
+from onnx_clp.inversion.pace import FORWARD, TimeUp
+from onnx_clp.inversion.patch import Patch
+from onnx_clp.inversion.race import Race
+from onnx_clp.inversion.repair import RepairBench, repair
+from onnx_clp.inversion.request import Images, Repair, directions
+from onnx_clp.inversion.rounds import Counter, Rounds
+from onnx_clp.inversion.subject import Subject
+from onnx_clp.inversion.thorough import thorough, wide_bench
+
+LADDER: Final = 0.9
+"""The share of the time that is over when it begins to be fitted."""
+REPAIRED: Final = 0.95
+_HARDLY: Final = 0.5
+_LEAST_FITTED: Final = 20
+_FITTING: Final = 0.05
+
+
+class Undoing:
+    """The repair of one search.
+
+    Args:
+        ground: the model, the images and the time.
+        finder: looks for forms as the search did.
+        most: images that a form is looked for on.
+    """
+
+    def __init__(self, ground: Ground, finder: Finder, most: int) -> None:
+        self._ground, self._finder, self._most = ground, finder, most
+
+    def repaired(self, found: list[Forms], z: finding.Float64, place: int | None) -> tuple[Repair | None, str]:
+        """Undo the form by which the likely target stands out most, and search for that class once more.
+
+        Other forms towards it hold more of what any image of the class has, and undoing them costs the class: one
+        beyond the limit is tried only where the first cannot be undone. A patch is undone together with the first.
+        """
+        suspects = self._ground.request.suspects
+        if place is None:
+            return None, "nothing stands out, so the model stays as it is"
+        if suspects and found[place].target not in suspects:
+            return None, f"the row of class {suspects[0]} in the last layer is evidence of another target"
+        bench, why, forms_beyond = self._bench(found[place].target), "", beyond(found, z, place)
+        for form in forms_beyond:
+            done, said = self._undone(bench, *self._ladder(form, forms_beyond, found[place]))
+            if done is not None:
+                return self._once_more(done, found, z, place), ""
+            why = why or said
+        return None, why
+
+    def _undone(self, bench: RepairBench, ladder: Rungs, counter: Counter | None) -> tuple[Repair | None, str]:
+        ground = self._ground
+        ground.deadline.until(REPAIRED)
+        budget, tick, deadline = ground.request.allowed(ground.pictures.made.source), ground.tick, ground.deadline
+        if ground.unguided:
+            return thorough(bench, ladder, budget, tick, deadline)
+        climb = Rounds(bench, ladder[0], budget, deadline, counter)
+        return repair(bench, ladder, budget, tick, deadline, climb)
+
+    def _bench(self, target: int) -> RepairBench:
+        ground, request, pictures = self._ground, self._ground.request, self._ground.pictures
+        seed, place, most = request.limits.seed, (ground.subject, ground.engine), self._fitted_images()
+        if ground.unguided:
+            return wide_bench(*place, request, pictures.images, target, pictures.pixels, most)
+        own = pictures.made.source == "data"
+        shown, beside = (pictures.images, None) if own else halves(ground.subject.shape, pictures.pixels, seed)
+        some, sites = pictures.images[:most], [site for site in request.sites if not site.dense]
+        gauging = [] if shown is None else [shown]
+        return RepairBench(*place, sites, some, target, seed, gauging, not own, None, beside)
+
+    def _fitted_images(self) -> int:
+        """On how many images there is time to fit caps at every site, each through half of the model on average."""
+        request = self._ground.request
+        each = 2 * len(request.sites) * self._ground.seconds * FORWARD / 2
+        return max(_LEAST_FITTED, int(_FITTING * request.seconds / max(each, 1e-9)))
+
+    def _ladder(
+        self, form: TriggerForm, all_beyond: Sequence[TriggerForm], forms: Forms
+    ) -> tuple[Rungs, Counter | None]:
+        """The rungs that there is time for, and what looks for more of a patch in the capped model."""
+        ground = self._ground
+        ground.deadline.until(LADDER)
+        patch = next((one for one in all_beyond if isinstance(one, Patch)), None)
+        if patch is None:
+            return rungs(form, []), None
+        images, counter = self._others(forms.target), None
+        if ground.unguided and forms.block is not None:
+            of_patch = around_block(patch, patch.of(forms.block))
+        else:
+            further = other_patches(self._finder, ground.attack, images, patch)
+            counter = Countering([patch, *further], images, self._finder, ground.engine, ground.deadline)
+            of_patch = rungs(patch, further)
+        return of_patch if patch is form else joined(form, of_patch), counter
+
+    def _once_more(self, done: Repair, found: list[Forms], z: finding.Float64, place: int) -> Repair:
+        """The repair with how far the class lies out after it, by the forms that there is time for, the best first.
+
+        Forms by which it was not ahead before are left out, but for the perturbation.
+        """
+        ground = self._ground
+        ground.deadline.until(1.0)
+        again = list(found)
+        again[place] = forms = Forms(found[place].target, block=found[place].block)
+        attack = Attack(self._capped(done), ground.engine, ground.deadline)
+        try:
+            for row in np.argsort(-z[:, place], kind="stable"):
+                if (kind := KINDS[row]) in found[place].by_kind and (row == 0 or z[row, place] >= _HARDLY):
+                    race = Race(kind, self._finder, attack, self._others, lambda: None)
+                    race.first([forms])
+                    race.second({forms.target} if found[place].whole(kind) else ())
+        except TimeUp:
+            pass
+        far = float(measures(again, ground.lead, ground.pictures.doubt)[:, place].max())
+        return done.once_more(far, finding.LIMIT) if forms.by_kind else done
+
+    def _others(self, target: int) -> Images:
+        return self._ground.others(target, self._most)
+
+    def _capped(self, done: Repair) -> Subject:
+        sites = [site for site in self._ground.request.sites if site.value in done.caps]
+        return capped(self._ground.subject, {site: directions(done.caps[site.value]) for site in sites})
