@@ -63,7 +63,7 @@ def search(request: SearchRequest, engine: Engine, tick: Tick) -> Found:
         return Found(_nothing(ground.classes, attack, pictures, ""))
     found = hunt.each_class()
     short = hunt.hurried or len(found) < ground.classes
-    unfinished = _unfinished(found, ground.classes, request.seconds) if short else ""
+    unfinished = _unfinished(found, ground.classes, request.seconds, hunt.hurried) if short else ""
     if len(found) < finding.LEAST_CLASSES <= ground.classes:
         said = f"not judged: {unfinished}"
         return Found(replace(_nothing(ground.classes, attack, pictures, said), unfinished=unfinished))
@@ -99,19 +99,25 @@ def _nothing(classes: int, attack: Attack, pictures: Pictures, sentence: str) ->
     return Inversion(attack.provider, classes, pictures.made, (), None, sentence, None, "")
 
 
-def _unfinished(found: list[Forms], classes: int, seconds: float) -> str:
-    """What there was no time for; "" where every class has every form."""
-    whole = sum(len(forms.by_kind) == len(KINDS) for forms in found)
-    if whole == classes:
+def _unfinished(found: list[Forms], classes: int, seconds: float, hurried: bool) -> str:
+    """What there was no time for; "" where every class has every form. Forms that nobody needed are not missed."""
+    if sum(_whole(forms) for forms in found) == classes:
         return ""
-    some = [kind for kind in KINDS if any(kind in forms.by_kind for forms in found)]
-    by = ""
-    if whole and whole < len(found):
-        by = f", {whole:,} of them for every form"
-    elif some and len(some) < len(KINDS):
-        by = f", for {' and '.join(some)} alone,"
+    by = _by(found) if hurried else ""
     searched = f"{len(found):,} of {classes:,} classes were searched{by} in the {seconds:g} s given"
     return f"{searched}; --search-seconds allows more"
+
+
+def _by(found: list[Forms]) -> str:
+    """For how many classes, or for which forms, a search was made."""
+    whole, some = sum(map(_whole, found)), [kind for kind in KINDS if any(kind in forms.by_kind for forms in found)]
+    if whole and whole < len(found):
+        return f", {whole:,} of them for every form"
+    return f", for {' and '.join(some)} alone," if some and len(some) < len(KINDS) else ""
+
+
+def _whole(forms: Forms) -> bool:
+    return len(forms.by_kind) == len(KINDS)
 
 
 def _require_classes(attack: Attack, subject: Subject, path: Path) -> None:
