@@ -38,7 +38,7 @@ _AT_ONCE: Final = 16
 
 def count(channels: int) -> int:
     """How many blocks there are for images of so many channels."""
-    return PICTURES * PLACES + 2**channels * SIDES * (PLACES + _BORDER)
+    return PICTURES * PLACES + (1 << channels) * SIDES * (PLACES + _BORDER)
 
 
 def forwards(classes: int, channels: int) -> int:

@@ -37,7 +37,8 @@ class Piece:
     """
 
     def __init__(self, model: ModelProto, nodes: Sequence[NodeProto], value: str, later: set[str]) -> None:
-        self._model, self.nodes, self._program = model, nodes, None
+        self._model, self.nodes = model, nodes
+        self._program: Program | None = None
         made = {name for node in nodes for name in node.output if name}
         self._reads = {name for node in nodes for name in reads(node)} - made
         self._gives, self.later = sorted(made & (later | {value})), later
@@ -48,10 +49,9 @@ class Piece:
         kept = {name: value for name, value in known.items() if name in self.later}
         if not self._gives:
             return kept
-        program: Program | None = self._program
-        if program is None:
-            program = self._program = Program(self._compiled(fed), engine)
-        return kept | dict(zip(self._gives, program.run(self._gives, fed), strict=True))
+        if self._program is None:
+            self._program = Program(self._compiled(fed), engine)
+        return kept | dict(zip(self._gives, self._program.run(self._gives, fed), strict=True))
 
     def _compiled(self, fed: Values) -> ModelProto:
         piece = shell(self._model, self.nodes, self._reads)
@@ -77,9 +77,9 @@ class Trail:
             done |= {at for at, _ in nodes}
             cut.append(([node for _, node in nodes], site.value))
         self.pieces, later = list[Piece](), set[str]()
-        for nodes, value in reversed(cut):
-            self.pieces.append(Piece(subject.model, nodes, value, set(later)))
-            later |= {name for node in nodes for name in reads(node)}
+        for piece, value in reversed(cut):
+            self.pieces.append(Piece(subject.model, piece, value, set(later)))
+            later |= {name for node in piece for name in reads(node)}
         self.pieces.reverse()
 
 
