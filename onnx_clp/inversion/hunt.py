@@ -34,6 +34,8 @@ LEAST_IMAGES: Final = 8
 """Of a portion; 16 are taken where there is time, and below that steps become fewer too."""
 _ROUND: Final = 4
 _MANY_CLASSES: Final = 20
+_MOST_CLASSES: Final = 50
+"""So many are looked at whatever they take; of more than these as many as there is time for, up to so many."""
 _CHEAP_STEPS: Final = 8
 _FEWEST_OTHERS: Final = 5
 _COMPARING: Final = 0.25
@@ -107,15 +109,15 @@ class Hunt:
         able = [c for c in range(self._ground.classes) if np.count_nonzero(self._ground.given != c) >= _FEWEST_OTHERS]
         if not able:
             raise UsageError("the model gives all images one class; no trigger can be recognised by that")
-        if len(able) <= _MANY_CLASSES:
+        affordable = max(finding.LEAST_CLASSES + 2, min(_MOST_CLASSES, self._classes_affordable()))
+        if len(able) <= max(affordable, _MANY_CLASSES):
             return first(able, self._ground.request.suspects)
         most = int(_COMPARING * self._ground.deadline.left / (len(able) * _CHEAP_STEPS * self._ground.seconds))
         ordered = self._compared(able, most) if most >= LEAST_IMAGES else self._screened(able)
         ordered = first(first(ordered, starts), self._ground.request.suspects)
-        affordable = max(finding.LEAST_CLASSES + 2, self._classes_affordable())
         if affordable < _MANY_CLASSES:
             self._hurry(*KINDS)
-        return spread(ordered, min(_MANY_CLASSES, affordable))
+        return spread(ordered, affordable)
 
     def _compared(self, classes: list[int], most: int) -> list[int]:
         """The classes in the order in which a short search on at most so many images brings them near."""
