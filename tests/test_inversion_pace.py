@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -214,6 +215,39 @@ def test_images_and_steps_become_fewer_where_time_is_short(
     hunt.Hunt._thin(given, 6)
     assert (given.finder.portion, given.most) == (portion, most)
     assert given.finder.steps("patch") == steps
+
+
+def chosen(
+    classes: int, affordable: int, starts: Sequence[int] = (), suspects: Sequence[int] = ()
+) -> tuple[list[int], list[str]]:
+    """The classes that a search begins with, the last ones being the nearest, and the forms that it has no time for."""
+    hurried = list[str]()
+    request = SimpleNamespace(suspects=suspects)
+    ground = SimpleNamespace(
+        classes=classes, given=np.arange(10), request=request, deadline=Deadline(1, Clock()), seconds=1
+    )
+    given: Any = SimpleNamespace(
+        _ground=ground,
+        _classes_affordable=lambda: affordable,
+        _screened=lambda able: able[::-1],
+        _hurry=lambda *kinds: hurried.extend(kinds),
+    )
+    return hunt.Hunt._chosen(given, starts), hurried
+
+
+def test_of_many_classes_all_are_searched_that_there_is_time_for_and_few_are_in_haste() -> None:
+    assert chosen(43, 60) == (list(range(43)), [])
+    assert chosen(20, 3) == (list(range(20)), [])  # with fewer steps instead
+    some, hurried = chosen(43, 30)
+    assert (some[:15], len(some), hurried) == (list(range(42, 27, -1)), 30, [])
+    assert len(chosen(1000, 900)[0]) == 50
+    few, hurried = chosen(43, 8)
+    assert (few[:4], len(few), hurried) == ([42, 41, 40, 39], 8, list(KINDS))
+
+
+def test_suspects_and_classes_that_a_block_works_for_are_among_those_searched() -> None:
+    some, _ = chosen(43, 30, starts=[7, 5], suspects=[3])
+    assert some[:4] == [3, 7, 5, 42]
 
 
 # --- forms that not every class has -------------------------------------------------------------------
