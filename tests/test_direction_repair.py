@@ -19,17 +19,20 @@ from onnx_clp.cli.main import main
 from onnx_clp.config import CleanConfig
 from onnx_clp.document.gauge import Loss
 from onnx_clp.document.run import CapLeft, Inversion, Picture, RepairedLayer, RepairReport, Report, SearchImages
+from onnx_clp.errors import NotValidated
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.inversion.capped import Look, capped
 from onnx_clp.inversion.ladder import joined
 from onnx_clp.inversion.pace import Deadline, TimeUp
 from onnx_clp.inversion.pixels import Range
+from onnx_clp.inversion.program import OutOfMemory
 from onnx_clp.inversion.repair import QUANTILES, Gauged, RepairBench, repair
 from onnx_clp.inversion.request import Found, Images, Repair, SearchRequest
 from onnx_clp.inversion.rounds import ROUNDS, Rounds
 from onnx_clp.inversion.search import search
 from onnx_clp.inversion.subject import Subject, read_subject
 from onnx_clp.inversion.trigger import Trigger
+from onnx_clp.inversion.walk import Trail, Walk
 from onnx_clp.judge import head_check
 from onnx_clp.layers.rewrite import LayerRewrite
 from onnx_clp.modelfile import reader
@@ -243,6 +246,33 @@ def test_a_form_that_changes_nothing_gets_no_cap(tmp_path: Path, engine: Engine)
     subject = read_subject(tmp_path / "m.onnx", {}, None)
     bench = RepairBench(subject, engine, sites(tmp_path / "m.onnx"), planted.pictures(), planted.TARGET, 0)
     assert bench.fit([Still()], 0.9) == {}
+
+
+@pytest.mark.parametrize("room", [40, 10, 0])
+def test_where_memory_is_short_caps_are_fitted_on_fewer_images(
+    room: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, engine: Engine
+) -> None:
+    onnx.save(planted.classifier(planted=True), tmp_path / "m.onnx")
+    found, subject = sites(tmp_path / "m.onnx"), read_subject(tmp_path / "m.onnx", {}, None)
+    images, walked = planted.pictures(40), list[int]()
+    mask, values = np.zeros((1, 8, 8), bool), np.zeros((1, 8, 8), np.float32)
+    mask[0, 2:5, 2:5], values[0, 3, 3] = True, 1.0
+    bench = RepairBench(subject, engine, found, images, planted.TARGET, 0)
+
+    def tight(trail: Trail, some: Images) -> Walk:
+        walked.append(len(some))
+        if len(some) > room:
+            raise OutOfMemory("full")
+        return Walk(trail, some)
+
+    monkeypatch.setattr("onnx_clp.inversion.repair.Walk", tight)
+    square = Square(planted.TARGET, mask, values)
+    if room == 0:
+        with pytest.raises(NotValidated, match="not enough memory for one image"):
+            bench.fit([square], 0.95)
+    else:
+        assert bench.fit([square], 0.95)
+    assert walked == {40: [40, 40], 10: [40, 10, 10], 0: [40, 10, 2, 1]}[room]
 
 
 def test_positions_are_few_and_the_same_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, engine: Engine) -> None:
