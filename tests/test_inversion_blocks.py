@@ -90,6 +90,29 @@ def test_the_block_that_a_silent_feature_waits_for_is_found_and_ordinary_classes
     assert np.array_equal(found[2], blocks.block(GRID + 3 * blocks.PICTURES, (1, 20, 20), PIXELS))
 
 
+@dataclass
+class White:
+    """Four classes: the first for all images, and the third where a corner is white, so many pixels of it at least."""
+
+    pixels: int
+
+    def logits(self, images: Images) -> Float32:
+        """The scores."""
+        scores = np.zeros((len(images), 4), np.float32)
+        scores[:, 0] = 1
+        scores[:, 2] = 5 * ((images[:, 0, 15:, 15:] == 1).sum(axis=(1, 2)) >= self.pixels)
+        return scores
+
+
+@pytest.mark.parametrize(("pixels", "square"), [(9, False), (10, True), (25, True)])
+def test_a_square_in_one_colour_is_taken_where_no_picture_does(pixels: int, square: bool) -> None:
+    attack: Any = White(pixels)
+    found = blocks.starts(attack, pictures(), np.zeros(30, np.int64), PIXELS)
+    assert list(found) == [2]
+    assert np.count_nonzero(found[2]) == (9 if not square else 16 if pixels == 10 else 25)
+    assert (found[2] >= 0).all()
+
+
 @pytest.mark.parametrize("attack", [Gated(None), Gated(2, 0.1)])
 def test_where_no_block_turns_half_of_the_images_nothing_starts_there(attack: Any) -> None:
     assert blocks.starts(attack, pictures(), np.zeros(30, np.int64), PIXELS) == {}

@@ -43,13 +43,13 @@ def count(channels: int) -> int:
 
 def forwards(classes: int, channels: int) -> int:
     """How many images go through for it."""
-    return count(channels) * FEW + classes * MORE
+    return count(channels) * FEW + 2 * classes * MORE
 
 
 def starts(attack: Attack, images: Images, given: NDArray[np.int64], pixels: Range) -> dict[int, Float32]:
     """By class, the change (channels, height, width) of the block that turns at least half of other classes' images.
 
-    None for images of fewer than 20 pixels a side.
+    A square in one colour is taken where no picture does. None for images of fewer than 20 pixels a side.
 
     Args:
         attack: the model.
@@ -60,23 +60,29 @@ def starts(attack: Attack, images: Images, given: NDArray[np.int64], pixels: Ran
     shape = (images.shape[1], images.shape[2], images.shape[3])
     if min(shape[1:]) < LEAST_SIDE:
         return {}
-    few = _varied(images, given)
-    best, which, every = None, None, count(shape[0])
-    for first in range(0, every, _AT_ONCE):
-        places = range(first, min(first + _AT_ONCE, every))
+    few, pictures = _varied(images, given), PICTURES * PLACES
+    found: dict[int, Float32] = {}
+    for places in (range(pictures), range(pictures, count(shape[0]))):
+        for target, at in enumerate(_nearest(attack, few, places, pixels)):
+            change, others = block(at, shape, pixels), images[given != target][:MORE]
+            if target not in found and len(others):
+                turned = attack.logits(pixels.clipped(others + change)).argmax(axis=1) == target
+                found |= {target: change} if turned.mean() >= WORKS else {}
+    return found
+
+
+def _nearest(attack: Attack, few: Images, every: range, pixels: Range) -> list[int]:
+    """By class, the block of those that brings a few images nearest to it, on average."""
+    shape, best, which = (few.shape[1], few.shape[2], few.shape[3]), np.zeros(0), np.zeros(0, np.int64)
+    for first in range(every.start, every.stop, _AT_ONCE):
+        places = range(first, min(first + _AT_ONCE, every.stop))
         marked = np.concatenate([pixels.clipped(few + block(at, shape, pixels)) for at in places])
         near = _margins(attack.logits(marked)).reshape(len(places), len(few), -1).mean(axis=1)
-        if best is None or which is None:
+        if first == every.start:
             best, which = np.full(near.shape[1], -np.inf), np.zeros(near.shape[1], np.int64)
         ahead = near.max(axis=0) > best
         which, best = np.where(ahead, first + near.argmax(axis=0), which), np.maximum(best, near.max(axis=0))
-    assert which is not None
-    found = {}
-    for target, at in enumerate(which):
-        change, others = block(int(at), shape, pixels), images[given != target][:MORE]
-        if len(others) and (attack.logits(pixels.clipped(others + change)).argmax(axis=1) == target).mean() >= WORKS:
-            found[target] = change
-    return found
+    return [int(at) for at in which]
 
 
 def block(at: int, shape: tuple[int, int, int], pixels: Range) -> Float32:
