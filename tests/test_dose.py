@@ -30,7 +30,8 @@ from onnx_clp.numerics.clipped import clipped_moments
 from onnx_clp.process.progress import Tick
 from onnx_clp.report import gauging
 from onnx_clp.run.dose import Dose, WayOut
-from onnx_clp.run.dosing import Dosing
+from onnx_clp.run.dosing import BUDGET, SUSPICIOUS_BUDGET, Dosing
+from onnx_clp.run.effort import NO_SEARCH, Searched
 from tests.forms.build import bn, model, rand
 from tests.judging import OUTLIER, weight
 from tests.validation_models import MEMORY
@@ -447,6 +448,24 @@ def test_a_path_that_explains_the_evidence_leaves_the_usual_budget_for_all_else(
     assert [wish.budget for wish in asked] == budgets
     assert {(wish.beside, wish.pixels, wish.caps) for wish in asked} == {(3, (0, 255), None)}
     assert (dose.evidence, dose.ends_path) == (evidence, True)
+
+
+@pytest.mark.parametrize(
+    ("evidence", "searched", "options", "budget"),
+    [
+        ("", NO_SEARCH, {}, BUDGET),
+        ("a head row", NO_SEARCH, {}, SUSPICIOUS_BUDGET),
+        ("a head row", Searched(named="class 5", spent=0.007), {}, SUSPICIOUS_BUDGET - 0.007),
+        ("a head row", Searched(undone=True, spent=0.007), {}, BUDGET - 0.007),
+        ("a head row", Searched(undone=True, spent=0.016), {}, 0.0),
+        ("a head row", Searched(undone=True, spent=0.007), {"budget": 0.05}, 0.05 - 0.007),
+    ],
+)
+def test_what_a_search_undid_is_no_reason_to_spend_more(
+    evidence: str, searched: Searched, options: dict[str, Any], budget: float
+) -> None:
+    dosing = Dosing(ModelIndex(network(1.0), TensorStore()), CleanConfig(**options), ())
+    assert dosing._wish(evidence, searched).budget == pytest.approx(budget)
 
 
 @pytest.mark.parametrize(("named", "said"), [(None, "path"), ((0.0, 255.0), "option")])

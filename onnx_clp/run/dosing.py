@@ -87,7 +87,8 @@ class Dosing:
 
     def _wish(self, evidence: str, searched: Searched, path: WayOut = NO_WAY_OUT) -> Wish:
         config = self._config
-        budget = config.budget if config.budget is not None else SUSPICIOUS_BUDGET if evidence else BUDGET
+        usual = SUSPICIOUS_BUDGET if evidence and not searched.undone else BUDGET
+        budget = usual if config.budget is None else config.budget
         budget = max(budget - searched.spent, 0.0)
         calm = not evidence and not path.switches
         return Wish(
