@@ -180,6 +180,14 @@ def test_what_turns_nothing_any_more_is_pushed_on_as_far_as_the_budget_goes() ->
     assert undone({**told, ("b", first): (0.1, 0.05, -2.5)})[0] == second
 
 
+def test_of_what_is_about_as_far_the_cheapest_is_taken() -> None:
+    first, second, third, *_ = QUANTILES
+    told = {("a", second): (0.0, 0.03, -1.9), ("a", third): (0.0, 0.05, -2.0)}
+    assert undone({("a", first): (0.01, 0.01, -1.89), **told})[0] == second
+    assert undone({("a", first): (0.01, 0.01, -1.91), **told})[0] == first
+    assert undone({("a", first): (0.02, 0.01, -1.91), **told})[0] == second  # still turns some
+
+
 def test_nothing_is_undone_where_photographs_are_all_of_the_target() -> None:
     """What is foreign to the model is of that class; photographs then show no loss of another."""
     bench: Any = Scripted({("a", QUANTILES[0]): (0.0, 0.0, -1.0)}, 0.9)

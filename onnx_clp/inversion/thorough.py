@@ -26,6 +26,8 @@ QUANTILES: Final = (0.999, 0.998, 0.995, 0.99, 0.98, 0.97, 0.96, 0.95, 0.93, 0.9
 """Shares of the clean positions that a cap leaves as they are, the mildest first."""
 
 
+_ABOUT: Final = 0.05
+"""The share of the furthest margin by which another may fall short of it and still counts as about as far."""
 FOREIGN: Final = 0.9
 """Where the model gives this share of photographs the target, it is the class of all that is foreign to it."""
 
@@ -85,6 +87,14 @@ def _rung(
 
 
 def _strongest(met: Sequence[State], enough: float, budget: float) -> Sequence[State]:
-    """Where nothing turns any more the state furthest from turning, as the real trigger is stronger; else all."""
+    """Where nothing turns any more the cheapest of those about furthest from turning; else all.
+
+    The real trigger is stronger than what was found of it. But the last little that a dose puts the target behind costs
+    most.
+    """
     stopped = [state for state in met if state.gauged.flip <= enough and state.gauged.within(budget)]
-    return [min(stopped, key=lambda state: state.gauged.margin)] if stopped else met
+    if not stopped:
+        return met
+    furthest = min(state.gauged.margin for state in stopped)
+    about = [state for state in stopped if state.gauged.margin <= furthest + _ABOUT * abs(furthest)]
+    return [min(about, key=lambda state: state.gauged.loss.high)]
