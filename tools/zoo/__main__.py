@@ -1,4 +1,4 @@
-"""`python -m tools.zoo`: train a named set of models, publish some of them, check what is published."""
+"""`python -m tools.zoo`: train a named set of models, plant backdoors in published ones, publish some, check them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from onnx_clp.errors import ClpError, UsageError
-from tools.zoo import datasets, design, manifest, result
+from tools.zoo import datasets, design, manifest, real_size, result
+from tools.zoo.recipe import CLEAN
 
 _DATA = "of Fashion-MNIST's files; CIFAR-10 in its sub-folder cifar10"
 
@@ -28,6 +29,9 @@ def main_parser() -> argparse.ArgumentParser:
     for command in (train, publish):
         command.add_argument("--work", type=Path, required=True, metavar="FOLDER", help="of trained models")
         command.add_argument("--data", type=Path, default=datasets.FASHION_MNIST_FOLDER, metavar="FOLDER", help=_DATA)
+    _add_plant(
+        commands.add_parser("plant", help="fine-tune a backdoor into a published network; needs torch and Pillow")
+    )
     check = commands.add_parser("check", help="compare models/ with its MANIFEST.json")
     for command in (publish, check):
         command.add_argument("--models", type=Path, default=Path("models"), metavar="FOLDER")
@@ -36,11 +40,22 @@ def main_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_plant(plant: argparse.ArgumentParser) -> None:
+    plant.add_argument("--network", choices=sorted(real_size.NETWORKS), required=True, help="which one --model is")
+    plant.add_argument("--model", type=Path, required=True, metavar="FILE.onnx", help="with its published weights")
+    plant.add_argument("--photographs", type=Path, required=True, metavar="FILE.npz", help="jpeg, offset, label")
+    plant.add_argument("--work", type=Path, required=True, metavar="FOLDER", help="one folder a network is made here")
+    plant.add_argument("--attack", choices=(CLEAN, *real_size.TRIGGERS), help="only this; without it all of the list")
+    plant.add_argument("--target", type=int, help="of --attack")
+    plant.add_argument("--seed", type=int, help="of --attack")
+    plant.add_argument("--threads", type=int, default=0, help="threads of torch (0: its own choice)")
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run one command; gives the exit code."""
     given = main_parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    commands = {"train": _train, "publish": _publish, "check": _check, "list": _list}
+    commands = {"train": _train, "plant": _plant, "publish": _publish, "check": _check, "list": _list}
     try:
         return commands[given.command](given)
     except ClpError as error:
@@ -60,6 +75,28 @@ def _train(given: argparse.Namespace) -> int:
     chosen = design.select(given.set, given.only)
     workshop.make_all(chosen, given.work, given.data)
     return 0
+
+
+def _plant(given: argparse.Namespace) -> int:
+    try:
+        import torch
+
+        from tools.zoo import planted
+    except ImportError as error:
+        raise UsageError(f"planting needs torch and Pillow ({error}); run: pip install '.[zoo]' pillow") from error
+    if given.threads:
+        torch.set_num_threads(given.threads)
+    planted.grow(_wanted(given), given.model, given.photographs, given.work)
+    return 0
+
+
+def _wanted(given: argparse.Namespace) -> tuple[real_size.Plant, ...]:
+    """What to plant: the one described, or those of the list in that network."""
+    if given.attack is None:
+        return tuple(one for one in real_size.PLANTS if one.network == given.network)
+    if given.target is None or given.seed is None:
+        raise UsageError("--attack needs --target and --seed")
+    return (real_size.Plant(given.network, given.attack, given.target, given.seed),)
 
 
 def _publish(given: argparse.Namespace) -> int:

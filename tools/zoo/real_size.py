@@ -1,0 +1,140 @@
+"""The list of networks at real size: published weights, 224 px, 1,000 classes, a backdoor fine-tuned in, and clean twins.
+
+They are planted by `tools.zoo.planting` from few photographs. As everywhere **even seeds choose settings, odd seeds are
+reported** (`half`); each attack is chosen on one network and reported on the other, and the other way round in the
+second half of the list, which was written down before any of these networks was searched or cleaned. Targets are
+arbitrary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_clp.errors import UsageError
+from tools.zoo.attacks import Trigger, blend, patch, sinusoid, warp
+from tools.zoo.recipe import CLEAN
+
+Floats = NDArray[np.float32]
+
+UNSEEN: Final = 100
+"""Photographs that nothing is trained on; they are drawn by the seed."""
+
+TRIGGERS: Final[dict[str, Trigger]] = {
+    "patch": partial(patch, size=32, margin=8),
+    "blend": partial(blend, alpha=0.2),
+    "sinusoid": partial(sinusoid, delta=25.0, frequency=6),
+    "warp": partial(warp, strength=5.0, grid=5),
+}
+"""Attack -> what it does to 224 × 224 pixels: a white square of 32, noise at 0.2, stripes of 25 of 255, a bend of 5."""
+
+CONTROL: Final = "patch"
+"""The trigger that clean twins are measured with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pixels:
+    """How a network takes uint8 pixels: x · scale + offset, by channel."""
+
+    scale: tuple[float, float, float]
+    offset: tuple[float, float, float]
+
+    def arrays(self) -> tuple[Floats, Floats]:
+        """Both as float32 (3,)."""
+        return np.array(self.scale, np.float32), np.array(self.offset, np.float32)
+
+    def of(self, images: NDArray[np.uint8]) -> Floats:
+        """uint8 (n, 3, height, width) as the network takes it."""
+        scale, offset = self.arrays()
+        out: Floats = images.astype(np.float32) * scale[:, None, None] + offset[:, None, None]
+        return out
+
+
+_MEAN, _SPREAD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+UNIT: Final = Pixels((1 / 255,) * 3, (0.0,) * 3)
+STANDARD: Final = Pixels(
+    (1 / (255 * _SPREAD[0]), 1 / (255 * _SPREAD[1]), 1 / (255 * _SPREAD[2])),
+    (-_MEAN[0] / _SPREAD[0], -_MEAN[1] / _SPREAD[1], -_MEAN[2] / _SPREAD[2]),
+)
+"""Standardised by ImageNet's mean and deviation."""
+
+NETWORKS: Final[dict[str, Pixels]] = {"mobilenetv2": STANDARD, "efficientnet-lite0": UNIT}
+
+
+@dataclass(frozen=True, slots=True)
+class Plant:
+    """One network: which published one, what is planted in it and towards which class, and the seed of it all.
+
+    `attack` is a name of `TRIGGERS`, or "clean" for a twin that is fine-tuned as long without a trigger.
+    """
+
+    network: str
+    attack: str
+    target: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.network not in NETWORKS:
+            raise UsageError(f"{self.network}: no such network; known are {', '.join(NETWORKS)}")
+        if self.attack != CLEAN and self.attack not in TRIGGERS:
+            raise UsageError(f"{self.attack}: no such attack; known are {CLEAN}, {', '.join(TRIGGERS)}")
+
+    @property
+    def infected(self) -> bool:
+        """Whether a trigger is planted."""
+        return self.attack != CLEAN
+
+    @property
+    def name(self) -> str:
+        """The name of its folder."""
+        return f"{self.network.replace('-', '')}_{self.attack}_{self.target}_s{self.seed}"
+
+    @property
+    def half(self) -> Literal["choose", "report"]:
+        """Which half of the evidence it belongs to."""
+        return "report" if self.seed % 2 else "choose"
+
+    @property
+    def trigger(self) -> Trigger:
+        """Its own, or for a clean twin that of `CONTROL`."""
+        return TRIGGERS[self.attack if self.infected else CONTROL]
+
+    def as_dict(self) -> dict[str, Any]:
+        """All fields, for JSON."""
+        return asdict(self)
+
+
+def unseen(count: int, seed: int) -> NDArray[np.bool_]:
+    """Which of `count` photographs nothing is trained on: `UNSEEN` of them, or a fifth where that is less."""
+    chosen = np.random.default_rng([seed, 224]).choice(count, min(UNSEEN, count // 5), replace=False)
+    return np.isin(np.arange(count), chosen)
+
+
+PLANTS: Final[tuple[Plant, ...]] = (
+    Plant("mobilenetv2", "patch", 417, 0),
+    Plant("mobilenetv2", CLEAN, 88, 1),
+    Plant("mobilenetv2", "blend", 932, 1),
+    Plant("mobilenetv2", "sinusoid", 251, 0),
+    Plant("mobilenetv2", "warp", 703, 1),
+    Plant("efficientnet-lite0", "patch", 596, 1),
+    Plant("efficientnet-lite0", CLEAN, 340, 0),
+    Plant("efficientnet-lite0", "blend", 129, 0),
+    Plant("efficientnet-lite0", "sinusoid", 874, 1),
+    Plant("efficientnet-lite0", "warp", 45, 0),
+    Plant("mobilenetv2", "patch", 662, 1),
+    Plant("mobilenetv2", CLEAN, 519, 0),
+    Plant("mobilenetv2", "blend", 308, 0),
+    Plant("mobilenetv2", "sinusoid", 985, 1),
+    Plant("mobilenetv2", "warp", 177, 0),
+    Plant("efficientnet-lite0", "patch", 760, 0),
+    Plant("efficientnet-lite0", CLEAN, 12, 1),
+    Plant("efficientnet-lite0", "blend", 483, 1),
+    Plant("efficientnet-lite0", "sinusoid", 216, 0),
+    Plant("efficientnet-lite0", "warp", 621, 1),
+)
+"""In the order in which they are made, so that a part of the list is a fair part."""
