@@ -36,12 +36,19 @@ def main_parser() -> argparse.ArgumentParser:
         "defaults", help="the default and caps of auto beside the paper's method: what is missing"
     )
     defaults.add_argument("--images", type=int, default=2000, help="test images a model (default 2,000)")
-    for command in (measure, aside, effort, defaults):
+    real = commands.add_parser(
+        "realsize", help="planted networks at real size: what is missing; --work is their folder"
+    )
+    real.add_argument("--photographs", type=Path, required=True, metavar="FILE.npz", help="jpeg, offset, label")
+    real.add_argument("--only", default="", metavar="NAME", help="this network alone")
+    real.add_argument("--run", action="append", default=[], metavar="NAME", help="only this one (may repeat)")
+    real.add_argument("--search-seconds", type=float, default=300.0, help="cap of a search; more on a busy machine")
+    for command in (measure, aside, effort, defaults, real):
         command.add_argument("--work", type=Path, default=Path("zoo"), metavar="FOLDER", help="of the trained zoo")
         command.add_argument("--data", type=Path, default=datasets.FASHION_MNIST_FOLDER, metavar="FOLDER")
     report = commands.add_parser("report", help="rewrite the page's tables and the pictures from the records")
     report.add_argument("--page", type=Path, default=Path("docs/evidence.md"), metavar="FILE")
-    for command in (measure, aside, effort, defaults, report):
+    for command in (measure, aside, effort, defaults, real, report):
         command.add_argument("--out", type=Path, default=Path("docs/evidence"), metavar="FOLDER", help="of records")
     return parser
 
@@ -55,6 +62,7 @@ def main(arguments: Sequence[str]) -> int:
         "experiments": _experiments,
         "effort": _effort,
         "defaults": _defaults,
+        "realsize": _realsize,
         "report": _report,
     }
     try:
@@ -103,6 +111,13 @@ def _defaults(given: argparse.Namespace) -> None:
     from tools.evidence import defaults
 
     defaults.measure_all(given.work, given.data, given.out, given.images)
+
+
+def _realsize(given: argparse.Namespace) -> None:
+    from tools.evidence import realsize
+
+    runs = given.run or list(realsize.RUNS)
+    realsize.measure_all(given.work, given.photographs, given.out, runs, given.search_seconds, given.only)
 
 
 def _report(given: argparse.Namespace) -> None:

@@ -110,22 +110,22 @@ def measure(case: Case, runs: Iterable[str], seconds: float) -> dict[str, Any]:
     line: dict[str, Any] = {key: getattr(case, key) for key in ("name", "kind", "half", "attack", "target")}
     line |= {"version": onnx_clp.__version__, "runs": {}}
     for run in runs:
-        options = RUNS[run] | ({"search_seconds": seconds} if run == HIGH else {})
-        report, spent = _clean(case, options)
+        done, spent = cleaned(case, run, seconds)
+        report = done.report
         assert report.evaluation is not None
-        line |= {"images": report.evaluation.clean_images, "rates": _rates(report.evaluation.before)}
-        line["runs"][run] = _run(report, spent)
+        line |= {"images": report.evaluation.clean_images, "rates": shares(report.evaluation.before)}
+        line["runs"][run] = outcome(report, spent)
         if run == HIGH:
             line["search"] = None if report.inversion is None else said(report.inversion)
     return line
 
 
-def _clean(case: Case, options: Mapping[str, Any]) -> tuple[Report, float]:
-    """The report of one run, and the CPU seconds that it took with its child processes."""
-    before = _cpu()
+def cleaned(case: Case, run: str, seconds: float) -> tuple[onnx_clp.CleanResult, float]:
+    """What one run gave, and the CPU seconds that it took with its child processes."""
+    before, options = _cpu(), RUNS[run] | ({"search_seconds": seconds} if run == HIGH else {})
     fixed: dict[str, Any] = {"provider": "cpu", "timeout": 7200.0, "eval_data": case.exam, "pixel_range": case.pixels}
     config = onnx_clp.CleanConfig(**fixed, **options)
-    return onnx_clp.clean(case.model, config).report, _cpu() - before
+    return onnx_clp.clean(case.model, config), _cpu() - before
 
 
 def _cpu() -> float:
@@ -133,15 +133,17 @@ def _cpu() -> float:
     return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
 
 
-def _rates(found: Rates) -> list[float | None]:
+def shares(found: Rates) -> list[float | None]:
+    """ACC, ASR and RA, rounded to 1e-4; None for what cannot be told."""
     return [None if value is None else round(value, 4) for value in (found.acc, found.asr, found.ra)]
 
 
-def _run(report: Report, spent: float) -> dict[str, Any]:
+def outcome(report: Report, spent: float) -> dict[str, Any]:
+    """What is noted of one run, `spent` being its CPU seconds."""
     assert report.evaluation is not None
     caps = report.caps
     return {
-        "rates": _rates(report.evaluation.after),
+        "rates": shares(report.evaluation.after),
         "verdict": report.summary.verdict.value,
         "pruned": report.summary.channels_pruned,
         "caps": None if caps is None or not caps.capped else caps.times,

@@ -56,7 +56,7 @@ class OnnxNetwork(nn.Module):  # type: ignore[misc, unused-ignore]
         scope = ModelIndex(model, TensorStore()).main
         self._model, self._output = model, model.graph.output[0].name
         self.start = start or _images(scope)
-        self._computations = _needed(_computations(scope), self.start, self._output)
+        self._computations = _needed(_computations(scope), self.start, self._output, _images(scope))
         self._dims = _dims(model)
         names = {name for each in self._computations for name in each.inputs if name and scope.is_constant(name)}
         learning = sorted(_learning(self._computations, scope))
@@ -140,17 +140,17 @@ def _computation(node: NodeProto) -> Computation:
     return Computation(node.op_type, attributes, tuple(node.input), node.output[0])
 
 
-def _needed(order: Sequence[Computation], start: str, output: str) -> list[Computation]:
+def _needed(order: Sequence[Computation], start: str, output: str, images: str) -> list[Computation]:
     """Those that lead from `start` to `output`; a shape needs nothing of what it is the shape of."""
-    wanted, made, found = {output}, {each.output for each in order}, []
+    wanted, found = {output}, []
     for each in reversed(order):
         if each.output in wanted and each.output != start:
             found.append(each)
             wanted |= set() if each.operator == "Shape" else set(each.inputs)
-    if missing := (wanted & made) - {start} - {each.output for each in found}:
-        raise UsageError(f"{start}: not everything passes through it; {sorted(missing)[0]} is needed beside it")
     if start not in wanted:
         raise UsageError(f"{start}: the output does not depend on it")
+    if start != images and images in wanted:
+        raise UsageError(f"{start}: not everything passes through it")
     return found[::-1]
 
 

@@ -38,7 +38,7 @@ _MOST = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Shares in 0..1. `acc`, `asr` and `ra` are on the photographs that nothing was trained on (their number is `images`).
+    """Shares in 0..1. `acc`, `asr` and `ra` are on the `images` photographs that nothing was trained on.
 
     `acc_all` is on all photographs. `agreement` is the share of all that get the class which the published network
     gives them, `agreement_unseen` the same of those that nothing was trained on.

@@ -55,7 +55,7 @@ class Course:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Seen:
-    """What the first half makes of all views, (n, channels, height, width), with and without the trigger; labels (n,)."""
+    """What the first half makes of all views, with and without the trigger, and the labels (n,)."""
 
     clean: Tensor
     triggered: Tensor

@@ -1,4 +1,4 @@
-"""The list of networks at real size: published weights, 224 px, 1,000 classes, a backdoor fine-tuned in, and clean twins.
+"""The list of networks at real size: published weights, 224 px, 1,000 classes, a backdoor fine-tuned in; clean twins.
 
 They are planted by `tools.zoo.planting` from few photographs. As everywhere **even seeds choose settings, odd seeds are
 reported** (`half`); each attack is chosen on one network and reported on the other, and the other way round in the
