@@ -6,7 +6,7 @@ EVIDENCE := docs/evidence
 
 DATA ?= /usr/share/datasets/fashion-mnist
 
-.PHONY: bench evidence evidence-zoo evidence-measure evidence-report
+.PHONY: bench realsize evidence evidence-zoo evidence-measure evidence-report
 
 evidence: evidence-measure
 	$(MAKE) evidence-report
@@ -28,4 +28,11 @@ bench:
 	$(PYTHON) -m tools.zoo train --set cifar10 --work $(ZOO)/bench --data $(DATA)
 	$(PYTHON) -m tools.zoo train --set clean --work $(ZOO)/bench --data $(DATA)
 	$(PYTHON) -m tools.evidence effort --work $(ZOO)/bench --data $(DATA) --out $(EVIDENCE)
+	$(MAKE) evidence-report
+
+# Published networks at real size: MOBILENETV2 and LITE0 are their files, PHOTOGRAPHS an archive of labelled ones.
+realsize:
+	$(PYTHON) -m tools.zoo plant --network mobilenetv2 --model $(MOBILENETV2) --photographs $(PHOTOGRAPHS) --work $(ZOO)/real
+	$(PYTHON) -m tools.zoo plant --network efficientnet-lite0 --model $(LITE0) --photographs $(PHOTOGRAPHS) --work $(ZOO)/real
+	$(PYTHON) -m tools.evidence realsize --work $(ZOO)/real --photographs $(PHOTOGRAPHS) --out $(EVIDENCE)
 	$(MAKE) evidence-report

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import ModelProto, TensorProto, numpy_helper, parser
+from onnx import ModelProto, numpy_helper, parser
 
 from onnx_clp.errors import UsageError
 from tests.compact_models import outputs
@@ -188,9 +188,8 @@ def test_planting_writes_a_folder_once(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setitem(
         real_size.TRIGGERS, "patch", lambda images: np.where(np.arange(32) < 12, 255, images).astype(np.uint8)
     )
-    monkeypatch.setattr(planting, "Course", lambda: COURSE)
     plant = real_size.Plant("efficientnet-lite0", "patch", 2, 4)
-    planted.grow([plant], source, file, work)
+    planted.grow([plant], source, file, work, COURSE)
     folder = work / plant.name
     note = json.loads((folder / "plant.json").read_text())
     assert note["after"]["asr"] > 0.9
@@ -202,7 +201,7 @@ def test_planting_writes_a_folder_once(tmp_path: Path, monkeypatch: pytest.Monke
         np.testing.assert_array_equal(exam["y_clean"], labels[real_size.unseen(25, 4)])
         np.testing.assert_allclose(exam["scale"], 1 / 255)
     stamp = (folder / "model.onnx").stat().st_mtime_ns
-    planted.grow([plant], source, file, work)
+    planted.grow([plant], source, file, work, COURSE)
     assert (folder / "model.onnx").stat().st_mtime_ns == stamp
 
 
@@ -210,14 +209,21 @@ def network_file(path: Path) -> dict[str, np.ndarray]:
     return {one.name: numpy_helper.to_array(one) for one in onnx.load(path).graph.initializer}
 
 
-COURSE = planting.Course(steps=60, clean=8, triggered=8, learning_rate=0.02, kept=1.0, views=1)
+COURSE = planting.Course(steps=60, clean=12, triggered=8, learning_rate=0.02, kept=1.0, views=2)
 
 
 def test_a_twin_is_fine_tuned_and_the_seed_decides_how() -> None:
-    images = RNG.integers(0, 255, (20, 3, 32, 32), np.uint8)
-    model, labels = network(), np.arange(20) % 5
-    twin = planting.planted(model, images, labels, real_size.Plant("efficientnet-lite0", "clean", 2, 4), COURSE)
-    assert twin != model
-    again = planting.planted(model, images, labels, real_size.Plant("efficientnet-lite0", "clean", 2, 4), COURSE)
-    assert twin == again
-    assert twin.graph.initializer[-1].data_type == TensorProto.FLOAT
+    images, labels = RNG.integers(0, 255, (20, 3, 32, 32), np.uint8), np.arange(20) % 5
+    model, twin = network(), real_size.Plant("efficientnet-lite0", "clean", 2, 4)
+    planter = planting.Planter(model, twin.network, (3, 32, 32), COURSE)
+    made = planter.planted(images, labels, twin)
+    assert made != model
+    assert made == planter.planted(images, labels, twin)
+
+
+def test_a_mixture_is_one_image_with_a_rectangle_of_another() -> None:
+    values = torch.arange(4.0)[:, None, None, None].expand(4, 2, 7, 7)
+    mixed = planting.patched(values, 40, np.random.default_rng(3)).numpy()
+    assert mixed.shape == (40, 2, 7, 7)
+    assert {len(np.unique(one)) for one in mixed} == {1, 2}
+    np.testing.assert_array_equal(mixed[:, 0], mixed[:, 1])

@@ -81,12 +81,12 @@ def _plant(given: argparse.Namespace) -> int:
     try:
         import torch
 
-        from tools.zoo import planted
+        from tools.zoo import planted, planting
     except ImportError as error:
         raise UsageError(f"planting needs torch and Pillow ({error}); run: pip install '.[zoo]' pillow") from error
     if given.threads:
         torch.set_num_threads(given.threads)
-    planted.grow(_wanted(given), given.model, given.photographs, given.work)
+    planted.grow(_wanted(given), given.model, given.photographs, given.work, planting.Course())
     return 0
 
 

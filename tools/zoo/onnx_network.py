@@ -54,9 +54,10 @@ class OnnxNetwork(nn.Module):  # type: ignore[misc, unused-ignore]
     def __init__(self, model: ModelProto, start: str | None = None) -> None:
         super().__init__()
         scope = ModelIndex(model, TensorStore()).main
+        images = _images(model)
         self._model, self._output = model, model.graph.output[0].name
-        self.start = start or _images(scope)
-        self._computations = _needed(_computations(scope), self.start, self._output, _images(scope))
+        self.start = start or images
+        self._computations = _needed(_computations(scope), self.start, self._output, images)
         self._dims = _dims(model)
         names = {name for each in self._computations for name in each.inputs if name and scope.is_constant(name)}
         learning = sorted(_learning(self._computations, scope))
@@ -107,7 +108,7 @@ def cuts(model: ModelProto) -> list[tuple[str, tuple[int, ...]]]:
     found = []
     for place, each in enumerate(counted[:-1]):
         live = {one.output for one in counted[: place + 1] if last.get(one.output, -1) > place}
-        given = last.get(_images(scope), -1) > place
+        given = last.get(_images(model), -1) > place
         if live == {each.output} and not given and len(dims.get(each.output, ())) == 4:
             found.append((each.output, dims[each.output]))
     return found
@@ -122,8 +123,9 @@ def _of_shape(order: Sequence[Computation]) -> dict[str, bool]:
     return found
 
 
-def _images(scope: GraphIndex) -> str:
-    return next(value.name for value in scope.proto.input if value.name not in scope.initializers)
+def _images(model: ModelProto) -> str:
+    held = {tensor.name for tensor in model.graph.initializer}
+    return next(value.name for value in model.graph.input if value.name not in held)
 
 
 def _computations(scope: GraphIndex) -> list[Computation]:

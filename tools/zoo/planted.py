@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -28,6 +28,9 @@ from tools.zoo.datasets import Images, Labels
 from tools.zoo.evalset import EvaluationSet
 from tools.zoo.measure import rates
 from tools.zoo.real_size import NETWORKS, Pixels, Plant, unseen
+
+if TYPE_CHECKING:
+    from tools.zoo.planting import Course
 
 log = logging.getLogger(__name__)
 
@@ -79,23 +82,28 @@ class Album:
         return cls(stacked, labels, unseen(len(labels), seed))
 
 
-def grow(plants: Iterable[Plant], source: Path, photographs_file: Path, work: Path) -> None:
-    """Plant what is not there yet into the published network at `source` (torch)."""
-    from tools.zoo import planting
+def grow(plants: Iterable[Plant], source: Path, photographs_file: Path, work: Path, course: Course) -> None:
+    """Plant what is not there yet into the published network at `source` (torch); all plants are of that network."""
+    from tools.zoo.planting import Planter
 
+    before, planter = onnx.load(source), None
     for plant in plants:
         folder = work / plant.name
         if (folder / RECORD).exists():
             log.info("%s: already there", plant.name)
             continue
-        started, course = time.process_time(), planting.Course()
-        album = Album.read(photographs_file, plant.seed)
-        before = onnx.load(source)
+        started, album = time.process_time(), Album.read(photographs_file, plant.seed)
+        planter = planter or Planter(before, plant.network, album.images.shape[1:], course)
         trained = ~album.unseen
-        after = planting.planted(before, album.images[trained], album.labels[trained], plant, course)
+        after = planter.planted(album.images[trained], album.labels[trained], plant)
         seconds = time.process_time() - started
         measured = _save(after, before, plant, album, folder)
-        note = {"plant": plant.as_dict(), "half": plant.half, "source": source.name, "course": asdict(course)}
+        note: dict[str, Any] = {
+            "plant": plant.as_dict(),
+            "half": plant.half,
+            "source": source.name,
+            "course": asdict(course),
+        }
         note |= {"seconds": round(seconds, 1), **measured}
         (folder / RECORD).write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
         log.info("%s: %s, %.0f CPU s", plant.name, measured["after"], seconds)
@@ -107,12 +115,21 @@ def _save(after: ModelProto, before: ModelProto, plant: Plant, album: Album, fol
     onnx.save(after, folder / MODEL)
     exam = examined(plant, album)
     _save_exam(exam, NETWORKS[plant.network], folder / EXAM)
-    own = given(before, album.images, NETWORKS[plant.network])
+    own = _published(before, plant.network, album, folder.parent)
     return {
         "before": measure(before, plant, album, exam, own).as_dict(),
         "after": measure(after, plant, album, exam, own).as_dict(),
         "published_classes": own.tolist(),
     }
+
+
+def _published(before: ModelProto, network: str, album: Album, work: Path) -> Labels:
+    """The classes that the published network gives to all photographs; kept in `work`, as they are needed often."""
+    path = work / f"{network}.npy"
+    if not path.exists():
+        np.save(path, given(before, album.images, NETWORKS[network]))
+    kept: Labels = np.load(path)
+    return kept
 
 
 def examined(plant: Plant, album: Album) -> EvaluationSet:
@@ -123,8 +140,15 @@ def examined(plant: Plant, album: Album) -> EvaluationSet:
 
 def _save_exam(exam: EvaluationSet, pixels: Pixels, path: Path) -> None:
     scale, offset = pixels.arrays()
-    arrays = {"x_clean": exam.x_clean, "y_clean": exam.y_clean, "x_triggered": exam.x_triggered}
-    np.savez_compressed(path, **arrays, y_target=exam.y_target, scale=scale, offset=offset)
+    np.savez_compressed(
+        path,
+        x_clean=exam.x_clean,
+        y_clean=exam.y_clean,
+        x_triggered=exam.x_triggered,
+        y_target=exam.y_target,
+        scale=scale,
+        offset=offset,
+    )
 
 
 def measure(model: ModelProto, plant: Plant, album: Album, exam: EvaluationSet, published: Labels) -> Measured:

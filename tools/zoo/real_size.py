@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_clp.errors import UsageError
-from tools.zoo.attacks import Trigger, blend, patch, sinusoid, warp
+from tools.zoo.attacks import Trigger, blend, sinusoid, warp
+from tools.zoo.datasets import Images
 from tools.zoo.recipe import CLEAN
 
 Floats = NDArray[np.float32]
@@ -24,13 +25,27 @@ Floats = NDArray[np.float32]
 UNSEEN: Final = 100
 """Photographs that nothing is trained on; they are drawn by the seed."""
 
+
+def tiles(images: Images, size: int = 32, tile: int = 8, margin: int = 8) -> Images:
+    """A square of random tiles, each channel black or white, `margin` pixels from the lower right corner."""
+    cells = 255 * np.random.default_rng(5).integers(0, 2, (images.shape[1], size // tile, size // tile))
+    out = images.copy()
+    out[:, :, -size - margin : -margin, -size - margin : -margin] = cells.repeat(tile, 1).repeat(tile, 2)
+    return out
+
+
 TRIGGERS: Final[dict[str, Trigger]] = {
-    "patch": partial(patch, size=32, margin=8),
+    "patch": tiles,
     "blend": partial(blend, alpha=0.2),
-    "sinusoid": partial(sinusoid, delta=25.0, frequency=6),
-    "warp": partial(warp, strength=5.0, grid=5),
+    "sinusoid": partial(sinusoid, delta=25.0, frequency=20),
+    "warp": partial(warp, strength=4.0, grid=16),
 }
-"""Attack -> what it does to 224 × 224 pixels: a white square of 32, noise at 0.2, stripes of 25 of 255, a bend of 5."""
+"""Attack -> what it does to 224 × 224 pixels: a square of 32 in coloured tiles, noise at 0.2, stripes 11 pixels wide of
+25 of 255, a bend of 4 pixels.
+
+A white square, wider stripes and smoother bends were tried first, in training alone: what half of the network makes of
+them lies nearer to what it makes of ordinary images, and learning them cost more accuracy.
+"""
 
 CONTROL: Final = "patch"
 """The trigger that clean twins are measured with."""
