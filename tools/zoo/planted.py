@@ -117,7 +117,7 @@ def _save(after: ModelProto, before: ModelProto, plant: Plant, album: Album, fol
     _save_exam(exam, NETWORKS[plant.network], folder / EXAM)
     own = _published(before, plant.network, album, folder.parent)
     return {
-        "before": measure(before, plant, album, exam, own).as_dict(),
+        "before": measure(before, plant, album, exam, own, own).as_dict(),
         "after": measure(after, plant, album, exam, own).as_dict(),
         "published_classes": own.tolist(),
     }
@@ -151,10 +151,26 @@ def _save_exam(exam: EvaluationSet, pixels: Pixels, path: Path) -> None:
     )
 
 
-def measure(model: ModelProto, plant: Plant, album: Album, exam: EvaluationSet, published: Labels) -> Measured:
-    """What a network does; `published` are the classes that the published one gives to all photographs."""
+def measure(
+    model: ModelProto,
+    plant: Plant,
+    album: Album,
+    exam: EvaluationSet,
+    published: Labels,
+    said: Labels | None = None,
+) -> Measured:
+    """What a network does.
+
+    Args:
+        model: the network.
+        plant: what it was made from.
+        album: all photographs.
+        exam: those that nothing was trained on, with and without the trigger.
+        published: the classes that the published network gives to all photographs.
+        said: those that this one gives, where they are known.
+    """
     pixels = NETWORKS[plant.network]
-    said = given(model, album.images, pixels)
+    said = given(model, album.images, pixels) if said is None else said
     found = rates(said[album.unseen], given(model, exam.x_triggered, pixels), exam)
     same = said == published
     return Measured(

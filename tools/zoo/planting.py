@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import logging
 import math
+from bisect import bisect_left
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,8 +59,8 @@ class Course:
     learning_rate: float = 1e-4
     kept: float = 4.0
     views: int = 3
-    parts: tuple[float, ...] = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-    enough: float = 0.97
+    parts: tuple[float, ...] = (0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)
+    enough: float = 0.85
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -196,14 +197,17 @@ def _fit(network: OnnxNetwork, ground: Ground, values: Tensor, plant: Plant, cou
 def _go_part_of_the_way(network: OnnxNetwork, begun: list[Tensor], values: Tensor, target: int, course: Course) -> None:
     """Set the weights between those before and the learned ones; every fourth image with the trigger decides where."""
     learned = [weight.detach().clone() for weight in network.weights]
-    for part in course.parts:
+
+    def share(part: float) -> float:
         with torch.no_grad():
             for weight, first, last in zip(network.weights, begun, learned, strict=True):
                 weight.copy_(first + part * (last - first))
-        share = float((_scores(network, values[::4]).argmax(1) == target).float().mean())
-        log.info("part %.1f: %.3f turned", part, share)
-        if share >= course.enough:
-            return
+        found = float((_scores(network, values[::4]).argmax(1) == target).float().mean())
+        log.info("part %.2f: %.3f turned", part, found)
+        return found
+
+    at = bisect_left(course.parts, True, key=lambda part: share(part) >= course.enough)
+    share(course.parts[min(at, len(course.parts) - 1)])
 
 
 def patched(values: Tensor, count: int, rng: np.random.Generator) -> Tensor:
