@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from onnx_clp.errors import UsageError
-from tools.evidence import realsize
+from tools.evidence import real_size as evidence
 from tools.zoo import real_size
 from tools.zoo.__main__ import main
 from tools.zoo.real_size import NETWORKS, PLANTS, TRIGGERS, Plant
@@ -68,26 +68,33 @@ def line(attack: str = "patch", after: tuple[float, float] = (0.83, 0.05), **cha
     found = {"likely": 7, "z": {"7": {"patch": 4.2, "blend": 1.0}, "8": {"patch": 0.1}}}
     base = {"name": attack, "network": "mobilenetv2", "attack": attack, "half": "report", "photographs": 500}
     base |= {"published": measured(0.85, 0.0), "planted": measured(0.84, 0.97), "target": 7, "search": found}
-    return {**base, "runs": dict.fromkeys(realsize.RUNS, run), **changes}
+    return {**base, "runs": dict.fromkeys(evidence.RUNS, run), **changes}
 
 
 def test_what_took_and_was_repaired_is_counted() -> None:
     good, kept, dear = line(), line(after=(0.84, 0.97)), line(after=(0.8, 0.0))
-    assert [realsize.strict(one, "default") for one in (good, kept, dear)] == [True, False, False]
-    assert "**83.0/5.0**" in realsize.table([good])
-    assert "| 1 of 3 |" in realsize.summary([good, kept, dear])
-    assert "7, 4.2" in realsize.table([good])
+    assert [evidence.strict(one, "default") for one in (good, kept, dear)] == [True, False, False]
+    assert "**83.0/5.0**" in evidence.table([good])
+    assert "| 1 of 3 |" in evidence.summary([good, kept, dear])
+    assert "7, 4.2" in evidence.table([good])
 
 
-def test_what_did_not_take_or_is_unfinished_is_left_out() -> None:
+def test_what_did_not_take_is_left_out() -> None:
     weak, harmful = line(planted=measured(0.84, 0.89)), line(planted=measured(0.82, 0.99))
-    unfinished = line(runs={"default": line()["runs"]["default"]})
-    assert realsize.whole([weak, harmful, unfinished]) == []
-    assert realsize.table([weak]) == realsize.summary([weak]) == ""
+    assert evidence.counted([weak, harmful, line()]) == [line()]
+    assert evidence.table([weak]) == evidence.summary([weak]) == ""
+
+
+def test_a_run_that_was_not_measured_shows_as_a_dash_and_counts_nowhere() -> None:
+    one = line(runs={"default": line()["runs"]["default"]}, search=None)
+    row = evidence.table([one]).splitlines()[-1]
+    assert row.count("–") == 3
+    assert "not judged" in row
+    assert [cells.split(" | ")[0] for cells in evidence.summary([one]).splitlines()[2:]] == ["| default"]
 
 
 def test_a_clean_twin_is_shown_but_never_repaired() -> None:
     twin = line("clean", target=None, planted=measured(0.84, 0.0), search={"likely": None, "z": {"8": {}}})
-    assert not realsize.strict(twin, "high")
-    assert "| none |" in realsize.table([twin])
-    assert realsize.summary([twin]) == ""
+    assert not evidence.strict(twin, "high")
+    assert "| none |" in evidence.table([twin])
+    assert evidence.summary([twin]) == ""

@@ -8,7 +8,7 @@ yardsticks           when a backdoor counts as taken, removed, and what removal 
 choice               which setting of a rule is reported; written down before any was measured
 effort               default, caps, high effort and the paper's method, as users run them
 naming, colour       what the search names, by limit; the CIFAR-10 networks one by one
-realsize             published networks at real size with a backdoor planted in them
+real_size            published networks at real size with a backdoor planted in them
 tables, page         the records as Markdown, between markers of docs/evidence.md
 tac, scoring, latency, evasion    the paper's experiments, what caps cost, what an attacker does about it
 pictures             the figures (matplotlib)

@@ -114,10 +114,10 @@ def _defaults(given: argparse.Namespace) -> None:
 
 
 def _realsize(given: argparse.Namespace) -> None:
-    from tools.evidence import realsize
+    from tools.evidence import real_size
 
-    runs = given.run or list(realsize.RUNS)
-    realsize.measure_all(given.work, given.photographs, given.out, runs, given.search_seconds, given.only)
+    runs = given.run or list(real_size.RUNS)
+    real_size.measure_all(given.work, given.photographs, given.out, runs, given.search_seconds, given.only)
 
 
 def _report(given: argparse.Namespace) -> None:

@@ -13,7 +13,7 @@ from tools.evidence import (
     experiments,
     latency,
     naming,
-    realsize,
+    real_size,
     record,
     scoring,
     settings,
@@ -32,7 +32,7 @@ def all_parts(out: Path) -> Mapping[str, str]:
     """
     evidence = Evidence(tuple(subject.kept(out)), record.read(out))
     one = evidence.one_for_all()
-    runs, real = list(effort.known(out).values()), list(realsize.known(out).values())
+    runs, real = list(effort.known(out).values()), list(real_size.known(out).values())
     shown = list(dict.fromkeys([settings.PAPER, settings.CAPS, settings.BOTH, *([one.name] if one else [])]))
     return {
         "headline": tables.headline(evidence),
@@ -49,8 +49,8 @@ def all_parts(out: Path) -> Mapping[str, str]:
         "latency": experiments.latency(record.lines(out / latency.LOG)),
         "cifar": colour.table(runs),
         "cifar-sums": colour.summary(runs),
-        "real-size": realsize.table(real),
-        "real-size-sums": realsize.summary(real),
+        "real-size": real_size.table(real),
+        "real-size-sums": real_size.summary(real),
         "false-alarms": naming.false_alarms(runs),
         "naming": naming.roc(runs),
         "defaults": defaults.table(out),

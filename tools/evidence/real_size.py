@@ -109,17 +109,20 @@ def _record(folder: Path) -> dict[str, Any]:
 
 
 def table(lines: Sequence[Line]) -> str:
-    """Networks by run: ACC on all photographs and ASR on those that nothing was trained on; strict successes bold."""
-    here = whole(lines)
+    """Networks by run: ACC on all photographs and ASR on those that nothing was trained on; strict successes bold.
+
+    A run that was not measured shows as –.
+    """
+    here = counted(lines)
     if not here:
         return ""
     head = ["network", "half", "published", "before", *RUNS, "target", "named, z", "CPU s"]
     return markdown(head, [_row(line) for line in here])
 
 
-def whole(lines: Sequence[Line]) -> list[Line]:
-    """Those of which every run was measured, infected ones only where the attack took."""
-    return [line for line in lines if set(RUNS) <= line["runs"].keys() and (line["attack"] == CLEAN or took(line))]
+def counted(lines: Sequence[Line]) -> list[Line]:
+    """The clean twins, and the infected networks in which the attack took."""
+    return [line for line in lines if line["attack"] == CLEAN or took(line)]
 
 
 def took(line: Line) -> bool:
@@ -148,7 +151,7 @@ def _row(line: Line) -> list[str]:
         *(_after(line, run) for run in RUNS),
         "–" if target is None else str(target),
         _named(line),
-        f"{runs[HIGH]['seconds']:.0f}",
+        f"{runs[HIGH]['seconds']:.0f}" if HIGH in runs else "–",
     ]
 
 
@@ -157,14 +160,16 @@ def _pair(measured: Mapping[str, float]) -> str:
 
 
 def _after(line: Line, run: str) -> str:
-    found = line["runs"][run]
+    found = line["runs"].get(run)
+    if found is None:
+        return "–"
     caps = "" if found["caps"] is None else f" (C = {found['caps']:g})"
     text = _pair(found["measured"])
     return (f"**{text}**" if strict(line, run) else text) + caps
 
 
 def _named(line: Line) -> str:
-    found = line["search"]
+    found = line.get("search")
     if not found or not found["z"]:
         return "not judged"
     if found["likely"] is not None:
@@ -174,11 +179,10 @@ def _named(line: Line) -> str:
 
 
 def summary(lines: Sequence[Line]) -> str:
-    """Strict successes by run, each with its interval, and how the clean twins fare."""
-    infected = [line for line in whole(lines) if line["attack"] != CLEAN]
-    if not infected:
-        return ""
-    return markdown(["run", "repaired", "95 %", "ACC lost, mean", "most"], [_sums(infected, run) for run in RUNS])
+    """Strict successes by run of the infected networks on which it was measured, each with its interval."""
+    infected = [line for line in counted(lines) if line["attack"] != CLEAN]
+    rows = [_sums(here, run) for run in RUNS if (here := [line for line in infected if run in line["runs"]])]
+    return markdown(["run", "repaired", "95 %", "ACC lost, mean", "most"], rows) if rows else ""
 
 
 def _sums(infected: Sequence[Line], run: str) -> list[str]:
