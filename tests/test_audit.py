@@ -102,7 +102,7 @@ class Toy:
             yield Answers(np.array([int(won)] * 2), most, [np.zeros((2, 4))] * 3)
 
 
-REST = Rest(np.zeros(4), np.zeros(4), np.zeros(4), 1.0, np.array([False, True, True, True]))
+REST = Rest(np.zeros(4), np.zeros(4), np.zeros(4), 1.0, np.array([False, True, True, True]), np.zeros(4), np.zeros(4))
 RESTS = [REST] * 3
 CHAIN = Chain(
     (

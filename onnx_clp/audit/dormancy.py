@@ -13,6 +13,8 @@ Mask = NDArray[np.bool_]
 
 SILENT: Final = 0.1
 """A channel is dormant that moves by at most this much of what the site's median channel moves by."""
+USUAL: Final = 0.75
+"""What so many of the ordinary inputs keep a channel within is what it usually gives."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,6 +26,7 @@ class Rest:
         low, high: the smallest and the largest value of each.
         scale: how far the median moving channel gets from its rest; 0 where none moves.
         dormant: which channels hardly move.
+        least, most: what each usually keeps within, by its smallest and its largest value of an input.
     """
 
     rest: Float64
@@ -31,6 +34,8 @@ class Rest:
     high: Float64
     scale: float
     dormant: Mask
+    least: Float64
+    most: Float64
 
     def beyond(self, most: Float64, least: Float64) -> Float64:
         """How far channels go beyond everything ordinary on every input of a run, in scales; (inputs, channels) in."""
@@ -43,8 +48,9 @@ def at_rest(most: Float64, least: Float64) -> Rest:
     with np.errstate(all="ignore"):
         rest, low, high = np.median(np.concatenate([most, least]), axis=0), least.min(axis=0), most.max(axis=0)
         moved = np.maximum(high - rest, rest - low)
+        usual = np.quantile(least, 1 - USUAL, axis=0), np.quantile(most, USUAL, axis=0)
     moving = moved[moved > 0]
     scale = float(np.median(moving)) if moving.size else 0.0
     if not (np.isfinite(moved).all() and np.isfinite(scale)):
-        return Rest(rest, low, high, 0.0, np.zeros(len(moved), bool))
-    return Rest(rest, low, high, scale, np.asarray(moved <= SILENT * scale))
+        return Rest(rest, low, high, 0.0, np.zeros(len(moved), bool), *usual)
+    return Rest(rest, low, high, scale, np.asarray(moved <= SILENT * scale), *usual)

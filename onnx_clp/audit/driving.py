@@ -27,6 +27,10 @@ TURNED: Final = 0.9
 FIRED: Final = 0.3
 """A channel has fired that goes beyond everything ordinary by more than this much of it."""
 _CONTROLS: Final = 3
+_WEAKER: Final = 0.8
+"""By how much less each of several channels is driven that lead to a class by themselves."""
+_MOST_ALONE: Final = 64
+"""Channels of an end that are driven one by one."""
 
 Channels = Mapping[int, Sequence[int]]
 """Channels by the number of their site."""
@@ -34,10 +38,14 @@ Channels = Mapping[int, Sequence[int]]
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What is done to a model in one run: channels driven at `strength`."""
+    """What is done to a model in one run: channels driven at `strength`.
+
+    With `usual` they give no more than they usually do, upwards or downwards by the sign of the strength.
+    """
 
     driven: Channels = field(default_factory=dict)
     strength: float = 0.0
+    usual: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,24 +74,37 @@ class DrivenPath:
     others: float | None
     strength: float
     silent: float
+    held: float
 
 
 @dataclass(frozen=True, slots=True)
 class _End:
+    """The channels of a chain's end that were driven, and where that leads."""
+
+    channels: tuple[int, ...]
     target: int
     turned: float
     strength: float
 
 
-def search(rig: Driver, sites: Sequence[Rest], chains: Sequence[Chain]) -> Iterator[DrivenPath]:
-    """The chains that are paths, in their order; `sites` say what the channels of each are like on ordinary inputs."""
+def search(rig: Driver, more: Driver, sites: Sequence[Rest], chains: Sequence[Chain]) -> Iterator[DrivenPath]:
+    """The chains that are paths, in their order.
+
+    Args:
+        rig: the model with a few images.
+        more: the same with more of them.
+        sites: what the channels of each are like on ordinary inputs.
+        chains: what may be a path.
+    """
     plain = next(rig.answers([Setting()]))
     for chain in chains:
         end = _end(rig, chain, plain)
         if end is not None and _carries(rig, sites, chain):
+            end = _sharpest(rig, chain, plain, end)
             others = _others(rig, sites, chain, end)
             if others is None or others < TURNED:
-                yield DrivenPath(chain, end.target, end.turned, others, end.strength, _silent(sites, chain))
+                silent, held = _silent(sites, chain), _held(more, chain, end)
+                yield DrivenPath(chain, end.target, end.turned, others, end.strength, silent, held)
 
 
 def _end(rig: Driver, chain: Chain, plain: Answers) -> _End | None:
@@ -91,11 +112,45 @@ def _end(rig: Driver, chain: Chain, plain: Answers) -> _End | None:
     last = chain.stages[-1].stretches[-1]
     settings = [Setting({last.site: last.channels}, strength) for strength in STRENGTHS]
     for strength, seen in zip(STRENGTHS, rig.answers(settings), strict=True):
-        target = int(np.bincount(seen.classes).argmax())
-        turned = float((seen.classes == target).mean())
-        if turned >= TURNED and bool((plain.classes != target).any()):
-            return _End(target, turned, strength)
+        if (end := _led(last.channels, strength, seen, plain)) is not None:
+            return end
     return None
+
+
+def _led(channels: tuple[int, ...], strength: float, seen: Answers, plain: Answers) -> _End | None:
+    """Where driving channels led; None where images go to different classes, or all were there before."""
+    target = int(np.bincount(seen.classes).argmax())
+    turned = float((seen.classes == target).mean())
+    leads = turned >= TURNED and bool((plain.classes != target).any())
+    return _End(channels, target, turned, strength) if leads else None
+
+
+def _sharpest(rig: Driver, chain: Chain, plain: Answers, end: _End) -> _End:
+    """The channel of an end of some that leads to a class by itself when it is driven least; else all, as they were.
+
+    Of a map that was made flat a trigger at one place moves some entries. All of them together may lead elsewhere.
+    """
+    last = chain.stages[-1].stretches[-1]
+    if not 1 < len(last.channels) <= _MOST_ALONE:
+        return end
+    best, channels = [end], last.channels
+    for strength in (one for one in STRENGTHS if one * end.strength > 0):
+        if found := _alone(rig, last.site, channels, strength, plain):
+            best = found
+            break
+    while len(best) > 1:
+        channels, strength = tuple(one.channels[0] for one in best), best[0].strength * _WEAKER
+        if not (found := _alone(rig, last.site, channels, strength, plain)):
+            break
+        best = found
+    return max(best, key=lambda one: one.turned)
+
+
+def _alone(rig: Driver, site: int, channels: Sequence[int], strength: float, plain: Answers) -> list[_End]:
+    """The channels of a site that lead to a class by themselves."""
+    answers = rig.answers([Setting({site: (channel,)}, strength) for channel in channels])
+    led = (_led((channel,), strength, seen, plain) for channel, seen in zip(channels, answers, strict=True))
+    return [one for one in led if one is not None]
 
 
 def _carries(rig: Driver, sites: Sequence[Rest], chain: Chain) -> bool:
@@ -117,13 +172,21 @@ def _fires(rig: Driver, sites: Sequence[Rest], stage: Stage, following: Stage) -
 def _others(rig: Driver, sites: Sequence[Rest], chain: Chain, end: _End) -> float | None:
     """How often as many other channels of the end's site lead to the class; None where there are not enough."""
     last = chain.stages[-1].stretches[-1]
-    own, width = set(last.channels), len(last.channels)
+    own, width = set(last.channels), len(end.channels)
     rest = [one for one in range(len(sites[last.site].rest)) if one not in own]
     groups = [rest[at : at + width] for at in range(0, len(rest) - width + 1, max(1, len(rest) // _CONTROLS))]
     if not groups:
         return None
     settings = [Setting({last.site: group}, end.strength) for group in groups]
     return float(np.mean([(seen.classes == end.target).mean() for seen in rig.answers(settings)]))
+
+
+def _held(rig: Driver, chain: Chain, end: _End) -> float:
+    """How many images of other classes the end leads to the class where all of it gives as much as it usually does."""
+    last = chain.stages[-1].stretches[-1]
+    plain, seen = rig.answers([Setting(), Setting({last.site: last.channels}, end.strength, usual=True)])
+    others = plain.classes != end.target
+    return float((seen.classes == end.target)[others].mean()) if others.any() else 1.0
 
 
 def _silent(sites: Sequence[Rest], chain: Chain) -> float:

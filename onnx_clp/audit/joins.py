@@ -9,9 +9,9 @@ training has switched off is quiet as well, so only what comes to the join past 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,6 +73,7 @@ def watched(panel: Panel, found: Sequence[Meeting], opset: int) -> tuple[Join, .
         for name in one.values:
             if name not in known:
                 known[name] = Extent(name, *panel.add_extent(name, opset), name in one.direct)
+                panel.add_output(name)
     return tuple(Join(node_label(one.node), tuple(known[name] for name in one.values)) for one in found)
 
 
@@ -88,3 +89,63 @@ def moved(*seen: Float64) -> float:
     """How far a value moves from image to image, by numbers that tell of it on each, (images,) each."""
     with np.errstate(all="ignore"):
         return float(max(np.ptp(one) for one in seen))
+
+
+@dataclass(slots=True, eq=False)
+class Still:
+    """A direct value that is quiet somewhere.
+
+    Attributes:
+        value: its name.
+        node: where it is first.
+        joins: where it goes in.
+        everywhere: whether it is quiet in all of them.
+        tolerance: by how much it may move everywhere.
+    """
+
+    value: str
+    node: str
+    joins: list[Join] = field(default_factory=list)
+    everywhere: bool = True
+    tolerance: float = np.inf
+
+
+def still(found: Sequence[Join], moves: Mapping[str, float]) -> dict[str, Still]:
+    """The direct values that are quiet where they meet others, by name; `moves` says how far each value moves."""
+    known: dict[str, Still] = {}
+    for join in found:
+        own = np.array([moves[one.value] for one in join.operands])
+        for extent, silent in zip(join.operands, quiet(own), strict=True):
+            if silent and extent.direct:
+                known.setdefault(extent.value, Still(extent.value, join.node))
+    for one in known.values():
+        one.joins = [join for join in found if any(extent.value == one.value for extent in join.operands)]
+        most = [max(moves[extent.value] for extent in join.operands) for join in one.joins]
+        one.tolerance = _STILL * min(most)
+        one.everywhere = moves[one.value] <= one.tolerance
+    return known
+
+
+def is_carried(value: str, join: Join, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Whether a join has its shape from its other operands: a constant may then take the place of `value`."""
+    others = [shapes[one.value] for one in join.operands if one.value != value]
+    try:
+        return np.broadcast_shapes(*others) == np.broadcast_shapes(*others, shapes[value])
+    except ValueError:
+        return False
+
+
+def constant(seen: NDArray[Any], tolerance: float) -> tuple[float, ...]:
+    """The one number that a value (images, ...) is, or the one of each entry of (images, entries); () for neither.
+
+    Every element may be off by `tolerance`.
+    """
+    if seen.dtype != np.float32 or not np.isfinite(seen).all():
+        return ()
+    middle = np.median(seen)
+    if np.abs(seen - middle).max() <= tolerance:
+        return (float(middle),)
+    entries = np.median(seen, axis=0)
+    if seen.ndim == 2 and np.abs(seen - entries).max() <= tolerance:
+        return tuple(entries.tolist())
+    return ()

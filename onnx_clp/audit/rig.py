@@ -79,9 +79,15 @@ class Rig:
                 drive, rest = self._request.sites[number].drive, self._sites[number]
                 at = list(channels)
                 feed[drive.keep][row, at] = 0
-                values = (rest.rest[at] + setting.strength * rest.scale).astype(np.float32)
-                feed[drive.add].reshape(len(settings), drive.channels)[row, at] = values
+                feed[drive.add].reshape(len(settings), drive.channels)[row, at] = _driven(rest, setting)[at]
         return feed
+
+
+def _driven(rest: Rest, setting: Setting) -> NDArray[np.float32]:
+    """What the channels of a site give in a setting that drives them."""
+    if setting.usual:
+        return (rest.most if setting.strength > 0 else rest.least).astype(np.float32)
+    return (rest.rest + setting.strength * rest.scale).astype(np.float32)
 
 
 def _answers(rows: Sequence[_Row]) -> Answers:

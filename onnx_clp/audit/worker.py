@@ -42,6 +42,7 @@ _SETTINGS: Final = 32
 _WORK: Final = 2.5e11
 """Multiply-accumulates that all runs together may take, about; images and chains are cut to it, not below `_LEAST`."""
 _DRIVEN_IMAGES: Final = 3
+_HELD_IMAGES: Final = 24
 _LEAST_IMAGES: Final = 8
 _SETTLED: Final = ("option", "file")
 """What tells pixel values for sure."""
@@ -79,12 +80,12 @@ class _Look:
     sites: list[Rest]
     classes: NDArray[np.int64] | None
 
-    def few(self) -> Images:
-        """A few images, of different classes where there are."""
+    def few(self, count: int) -> Images:
+        """So many images at most, of different classes where there are."""
         assert self.classes is not None
         _, first = np.unique(self.classes, return_index=True)
         rest = [at for at in range(len(self.images)) if at not in set(first.tolist())]
-        chosen = [*sorted(first.tolist()), *rest][:_DRIVEN_IMAGES]
+        chosen = [*sorted(first.tolist()), *rest][:count]
         return [self.images[at] for at in chosen]
 
 
@@ -106,7 +107,8 @@ class _Trial:
         source = Source(model, request.landmark, request.images, request.pixels, most)
         kinds, self._made = self._kinds(source)
         self._looks = [self._looked(images, pixels) for images, pixels in kinds]
-        self._quiet = tuple({one.value: one for images, _ in kinds for one in self._quiet_values(images)}.values())
+        quiet = [one for images, pixels in kinds for one in self._quiet_values(images, pixels)]
+        self._quiet = tuple({one.value: one for one in sorted(quiet, key=lambda one: bool(one.gives))}.values())
 
     def audited(self, engine: Engine) -> Audit:
         """All that is asked."""
@@ -146,8 +148,11 @@ class _Trial:
 
     def _searched(self, look: _Look, chains: Sequence[Chain]) -> Iterator[DrivenPath]:
         if chains:
-            rig = Rig(self._request, self._runner, self._form, look.few(), look.sites, self._send)
-            yield from driving.search(rig, look.sites, chains)
+            few, more = (
+                Rig(self._request, self._runner, self._form, look.few(count), look.sites, self._send)
+                for count in (_DRIVEN_IMAGES, _HELD_IMAGES)
+            )
+            yield from driving.search(few, more, look.sites, chains)
 
     def _kinds(self, source: Source) -> tuple[list[tuple[Images, Pixels | None]], Ordinary]:
         """Ordinary inputs, by the pixel values they come in: those that are likely, and the plainest."""
@@ -176,7 +181,7 @@ class _Trial:
             return _Look(images, pixels, sites, None)
         return _Look(images, pixels, sites, np.stack(flat).argmax(axis=1))
 
-    def _quiet_values(self, images: Images) -> Iterator[QuietValue]:
+    def _quiet_values(self, images: Images, pixels: Pixels | None) -> Iterator[QuietValue]:
         """What meets other values and is the same for every image."""
         extents = {extent.value: extent for join in self._request.joins for extent in join.operands}
         if not extents or len(images) < _LEAST_IMAGES or self._made.source == "noise":
@@ -185,11 +190,18 @@ class _Trial:
         seen = self._bench.answers(images, self._neutral, names)
         flat = {name: np.array([float(one.reshape(-1)[0]) for one in seen[name]]) for name in names}
         moves = {v: joins.moved(flat[one.most], flat[one.least], flat[one.mean]) for v, one in extents.items()}
-        for join in self._request.joins:
-            still = joins.quiet(np.array([moves[one.value] for one in join.operands]))
-            for extent, silent in zip(join.operands, still, strict=True):
-                if silent and extent.direct:
-                    yield QuietValue(extent.value, join.node)
+        for value, found in joins.still(self._request.joins, moves).items():
+            gives = self._constant(images, found) if found.everywhere else ()
+            yield QuietValue(value, found.node, gives, None if pixels is None else pixels.ends)
+
+    def _constant(self, images: Images, found: joins.Still) -> tuple[float, ...]:
+        """What a quiet value gives for every image; () where that is no constant that could take its place."""
+        names = [one.value for join in found.joins for one in join.operands]
+        shapes = {name: seen[0].shape for name, seen in self._bench.answers(images[:1], self._neutral, names).items()}
+        if not all(joins.is_carried(found.value, join, shapes) for join in found.joins):
+            return ()
+        seen = self._bench.answers(images, self._neutral, [found.value])[found.value]
+        return joins.constant(np.stack(seen), found.tolerance)
 
     def _path(self, found: DrivenPath, look: _Look) -> DormantPath:
         steps = sorted(
@@ -198,14 +210,19 @@ class _Trial:
         )
         values = [site.drive.value for site in self._request.sites]
         return DormantPath(
-            layers=tuple(PathLayer(values[at], channels, share) for at, channels, share in steps),
+            layers=tuple(PathLayer(values[at], own, share, _usual(look.sites[at], own)) for at, own, share in steps),
             target=found.target,
             turned=found.turned,
             others=found.others,
             strength=found.strength,
             silent=found.silent,
             pixels=None if look.pixels is None else look.pixels.ends,
+            held=found.held,
         )
+
+
+def _usual(rest: Rest, channels: Sequence[int]) -> tuple[tuple[float, float], ...]:
+    return tuple((float(rest.least[one]), float(rest.most[one])) for one in channels)
 
 
 def _likely(pixels: list[Pixels], told: str) -> list[Pixels]:

@@ -24,12 +24,14 @@ class DormantLayer:
 class PathLayer:
     """The channels of a path at one value; `share` is what of their kernels' norm reads the path before them.
 
-    `share` is None where the path begins there, or where no kernel lies between.
+    `share` is None where the path begins there, or where no kernel lies between. `usual` is what three in four
+    ordinary inputs keep each channel within, least and most; empty where that is not known.
     """
 
     value: str
     channels: tuple[int, ...]
     share: float | None = None
+    usual: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,8 @@ class DormantPath:
         strength: how hard it was driven, in times of what an ordinary channel there reaches.
         silent: share of its channels that no ordinary input fires (0..1).
         pixels: the least and the largest pixel value of the inputs it was driven on; None where these are known.
+        held: share of ordinary images of other classes that go to that class when all of its end gives as much as it
+            usually does, and no more (0..1).
     """
 
     layers: tuple[PathLayer, ...]
@@ -53,14 +57,26 @@ class DormantPath:
     strength: float
     silent: float
     pixels: tuple[float, float] | None = None
+    held: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class QuietValue:
-    """A value that holds content of the input and is the same for all ordinary ones, and the node that it goes into."""
+    """A value that holds content of the input and is the same for all ordinary ones, and the node that it goes into.
+
+    Attributes:
+        value, node: their names.
+        gives: what it gives for every ordinary input, one number or one an entry of its last axis; empty where it is
+            not so, or where no constant can take its place.
+        pixels: the least and the largest pixel value of the inputs it was seen on; None where these are known.
+        replaced: whether that constant took its place.
+    """
 
     value: str
     node: str
+    gives: tuple[float, ...] = ()
+    pixels: tuple[float, float] | None = None
+    replaced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +89,13 @@ class Audit:
         driven: how many chains of thin kernels were driven one after the other.
         path: what was found; None for nothing.
         removed: channels of the path whose kernels were zeroed.
-        removal: what that is predicted to cost; None where nothing was removed.
+        removal: what taking out is predicted to cost; None where nothing was taken out.
         quiet: values that come from the input, are the same for all ordinary ones, and meet others that are not.
         contradicted: values of which normalisations claim a spread that no ordinary input comes near.
         blocked: why no gradient of the class scores reaches the input; "" where one does or nothing is known.
         note: why something could not be known; "" where everything could.
         left: chains of thin kernels, and kernels at which one may begin, that were not followed for time.
+        capped: channels of the path that give no more than they usually do from then on.
     """
 
     ordinary: Ordinary | None
@@ -92,6 +109,7 @@ class Audit:
     blocked: str = ""
     note: str = ""
     left: int = 0
+    capped: int = 0
 
     @property
     def known(self) -> bool:

@@ -1,6 +1,7 @@
 """A copy of a model in which what an edit would do is chosen at run time, so that one session tries every dose.
 
     switching channels off     y  >  Where(off, fill, y)                 off, fill: inputs (channels, 1, …)
+    keeping channels within    y  >  Where(off, Min(Max(y, low), high), y)
     capping activations        y  >  Min(y, Max(mean + caps·std, 0))     caps: an input, one number for all
     driving channels           y  >  y · keep + add                      keep, add: inputs (images, channels, 1, …)
 
@@ -25,6 +26,7 @@ from onnx_clp.gauge.request import Dial, Drive, Switch
 from onnx_clp.graph.fresh import NameScope
 
 Float64 = NDArray[np.float64]
+Float32 = NDArray[np.float32]
 
 LEAST_OPSET: Final = 9
 _AXES_AS_INPUT: Final = 18
@@ -44,6 +46,16 @@ class Capped:
     data_type: int
 
 
+def all_limits(switch: Switch, off: Sequence[int] | None = None) -> tuple[Float32, Float32]:
+    """The least and the most that each channel may give, of the switch's shape; only those `off` are limited."""
+    widest = np.finfo(np.float32).max
+    low, high = (np.full(switch.channels, sign * widest, np.float32) for sign in (-1, 1))
+    for channel, (least, most) in zip(switch.outlying, switch.within, strict=True):
+        if off is None or channel in off:
+            low[channel], high[channel] = least, most
+    return low.reshape(switch.shape), high.reshape(switch.shape)
+
+
 class Panel:
     """Puts dials into one model, in place."""
 
@@ -57,10 +69,23 @@ class Panel:
         """Let channels of a value be switched off; the dial to feed."""
         off, fill = (self._names.fresh(f"{switch.value}_{what}") for what in ("off", "fill"))
         self._add_input(off, TensorProto.BOOL, switch.shape)
-        self._add_input(fill, switch.data_type, switch.shape)
         before = self._cut(switch.value)
+        if switch.within:
+            fill = self._kept_within(switch, before)
+        else:
+            self._add_input(fill, switch.data_type, switch.shape)
         self._follow(switch.value, helper.make_node("Where", [off, fill, before], [switch.value]))
-        return Dial(switch, off, fill, before)
+        return Dial(switch, off, "" if switch.within else fill, before)
+
+    def _kept_within(self, switch: Switch, before: str) -> str:
+        """The value with its outlying channels kept within their limits; float32."""
+        value = before
+        for op_type, limits in zip(("Max", "Min"), all_limits(switch), strict=True):
+            held, name = (self._names.fresh(f"{switch.value}_{op_type.lower()}{what}") for what in ("_limits", ""))
+            self._model.graph.initializer.append(numpy_helper.from_array(limits, held))
+            self._follow(switch.value, helper.make_node(op_type, [value, held], [name]))
+            value = name
+        return value
 
     def add_caps(self, places: Sequence[Capped]) -> None:
         """Let all values be capped by one number, fed as `caps_input`."""

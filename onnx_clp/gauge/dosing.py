@@ -127,7 +127,8 @@ def feeds(
         off[outlying[chosen.get(number, [])]] = True
         values[outlying] = fill
         given[dial.off] = off.reshape(switch.shape)
-        given[dial.fill] = _stored(values, switch.quantum, dtypes[dial.fill]).reshape(switch.shape)
+        if dial.fill:
+            given[dial.fill] = _stored(values, switch.quantum, dtypes[dial.fill]).reshape(switch.shape)
     return given
 
 

@@ -30,6 +30,7 @@ class Switch:
         spreads: the variance of each over the mean variance of all; None where that is to be measured.
         quantum: scale and zero point of a quantised value; None for floats.
         limits: where the activation behind it cuts the value.
+        within: what each outlying channel is kept within, instead of giving its fill; empty where they are off.
     """
 
     value: str
@@ -42,6 +43,7 @@ class Switch:
     spreads: tuple[float, ...] | None
     quantum: tuple[float, float] | None = None
     limits: tuple[float, float] = (-math.inf, math.inf)
+    within: tuple[tuple[float, float], ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -53,7 +55,7 @@ class Switch:
 class Dial:
     """A switch that is built into a model: the inputs `off` (bool) and `fill`, both of the switch's shape, feed it.
 
-    `before` is the value as it is when nothing is switched off.
+    `before` is the value as it is when nothing is switched off; `fill` is "" where channels are kept within limits.
     """
 
     switch: Switch

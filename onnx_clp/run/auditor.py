@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -14,11 +13,12 @@ from onnx_clp.check.attributes import node_label
 from onnx_clp.document.audit import UNKNOWN, Audit, DormantPath, QuietValue
 from onnx_clp.errors import NotValidated, UsageError
 from onnx_clp.gauge.dials import LEAST_OPSET
-from onnx_clp.gauge.request import Landmark, Switch
-from onnx_clp.layers.weights import FloatWeight
+from onnx_clp.gauge.request import Landmark
 from onnx_clp.process.clock import Clock
+from onnx_clp.run import removals
 from onnx_clp.run.dose import NO_WAY_OUT, WayOut
 from onnx_clp.run.effort import audits, thoroughly
+from onnx_clp.run.removals import GateFix, PathCap, PathCut, Removal
 from onnx_clp.text import one_line, shown
 from onnx_clp.verdicts import Finding
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from onnx_clp.cap.bound_activations import Statistic
     from onnx_clp.config import CleanConfig
     from onnx_clp.graph.model import ModelIndex
-    from onnx_clp.layers.rewrite import LayerRewrite, Layers
+    from onnx_clp.layers.rewrite import Layers
     from onnx_clp.modelfile.reader import ModelFile
     from onnx_clp.run.dose import Dose
 
@@ -40,20 +40,10 @@ BLINDING: Final = "blinding"
 """The kinds of the findings."""
 
 _NAME: Final = "audited.onnx"
-_FIRST: Final = math.inf
-"""How far out a path's channels lie for the dose: they go before all others."""
 _MOST_NAMED: Final = 4
 _NO_SITES: Final = "the main graph has no layer of floats behind a first one"
 _NOTHING_TO_RUN: Final = "no chain of thin kernels, and no value that comes to others past the layers: nothing to run"
 _TOO_OLD: Final = f"its opset is below {LEAST_OPSET}"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PathCut:
-    """Channels of one layer that are to go, and the dial that measures what this costs."""
-
-    rewrite: LayerRewrite
-    switch: Switch
 
 
 class Auditing:
@@ -61,23 +51,30 @@ class Auditing:
 
     Attributes:
         step: what the analysis calls once the model is folded; None where no audit was asked for.
-        cuts: what would take the path out; empty before that, and where nothing was found.
+        cuts: what would take the path and the gates out; empty before that, and where nothing was found.
         findings: what was found.
     """
 
     def __init__(self, file: ModelFile, source: Path | None, config: CleanConfig, clock: Clock) -> None:
         self._file, self._source, self._config, self._clock = file, source, config, clock
         self._audit: Audit | None = None
-        self.cuts: tuple[PathCut, ...] = ()
+        self.cuts: tuple[Removal, ...] = ()
         self.findings: tuple[Finding, ...] = ()
         self.step = self._step if audits(config) else None
 
     def report(self, dose: Dose) -> Audit | None:
         """What was found, and what of it was taken out; None where no audit was asked for."""
-        removed = sum(len(setting.off) for setting in dose.path)
-        if self._audit is None or not removed:
+        if self._audit is None or not dose.cuts_path:
             return self._audit
-        return replace(self._audit, removed=removed, removal=None if dose.gauge is None else dose.gauge.prediction)
+        done = list(zip(self.cuts, dose.path, strict=True))
+        replaced = {cut.switch.value for cut, setting in done if isinstance(cut, GateFix) and cut.is_whole(setting)}
+        return replace(
+            self._audit,
+            removed=sum(len(setting.off) for cut, setting in done if isinstance(cut, PathCut)),
+            capped=sum(len(setting.off) for cut, setting in done if isinstance(cut, PathCap)),
+            quiet=tuple(replace(one, replaced=one.value in replaced) for one in self._audit.quiet),
+            removal=None if dose.gauge is None else dose.gauge.prediction,
+        )
 
     def _step(
         self, index: ModelIndex, layers: Layers, landmark: Landmark | None, statistics: Sequence[Statistic]
@@ -91,34 +88,38 @@ class Auditing:
         plain = Audit(None, (), 0, None, blocked="" if cut is None else _cut_off(cut))
         if not found:
             note = _NO_SITES if index.main.opset >= LEAST_OPSET else _TOO_OLD
-            return self._settle(replace(plain, note=f"{UNKNOWN}{note}"), found)
+            return self._settle(replace(plain, note=f"{UNKNOWN}{note}"), index, found)
         asked = questions(index, layers, found, statistics)
         plain = replace(plain, left=asked.left)
         if not (asked if thoroughly(self._config) else asked.pressing):
-            return self._settle(replace(plain, note=_NOTHING_TO_RUN), found)
+            return self._settle(replace(plain, note=_NOTHING_TO_RUN), index, found)
         try:
             with self._clock.stage("audit"):
                 audited = self._asked(index, found, landmark, asked)
         except (NotValidated, UsageError) as error:
-            return self._settle(replace(plain, note=f"{UNKNOWN}{one_line(str(error))}"), found)
+            return self._settle(replace(plain, note=f"{UNKNOWN}{one_line(str(error))}"), index, found)
         left = asked.left + (0 if audited.path else len(asked.chains) - audited.driven)
-        return self._settle(replace(audited, blocked=audited.blocked or plain.blocked, left=left), found)
+        return self._settle(replace(audited, blocked=audited.blocked or plain.blocked, left=left), index, found)
 
-    def _settle(self, audit: Audit, found: Sequence[Read]) -> None:
+    def _settle(self, audit: Audit, index: ModelIndex, found: Sequence[Read]) -> None:
         """What follows from an audit."""
         self._audit = audit
         self.findings = (*map(_gate, audit.quiet[:_MOST_NAMED]), *_blinding(audit))
+        self.cuts = tuple(removals.of_gates(audit.quiet, index.main))
         if audit.path is not None:
             # The end first: where the budget does not allow all, what is cut behind the rest stops a trigger as well.
-            self.cuts = tuple(_cuts(audit.path, found, zero=self._config.fill == "zero"))[::-1]
+            of_path = tuple(removals.of_path(audit.path, found, zero=self._config.fill == "zero"))[::-1]
+            self.cuts = (*of_path, *self.cuts)
             self.findings = (_finding(audit.path, found), *self.findings)
 
     def way_out(self, evident: int | None) -> WayOut:
-        """What would take the path out; `evident` is the class that other evidence names, which a path may explain."""
-        path = None if self._audit is None else self._audit.path
-        if path is None:
+        """What would take path and gates out; `evident` is the class that other evidence names, as a path may do."""
+        if self._audit is None or not self.cuts:
             return NO_WAY_OUT
-        return WayOut(tuple(cut.switch for cut in self.cuts), path.target, path.pixels, path.target == evident)
+        switches, path = tuple(cut.switch for cut in self.cuts), self._audit.path
+        if path is None:
+            return WayOut(switches, None, next(one.pixels for one in self._audit.quiet if one.gives))
+        return WayOut(switches, path.target, path.pixels, path.target == evident)
 
     @property
     def _outputs(self) -> tuple[str, ...]:
@@ -154,50 +155,6 @@ class Auditing:
                 ),
                 self._clock.tick,
             )
-
-
-def _cuts(path: DormantPath, found: Sequence[Read], *, zero: bool) -> Iterator[PathCut]:
-    """The kernels of the path, by the layers that make its channels, each layer once."""
-    by_value = {read.value: read for read in found}
-    rows: dict[int, tuple[LayerRewrite, set[int]]] = {}
-    for layer in path.layers:
-        for rewrite in by_value[layer.value].makers:
-            if _fits(rewrite):
-                own = {by_value[layer.value].row(one) for one in layer.channels}
-                rows.setdefault(id(rewrite), (rewrite, set()))[1].update(own)
-    for rewrite, channels in rows.values():
-        yield PathCut(rewrite, _switch(rewrite, sorted(channels), zero=zero))
-
-
-def _fits(rewrite: LayerRewrite) -> bool:
-    return isinstance(rewrite.layer.weight, FloatWeight) and rewrite.bias is not None
-
-
-def _switch(rewrite: LayerRewrite, channels: Sequence[int], *, zero: bool) -> Switch:
-    from onnx_clp.judge.expected import limits_of
-
-    layer = rewrite.layer
-    return Switch(
-        value=layer.output,
-        channels=layer.channels,
-        axis_from_end=layer.axis_from_end,
-        data_type=layer.weight.data_type,
-        outlying=tuple(channels),
-        z=(_FIRST,) * len(channels),
-        fills=(0.0,) * len(channels) if zero else None,
-        spreads=(0.0,) * len(channels),
-        limits=limits_of(layer.scope, layer.output),
-    )
-
-
-def silence(cuts: Sequence[PathCut], dose: Dose) -> None:
-    """Zero the kernels that the dose lets go, and let them give their fills; committed with the other layers."""
-    for cut, setting in zip(cuts, dose.path, strict=True):
-        off, fill = np.zeros(cut.switch.channels, bool), np.zeros(cut.switch.channels)
-        off[list(setting.off)] = True
-        fill[list(cut.switch.outlying)] = setting.fills
-        if off.any():
-            cut.rewrite.silence(off, fill)
 
 
 def _finding(path: DormantPath, found: Sequence[Read]) -> Finding:
