@@ -29,6 +29,8 @@ def dialled(
         Watched(
             panel.add_drive(one.value, one.channels, one.axis_from_end, one.rank, index.main.opset),
             asked.claims.get(one.value),
+            one.places,
+            one.inner,
         )
         for one in found
     )

@@ -13,7 +13,7 @@ Mask = NDArray[np.bool_]
 
 SILENT: Final = 0.1
 """A channel is dormant that moves by at most this much of what the site's median channel moves by."""
-USUAL: Final = 0.75
+USUAL: Final = (0.75, 0.5)
 """What so many of the ordinary inputs keep a channel within is what it usually gives."""
 
 
@@ -26,7 +26,8 @@ class Rest:
         low, high: the smallest and the largest value of each.
         scale: how far the median moving channel gets from its rest; 0 where none moves.
         dormant: which channels hardly move.
-        least, most: what each usually keeps within, by its smallest and its largest value of an input.
+        least, most: what each usually keeps within, (usual shares, channels), by its smallest and its largest value of
+            an input; the same for all entries of a map that was made flat.
     """
 
     rest: Float64
@@ -43,14 +44,31 @@ class Rest:
         return np.asarray(moved / self.scale if self.scale > 0 else np.zeros(len(moved)))
 
 
-def at_rest(most: Float64, least: Float64) -> Rest:
-    """Channels at rest, from the largest and smallest value of each on ordinary inputs, (inputs, channels)."""
+def at_rest(most: Float64, least: Float64, places: int = 1, *, inner: bool = False) -> Rest:
+    """Channels at rest, from the largest and smallest value of each on ordinary inputs, (inputs, channels).
+
+    `places` of them are of one map that was made flat: one after the other, or, if they are `inner`, every so many.
+    """
     with np.errstate(all="ignore"):
         rest, low, high = np.median(np.concatenate([most, least]), axis=0), least.min(axis=0), most.max(axis=0)
         moved = np.maximum(high - rest, rest - low)
-        usual = np.quantile(least, 1 - USUAL, axis=0), np.quantile(most, USUAL, axis=0)
+        lowest, highest = -_of_maps(-least, places, inner=inner), _of_maps(most, places, inner=inner)
+        usual = (
+            np.quantile(lowest, [1 - share for share in USUAL], axis=0),
+            np.quantile(highest, USUAL, axis=0),
+        )
     moving = moved[moved > 0]
     scale = float(np.median(moving)) if moving.size else 0.0
     if not (np.isfinite(moved).all() and np.isfinite(scale)):
         return Rest(rest, low, high, 0.0, np.zeros(len(moved), bool), *usual)
     return Rest(rest, low, high, scale, np.asarray(moved <= SILENT * scale), *usual)
+
+
+def _of_maps(most: Float64, places: int, *, inner: bool) -> Float64:
+    """The largest of all entries of the map that each is of, (inputs, channels)."""
+    if places == 1:
+        return most
+    shape = (len(most), places, -1) if inner else (len(most), -1, places)
+    axis = 1 if inner else 2
+    maps = most.reshape(shape)
+    return np.broadcast_to(maps.max(axis=axis, keepdims=True), maps.shape).reshape(most.shape)

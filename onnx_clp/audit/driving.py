@@ -15,7 +15,7 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_clp.audit.dormancy import Float64, Rest
+from onnx_clp.audit.dormancy import USUAL, Float64, Rest
 from onnx_clp.audit.request import Chain, Stage
 
 STRENGTHS: Final = (2.0, 10.0, 1e2, 1e3, -2.0, -10.0, -1e2, -1e3)
@@ -26,6 +26,7 @@ _LINKING: Final = (10.0, 1e4, -10.0, -1e4)
 TURNED: Final = 0.9
 FIRED: Final = 0.3
 """A channel has fired that goes beyond everything ordinary by more than this much of it."""
+_FEW: Final = 0.1
 _CONTROLS: Final = 3
 _WEAKER: Final = 0.8
 """By how much less each of several channels is driven that lead to a class by themselves."""
@@ -40,12 +41,12 @@ Channels = Mapping[int, Sequence[int]]
 class Setting:
     """What is done to a model in one run: channels driven at `strength`.
 
-    With `usual` they give no more than they usually do, upwards or downwards by the sign of the strength.
+    With a number of `dormancy.USUAL` they give as much as they usually do, up or down by the sign of the strength.
     """
 
     driven: Channels = field(default_factory=dict)
     strength: float = 0.0
-    usual: bool = False
+    usual: int | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,6 +75,7 @@ class DrivenPath:
     others: float | None
     strength: float
     silent: float
+    usual: int
     held: float
 
 
@@ -103,8 +105,8 @@ def search(rig: Driver, more: Driver, sites: Sequence[Rest], chains: Sequence[Ch
             end = _sharpest(rig, chain, plain, end)
             others = _others(rig, sites, chain, end)
             if others is None or others < TURNED:
-                silent, held = _silent(sites, chain), _held(more, chain, end)
-                yield DrivenPath(chain, end.target, end.turned, others, end.strength, silent, held)
+                silent, (usual, held) = _silent(sites, chain), _held(more, chain, end)
+                yield DrivenPath(chain, end.target, end.turned, others, end.strength, silent, usual, held)
 
 
 def _end(rig: Driver, chain: Chain, plain: Answers) -> _End | None:
@@ -181,12 +183,17 @@ def _others(rig: Driver, sites: Sequence[Rest], chain: Chain, end: _End) -> floa
     return float(np.mean([(seen.classes == end.target).mean() for seen in rig.answers(settings)]))
 
 
-def _held(rig: Driver, chain: Chain, end: _End) -> float:
-    """How many images of other classes the end leads to the class where all of it gives as much as it usually does."""
+def _held(rig: Driver, chain: Chain, end: _End) -> tuple[int, float]:
+    """How many images of other classes the end leads to the class where all of it gives as much as it usually does.
+
+    What that is comes first: the first of `dormancy.USUAL` with which these are few, else the last.
+    """
     last = chain.stages[-1].stretches[-1]
-    plain, seen = rig.answers([Setting(), Setting({last.site: last.channels}, end.strength, usual=True)])
+    settings = [Setting({last.site: last.channels}, end.strength, usual) for usual in range(len(USUAL))]
+    plain, *seen = rig.answers([Setting(), *settings])
     others = plain.classes != end.target
-    return float((seen.classes == end.target)[others].mean()) if others.any() else 1.0
+    held = [float((one.classes == end.target)[others].mean()) if others.any() else 1.0 for one in seen]
+    return next(((usual, share) for usual, share in enumerate(held) if share < _FEW), (len(held) - 1, held[-1]))
 
 
 def _silent(sites: Sequence[Rest], chain: Chain) -> float:

@@ -50,11 +50,14 @@ class Chain:
 class Watched:
     """A value whose channels can be driven and watched.
 
-    `claim` is what a normalisation says of its channels, if one does.
+    `claim` is what a normalisation says of its channels, if one does. `places` of them are of one map that was made
+    flat: one after the other, or, if they are `inner`, every so many.
     """
 
     drive: Drive
     claim: Claim | None = None
+    places: int = 1
+    inner: bool = False
 
 
 @dataclass(frozen=True, slots=True)

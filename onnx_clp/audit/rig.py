@@ -85,8 +85,8 @@ class Rig:
 
 def _driven(rest: Rest, setting: Setting) -> NDArray[np.float32]:
     """What the channels of a site give in a setting that drives them."""
-    if setting.usual:
-        return (rest.most if setting.strength > 0 else rest.least).astype(np.float32)
+    if setting.usual is not None:
+        return (rest.most if setting.strength > 0 else rest.least)[setting.usual].astype(np.float32)
     return (rest.rest + setting.strength * rest.scale).astype(np.float32)
 
 

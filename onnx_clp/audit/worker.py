@@ -174,7 +174,10 @@ class _Trial:
         names = [name for site in self._request.sites for name in (site.drive.most, site.drive.least)]
         seen = self._bench.answers(images, self._neutral, [self._request.scores, *names])
         extremes = {name: np.stack(seen[name]).astype(np.float64) for name in names}
-        sites = [at_rest(extremes[s.drive.most], extremes[s.drive.least]) for s in self._request.sites]
+        sites = [
+            at_rest(extremes[site.drive.most], extremes[site.drive.least], site.places, inner=site.inner)
+            for site in self._request.sites
+        ]
         scores = seen.get(self._request.scores, [])
         flat = [one.reshape(-1) for one in scores]
         if len(flat) != len(images) or len({one.size for one in flat}) != 1 or not _is_scores(scores[0]):
@@ -210,7 +213,9 @@ class _Trial:
         )
         values = [site.drive.value for site in self._request.sites]
         return DormantPath(
-            layers=tuple(PathLayer(values[at], own, share, _usual(look.sites[at], own)) for at, own, share in steps),
+            layers=tuple(
+                PathLayer(values[at], own, share, _usual(look.sites[at], own, found.usual)) for at, own, share in steps
+            ),
             target=found.target,
             turned=found.turned,
             others=found.others,
@@ -221,8 +226,8 @@ class _Trial:
         )
 
 
-def _usual(rest: Rest, channels: Sequence[int]) -> tuple[tuple[float, float], ...]:
-    return tuple((float(rest.least[one]), float(rest.most[one])) for one in channels)
+def _usual(rest: Rest, channels: Sequence[int], usual: int) -> tuple[tuple[float, float], ...]:
+    return tuple((float(rest.least[usual, one]), float(rest.most[usual, one])) for one in channels)
 
 
 def _likely(pixels: list[Pixels], told: str) -> list[Pixels]:

@@ -25,7 +25,8 @@ class PathLayer:
     """The channels of a path at one value; `share` is what of their kernels' norm reads the path before them.
 
     `share` is None where the path begins there, or where no kernel lies between. `usual` is what three in four
-    ordinary inputs keep each channel within, least and most; empty where that is not known.
+    ordinary inputs (or half of them, where that stops the path and the other does not) keep each channel within, least
+    and most; empty where that is not known.
     """
 
     value: str
