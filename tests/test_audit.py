@@ -13,16 +13,17 @@ import numpy as np
 import onnx
 import onnxruntime  # noqa: TID251  an oracle independent of the package under test
 import pytest
+from numpy.typing import NDArray
 from onnx import ModelProto
 
 import onnx_clp
 from onnx_clp.audit import claims, driving, flatness, joins, kernels
 from onnx_clp.audit.dialling import dialled
-from onnx_clp.audit.dormancy import Rest, at_rest
-from onnx_clp.audit.driving import Answers, Setting
+from onnx_clp.audit.dormancy import USUAL, Rest, at_rest
+from onnx_clp.audit.driving import Answers, DrivenPath, Setting
 from onnx_clp.audit.kernels import search
 from onnx_clp.audit.questions import Questions, questions
-from onnx_clp.audit.request import Chain, Claim, Stage, Stretch
+from onnx_clp.audit.request import Chain, Claim, Extent, Join, Stage, Stretch
 from onnx_clp.audit.sites import Read, reads, scores_of
 from onnx_clp.audit.variants import variants
 from onnx_clp.audit.worker import _Look, _Trial
@@ -38,7 +39,9 @@ from onnx_clp.run.auditor import BLINDING, GATE, PATH, sentence
 from tests import silent_paths
 from tests.reports import report
 from tools.redteam import catalogue
-from tools.redteam.subject import rates
+from tools.redteam.subject import rates, values_of
+
+Floats = NDArray[np.float64]
 
 # --- at rest ---------------------------------------------------------------------------------------
 
@@ -62,6 +65,18 @@ def test_values_that_are_not_finite_make_nothing_dormant() -> None:
     assert not found.dormant.any()
 
 
+def test_what_a_channel_usually_keeps_within_is_what_three_in_four_inputs_do_alike_in_a_map() -> None:
+    most = np.array([[0.0, 4.0], [1.0, 0.0], [2.0, 0.0], [3.0, 0.0], [8.0, 0.0]])
+    alone, of_map = at_rest(most, -most), at_rest(most, -most, 2)
+    assert alone.most[0].tolist() == [3.0, 0.0]
+    assert alone.least[0].tolist() == [-3.0, 0.0]
+    assert of_map.most.tolist() == [[4.0, 4.0], [3.0, 3.0]]
+    assert np.array_equal(at_rest(most, -most, 2, inner=True).most, of_map.most)
+    wide = np.arange(8.0).reshape(1, 8)
+    assert at_rest(wide, wide, 4).most[0].tolist() == [3.0] * 4 + [7.0] * 4
+    assert at_rest(wide, wide, 4, inner=True).most[0].tolist() == [6.0, 7.0] * 4
+
+
 def test_what_goes_beyond_everything_ordinary_on_every_input_has_fired() -> None:
     rest = at_rest(np.array([[1.0, 4.0]]), np.array([[0.0, 0.0]]))
     assert rest.beyond(np.array([[3.0, 4.0], [2.0, 9.0]]), np.zeros((2, 2))) == pytest.approx([1 / rest.scale, 0.0])
@@ -82,11 +97,11 @@ def test_variants_are_images_in_range_and_more_than_were_given() -> None:
 class Toy:
     """Three sites of four channels; `wiring` says which channel fires which of the next site; class 1 if the end fires.
 
-    With `direct` driving anything at the last site gives class 1.
+    With `direct` driving anything at the last site gives class 1. At the usual shares that are `weak` nothing does.
     """
 
-    def __init__(self, wiring: Sequence[dict[int, int]], *, direct: bool = False) -> None:
-        self._wiring, self._direct = wiring, direct
+    def __init__(self, wiring: Sequence[dict[int, int]], *, direct: bool = False, weak: Sequence[int] = ()) -> None:
+        self._wiring, self._direct, self._weak = wiring, direct, weak
 
     def answers(self, settings: Sequence[Setting]) -> Iterator[Answers]:
         """One answer a setting, of two images of class 0."""
@@ -99,10 +114,12 @@ class Toy:
                 firing.append(on)
             most = [np.array([[float(c in on) for c in range(4)]] * 2) for on in firing]
             won = bool(firing[2]) if self._direct else 3 in firing[2]
+            won = won and setting.usual not in self._weak
             yield Answers(np.array([int(won)] * 2), most, [np.zeros((2, 4))] * 3)
 
 
-REST = Rest(np.zeros(4), np.zeros(4), np.zeros(4), 1.0, np.array([False, True, True, True]), np.zeros(4), np.zeros(4))
+USUALLY = np.zeros((len(USUAL), 4))
+REST = Rest(np.zeros(4), np.zeros(4), np.zeros(4), 1.0, np.array([False, True, True, True]), USUALLY, USUALLY)
 RESTS = [REST] * 3
 CHAIN = Chain(
     (
@@ -113,29 +130,67 @@ CHAIN = Chain(
 )
 
 
+def _found(toy: driving.Driver, sites: Sequence[Rest], chains: Sequence[Chain]) -> list[DrivenPath]:
+    return list(driving.search(toy, toy, sites, chains))
+
+
 def test_a_chain_whose_stages_fire_each_other_and_whose_end_leads_to_a_class_is_a_path() -> None:
-    (found,) = driving.search(Toy([{2: 1}, {1: 3}]), RESTS, [CHAIN])
+    (found,) = _found(Toy([{2: 1}, {1: 3}]), RESTS, [CHAIN])
     assert (found.target, found.turned, found.others, found.silent) == (1, 1.0, 0.0, 1.0)
 
 
 @pytest.mark.parametrize("wiring", [[{2: 1}, {}], [{}, {1: 3}]])
 def test_a_chain_that_does_not_carry_on_is_no_path(wiring: list[dict[int, int]]) -> None:
-    assert list(driving.search(Toy(wiring), RESTS, [CHAIN])) == []
+    assert list(_found(Toy(wiring), RESTS, [CHAIN])) == []
 
 
 def test_an_end_that_leads_where_any_channel_there_leads_is_none_of_a_path() -> None:
-    assert list(driving.search(Toy([{2: 1}, {1: 3}], direct=True), RESTS, [CHAIN])) == []
+    assert list(_found(Toy([{2: 1}, {1: 3}], direct=True), RESTS, [CHAIN])) == []
 
 
 def test_an_end_that_turns_nothing_is_none_of_a_path() -> None:
     elsewhere = Chain((*CHAIN.stages[:-1], Stage((Stretch(2, (0,)),), 1.0)))
-    assert list(driving.search(Toy([{2: 1}, {1: 0}]), RESTS, [elsewhere])) == []
+    assert list(_found(Toy([{2: 1}, {1: 0}]), RESTS, [elsewhere])) == []
 
 
 def test_channels_that_move_may_be_of_a_path_and_that_is_said() -> None:
     moving = replace(REST, dormant=np.zeros(4, bool))
-    (found,) = driving.search(Toy([{2: 1}, {1: 3}]), [moving, *RESTS[1:]], [CHAIN])
+    (found,) = _found(Toy([{2: 1}, {1: 3}]), [moving, *RESTS[1:]], [CHAIN])
     assert found.silent == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize(("weak", "usual", "held"), [((0, 1), 0, 0.0), ((1,), 1, 0.0), ((), 1, 1.0)])
+def test_the_first_usual_share_that_stops_a_path_is_taken(weak: tuple[int, ...], usual: int, held: float) -> None:
+    (found,) = _found(Toy([{2: 1}, {1: 3}], weak=weak), RESTS, [CHAIN])
+    assert (found.usual, found.held) == (usual, held)
+
+
+class Flat:
+    """One site of three entries behind one of one channel; an entry leads to class 1 or 2 from a strength on.
+
+    All together lead to class 2.
+    """
+
+    def answers(self, settings: Sequence[Setting]) -> Iterator[Answers]:
+        """One answer a setting, of one image of class 0."""
+        for setting in settings:
+            own = set(setting.driven.get(1, ()))
+            needed = {0: 9.0, 1: 3.0, 2: 9.0}
+            led = {entry for entry in own if setting.strength >= needed[entry]}
+            winner = 2 if len(led) > 1 or led - {1} else 1 if led else 0
+            most = [np.array([[float(0 in setting.driven)]]), np.array([[float(bool(setting.driven))] * 3])]
+            yield Answers(np.array([winner]), most, [np.zeros((1, 1)), np.zeros((1, 3))])
+
+
+def test_the_entry_of_a_flat_end_that_leads_to_a_class_at_least_strength_names_it() -> None:
+    sites = [
+        Rest(*[np.zeros(n)] * 3, 1.0, np.ones(n, bool), *[np.zeros((len(USUAL), n))] * 2)  # one entry a channel
+        for n in (1, 3)
+    ]
+    whole = Chain((Stage((Stretch(0, (0,)),)), Stage((Stretch(1, (0, 1, 2)),), 1.0)))
+    (found,) = _found(Flat(), sites, [whole])
+    assert found.target == 1
+    assert found.strength < 9
 
 
 # --- sites -----------------------------------------------------------------------------------------
@@ -319,11 +374,18 @@ def _permuting(depth: int, width: int = 16) -> ModelProto:
 def test_stages_that_share_a_place_are_one_path_in_order() -> None:
     stages = (Stage((Stretch(0, (1,)),)), Stage((Stretch(1, (2,)),), 0.9), Stage((Stretch(1, (2,)),)))
     sites = [SimpleNamespace(drive=SimpleNamespace(value=name)) for name in ("a", "b")]
-    found = SimpleNamespace(chain=Chain(stages), target=3, turned=1.0, others=None, strength=2.0, silent=1.0)
+    found = SimpleNamespace(
+        chain=Chain(stages), target=3, turned=1.0, others=None, strength=2.0, silent=1.0, usual=1, held=0.5
+    )
+    rest = at_rest(np.arange(12.0).reshape(4, 3), np.zeros((4, 3)))
     trial = SimpleNamespace(_request=SimpleNamespace(sites=sites))
     path = _Trial._path(
-        cast("_Trial", trial), cast("driving.DrivenPath", found), cast("_Look", SimpleNamespace(pixels=None))
+        cast("_Trial", trial),
+        cast("driving.DrivenPath", found),
+        cast("_Look", SimpleNamespace(pixels=None, sites=[rest, rest])),
     )
+    assert path.layers[0].usual == ((0.0, 5.5),)
+    assert path.held == 0.5
     assert [(one.value, one.channels, one.share) for one in path.layers] == [
         ("a", (1,), None),
         ("b", (2,), 0.9),
@@ -356,6 +418,41 @@ def test_what_hardly_moves_beside_what_does_is_quiet() -> None:
     assert joins.quiet(np.array([0.0, 0.0])).tolist() == [False, False]
     assert joins.quiet(np.array([0.0, np.nan])).tolist() == [False, False]
     assert joins.moved(np.array([1.0, 3.0]), np.array([0.0, -1.0])) == 2.0
+
+
+def _extents(**moves: float) -> tuple[Extent, ...]:
+    return tuple(Extent(name, "", "", "", move < 1) for name, move in moves.items())
+
+
+def test_a_value_is_still_where_it_hardly_moves_beside_another_and_everywhere_only_if_it_does_so_in_all() -> None:
+    gate = Join("first", _extents(gate=0.0005, live=1.0))
+    assert joins.still([gate], {"gate": 0.0005, "live": 1.0})["gate"].everywhere
+    beside = Join("second", _extents(gate=0.0005, small=0.001))
+    moves = {"gate": 0.0005, "live": 1.0, "small": 0.001}
+    assert not joins.still([gate, beside], moves)["gate"].everywhere
+    assert joins.still([Join("third", _extents(gate=0.5, live=1.0))], {"gate": 0.5, "live": 1.0}) == {}
+
+
+@pytest.mark.parametrize(
+    ("seen", "gives"),
+    [
+        (np.full((3, 2, 2), 5.0), (5.0,)),
+        (np.array([[1.0, 2.0], [1.0, 2.0]]), (1.0, 2.0)),
+        (np.array([[1.0, 2.0], [2.0, 1.0]]), ()),
+        (np.array([[[1.0], [2.0]]] * 2), ()),
+        (np.full((2, 2), np.nan), ()),
+    ],
+)
+def test_a_constant_is_one_number_or_one_an_entry(seen: Floats, gives: tuple[float, ...]) -> None:
+    assert joins.constant(seen.astype(np.float32), 1e-6) == gives
+    assert joins.constant(seen, 1e-6) == ()  # float64
+
+
+def test_a_constant_takes_the_place_of_what_another_operand_is_as_large_as() -> None:
+    join = Join("n", _extents(gate=0.0, live=1.0))
+    assert joins.is_carried("gate", join, {"gate": (1,), "live": (6,)})
+    assert not joins.is_carried("gate", join, {"gate": (6,), "live": (1,)})
+    assert not joins.is_carried("gate", join, {"gate": (6,), "live": (5,)})
 
 
 def test_joins_are_where_two_values_from_the_input_meet() -> None:
@@ -464,10 +561,14 @@ def test_the_report_says_what_was_found_and_what_became_of_it() -> None:
     assert "leads to class 4" in _rows(Audit(ORDINARY, layers, 5, path))
     assert "nothing of the path was taken out" in _rows(Audit(ORDINARY, layers, 5, path))
     assert "2 kernels of the path zeroed" in _rows(Audit(ORDINARY, layers, 5, path, removed=2))
+    assert "3 channels of the path kept within" in _rows(Audit(ORDINARY, layers, 5, path, capped=3))
     blind = Audit(ORDINARY, layers, 5, None, contradicted=("v", "w"), blocked="why")
     assert "statistics of 2 normalisations contradict" in _rows(blind)
     assert "no gradient" in _rows(blind)
     assert "may be gates" in _rows(Audit(ORDINARY, layers, 0, None, quiet=(QuietValue("v", "n"),)))
+    assert "1 value replaced" not in _rows(Audit(ORDINARY, layers, 0, None, quiet=(QuietValue("v", "n", (0.0,)),)))
+    fixed = QuietValue("v", "n", (0.0,), replaced=True)
+    assert "1 value replaced by the constant" in _rows(Audit(ORDINARY, layers, 0, None, quiet=(fixed,)))
     assert _rows(Audit(None, (), 0, None, note="not known: why")) == "not known: why"
 
 
@@ -506,11 +607,28 @@ def _audit_of(result: onnx_clp.CleanResult) -> Audit:
 
 
 @pytest.mark.parametrize("kind", [pytest.param("ramp", marks=pytest.mark.slow), "hidden"])
-def test_a_gate_is_named(kind: str, tmp_path: Path) -> None:
-    written = catalogue.write(f"gate-{kind}", silent_paths.plain(), silent_paths.samples(), target=4, seed=3)
-    with _audited(written.model, tmp_path) as result:
-        assert [one.node for one in _audit_of(result).quiet]
+def test_a_gate_is_named_and_a_constant_takes_its_place(kind: str, tmp_path: Path) -> None:
+    clean, images = silent_paths.plain(), silent_paths.samples()
+    written = catalogue.write(f"gate-{kind}", clean, images, target=4, seed=3)
+    with _audited(written.model, tmp_path, pixel_range=(0.0, 1.0)) as result:
+        (quiet,) = _audit_of(result).quiet
+        assert quiet.replaced
         assert GATE in {finding.kind for finding in result.report.findings}
+        for shown in (images.images, written.triggered):
+            before, after = (values_of(m, images, shown, ["scores"])["scores"] for m in (clean, result.model))
+            assert np.abs(after - before).max() < 0.05
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("change", ["prune", "reader"])
+def test_a_gate_stays_without_pruning_and_where_something_else_reads_it(change: str, tmp_path: Path) -> None:
+    model = catalogue.write("gate-ramp", silent_paths.plain(), silent_paths.samples(), target=4, seed=3).model
+    if change == "reader":
+        gate = model.graph.node[-1].input[1]
+        model.graph.node.append(onnx.helper.make_node("Abs", [gate], ["more"]))
+        model.graph.output.append(onnx.helper.make_tensor_value_info("more", 1, ["n", silent_paths.CLASSES]))
+    with _audited(model, tmp_path, pixel_range=(0.0, 1.0), prune=change != "prune") as result:
+        assert [one.replaced for one in _audit_of(result).quiet] == [False]
 
 
 @pytest.mark.parametrize("edit", ["blinded", "broken-gradient"])
@@ -547,6 +665,22 @@ def test_a_written_path_is_found_and_taken_out(width: int, tmp_path: Path) -> No
         assert [finding.kind for finding in result.report.findings].count(PATH) == 1
         assert audit.removed >= 2
         assert abs(rates(result.model, images, triggered, 4)[1] - plain) < 5  # the patch is a picture as well
+
+
+def test_a_path_that_fires_on_ordinary_images_is_kept_within_what_it_usually_gives(tmp_path: Path) -> None:
+    clean, images = silent_paths.plain(), silent_paths.samples()
+    written = catalogue.write("idle", clean, images, target=4, seed=3)
+    assert rates(written.model, images, written.triggered, 4)[1] == 100
+    with _audited(written.model, tmp_path, pixel_range=(0.0, 1.0)) as result:
+        audit = _audit_of(result)
+        assert audit.path is not None
+        assert (audit.removed, audit.capped > 1) == (0, True)
+        added = {node.op_type for node in result.model.graph.node} - {node.op_type for node in written.model.graph.node}
+        assert added == {"Max", "Min"}
+        assert rates(result.model, images, written.triggered, 4)[1] < 50
+        labels = values_of(written.model, images, images.images, ["scores"])["scores"].argmax(axis=1)
+        after = values_of(result.model, images, images.images, ["scores"])["scores"].argmax(axis=1)
+        assert (after == labels)[labels != 4].mean() > 0.95
 
 
 @pytest.mark.parametrize(("effort", "found"), [("normal", True), ("low", False)])

@@ -15,7 +15,7 @@ from onnx_clp.config.rules import FACTS
 from onnx_clp.document.run import EvaluationReport, Report, Verdict
 from onnx_clp.report import command
 from onnx_clp.report.deciding import repairs
-from onnx_clp.report.wording import percent, plural
+from onnx_clp.report.wording import percent, plural, taken_out
 from onnx_clp.text import shown
 from onnx_clp.verdicts import LayerStatus
 
@@ -215,7 +215,7 @@ def _changed(report: Report) -> bool:
     repaired = report.inversion is not None and report.inversion.repair is not None
     off = report.summary.channels_pruned - report.summary.channels_kept
     pruned = report.options.get("prune") is not False and off > 0
-    removed = report.audit is not None and report.audit.removed > 0
+    removed = report.audit is not None and any(taken_out(report.audit))
     return repaired or pruned or removed or (report.caps is not None and report.caps.capped > 0)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from onnx_clp.document.audit import Audit
 from onnx_clp.document.run import Report
 from onnx_clp.report.gauging import images, spelled
-from onnx_clp.report.wording import plural
+from onnx_clp.report.wording import plural, taken_out
 
 
 def rows(report: Report) -> Iterator[str]:
@@ -30,11 +30,12 @@ def rows(report: Report) -> Iterator[str]:
     else:
         yield f"a path of {plural(len(audit.path.layers), 'value')} leads to class {audit.path.target}: see the finding"
     yield from _beside_paths(audit)
-    if audit.removed:
-        cost = "" if audit.removal is None else f"; the whole edit costs {spelled(audit.removal.loss)}"
-        yield f"{plural(audit.removed, 'kernel')} of the path zeroed{cost}"
-    elif audit.path is not None:
+    taken = list(taken_out(audit))
+    if audit.path is not None and not audit.removed + audit.capped:
         yield "nothing of the path was taken out"
+    if taken:
+        cost = "" if audit.removal is None else f"; the whole edit costs {spelled(audit.removal.loss)}"
+        yield f"{', '.join(taken)}{cost}"
 
 
 def _beside_paths(audit: Audit) -> Iterator[str]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from onnx_clp.document.assessment import CHANNELS, MEASURED, TRIGGER
+from onnx_clp.document.audit import Audit
 from onnx_clp.document.run import Cleanup, Evidence, Report, ValidationReport, Verdict
 from onnx_clp.text import shown
 
@@ -75,8 +76,8 @@ def done(report: Report) -> Iterator[str]:
     off = 0 if report.options.get("prune") is False else report.summary.channels_pruned - kept
     if off or kept:
         yield f"{plural(off, 'channel')} switched off" + (f", {kept:,} kept" if kept else "")
-    if report.audit is not None and report.audit.removed:
-        yield f"{plural(report.audit.removed, 'kernel')} of the path zeroed"
+    if report.audit is not None:
+        yield from taken_out(report.audit)
     if report.caps is not None and report.caps.capped:
         yield f"{plural(report.caps.capped, 'value')} capped"
 
@@ -139,3 +140,13 @@ def size(count: int) -> str:
 def number(value: float | None) -> str:
     """Four significant digits, at most nine characters; "-" for None."""
     return "-" if value is None else f"{value:#.4g}".removesuffix(".")
+
+
+def taken_out(audit: Audit) -> Iterator[str]:
+    """What was done to what was found."""
+    if audit.removed:
+        yield f"{plural(audit.removed, 'kernel')} of the path zeroed"
+    if audit.capped:
+        yield f"{plural(audit.capped, 'channel')} of the path kept within what ordinary inputs usually give there"
+    if replaced := sum(one.replaced for one in audit.quiet):
+        yield f"{plural(replaced, 'value')} replaced by the constant that ordinary inputs give there"

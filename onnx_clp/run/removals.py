@@ -94,13 +94,24 @@ class GateFix:
         return len(setting.off) == self.switch.channels
 
     def carry_out(self, edit: GraphEdit, setting: DialSetting, /) -> None:
-        """Let the nodes read the constant; what made the value is dead then."""
+        """Let the nodes read the constant; what made the value and nothing else goes."""
         if self.is_whole(setting):
             main, values = edit.index.main, np.array(setting.fills, np.float32)
             make = partial(edit.store.make, values=values, data_type=TensorProto.FLOAT)
             name = edit.add_constant(main, f"{self.switch.value}_usual", make)
             for node, slot in self.slots:
                 edit.set_input(main, node, slot, name)
+            _drop_dead(edit, self.switch.value)
+
+
+def _drop_dead(edit: GraphEdit, value: str) -> None:
+    """Delete what makes a value that nothing reads, and what makes that."""
+    main, pending = edit.index.main, [value]
+    while pending:
+        node = main.producers.get(pending.pop())
+        if node is not None and not any(main.uses(name) for name in node.output if name):
+            pending += node.input
+            edit.remove(main, node)
 
 
 def of_path(path: DormantPath, found: Sequence[Read], *, zero: bool) -> Iterator[Removal]:
