@@ -28,7 +28,7 @@ from tools.redteam import catalogue
 Array = NDArray[Any]
 
 PATH = DormantPath(
-    (PathLayer("r1", (2, 5), None, ((0.1, 0.2), (0.0, 0.3))), PathLayer("flat", (4,), 0.9, ((0.0, 0.05),))),
+    (PathLayer("r1", (2, 5), None, ((0.1, 0.2), (0.0, 0.1))), PathLayer("flat", (4,), 0.9, ((0.0, 0.05),))),
     target=4,
     turned=1.0,
     others=0.0,

@@ -30,6 +30,8 @@ CHANGED_PER_BUDGET: Final = 2.0
 UNHEARD_BUDGET: Final = 1e-5
 """What may be lost by made-up signals, unasked: as good as nothing, as they do not tell what real ones lose."""
 _FOUND_PATH: Final = "a path leads to a class"
+_FOUND_GATE: Final = "a value from the input may be a gate"
+_KEPT_GATE: Final = "a value from the input that would cost too much to replace may be a gate"
 _KEPT_PATH: Final = "a path that would cost too much to take out leads to a class"
 
 
@@ -64,7 +66,8 @@ class Dosing:
             return undosed(places, config)
         if path.switches and config.prune:
             dose = self._without_path(verdicts, places, measure, "" if path.explains else evidence, path, searched)
-            return dose if dose.cuts_path else self.decide(verdicts, measure, evidence or _KEPT_PATH, searched=searched)
+            kept = _KEPT_GATE if path.target is None else _KEPT_PATH
+            return dose if dose.cuts_path else self.decide(verdicts, measure, evidence or kept, searched=searched)
         wish = self._wish(evidence, searched)
         return because(self._measured(verdicts, places, wish, measure, ()), evidence)
 
@@ -82,8 +85,9 @@ class Dosing:
         dose = because(self._measured(verdicts, places, wish, measure, path.switches), evidence)
         if evidence or self._config.budget is not None or dose.ends_path:
             return dose
-        wish = self._wish(_FOUND_PATH, searched, path)
-        return because(self._measured(verdicts, (), wish, measure, path.switches), _FOUND_PATH)
+        found = _FOUND_GATE if path.target is None else _FOUND_PATH
+        wish = self._wish(found, searched, path)
+        return because(self._measured(verdicts, (), wish, measure, path.switches), found)
 
     def _wish(self, evidence: str, searched: Searched, path: WayOut = NO_WAY_OUT) -> Wish:
         config = self._config
