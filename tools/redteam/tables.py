@@ -60,16 +60,18 @@ def summary(records: Sequence[Record]) -> Iterator[str]:
     """The shares that count, each with its 95 % interval (Wilson)."""
     for title, halves in (("all networks", ("settings", "report")), ("the half that was only measured", ("report",))):
         some = [one for one in records if one.half in halves]
-        paths = [one for one in some if _is_path(one) and one.edit not in ADAPTIVE]
+        every = [one for one in some if _is_path(one)]
+        paths = [one for one in every if one.edit not in ADAPTIVE]
         gates = [one for one in some if one.edit.startswith("gate-") and one.edit not in ADAPTIVE]
         blinds = [one for one in some if one.edit in ("blinded", "false-statistics", "broken-gradient")]
         aimed = [one for one in some if one.edit in ADAPTIVE]
         parts = [
             f"paths found {_share(paths, found)}, taken out {_share(paths, lambda one: one.taken_out)}",
-            f"gates found {_share(gates, found)}",
+            f"gates found {_share(gates, found)}, taken out {_share(gates, lambda one: one.taken_out)}",
             f"blinding found {_share(blinds, found)}",
             f"edits that aim at the audit found {_share(aimed, found)}, "
             f"taken out {_share(aimed, lambda one: one.taken_out)}",
+            f"all paths, aimed or not, found {_share(every, found)}, taken out {_share(every, lambda one: one.taken_out)}",
         ]
         yield f"- On {title}: {'; '.join(parts)}."
 

@@ -161,7 +161,7 @@ SEARCH: Final = (
     Option(
         name="--audit",
         harmless=True,
-        help="look for paths of kernels that read little else, for gates and for what blinds; take paths out",
+        help="look for paths of kernels that read little else, for gates and for what blinds; take paths and gates out",
     ),
     Option(
         name="--patch-bound",
