@@ -182,11 +182,13 @@ class Flat:
             yield Answers(np.array([winner]), most, [np.zeros((1, 1)), np.zeros((1, 3))])
 
 
+def _still(channels: int) -> Rest:
+    none, usual = np.zeros(channels), np.zeros((len(USUAL), channels))
+    return Rest(none, none, none, 1.0, np.ones(channels, bool), usual, usual)
+
+
 def test_the_entry_of_a_flat_end_that_leads_to_a_class_at_least_strength_names_it() -> None:
-    sites = [
-        Rest(*[np.zeros(n)] * 3, 1.0, np.ones(n, bool), *[np.zeros((len(USUAL), n))] * 2)  # one entry a channel
-        for n in (1, 3)
-    ]
+    sites = [_still(1), _still(3)]
     whole = Chain((Stage((Stretch(0, (0,)),)), Stage((Stretch(1, (0, 1, 2)),), 1.0)))
     (found,) = _found(Flat(), sites, [whole])
     assert found.target == 1

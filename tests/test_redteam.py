@@ -185,6 +185,7 @@ def test_only_what_the_audit_names_is_found_and_halves_are_kept_apart() -> None:
     assert "paths found 1 of 2" in everything
     assert "paths found 0 of 1" in measured_only
     assert "gates found 1 of 1" in measured_only
+    assert "all paths, aimed or not, found 1 of 2" in everything
     assert "aim at the audit found 0 of 1" in measured_only
 
 

@@ -85,9 +85,10 @@ class Rig:
 
 def _driven(rest: Rest, setting: Setting) -> NDArray[np.float32]:
     """What the channels of a site give in a setting that drives them."""
+    values = rest.rest + setting.strength * rest.scale
     if setting.usual is not None:
-        return (rest.most if setting.strength > 0 else rest.least)[setting.usual].astype(np.float32)
-    return (rest.rest + setting.strength * rest.scale).astype(np.float32)
+        values = (rest.most if setting.strength > 0 else rest.least)[setting.usual]
+    return np.asarray(values, np.float32)
 
 
 def _answers(rows: Sequence[_Row]) -> Answers:

@@ -40,7 +40,7 @@ from onnx_clp.verdicts import Finding
 if TYPE_CHECKING:
     from onnx_clp.gauge.request import Landmark
     from onnx_clp.run.auditor import Auditing
-    from onnx_clp.run.removals import Removal
+    from onnx_clp.run.remedies import Remedy
 
 
 @dataclass(slots=True, eq=False)
@@ -190,7 +190,7 @@ class _Decided(NamedTuple):
     """How far the run goes; what would take a dormant path out; where caps can be measured; what an audit found."""
 
     dose: Dose
-    cuts: tuple[Removal, ...] = ()
+    cuts: tuple[Remedy, ...] = ()
     reaches: Reaches | None = None
     audited: tuple[Finding, ...] = ()
     landmark: Landmark | None = None
@@ -236,8 +236,8 @@ def _changed(
     """The model after pruning and caps, None where the search and they changed nothing; and what became of the caps."""
     dose = decided.dose
     if dose.path:
-        for removal, setting in zip(decided.cuts, dose.path, strict=True):
-            removal.carry_out(folded.edit, setting)
+        for remedy, setting in zip(decided.cuts, dose.path, strict=True):
+            remedy.carry_out(folded.edit, setting)
     prune(folded.edit, folded.places, dose.cuts)
     wanted = statistics if dose.caps is not None or config.bound_activations else []
     caps = capping.bound(folded.edit, wanted, dose.caps, decided.reaches, searched.undone)
@@ -274,7 +274,7 @@ def _searched(
 
 def _audit(
     folded: Folded, landmark: Landmark | None, auditing: Auditing | None
-) -> tuple[tuple[Removal, ...], tuple[Finding, ...]]:
+) -> tuple[tuple[Remedy, ...], tuple[Finding, ...]]:
     """What would take a path and gates out, and what was found; nothing where none was found or looked for."""
     if auditing is None or auditing.step is None:
         return (), ()

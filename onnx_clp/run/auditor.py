@@ -15,10 +15,10 @@ from onnx_clp.errors import NotValidated, UsageError
 from onnx_clp.gauge.dials import LEAST_OPSET
 from onnx_clp.gauge.request import Landmark
 from onnx_clp.process.clock import Clock
-from onnx_clp.run import removals
+from onnx_clp.run import remedies
 from onnx_clp.run.dose import NO_WAY_OUT, WayOut
 from onnx_clp.run.effort import audits, thoroughly
-from onnx_clp.run.removals import GateFix, PathCap, PathCut, Removal
+from onnx_clp.run.remedies import GateFix, PathCap, PathCut, Remedy
 from onnx_clp.text import one_line, shown
 from onnx_clp.verdicts import Finding
 
@@ -58,7 +58,7 @@ class Auditing:
     def __init__(self, file: ModelFile, source: Path | None, config: CleanConfig, clock: Clock) -> None:
         self._file, self._source, self._config, self._clock = file, source, config, clock
         self._audit: Audit | None = None
-        self.cuts: tuple[Removal, ...] = ()
+        self.cuts: tuple[Remedy, ...] = ()
         self.findings: tuple[Finding, ...] = ()
         self.step = self._step if audits(config) else None
 
@@ -105,10 +105,10 @@ class Auditing:
         """What follows from an audit."""
         self._audit = audit
         self.findings = (*map(_gate, audit.quiet[:_MOST_NAMED]), *_blinding(audit))
-        self.cuts = tuple(removals.of_gates(audit.quiet, index.main))
+        self.cuts = tuple(remedies.of_gates(audit.quiet, index.main))
         if audit.path is not None:
             # The end first: where the budget does not allow all, what is cut behind the rest stops a trigger as well.
-            of_path = tuple(removals.of_path(audit.path, found, zero=self._config.fill == "zero"))[::-1]
+            of_path = tuple(remedies.of_path(audit.path, found, zero=self._config.fill == "zero"))[::-1]
             self.cuts = (*of_path, *self.cuts)
             self.findings = (_finding(audit.path, found), *self.findings)
 

@@ -71,7 +71,8 @@ def summary(records: Sequence[Record]) -> Iterator[str]:
             f"blinding found {_share(blinds, found)}",
             f"edits that aim at the audit found {_share(aimed, found)}, "
             f"taken out {_share(aimed, lambda one: one.taken_out)}",
-            f"all paths, aimed or not, found {_share(every, found)}, taken out {_share(every, lambda one: one.taken_out)}",
+            f"all paths, aimed or not, found {_share(every, found)}, "
+            f"taken out {_share(every, lambda one: one.taken_out)}",
         ]
         yield f"- On {title}: {'; '.join(parts)}."
 

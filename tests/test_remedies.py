@@ -20,8 +20,8 @@ from onnx_clp.gauge.request import DialSetting
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.model import ModelIndex
 from onnx_clp.layers.rewrite import find_layers
-from onnx_clp.run import removals
-from onnx_clp.run.removals import GateFix, PathCap, PathCut
+from onnx_clp.run import remedies
+from onnx_clp.run.remedies import GateFix, PathCap, PathCut
 from tests import silent_paths
 from tools.redteam import catalogue
 
@@ -59,7 +59,7 @@ def test_channels_are_kept_where_most_of_a_path_fires_and_that_stops_it_else_zer
     silent: float, held: float, kind: type
 ) -> None:
     found = _sites(_index(silent_paths.plain()))
-    cuts = list(removals.of_path(replace(PATH, silent=silent, held=held), found, zero=False))
+    cuts = list(remedies.of_path(replace(PATH, silent=silent, held=held), found, zero=False))
     assert {type(one) for one in cuts} == {kind}
     assert len(cuts) == 2
 
@@ -67,7 +67,7 @@ def test_channels_are_kept_where_most_of_a_path_fires_and_that_stops_it_else_zer
 @pytest.mark.parametrize("off", [(2,), (2, 5), ()])
 def test_channels_are_kept_within_their_limits_as_the_dial_does_it(off: tuple[int, ...]) -> None:
     model = silent_paths.plain()
-    cap, _ = removals.of_path(PATH, _sites(_index(model)), zero=False)
+    cap, _ = remedies.of_path(PATH, _sites(_index(model)), zero=False)
     on_dials = ModelProto()
     on_dials.CopyFrom(model)
     panel = Panel(on_dials, _index(model).names())
@@ -101,19 +101,20 @@ def _gated() -> tuple[ModelProto, str]:
 def test_a_gate_gives_its_constant_and_the_scores_are_the_networks_own(gives: tuple[float, ...]) -> None:
     model, gate = _gated()
     index = _index(model)
-    (fix,) = removals.of_gates([QuietValue(gate, "n", gives)], index.main)
+    (fix,) = remedies.of_gates([QuietValue(gate, "n", gives)], index.main)
     edit = GraphEdit(index)
     fix.carry_out(edit, DialSetting(gate, gives, tuple(range(len(gives)))))
     edit.finish()
     clean = silent_paths.plain()
-    assert np.array_equal(*(_answers(one, ["scores"])[0] for one in (clean, model)))
+    plain, gated = (_answers(one, ["scores"])[0] for one in (clean, model))
+    assert np.array_equal(plain, gated)
     assert len(model.graph.node) == len(clean.graph.node) + 1  # the sum stays, nothing of what made the gate
 
 
 def test_a_gate_goes_whole_or_stays() -> None:
     model, gate = _gated()
     index = _index(model)
-    (fix,) = removals.of_gates([QuietValue(gate, "n", (0.0,) * silent_paths.CLASSES)], index.main)
+    (fix,) = remedies.of_gates([QuietValue(gate, "n", (0.0,) * silent_paths.CLASSES)], index.main)
     edit = GraphEdit(index)
     fix.carry_out(edit, DialSetting(gate, (0.0,) * silent_paths.CLASSES, (0, 1)))
     assert not edit.changed
@@ -122,8 +123,8 @@ def test_a_gate_goes_whole_or_stays() -> None:
 
 def test_a_value_that_is_no_constant_or_that_more_read_than_nodes_entry_by_entry_stays() -> None:
     model, gate = _gated()
-    assert list(removals.of_gates([QuietValue(gate, "n")], _index(model).main)) == []
+    assert list(remedies.of_gates([QuietValue(gate, "n")], _index(model).main)) == []
     model.graph.node.append(onnx.helper.make_node("Softmax", [gate], ["more"], axis=1))
-    assert list(removals.of_gates([QuietValue(gate, "n", (0.0,))], _index(model).main)) == []
+    assert list(remedies.of_gates([QuietValue(gate, "n", (0.0,))], _index(model).main)) == []
     model.graph.node.pop()
-    assert [type(one) for one in removals.of_gates([QuietValue(gate, "n", (0.0,))], _index(model).main)] == [GateFix]
+    assert [type(one) for one in remedies.of_gates([QuietValue(gate, "n", (0.0,))], _index(model).main)] == [GateFix]

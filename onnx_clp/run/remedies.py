@@ -32,7 +32,7 @@ _FIRST: Final = math.inf
 """How far out these channels lie for the dose: they go before all others."""
 
 
-class Removal(Protocol):
+class Remedy(Protocol):
     """One part of what is to go, and the dial that measures what this costs."""
 
     @property
@@ -114,7 +114,7 @@ def _drop_dead(edit: GraphEdit, value: str) -> None:
             edit.remove(main, node)
 
 
-def of_path(path: DormantPath, found: Sequence[Read], *, zero: bool) -> Iterator[Removal]:
+def of_path(path: DormantPath, found: Sequence[Read], *, zero: bool) -> Iterator[Remedy]:
     """What takes a path out, from its beginning on.
 
     Ordinary images lose what a channel tells that fires on them. So a path most of whose channels fire on them is kept
