@@ -235,13 +235,19 @@ def _changed(
 ) -> tuple[ModelProto | None, list[CappedValue | CapLeft]]:
     """The model after pruning and caps, None where the search and they changed nothing; and what became of the caps."""
     dose = decided.dose
-    if dose.path:
-        for remedy, setting in zip(decided.cuts, dose.path, strict=True):
-            remedy.carry_out(folded.edit, setting)
+    _carry_out(folded.edit, decided, kernels=True)
     prune(folded.edit, folded.places, dose.cuts)
+    _carry_out(folded.edit, decided, kernels=False)
     wanted = statistics if dose.caps is not None or config.bound_activations else []
     caps = capping.bound(folded.edit, wanted, dose.caps, decided.reaches, searched.undone)
     return folded.index.model if folded.edit.changed else None, caps
+
+
+def _carry_out(edit: GraphEdit, decided: _Decided, *, kernels: bool) -> None:
+    if decided.dose.path:
+        from onnx_clp.run.remedies import carry_out
+
+        carry_out(edit, decided.cuts, decided.dose.path, kernels=kernels)
 
 
 def _tidy(found: Analysis, edit: GraphEdit, file: ModelFile, config: CleanConfig) -> None:

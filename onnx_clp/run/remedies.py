@@ -114,6 +114,13 @@ def _drop_dead(edit: GraphEdit, value: str) -> None:
             edit.remove(main, node)
 
 
+def carry_out(edit: GraphEdit, chosen: Sequence[Remedy], settings: Sequence[DialSetting], *, kernels: bool) -> None:
+    """Do what the dose allows, of those that zero kernels, before layers are written, or of those that change nodes."""
+    for remedy, setting in zip(chosen, settings, strict=True):
+        if isinstance(remedy, PathCut) is kernels:
+            remedy.carry_out(edit, setting)
+
+
 def of_path(path: DormantPath, found: Sequence[Read], *, zero: bool) -> Iterator[Remedy]:
     """What takes a path out, from its beginning on.
 
