@@ -450,6 +450,17 @@ def test_a_constant_is_one_number_or_one_an_entry(seen: Floats, gives: tuple[flo
     assert joins.constant(seen, 1e-6) == ()  # float64
 
 
+def test_of_several_ranges_of_pixel_values_the_first_counts_in_which_a_value_is_constant() -> None:
+    unit, signed = ((0.0, 1.0), (-1.0, 1.0))
+    seen = [
+        QuietValue("v", "n", (), unit),
+        QuietValue("v", "n", (1.0,), signed),
+        QuietValue("v", "n", (2.0,), (0.0, 255.0)),
+        QuietValue("w", "n", (), unit),
+    ]
+    assert joins.each_once(seen) == (seen[1], seen[3])
+
+
 def test_a_constant_takes_the_place_of_what_another_operand_is_as_large_as() -> None:
     join = Join("n", _extents(gate=0.0, live=1.0))
     assert joins.is_carried("gate", join, {"gate": (1,), "live": (6,)})

@@ -19,6 +19,7 @@ from onnx import NodeProto, TensorProto
 
 from onnx_clp.audit.request import Extent, Join
 from onnx_clp.check.attributes import node_label
+from onnx_clp.document.audit import QuietValue
 from onnx_clp.gauge.dials import Panel
 from onnx_clp.graph.flow import Flow
 from onnx_clp.graph.index import GraphIndex
@@ -124,6 +125,14 @@ def still(found: Sequence[Join], moves: Mapping[str, float]) -> dict[str, Still]
         one.tolerance = _STILL * min(most)
         one.everywhere = moves[one.value] <= one.tolerance
     return known
+
+
+def each_once(quiet: Sequence[QuietValue]) -> tuple[QuietValue, ...]:
+    """Every value once, of the likeliest pixel values, which come first, where a constant could take its place."""
+    found: dict[str, QuietValue] = {}
+    for one in sorted(quiet, key=lambda one: not one.gives):
+        found.setdefault(one.value, one)
+    return tuple(found.values())
 
 
 def is_carried(value: str, join: Join, shapes: Mapping[str, tuple[int, ...]]) -> bool:

@@ -108,7 +108,7 @@ class _Trial:
         kinds, self._made = self._kinds(source)
         self._looks = [self._looked(images, pixels) for images, pixels in kinds]
         quiet = [one for images, pixels in kinds for one in self._quiet_values(images, pixels)]
-        self._quiet = tuple({one.value: one for one in sorted(quiet, key=lambda one: bool(one.gives))}.values())
+        self._quiet = joins.each_once(quiet)
 
     def audited(self, engine: Engine) -> Audit:
         """All that is asked."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from onnx_clp.document.assessment import CHANNELS, MEASURED, TRIGGER
-from onnx_clp.document.audit import Audit
 from onnx_clp.document.run import Cleanup, Evidence, Report, ValidationReport, Verdict
 from onnx_clp.text import shown
+
+if TYPE_CHECKING:
+    from onnx_clp.document.audit import Audit
 
 _MOST_BRIEFS: Final = 3
 
