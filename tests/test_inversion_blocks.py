@@ -33,29 +33,6 @@ def test_a_block_sets_its_pixels_to_the_ends_a_cell_off_the_border(side: int, ce
     assert len(corners) == blocks.PLACES
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-def test_squares_have_every_colour_and_side_near_every_corner_in_the_middle_and_at_the_border(channels: int) -> None:
-    found = set()
-    for at in range(blocks.PICTURES * blocks.PLACES, blocks.count(channels)):
-        change = blocks.block(at, (channels, 32, 32), PIXELS)
-        rows, columns = np.nonzero(change[0])
-        side = int(rows.max() - rows.min()) + 1
-        assert len(rows) == side**2
-        colours = change[:, rows, columns]
-        assert (colours == colours[:, :1]).all()
-        found.add((int(rows.min()), int(columns.min()), side, tuple(np.sign(colours[:, 0]).astype(int))))
-    ends = {(side, begin) for side in range(1, 6) for begin in (0, 1, 31 - side, 32 - side)}
-    corners = {
-        (side, a, b)
-        for side, a in ends
-        for other, b in ends
-        if side == other and (a in (0, 32 - side)) == (b in (0, 32 - side))
-    }
-    middle = {(side, (31 - side) // 2, (31 - side) // 2) for side in range(1, 6)}
-    assert {(side, top, left) for top, left, side, _ in found} == corners | middle
-    assert len(found) == blocks.count(channels) - blocks.PICTURES * blocks.PLACES == 2**channels * 5 * 9
-
-
 def test_a_block_fits_an_image_smaller_than_itself() -> None:
     assert blocks.block(GRID, (1, 2, 5), PIXELS).shape == (1, 2, 5)
 
@@ -88,29 +65,6 @@ def test_the_block_that_a_silent_feature_waits_for_is_found_and_ordinary_classes
     found = blocks.starts(attack, pictures(), given, PIXELS)
     assert list(found) == [2]
     assert np.array_equal(found[2], blocks.block(GRID + 3 * blocks.PICTURES, (1, 20, 20), PIXELS))
-
-
-@dataclass
-class White:
-    """Four classes: the first for all images, and the third where a corner is white, so many pixels of it at least."""
-
-    pixels: int
-
-    def logits(self, images: Images) -> Float32:
-        """The scores."""
-        scores = np.zeros((len(images), 4), np.float32)
-        scores[:, 0] = 1
-        scores[:, 2] = 5 * ((images[:, 0, 15:, 15:] == 1).sum(axis=(1, 2)) >= self.pixels)
-        return scores
-
-
-@pytest.mark.parametrize(("pixels", "square"), [(9, False), (10, True), (25, True)])
-def test_a_square_in_one_colour_is_taken_where_no_picture_does(pixels: int, square: bool) -> None:
-    attack: Any = White(pixels)
-    found = blocks.starts(attack, pictures(), np.zeros(30, np.int64), PIXELS)
-    assert list(found) == [2]
-    assert np.count_nonzero(found[2]) == (9 if not square else 16 if pixels == 10 else 25)
-    assert (found[2] >= 0).all()
 
 
 @pytest.mark.parametrize("attack", [Gated(None), Gated(2, 0.1)])

@@ -169,7 +169,7 @@ class Hunt:
     def _blocks(self) -> dict[int, Float32]:
         """Where patches begin instead, by class: small blocks that turn images, if there is time to try them."""
         ground = self._ground
-        cost = blocks.forwards(ground.classes, ground.subject.shape[0]) * FORWARD * ground.seconds
+        cost = blocks.forwards(ground.classes) * FORWARD * ground.seconds
         if cost > _FOR_BLOCKS * ground.deadline.left:
             return {}
         return blocks.starts(ground.attack, ground.pictures.images, ground.given, ground.pictures.pixels)
