@@ -28,7 +28,7 @@ from onnx_clp.audit.sites import Read, reads, scores_of
 from onnx_clp.audit.variants import variants
 from onnx_clp.audit.worker import _Look, _Trial
 from onnx_clp.cap.bound_activations import Statistic
-from onnx_clp.document.audit import Audit, DormantLayer, DormantPath, PathLayer, QuietValue
+from onnx_clp.document.audit import Audit, DormantLayer, DormantPath, PathLayer, PathStart, QuietValue
 from onnx_clp.document.gauge import Loss, Ordinary, Prediction
 from onnx_clp.errors import UsageError
 from onnx_clp.file.store import TensorStore
@@ -596,7 +596,8 @@ def test_an_audit_fits_the_schema() -> None:
     jsonschema = pytest.importorskip("jsonschema")
 
     schema = json.loads((Path(auditing.__file__).parent / "schema.json").read_text("utf-8"))
-    path = replace(_path(("r0", 1)), layers=(PathLayer("r0", (1,), 0.5),))
+    start = PathStart(3, 3, None, 1.5)
+    path = replace(_path(("r0", 1)), layers=(PathLayer("r0", (1,), 0.5),), start=start)
     loss = Prediction(Loss(0.0, 0.0, 0.0), ())
     layers = (DormantLayer("r0", 12, 1),)
     full = Audit(ORDINARY, layers, 5, path, 1, loss, (QuietValue("v", "n"),), ("v",), "why", "why")

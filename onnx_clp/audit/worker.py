@@ -17,8 +17,9 @@ from onnx_clp.audit.driving import DrivenPath
 from onnx_clp.audit.request import AUDIT, AuditRequest, Chain
 from onnx_clp.audit.rig import Rig, neutral
 from onnx_clp.audit.slope import has_slope
+from onnx_clp.audit.start import drive_of
 from onnx_clp.audit.variants import variants
-from onnx_clp.document.audit import Audit, DormantLayer, DormantPath, PathLayer, QuietValue
+from onnx_clp.document.audit import Audit, DormantLayer, DormantPath, PathLayer, PathStart, QuietValue
 from onnx_clp.document.gauge import Ordinary
 from onnx_clp.gauge.bench import Images
 from onnx_clp.gauge.intake import BYTES, SMALL, UNIT, Pixels
@@ -105,6 +106,7 @@ class _Trial:
         self._room = _WORK if not work else _WORK / work
         most = max(_LEAST, min(_MOST_IMAGES[self._large], int(self._room / 4)))
         source = Source(model, request.landmark, request.images, request.pixels, most)
+        self._source = source
         kinds, self._made = self._kinds(source)
         self._looks = [self._looked(images, pixels) for images, pixels in kinds]
         quiet = [one for images, pixels in kinds for one in self._quiet_values(images, pixels)]
@@ -223,7 +225,19 @@ class _Trial:
             silent=found.silent,
             pixels=None if look.pixels is None else look.pixels.ends,
             held=found.held,
+            start=self._start(values[steps[0][0]], steps[0][1], look.sites[steps[0][0]]),
         )
+
+    def _start(self, value: str, channels: Sequence[int], rest: Rest) -> PathStart | None:
+        """How small a patch drives channels of a value."""
+        if self._form.intake is None:
+            return None
+        pixels = choice_of(self._source, self._form, self._bench, self._neutral).pixels
+        found = drive_of(self._request.original, self._form, pixels, value, channels)
+        if found is None:
+            return None
+        rows, columns, most = found
+        return PathStart(rows, columns, most if np.isfinite(most) else None, float(rest.high[list(channels)].max()))
 
 
 def _usual(rest: Rest, channels: Sequence[int], usual: int) -> tuple[tuple[float, float], ...]:

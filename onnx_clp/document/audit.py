@@ -36,6 +36,23 @@ class PathLayer:
 
 
 @dataclass(frozen=True, slots=True)
+class PathStart:
+    """How small a patch drives a path.
+
+    Attributes:
+        rows, columns: of pixels that one place of the path's beginning reads: no more can drive it there.
+        most: no image in the range of pixel values brings a channel of it beyond that: a bound, exact behind the first
+            linear layer; None where it is too large to add up.
+        ordinary: the largest value that ordinary inputs give there.
+    """
+
+    rows: int
+    columns: int
+    most: float | None
+    ordinary: float
+
+
+@dataclass(frozen=True, slots=True)
 class DormantPath:
     """A path of channels each of which reads little but the ones before it, and that leads to one class.
 
@@ -49,6 +66,7 @@ class DormantPath:
         pixels: the least and the largest pixel value of the inputs it was driven on; None where these are known.
         held: share of ordinary images of other classes that go to that class when all of its end gives as much as it
             usually does, and no more (0..1).
+        start: how small a patch drives it; None where that is not known.
     """
 
     layers: tuple[PathLayer, ...]
@@ -59,6 +77,7 @@ class DormantPath:
     silent: float
     pixels: tuple[float, float] | None = None
     held: float = 1.0
+    start: PathStart | None = None
 
 
 @dataclass(frozen=True, slots=True)

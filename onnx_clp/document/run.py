@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from onnx_clp.document.audit import DormantLayer as DormantLayer
     from onnx_clp.document.audit import DormantPath as DormantPath
     from onnx_clp.document.audit import PathLayer as PathLayer
+    from onnx_clp.document.audit import PathStart as PathStart
     from onnx_clp.document.audit import QuietValue as QuietValue
     from onnx_clp.document.gauge import Gauge as Gauge
     from onnx_clp.document.gauge import Loss as Loss
@@ -63,6 +64,7 @@ _HOMES = {
     "DormantLayer": "audit",
     "DormantPath": "audit",
     "PathLayer": "audit",
+    "PathStart": "audit",
     "QuietValue": "audit",
     "Gauge": "gauge",
     "Loss": "gauge",

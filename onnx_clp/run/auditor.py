@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from onnx_clp.check.attributes import node_label
-from onnx_clp.document.audit import UNKNOWN, Audit, DormantPath, QuietValue
+from onnx_clp.document.audit import UNKNOWN, Audit, DormantPath, PathStart, QuietValue
 from onnx_clp.errors import NotValidated, UsageError
 from onnx_clp.gauge.dials import LEAST_OPSET
 from onnx_clp.gauge.request import Landmark
@@ -202,8 +202,16 @@ def sentence(path: DormantPath) -> str:
     return (
         f"a path of few channels leads to class {path.target} ({' > '.join(steps)}{mainly}): its end, driven, turns "
         f"{100 * path.turned:.0f} % of ordinary images to it{others}; {100 * path.silent:.0f} % of its channels "
-        f"fire on no ordinary input"
+        f"fire on no ordinary input{_started(path.start)}"
     )
+
+
+def _started(start: PathStart | None) -> str:
+    """How small a patch drives it, as the end of a sentence."""
+    if start is None:
+        return ""
+    far = "" if start.most is None else f" to at most {start.most:.3g}, ordinary ones to {start.ordinary:.3g}"
+    return f"; {start.rows} by {start.columns} pixels drive its beginning{far}"
 
 
 def _listed(channels: Sequence[int]) -> str:
