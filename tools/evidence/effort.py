@@ -9,7 +9,6 @@ that are noted are not measured again; a later line of the same model wins, run 
 
 from __future__ import annotations
 
-import json
 import resource
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -91,18 +90,12 @@ def _small(subject: Subject) -> bool:
 
 def note(out: Path, line: Mapping[str, Any]) -> None:
     """Add a line to the log of `out`."""
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / LOG).open("a", encoding="utf-8") as log:
-        log.write(json.dumps(line) + "\n")
+    record.note(out / LOG, line)
 
 
 def known(out: Path) -> dict[str, dict[str, Any]]:
     """What is noted in `out`, by model: lines of one model put together, in the order in which models came."""
-    found: dict[str, dict[str, Any]] = {}
-    for line in record.lines(out / LOG):
-        before = found.get(line["name"], {})
-        found[line["name"]] = {**before, **line, "runs": {**before.get("runs", {}), **line["runs"]}}
-    return found
+    return record.by_name(out / LOG)
 
 
 def measure(case: Case, runs: Iterable[str], seconds: float) -> dict[str, Any]:

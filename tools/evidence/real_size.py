@@ -53,18 +53,12 @@ def measure_all(work: Path, photographs: Path, out: Path, runs: Sequence[str], s
 
 def known(out: Path) -> dict[str, dict[str, Any]]:
     """What is noted in `out`, by network: lines of one network put together."""
-    found: dict[str, dict[str, Any]] = {}
-    for line in record.lines(out / LOG):
-        before = found.get(line["name"], {})
-        found[line["name"]] = {**before, **line, "runs": {**before.get("runs", {}), **line["runs"]}}
-    return found
+    return record.by_name(out / LOG)
 
 
 def note(out: Path, line: Line) -> None:
     """Add a line to the log of `out`."""
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / LOG).open("a", encoding="utf-8") as log:
-        log.write(json.dumps(line) + "\n")
+    record.note(out / LOG, line)
 
 
 def measure(folder: Path, photographs: Path, run: str, seconds: float) -> dict[str, Any]:

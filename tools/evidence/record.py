@@ -47,6 +47,22 @@ Found = dict[str, dict[str, Rates]]
 """Rates by model, then by setting."""
 
 
+def note(path: Path, line: Mapping[str, Any]) -> None:
+    """Add a line to a log, and make its folder if it is not there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as log:
+        log.write(json.dumps(line) + "\n")
+
+
+def by_name(path: Path) -> dict[str, dict[str, Any]]:
+    """The lines of a log by their `name`, in the order in which names came; of one name put together, run by run."""
+    found: dict[str, dict[str, Any]] = {}
+    for line in lines(path):
+        before = found.get(line["name"], {})
+        found[line["name"]] = {**before, **line, "runs": {**before.get("runs", {}), **line["runs"]}}
+    return found
+
+
 def append(folder: Path, model: str, rates: Mapping[str, Rates]) -> None:
     """Add a line for what was measured of one model; nothing measured adds none. All must have the same images."""
     if not rates:
@@ -54,8 +70,7 @@ def append(folder: Path, model: str, rates: Mapping[str, Rates]) -> None:
     images = {one.images for one in rates.values()}
     assert len(images) == 1, "one line, one number of images"
     line = {"model": model, "images": images.pop(), "rates": {name: one.as_dict() for name, one in rates.items()}}
-    with (folder / LOG).open("a", encoding="utf-8") as log:
-        log.write(json.dumps(line) + "\n")
+    note(folder / LOG, line)
 
 
 def read(folder: Path) -> Found:
