@@ -578,7 +578,11 @@ def test_the_report_says_what_was_found_and_what_became_of_it() -> None:
     blind = Audit(ORDINARY, layers, 5, None, contradicted=("v", "w"), blocked="why")
     assert "statistics of 2 normalisations contradict" in _rows(blind)
     assert "no gradient" in _rows(blind)
-    assert "may be gates" in _rows(Audit(ORDINARY, layers, 0, None, quiet=(QuietValue("v", "n"),)))
+    one = QuietValue("v", "n")
+    assert "may be a gate:" in _rows(Audit(ORDINARY, layers, 0, None, quiet=(one,)))
+    assert "2 values from the input never moved and may be gates:" in _rows(
+        Audit(ORDINARY, layers, 0, None, quiet=(one, one))
+    )
     assert "1 value replaced" not in _rows(Audit(ORDINARY, layers, 0, None, quiet=(QuietValue("v", "n", (0.0,)),)))
     fixed = QuietValue("v", "n", (0.0,), replaced=True)
     assert "1 value replaced by the constant" in _rows(Audit(ORDINARY, layers, 0, None, quiet=(fixed,)))

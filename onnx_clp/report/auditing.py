@@ -40,7 +40,8 @@ def rows(report: Report) -> Iterator[str]:
 
 def _beside_paths(audit: Audit) -> Iterator[str]:
     if audit.quiet:
-        yield f"{plural(len(audit.quiet), 'value')} from the input never moved and may be gates: see the findings"
+        may = "may be a gate" if len(audit.quiet) == 1 else "may be gates"
+        yield f"{plural(len(audit.quiet), 'value')} from the input never moved and {may}: see the findings"
     if audit.contradicted:
         yield f"the statistics of {plural(len(audit.contradicted), 'normalisation')} contradict the weights"
     if audit.blocked:
