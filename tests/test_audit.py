@@ -380,7 +380,13 @@ def test_stages_that_share_a_place_are_one_path_in_order() -> None:
         chain=Chain(stages), target=3, turned=1.0, others=None, strength=2.0, silent=1.0, usual=1, held=0.5
     )
     rest = at_rest(np.arange(12.0).reshape(4, 3), np.zeros((4, 3)))
-    trial = SimpleNamespace(_request=SimpleNamespace(sites=sites))
+    asked, start = list[object](), PathStart(3, 3, 1.0, 0.5)
+
+    def started(value: str, channels: Sequence[int], where: object) -> PathStart:
+        asked.append((value, channels, where))
+        return start
+
+    trial = SimpleNamespace(_request=SimpleNamespace(sites=sites), _start=started)
     path = _Trial._path(
         cast("_Trial", trial),
         cast("driving.DrivenPath", found),
@@ -388,6 +394,8 @@ def test_stages_that_share_a_place_are_one_path_in_order() -> None:
     )
     assert path.layers[0].usual == ((0.0, 5.5),)
     assert path.held == 0.5
+    assert path.start == start
+    assert asked == [("a", (1,), rest)]
     assert [(one.value, one.channels, one.share) for one in path.layers] == [
         ("a", (1,), None),
         ("b", (2,), 0.9),

@@ -201,7 +201,7 @@ def test_synthetic_images_match_the_statistics_and_come_out_the_same_again(
         (np.zeros((3, 1, 8, 7), np.float32), "the model takes"),
         (np.zeros((3, 1, 8, 8), np.int64), "give float32"),
         (np.full((3, 1, 8, 8), np.nan, np.float32), "NaN or infinite"),
-        (np.zeros((0, 1, 8, 8), np.float32), "the model takes"),
+        (np.zeros((0, 1, 8, 8), np.float32), "holds no image"),
     ],
 )
 def test_images_that_do_not_fit_are_refused(tmp_path: Path, array: NDArray[Any], word: str) -> None:

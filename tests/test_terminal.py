@@ -148,7 +148,7 @@ def test_a_loss_that_is_not_known_or_none_says_so(options: dict[str, object], ga
         ("option", "(as --pixel-range says)"),
         ("file", "(as the file says)"),
         ("statistics", "(as its statistics say)"),
-        ("scale", "(assumed by the scale of its first layer; --pixel-range says better)"),
+        ("scale", "(assumed by the scale of what it computes; --pixel-range says better)"),
         ("guess", "(assumed; --pixel-range says better)"),
         ("path", "(on which the path is still; --pixel-range says better)"),
     ],
