@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from operator import itemgetter
 from typing import Any, Final
 
@@ -24,6 +25,7 @@ from onnx_clp.document.gauge import Ordinary
 from onnx_clp.gauge.bench import Images
 from onnx_clp.gauge.intake import BYTES, SMALL, UNIT, Pixels
 from onnx_clp.gauge.ordinary import Source, choice_of, form_of, ordinary_inputs, photographs
+from onnx_clp.gauge.pixels import Choice
 from onnx_clp.gauge.running import capped
 from onnx_clp.process.serve import Send
 from onnx_clp.validation import macs
@@ -162,7 +164,7 @@ class _Trial:
         if form.intake is None or request.images is not None:
             images, made, _ = ordinary_inputs(source, form, self._bench, self._neutral)
             return [(images, None)], made
-        choice = choice_of(source, form, self._bench, self._neutral)
+        choice = self._choice
         likely = _likely(list(choice.pixels), choice.told)
         shown = variants(photographs(form, source.most // len(likely)))
         guessed = len(likely) > 1
@@ -228,16 +230,17 @@ class _Trial:
             start=self._start(values[steps[0][0]], steps[0][1], look.sites[steps[0][0]]),
         )
 
+    @cached_property
+    def _choice(self) -> Choice:
+        """The pixel values that are likely."""
+        return choice_of(self._source, self._form, self._bench, self._neutral)
+
     def _start(self, value: str, channels: Sequence[int], rest: Rest) -> PathStart | None:
         """How small a patch drives channels of a value."""
         if self._form.intake is None:
             return None
-        pixels = choice_of(self._source, self._form, self._bench, self._neutral).pixels
-        found = drive_of(self._request.original, self._form, pixels, value, channels)
-        if found is None:
-            return None
-        rows, columns, most = found
-        return PathStart(rows, columns, most if np.isfinite(most) else None, float(rest.high[list(channels)].max()))
+        found = drive_of(self._request.original, self._form, self._choice.pixels, value, channels)
+        return None if found is None else PathStart(*found, float(rest.high[list(channels)].max()))
 
 
 def _usual(rest: Rest, channels: Sequence[int], usual: int) -> tuple[tuple[float, float], ...]:

@@ -33,7 +33,7 @@ from onnx_clp.inversion.request import Cap, Images, Repair
 from onnx_clp.inversion.subject import Subject
 from onnx_clp.inversion.trigger import outcome
 from onnx_clp.inversion.walk import Trail, Walk
-from onnx_clp.numerics.directions import Fit, Float64, fit
+from onnx_clp.numerics.directions import Fit, fit_each
 from onnx_clp.process.progress import Tick
 from onnx_clp.validation.provider import Engine
 
@@ -174,26 +174,13 @@ class RepairBench:
                 walk.on(site, [one.direction for one in caps.get(site, ())])
             rows = [positions(walk.parts(site), walk.count, [self._seed, at]) for walk in walks]
             clean, moved, beyond = rows[0], rows[1 : 1 + len(forms)], rows[1 + len(forms) :]
-            fits = _fitted(clean, moved, beyond, np.repeat(self._others[:count], len(clean) // count), quantile)
+            rest = np.repeat(self._others[:count], len(clean) // count)
+            fits = fit_each(clean, moved, beyond, rest, quantile)
             for walk in walks:
                 walk.put(site, [one.direction for one in fits])
             if fits:
                 caps[site] = [*caps.get(site, ()), *fits]
         return caps
-
-
-def _fitted(
-    clean: Float64, moved: Sequence[Float64], beside: Sequence[Float64], rest: NDArray[np.bool_], quantile: float
-) -> list[Fit]:
-    """Caps at one site against what each form makes of its positions, each found with those before in place."""
-    fits = []
-    for at, rows in enumerate(moved):
-        found = fit(np.concatenate([clean, *beside]), rows[rest] - clean[rest], quantile)
-        if found is not None:
-            fits.append(found)
-            for others in (clean, *beside, *moved[at + 1 :]):
-                found.direction.cut_in_place(others)
-    return fits
 
 
 def repair(

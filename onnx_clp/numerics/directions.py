@@ -14,6 +14,7 @@ range is taken away, so clean positions within it stay as they are to the bit.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -109,6 +110,28 @@ def fit(clean: Float64, pushed: Float64, quantile: float) -> Fit | None:
     moved = float((pushed @ v).mean())
     spread = max(float(along.std()), moved / _FURTHEST)
     return Fit(direction, float((along > limit).mean()), moved / spread if spread else 0.0)
+
+
+def fit_each(
+    clean: Float64, moved: Sequence[Float64], beside: Sequence[Float64], rest: NDArray[np.bool_], quantile: float
+) -> list[Fit]:
+    """Caps at one site against several changes, each found with those before it in place; the rows are cut on the way.
+
+    Args:
+        clean: (positions, channels).
+        moved: the same positions under each change.
+        beside: further clean rows, which count for the quantile.
+        rest: which positions a change moves, (positions,).
+        quantile: as in `fit`.
+    """
+    fits = []
+    for at, rows in enumerate(moved):
+        found = fit(np.concatenate([clean, *beside]), rows[rest] - clean[rest], quantile)
+        if found is not None:
+            fits.append(found)
+            for others in (clean, *beside, *moved[at + 1 :]):
+                found.direction.cut_in_place(others)
+    return fits
 
 
 def _first(pushed: Float64) -> Float64:
