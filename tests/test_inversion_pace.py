@@ -451,13 +451,44 @@ def test_a_repair_may_cost_less_on_images_that_match_no_statistics(tmp_path: Pat
     assert replace(asked, budget=0.3).allowed("classes") == 0.3
 
 
+def scores_of(classes: Sequence[int], ahead: float = 6.0) -> Float32:
+    """Scores (n, 10) with each image's class so far ahead of the others, which differ a little."""
+    scores = np.random.default_rng(0).normal(size=(len(classes), 10)) / 4
+    scores[np.arange(len(classes)), classes] += ahead
+    return scores.astype(np.float32)
+
+
 def test_scores_that_stay_lose_nothing_and_scores_that_turn_do() -> None:
     scores = np.random.default_rng(0).normal(size=(50, 10)).astype(np.float32) * 4
-    assert loss([(scores, scores)]).high == 0
-    turned = loss([(scores, scores[:, ::-1])])
+    assert loss([(scores, scores)], 3).high == 0
+    turned = loss([(scores, scores[:, ::-1])], 3)
     assert turned.high > 0.5
-    assert loss([(scores, scores), (scores, scores[:, ::-1])]) == turned
-    assert loss([]).high == 0
+    assert loss([(scores, scores), (scores, scores[:, ::-1])], 3) == turned
+    assert loss([], 3).high == 0
+
+
+def test_images_of_other_classes_may_lose_what_spoke_for_the_target_and_nothing_else() -> None:
+    scores = scores_of([1 + at % 9 for at in range(45)], 1.0)
+    without = scores.copy()
+    without[:, 0] -= 4
+    assert loss([(scores, without)], 0).share < 1e-6
+    assert loss([(scores, without)], 5).share > 0.01
+
+
+def test_images_that_a_repair_turns_into_the_target_are_lost() -> None:
+    scores = scores_of([1 + at % 9 for at in range(45)])
+    turned = scores.copy()
+    turned[::3, 0] += 20
+    assert loss([(scores, turned)], 0).share > 0.1
+
+
+@pytest.mark.parametrize(("own", "lost"), [(5, True), (45, False)])
+def test_of_the_targets_images_no_more_than_its_fair_share_count_those_that_change_least(own: int, lost: bool) -> None:
+    """Where it has far more than that, a trigger may have brought them."""
+    scores = scores_of([0] * own + [1 + at % 9 for at in range(50 - own)])
+    turned = scores.copy()
+    turned[: min(own, 40), 0] -= 20
+    assert (loss([(scores, turned)], 0).share > 0.1) is lost
 
 
 def test_the_time_for_one_image_is_measured(tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

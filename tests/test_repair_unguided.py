@@ -204,6 +204,21 @@ def test_the_share_of_ordinary_images_that_are_of_the_target_is_known(tmp_path: 
         assert RepairBench(subject, engine, (), images, planted.TARGET, 0, ordinary).taken == share
 
 
+def test_caps_are_not_fitted_beside_images_of_the_target(tmp_path: Path, engine: Engine) -> None:
+    """The trigger may have brought them there, and caps would let through what they show."""
+    subject = read_subject(stored(tmp_path, dense()), {}, None)
+    images, marked = planted.pictures(20), trigger().put_on(planted.pictures(20))
+    site = Site("dense", 48, 2, 1, "fc", dense=True)
+
+    def fitted(beside: Any) -> float:
+        bench = RepairBench(subject, engine, [site], images, planted.TARGET, 0, beside=beside)
+        return bench.fit([trigger()], 0.99, beside=True)[site][0].direction.offset
+
+    alone, with_marked, with_others = fitted(None), fitted(marked), fitted(np.concatenate([images[:3] * 0.5, marked]))
+    assert with_marked == alone
+    assert with_others != alone
+
+
 def test_a_block_and_the_patch_that_began_there_are_undone_each_and_together() -> None:
     change = np.zeros((1, 32, 32), np.float32)
     change[0, 3, 3] = 1.0

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from onnx_clp.document.gauge import Loss
+from onnx_clp.document.gauge import Loss, OutputChange
 from onnx_clp.gauge import outputs
 from onnx_clp.gauge.crops import crops, grey
 from onnx_clp.gauge.loss import NOTHING, predicted
@@ -49,10 +51,50 @@ def halves(shape: tuple[int, int, int], pixels: Range, seed: int) -> tuple[Image
     return gauging, photographs(shape, pixels, seed, BESIDE, slice(1, None, 2))
 
 
-def loss(pairs: Iterable[tuple[Float32, Float32]]) -> Loss:
-    """The largest predicted loss (`gauge.loss`) of pairs of class scores (n, classes), before and after; else none."""
-    found = [
-        predicted(outputs.changes({"scores": list(before)}, {"scores": list(after)}), len(before))
-        for before, after in pairs
-    ]
-    return max(found, key=lambda one: one.high, default=NOTHING)
+def loss(pairs: Iterable[tuple[Float32, Float32]], target: int) -> Loss:
+    """What a repair is predicted to cost (`gauge.loss`): the largest of some sets of images, none where there is none.
+
+    On images of other classes the target's score is left out, as lowering it there is what a repair is for. Of images
+    of the target as many count as come to a class on average, those that change least: a trigger that is spread over
+    the whole image resembles much that is foreign to the model, and brings it to the target.
+
+    Args:
+        pairs: class scores (n, classes) before and after, n ≥ 1, a pair a set.
+        target: the class.
+    """
+    return max((_loss(*pair, target) for pair in pairs), key=lambda one: one.high, default=NOTHING)
+
+
+def _loss(before: Float32, after: Float32, target: int) -> Loss:
+    own, turned = before.argmax(axis=1) == target, after.argmax(axis=1) == target
+    with_target = np.concatenate([_members(before, after, own), np.flatnonzero(turned & ~own)])
+    parts = [(np.flatnonzero(~own & ~turned), target), (with_target, None)]
+    found = [(_change(before[some], after[some], beside), len(some)) for some, beside in parts if len(some)]
+    return predicted([_together(found)], sum(count for _, count in found))
+
+
+def _members(before: Float32, after: Float32, own: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Of the target's own images the fair share that moves least."""
+    rows = np.flatnonzero(own)
+    moved = np.square((after - before)[rows]).sum(axis=1)
+    return rows[np.argsort(moved, kind="stable")[: -(-len(own) // before.shape[1])]]
+
+
+def _change(before: Float32, after: Float32, beside: int | None) -> OutputChange:
+    return outputs.changes({"scores": list(before)}, {"scores": list(after)}, beside=beside)[0]
+
+
+def _together(parts: Sequence[tuple[OutputChange, int]]) -> OutputChange:
+    """The means of parts over all their images; how scores move against their variation is that of the first."""
+    (first, _), *_ = parts
+    counts = np.array([count for _, count in parts]) / sum(count for _, count in parts)
+
+    def mean(values: Iterable[float | None]) -> float:
+        return float(sum(count * (value or 0.0) for count, value in zip(counts, values, strict=True)))
+
+    return replace(
+        first,
+        changed=mean(one.changed for one, _ in parts),
+        divergence=mean(one.divergence for one, _ in parts),
+        cost=mean(one.cost for one, _ in parts),
+    )

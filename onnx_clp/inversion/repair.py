@@ -83,6 +83,12 @@ class State:
     beside: bool = False
 
 
+def _but_for(target: int, images: Images, look: Look) -> Images | None:
+    """The images that are not of the target to the model; None where all are."""
+    rest = images[look.all(images).argmax(axis=1) != target]
+    return rest if len(rest) else None
+
+
 Climb = Callable[[State, Sequence[Sequence[Mark]]], State]
 """From caps against the first rung of a ladder, and the further rungs, to caps that undo more, or the same."""
 
@@ -111,9 +117,10 @@ class RepairBench:
     ) -> None:
         self.images, self.sites = images, sites
         self._subject, self._engine, self._target, self._seed = subject, engine, target, seed
-        self._ordinary, self._beside = ordinary, beside
+        self._ordinary = ordinary
         self._trail = Trail(subject, sites, engine)
         look = Look(subject, subject.output, engine)
+        self._beside = None if beside is None else _but_for(target, beside, look)
         self._given, self._before = look.all(images).argmax(axis=1), [look.all(some) for some in ordinary]
         others: NDArray[np.bool_] = self._given != target
         self._rest = images[others]
@@ -146,7 +153,7 @@ class RepairBench:
         flips, margins = zip(*(outcome(look.all(form.put_on(self._rest)), self._target) for form in forms), strict=True)
         agreement = float((look.all(self.images[self._kept]).argmax(axis=1) == self._given[self._kept]).mean())
         after = [look.all(some) for some in self._ordinary]
-        return Gauged(max(flips), agreement, loss(zip(self._before, after, strict=True)), max(margins))
+        return Gauged(max(flips), agreement, loss(zip(self._before, after, strict=True), self._target), max(margins))
 
     def fit(self, forms: Sequence[Mark], quantile: float, beside: bool = False, onto: Caps | None = None) -> Caps:
         """Caps at every site against every form, behind those of `onto`; a site that no form moves gets none more.

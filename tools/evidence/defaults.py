@@ -29,11 +29,12 @@ _PAPER: Final[Mapping[str, Any]] = {"fill": "zero", "budget": 1.0, "validate": F
 RUNS: Final[Mapping[str, Mapping[str, Any]]] = {
     "default": {},
     "auto": {"bound_activations": 0.0},
+    "high": {"effort": "high", "search_seconds": 600.0},
     "paper": _PAPER,
     "paper, u = 5, caps 2.5": {**_PAPER, "u": 5.0, "bound_activations": 2.5},
 }
-"""Run -> its options for the library; as options none, `--bound-activations auto`, `--paper` and what was chosen before
-there was a budget."""
+"""Run -> its options for the library; as options none, `--bound-activations auto`, `--effort high`, `--paper` and what
+was chosen before there was a budget."""
 
 
 def measure_all(work: Path, data: Path, out: Path, images: int) -> None:
@@ -126,4 +127,4 @@ def _cell(one: Subject, noted: Mapping[str, Rates], run: str) -> str:
     if run != NONE and one.infected:
         text = f"**{text}**" if STRICT.passed(noted[NONE], after) else text
         text = f"*{text}*" if text[0] != "*" and BACKDOORBENCH.passed(noted[NONE], after) else text
-    return text + (f" (C = {after.caps:g})" if after.caps is not None and run in ("default", "auto") else "")
+    return text + (f" (C = {after.caps:g})" if after.caps is not None and not run.startswith("paper") else "")
