@@ -1,4 +1,4 @@
-"""What still works once a patch is undone: looked for where the patch is, and nowhere else."""
+"""What still works once the best form is undone: other forms, or what lies where a patch is, and nowhere else."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ import numpy as np
 import pytest
 
 from onnx_clp.inversion import counter
+from onnx_clp.inversion.capped import Look
 from onnx_clp.inversion.counter import STEPS, Countering, PlaceDescent, around
 from onnx_clp.inversion.forms import Finder
+from onnx_clp.inversion.leftover import Leftover
 from onnx_clp.inversion.pace import Deadline, TimeUp
 from onnx_clp.inversion.patch import Patch
 from onnx_clp.inversion.pixels import Range
 from onnx_clp.inversion.portions import Portions
 from onnx_clp.inversion.subject import Subject, read_subject
+from onnx_clp.inversion.trigger import others
 from onnx_clp.validation.provider import Engine, choose
 from tests import planted
 from tests.test_inversion import stored
@@ -114,3 +117,21 @@ def test_a_look_after_the_deadline_is_none(tmp_path: Path, engine: Engine) -> No
     subject = read_subject(stored(tmp_path, infected=True), {}, None)
     with pytest.raises(TimeUp):
         countering(subject, engine, Deadline(0.0))
+
+
+def test_the_form_that_still_works_best_is_left_over_and_else_what_is_found_further(
+    tmp_path: Path, engine: Engine
+) -> None:
+    infected, clean = tmp_path / "infected", tmp_path / "clean"
+    infected.mkdir()
+    clean.mkdir()
+    subject = read_subject(stored(infected, infected=True), {}, None)
+    other = read_subject(stored(clean, infected=False), {}, None)
+    given = Look(other, other.output, engine).all(planted.pictures(40)).argmax(axis=1)
+    images = others(planted.pictures(40), given, planted.TARGET)
+    further, faint = [patch((0, 0, 1.0))], patch((7, 7, 0.01))
+    works = max(countering(subject, engine)(subject), key=lambda one: one.flip)
+    assert Leftover([faint, works], images, engine, lambda _: further)(subject) == [works]
+    assert Leftover([faint], images, engine, lambda _: further)(other) is further
+    assert Leftover([faint], images, engine)(other) == ()
+    assert Leftover([], images, engine)(other) == ()

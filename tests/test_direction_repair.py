@@ -318,13 +318,13 @@ def test_a_look_computes_the_value_under_the_caps_before_it(tmp_path: Path, engi
 class Scripted:
     """A bench whose gauges are told by quantile; without caps the forms turn 0.9 of the images."""
 
-    enough, doses = 0.015, (False,)
+    enough = 0.015
 
     def __init__(self, gauges: dict[float, tuple[float, float]]) -> None:
         self.sites, self.tried = [Site("a", 1, 4, 1, "a")], list[float]()
         self._gauges = gauges
 
-    def fit(self, _forms: Any, quantile: float, _beside: bool) -> dict[Any, Any]:
+    def fit(self, _forms: Any, quantile: float) -> dict[Any, Any]:
         self.tried.append(quantile)
         return {self.sites[0]: []}
 
@@ -374,20 +374,20 @@ def test_where_none_stops_it_the_best_within_the_budget_is_taken_if_it_helps() -
 
 
 class Priced:
-    """A bench on which caps cost so much a form, a fourth of it beside ordinary images, and stop everything."""
+    """A bench on which caps cost so much a form, and stop everything."""
 
-    enough, doses = 0.015, (False, True)
+    enough = 0.015
 
     def __init__(self, each: float) -> None:
-        self.sites, self.fits, self._each = [Site("a", 1, 4, 1, "a")], list[tuple[int, bool]](), each
+        self.sites, self.fits, self._each = [Site("a", 1, 4, 1, "a")], list[int](), each
 
     def subject(self, caps: dict[Any, Any]) -> Any:
         """The caps of the site."""
         return caps[self.sites[0]]
 
-    def fit(self, forms: Any, _quantile: float, beside: bool, onto: Any = None) -> dict[Any, Any]:
-        self.fits.append((len(forms), beside))
-        return {self.sites[0]: [*(onto or {}).get(self.sites[0], ()), *[0.25 if beside else 1.0] * len(forms)]}
+    def fit(self, forms: Any, _quantile: float, onto: Any = None) -> dict[Any, Any]:
+        self.fits.append(len(forms))
+        return {self.sites[0]: [*(onto or {}).get(self.sites[0], ()), *[1.0] * len(forms)]}
 
     def gauge(self, caps: dict[Any, Any], _forms: Any) -> Gauged:
         if not caps:
@@ -396,10 +396,8 @@ class Priced:
         return Gauged(0.0, 1.0, Loss(high / 4, 0.0, high))
 
 
-def undone(
-    each: float, rungs: Any, counter: Any = None, left: Any = None
-) -> tuple[float | None, list[tuple[int, bool]]]:
-    """The upper end of the predicted loss, None where nothing is undone, and every fit: forms, beside what."""
+def undone(each: float, rungs: Any, counter: Any = None, left: Any = None) -> tuple[float | None, list[int]]:
+    """The upper end of the predicted loss, None where nothing is undone, and of every fit how many forms it had."""
     bench: Any = Priced(each)
     rounds = Rounds(bench, rungs[0], 0.08, left or Deadline(math.inf), counter)
     with pytest.MonkeyPatch.context() as patched:
@@ -408,12 +406,11 @@ def undone(
     return None if done is None else done.loss.high, bench.fits
 
 
-def test_what_is_too_dear_is_fitted_beside_photographs_before_it_is_given_up() -> None:
-    assert undone(0.05, [[1]]) == (0.05, [(1, False)])
-    assert undone(0.2, [[1]]) == (0.05, [(1, False), (1, True)])
-    assert undone(0.4, [[1]]) == (None, [(1, False), (1, True)])
-    assert undone(0.05, [[1], [1] * 4]) == (0.05, [(1, False), (4, False), (4, True)])
-    assert undone(0.05, [[1], [1] * 8]) == (0.05, [(1, False), (8, False), (8, True)])
+def test_what_is_too_dear_is_given_up() -> None:
+    assert undone(0.05, [[1]]) == (0.05, [1])
+    assert undone(0.1, [[1]]) == (None, [1])
+    assert undone(0.02, [[1], [1] * 4]) == (0.08, [1, 4])
+    assert undone(0.02, [[1], [1] * 5]) == (0.02, [1, 5])
 
 
 def test_what_still_works_is_undone_in_rounds_behind_what_was_before() -> None:
@@ -424,24 +421,22 @@ def test_what_still_works_is_undone_in_rounds_behind_what_was_before() -> None:
         looks.append(len(caps))
         return [0] if looks[-1] < 3 else []
 
-    assert undone(0.01, [[1]], counter) == (0.03, [(1, False)] * 3)
+    assert undone(0.01, [[1]], counter) == (0.03, [1] * 3)
     assert looks == [1, 2, 3]
-    assert undone(0.01, [[1], [1] * 2], lambda _: []) == (0.01, [(1, False)])
-    assert undone(0.01, [[1], [1] * 2], lambda caps: [0] * (len(caps) < 2)) == (0.02, [(1, False), (2, False)])
-    assert undone(0.001, [[1]], lambda _: [0])[1] == [(1, False)] * (1 + ROUNDS)
-    high, fits = undone(0.05, [[1]], lambda _: [0])
-    assert high == pytest.approx(0.075)
-    assert fits == [(1, False), (1, False), (1, True), (1, True), (1, True)]
-    assert undone(0.07, [[1]], lambda _: [0]) == (0.07, [(1, False), (1, False), (1, True)])
+    assert undone(0.01, [[1], [1] * 2], lambda _: []) == (0.01, [1])
+    assert undone(0.01, [[1], [1] * 2], lambda caps: [0] * (len(caps) < 2)) == (0.02, [1, 2])
+    assert undone(0.001, [[1]], lambda _: [0])[1] == [1] * (1 + ROUNDS)
+    assert undone(0.03, [[1]], lambda _: [0]) == (0.06, [1] * 3)
+    assert undone(0.07, [[1]], lambda _: [0]) == (0.07, [1] * 2)
 
 
 def test_rounds_end_where_time_does() -> None:
     def late(_caps: Any) -> list[int]:
         raise TimeUp
 
-    assert undone(0.01, [[1]], late) == (0.01, [(1, False)])
+    assert undone(0.01, [[1]], late) == (0.01, [1])
     clock = iter([0.0, 1.0, 7.0, *[7.0] * 9])
-    assert undone(0.001, [[1]], lambda _: [0], Deadline(10.0, lambda: next(clock)))[1] == [(1, False)] * 2
+    assert undone(0.001, [[1]], lambda _: [0], Deadline(10.0, lambda: next(clock)))[1] == [1] * 2
 
 
 def test_caps_fitted_beside_photographs_leave_those_alone(tmp_path: Path, engine: Engine) -> None:
@@ -452,14 +447,11 @@ def test_caps_fitted_beside_photographs_leave_those_alone(tmp_path: Path, engine
     square = Square(planted.TARGET, mask, values)
     shown = (3 * planted.pictures(40, 3)).astype(np.float32)
     subject = read_subject(tmp_path / "m.onnx", {}, None)
-    bench = RepairBench(
-        subject, engine, sites(tmp_path / "m.onnx"), planted.pictures(), planted.TARGET, 0, (), True, None, shown
-    )
-    assert bench.doses == (False, True)
-    alone, beside = (bench.fit([square], 0.9, one) for one in bench.doses)
     changed = []
-    for caps in (alone, beside):
-        look = Look(bench.subject(caps), subject.output, engine)
+    for beside in (None, shown):
+        at = sites(tmp_path / "m.onnx")
+        bench = RepairBench(subject, engine, at, planted.pictures(), planted.TARGET, 0, made=True, beside=beside)
+        look = Look(bench.subject(bench.fit([square], 0.9)), subject.output, engine)
         changed.append(np.abs(look.all(shown) - Look(subject, subject.output, engine).all(shown)).mean())
     assert changed[1] < 0.8 * changed[0]
 
@@ -472,10 +464,10 @@ def test_caps_go_in_behind_those_there_are(tmp_path: Path, engine: Engine) -> No
     subject = read_subject(tmp_path / "m.onnx", {}, None)
     bench = RepairBench(subject, engine, sites(tmp_path / "m.onnx"), planted.pictures(), planted.TARGET, 0)
     first = bench.fit([square], 0.99)
-    more = bench.fit([square], 0.9, False, first)
+    more = bench.fit([square], 0.9, first)
     assert all(more[site][: len(first[site])] == first[site] for site in first)
     assert sum(map(len, more.values())) > sum(map(len, first.values()))
-    assert bench.fit([Still()], 0.9, False, first) == first
+    assert bench.fit([Still()], 0.9, first) == first
 
 
 def test_one_image_that_still_turns_is_as_good_as_none(tmp_path: Path, engine: Engine) -> None:

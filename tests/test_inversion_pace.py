@@ -382,12 +382,12 @@ class Costly:
     """A bench on which caps against so many forms cost so much, and stop everything."""
 
     sites = (Site("a", 1, 4, 1, "a"),)
-    enough, doses = 0.015, (False,)
+    enough = 0.015
 
     def __init__(self, *costs: float) -> None:
         self.costs = dict(enumerate(costs))
 
-    def fit(self, forms: Any, _quantile: float, _beside: bool) -> dict[Any, Any]:
+    def fit(self, forms: Any, _quantile: float) -> dict[Any, Any]:
         return {self.sites[0]: [] if len(forms) == 1 else forms}
 
     def gauge(self, caps: dict[Any, Any], forms: Any) -> Gauged:

@@ -212,7 +212,7 @@ def test_caps_are_not_fitted_beside_images_of_the_target(tmp_path: Path, engine:
 
     def fitted(beside: Any) -> float:
         bench = RepairBench(subject, engine, [site], images, planted.TARGET, 0, beside=beside)
-        return bench.fit([trigger()], 0.99, beside=True)[site][0].direction.offset
+        return bench.fit([trigger()], 0.99)[site][0].direction.offset
 
     alone, with_marked, with_others = fitted(None), fitted(marked), fitted(np.concatenate([images[:3] * 0.5, marked]))
     assert with_marked == alone

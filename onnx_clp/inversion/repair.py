@@ -6,8 +6,8 @@ without (`numerics.directions`). No gradients and no training.
 
 Three gauges decide how far to go: the largest share of the images that a form still turns, the share that keeps its
 class, and what is lost on photographs (`ordinary`), which knows of what no made image shows. The quantiles are tried
-from the mildest on for the form as it was found; then the rungs of a `ladder` as far as the budget allows. Caps that
-are too dear are fitted beside photographs before they are given up.
+from the mildest on for the form as it was found; then the rungs of a `ladder` as far as the budget allows. Caps are
+fitted on made images and on other photographs together: these reach further where the trigger does not lead.
 """
 
 from __future__ import annotations
@@ -75,12 +75,11 @@ class Gauged:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class State:
-    """The caps of one quantile, with their gauges; `beside` says whether photographs took part."""
+    """The caps of one quantile, with their gauges."""
 
     quantile: float
     caps: Caps
     gauged: Gauged
-    beside: bool = False
 
 
 def _but_for(target: int, images: Images, look: Look) -> Images | None:
@@ -98,8 +97,8 @@ class RepairBench:
 
     `ordinary` are sets of images (n, channels, height, width) to predict the loss on, of which the one that shows most
     counts. Where the images are `made` from the model, those of the target may show the trigger itself: that they keep
-    it is not asked. Caps are fitted on the images, or on those that are given as `fitted`; they may be fitted `beside`
-    other ordinary images, None for none.
+    it is not asked. Caps are fitted on the images, or on those that are given as `fitted`, and `beside` them on
+    ordinary images of other classes, None for none.
     """
 
     def __init__(
@@ -138,11 +137,6 @@ class RepairBench:
         """The largest share of a set of ordinary images that the model gives the target as they are."""
         return max((float((scores.argmax(axis=1) == self._target).mean()) for scores in self._before), default=0.0)
 
-    @property
-    def doses(self) -> tuple[bool, ...]:
-        """How caps can be fitted, the stronger first: on the images alone, or beside ordinary ones."""
-        return (False,) if self._beside is None else (False, True)
-
     def subject(self, caps: Caps) -> Subject:
         """The model under caps."""
         return capped(self._subject, {site: [one.direction for one in fits] for site, fits in caps.items()})
@@ -155,25 +149,21 @@ class RepairBench:
         after = [look.all(some) for some in self._ordinary]
         return Gauged(max(flips), agreement, loss(zip(self._before, after, strict=True), self._target), max(margins))
 
-    def fit(self, forms: Sequence[Mark], quantile: float, beside: bool = False, onto: Caps | None = None) -> Caps:
-        """Caps at every site against every form, behind those of `onto`; a site that no form moves gets none more.
-
-        With `beside` the quantile is that of the images and of ordinary ones together. These reach further than images
-        made from the model, so such caps cost less and stop less.
-        """
+    def fit(self, forms: Sequence[Mark], quantile: float, onto: Caps | None = None) -> Caps:
+        """Caps at every site against every form, behind those of `onto`; a site that no form moves gets none more."""
         count = len(self._fitted)
         while True:
             try:
-                return self._along(forms, quantile, beside, onto or {}, count)
+                return self._along(forms, quantile, onto or {}, count)
             except (OutOfMemory, MemoryError) as error:
                 if count == 1:
                     raise NotValidated(f"there is not enough memory for one image: {error}") from error
                 count = max(1, count // 4)
 
-    def _along(self, forms: Sequence[Mark], quantile: float, beside: bool, onto: Caps, count: int) -> Caps:
+    def _along(self, forms: Sequence[Mark], quantile: float, onto: Caps, count: int) -> Caps:
         """The same on the first `count` images, site by site along the graph."""
         images = self._fitted[:count]
-        shown = [self._beside] if beside and self._beside is not None else []
+        shown = [] if self._beside is None else [self._beside]
         walks = [Walk(self._trail, some) for some in (images, *(form.put_on(images) for form in forms), *shown)]
         caps = dict(onto)
         for at, site in enumerate(self.sites):
@@ -224,23 +214,20 @@ def repair(
 
 
 def _tried(bench: RepairBench, forms: Sequence[Mark], budget: float, tick: Tick, deadline: Deadline) -> list[State]:
-    """The states from the mildest quantile to one that stops the forms; if that is too dear, beside others too."""
+    """The states from the mildest quantile to one that stops the forms, or is too dear."""
     met: list[State] = []
-    for beside in bench.doses:
-        for at, quantile in enumerate(QUANTILES):
-            met.append(state_of(bench, forms, quantile, beside))
-            tick("repair", at + 1, len(QUANTILES))
-            if deadline.left <= 0 or met[-1].gauged.flip <= bench.enough or not met[-1].gauged.within(budget):
-                break
-        if deadline.left <= 0 or met[-1].gauged.within(budget):
+    for at, quantile in enumerate(QUANTILES):
+        met.append(state_of(bench, forms, quantile))
+        tick("repair", at + 1, len(QUANTILES))
+        if deadline.left <= 0 or met[-1].gauged.flip <= bench.enough or not met[-1].gauged.within(budget):
             break
     return met
 
 
-def state_of(bench: RepairBench, forms: Sequence[Mark], quantile: float, beside: bool) -> State:
+def state_of(bench: RepairBench, forms: Sequence[Mark], quantile: float) -> State:
     """Caps at one quantile against the forms, with their gauges."""
-    caps = bench.fit(forms, quantile, beside)
-    return State(quantile, caps, bench.gauge(caps, forms), beside)
+    caps = bench.fit(forms, quantile)
+    return State(quantile, caps, bench.gauge(caps, forms))
 
 
 def better(bench: RepairBench, state: State, best: State, budget: float) -> bool:

@@ -52,7 +52,7 @@ class Rounds:
 
     def _higher(self, rung: Sequence[Mark], best: State) -> State | None:
         """Caps against the rung; None where they cost too much or stop too little."""
-        return self._first(lambda beside: state_of(self.bench, rung, best.quantile, beside), best)
+        return self._kept(state_of(self.bench, rung, best.quantile), best)
 
     def _on(self, best: State, found: Sequence[Mark]) -> State:
         """The rounds, until nothing is found, the next costs too much, or time is short."""
@@ -76,14 +76,9 @@ class Rounds:
 
     def _against(self, found: Sequence[Mark], best: State) -> State | None:
         """The caps of `best` and caps against `found`; None where those cost too much."""
+        caps = self.bench.fit(found, best.quantile, best.caps)
+        return self._kept(State(best.quantile, caps, self.bench.gauge(caps, self.forms)), best)
 
-        def more(beside: bool) -> State:
-            caps = self.bench.fit(found, best.quantile, beside, best.caps)
-            return State(best.quantile, caps, self.bench.gauge(caps, self.forms), beside)
-
-        return self._first(more, best)
-
-    def _first(self, made: Callable[[bool], State], best: State) -> State | None:
-        """The state of the first way to fit caps that keeps within the budget and is no worse than `best`."""
-        states = map(made, self.bench.doses[best.beside :])
-        return next((state for state in states if better(self.bench, state, best, self.budget)), None)
+    def _kept(self, state: State, best: State) -> State | None:
+        """The state, if it keeps within the budget and is no worse than `best`."""
+        return state if better(self.bench, state, best, self.budget) else None

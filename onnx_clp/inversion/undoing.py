@@ -14,6 +14,7 @@ from onnx_clp.inversion.counter import Countering
 from onnx_clp.inversion.forms import KINDS, Finder, Forms, TriggerForm, beyond, measures
 from onnx_clp.inversion.ground import Ground
 from onnx_clp.inversion.ladder import Rungs, around_block, joined, other_patches, rungs
+from onnx_clp.inversion.leftover import Leftover
 from onnx_clp.inversion.ordinary import halves
 from onnx_clp.inversion.pace import FORWARD, TimeUp
 from onnx_clp.inversion.patch import Patch
@@ -28,6 +29,7 @@ LADDER: Final = 0.9
 """The share of the time that is over when it begins to be fitted."""
 REPAIRED: Final = 0.95
 _HARDLY: Final = 0.5
+_WORKING: Final = 0.5
 _LEAST_FITTED: Final = 20
 _FITTING: Final = 0.05
 
@@ -57,13 +59,14 @@ class Undoing:
             return None, f"the row of class {suspects[0]} in the last layer is evidence of another target"
         bench, why, forms_beyond = self._bench(found[place].target), "", beyond(found, z, place)
         for form in forms_beyond:
-            done, said = self._undone(bench, *self._ladder(form, forms_beyond, found[place]))
+            ladder, counter = self._ladder(form, forms_beyond, found[place])
+            done, said = self._undone(bench, ladder, self._leftover(found[place], z[:, place], counter))
             if done is not None:
                 return self._once_more(done, found, z, place), ""
             why = why or said
         return None, why
 
-    def _undone(self, bench: RepairBench, ladder: Rungs, counter: Counter | None) -> tuple[Repair | None, str]:
+    def _undone(self, bench: RepairBench, ladder: Rungs, counter: Counter) -> tuple[Repair | None, str]:
         ground = self._ground
         ground.deadline.until(REPAIRED)
         budget, tick, deadline = ground.request.allowed(ground.pictures.made.source), ground.tick, ground.deadline
@@ -106,6 +109,12 @@ class Undoing:
             counter = Countering([patch, *further], images, self._finder, ground.engine, ground.deadline)
             of_patch = rungs(patch, further)
         return of_patch if patch is form else joined(form, of_patch), counter
+
+    def _leftover(self, forms: Forms, z: finding.Float64, further: Counter | None) -> Leftover:
+        """What finds more to undo: the other forms by which the class is ahead, and then what is looked for further."""
+        ahead = [forms.by_kind[kind] for kind, far in zip(KINDS, z, strict=True) if far >= _HARDLY]
+        working = [form for form in ahead if form.flip >= _WORKING]
+        return Leftover(working, self._others(forms.target), self._ground.engine, further)
 
     def _once_more(self, done: Repair, found: list[Forms], z: finding.Float64, place: int) -> Repair:
         """The repair with how far the class lies out after it, by the forms that there is time for, the best first.
