@@ -214,7 +214,11 @@ class TestRecord:
 
 def _report(effort: str, taken: bool, inversion: Mapping[str, Any] | None) -> dict[str, Any]:
     """As much of a report as a search is read from."""
-    decision = {"step": "search", "taken": taken, "reason": "high effort" if taken else "it reads no images"}
+    decision = {
+        "step": "search",
+        "taken": taken,
+        "reason": "high effort" if taken else "/home/a.onnx: it reads no images",
+    }
     return {"options": {"effort": effort}, "decisions": [decision], "inversion": inversion}
 
 
@@ -244,13 +248,21 @@ class TestSearching:
     def test_a_trigger_that_is_still_there_is_not_undone(self, repair: Any) -> None:
         assert not searching.searched(_report("high", True, _inversion(7, repair)))["undone"]
 
+    def test_where_no_class_is_named_nothing_is_said_of_undoing_it(self) -> None:
+        assert (
+            searching.searched(_report("high", True, _inversion(None, None, "nothing stands out")))["left"]
+            == "in haste"
+        )
+        few = _inversion(None, None) | {"nearest": None, "unfinished": "", "sentence": "2 classes are too few"}
+        assert searching.searched(_report("high", True, few))["left"] == "2 classes are too few"
+
     def test_the_table_has_a_row_for_each_run_that_was_to_search(self) -> None:
         high = Measured("b", "classifier", "--effort high", 100, "written")
         named = replace(high, search=searching.searched(_report("high", True, _inversion(7, None, "too dear"))))
         none = replace(high, network="a", search=searching.searched(_report("high", False, None)))
         _, _, first, second = searching.table([high, named, none]).splitlines()
         assert first == "| a | none | – | – | – | – | it reads no images |"
-        assert second == "| b | 2 of 1000 | 7 | patch, 5.2, turns 90 % | 7 | no | too dear in haste |"
+        assert second == "| b | 2 of 1000 | 7 | patch, 5.2, turns 90 % | 7 | no | too dear; in haste |"
         assert searching.table([high]) == ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,8 @@ from tools.harm.record import Measured
 
 _HEAD = "| network | classes looked at | furthest out | by | named | undone | why not, and what was left |"
 _NONE = "–"
+_FILE = re.compile(r"^\S*\.onnx: ")
+"""A reason may begin with the file's path, which differs from machine to machine."""
 
 
 def searched(report: Mapping[str, Any]) -> dict[str, Any]:
@@ -22,7 +25,7 @@ def searched(report: Mapping[str, Any]) -> dict[str, Any]:
     found = report.get("inversion")
     if decision is None or not (decision["taken"] or found or _asked(report)):
         return {}
-    out = {"taken": decision["taken"], "reason": decision["reason"]}
+    out = {"taken": decision["taken"], "reason": _FILE.sub("", decision["reason"])}
     return out | _found(found) if found else out
 
 
@@ -41,8 +44,16 @@ def _found(found: Mapping[str, Any]) -> dict[str, Any]:
         "forms": [{name: one[name] for name in ("kind", "z", "flip", "size")} for one in forms],
         "undone": found["repair"] is not None and not found["repair"]["stands_out"],
         "directions": (found["repair"] or {}).get("directions", 0),
-        "left": " ".join(part for part in (found["repair_note"], found["unfinished"]) if part),
+        "left": "; ".join(part for part in (_why_not(found), found["unfinished"]) if part),
     }
+
+
+def _why_not(found: Mapping[str, Any]) -> str:
+    """Why a class that is named was not undone, or why none was named."""
+    if found["likely"] is not None:
+        return str(found["repair_note"])
+    judged = any(one["target"] == found["nearest"] for one in found["results"])
+    return "" if judged or found["unfinished"] else str(found["sentence"])
 
 
 def table(found: Sequence[Measured]) -> str:
