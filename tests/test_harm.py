@@ -259,10 +259,12 @@ class TestSearching:
     def test_the_table_has_a_row_for_each_run_that_was_to_search(self) -> None:
         high = Measured("b", "classifier", "--effort high", 100, "written")
         named = replace(high, search=searching.searched(_report("high", True, _inversion(7, None, "too dear"))))
-        none = replace(high, network="a", search=searching.searched(_report("high", False, None)))
-        _, _, first, second = searching.table([high, named, none]).splitlines()
-        assert first == "| a | none | – | – | – | – | it reads no images |"
-        assert second == "| b | 2 of 1000 | 7 | patch, 5.2, turns 90 % | 7 | no | too dear; in haste |"
+        none = replace(high, search=searching.searched(_report("high", False, None)))
+        others = [replace(none, network="c"), replace(none, network="a")]
+        _, _, row, _, left = searching.table([high, named, *others]).splitlines()
+        assert row == "| b | `--effort high` | 2 of 1000 | 7 | patch, 5.2, turns 90 % | 7 | no | too dear; in haste |"
+        assert left == "- not searched (it reads no images): a, c."
+        assert searching.table(others) == left
         assert searching.table([high]) == ""
 
 
@@ -543,13 +545,15 @@ class TestCoverage:
     )
 
     def test_runs_of_the_same_effect_count_once_and_those_of_none_do_not(self) -> None:
-        again = replace(self.edit, setting="-u 5")
+        again = replace(self.edit, setting="-u 5", predicted={"loss": 0.00200001, "loss_upper": 0.008})
         more = replace(self.edit, setting="-u 2", measures={"loss": 0.006})
+        dearer = replace(again, predicted={"loss": 0.0022, "loss_upper": 0.0088})
         other = replace(self.edit, network="b")
         nothing = replace(self.edit, predicted={"loss": 0.0, "loss_upper": 0.0}, measures={"loss": 0.0, "agreement": 1})
         unlabelled = replace(self.edit, measures={"agreement": 0.9})
         refused = replace(self.edit, outcome="exit 4: no")
-        assert coverage.edits([self.edit, again, more, other, nothing, unlabelled, refused]) == [self.edit, more, other]
+        every = [self.edit, again, more, dearer, other, nothing, unlabelled, refused]
+        assert coverage.edits(every) == [self.edit, more, dearer, other]
 
     def test_it_counts_what_lies_below_and_names_what_lies_above(self) -> None:
         above = replace(self.edit, network="b", setting="-u 2", measures={"loss": 0.02, "loss_error": 0.01})

@@ -8,10 +8,14 @@ from typing import Any
 
 from tools.harm.record import Measured
 
-_HEAD = "| network | classes looked at | furthest out | by | named | undone | why not, and what was left |"
+_HEAD = "| network | run | classes looked at | furthest out | by | named | undone | why not, and what was left |"
 _NONE = "–"
 _FILE = re.compile(r"^\S*\.onnx: ")
 """A reason may begin with the file's path, which differs from machine to machine."""
+_NODE = re.compile(r"^not searched because .*?: ")
+_ADVICE = re.compile(r"; (name it with --output|--search-seconds allows more)$")
+_SEARCHED = "classes"
+"""The field that a record has where a search began."""
 
 
 def searched(report: Mapping[str, Any]) -> dict[str, Any]:
@@ -57,18 +61,33 @@ def _why_not(found: Mapping[str, Any]) -> str:
 
 
 def table(found: Sequence[Measured]) -> str:
-    """One row for each run that was to search, by name; empty if none was."""
-    rows = [_row(one) for one in sorted(found, key=lambda one: one.network) if one.search]
-    return "\n".join([_HEAD, "|" + "---|" * (_HEAD.count("|") - 1), *rows]) if rows else ""
+    """One row for each run that searched, by name, and below it who was not searched and why; empty if none was due."""
+    due = [one for one in sorted(found, key=lambda one: one.network) if one.search]
+    rows = [_row(one) for one in due if _SEARCHED in one.search]
+    table = [_HEAD, "|" + "---|" * (_HEAD.count("|") - 1), *rows, ""] if rows else []
+    reasons = dict.fromkeys(_reason(one) for one in due if _SEARCHED not in one.search)
+    return "\n".join([*table, *(_left(reason, due) for reason in reasons)])
+
+
+def _left(reason: str, due: Sequence[Measured]) -> str:
+    names = dict.fromkeys(one.network for one in due if _SEARCHED not in one.search and _reason(one) == reason)
+    return f"- not searched ({reason}): {', '.join(names)}."
+
+
+def _reason(one: Measured) -> str:
+    return _ADVICE.sub("", _NODE.sub("", str(one.search["reason"])))
 
 
 def _row(one: Measured) -> str:
     search = one.search
-    if "classes" not in search:
-        cells = [one.network, "none", *[_NONE] * 4, _cell(search["reason"])]
-        return f"| {' | '.join(cells)} |"
-    cells = [one.network, f"{search['looked']} of {search['classes']}", _class(search["nearest"]), _furthest(search)]
-    cells += [_class(search["named"]), "yes" if search["undone"] else "no", _cell(search["left"])]
+    cells = [
+        one.network,
+        f"`{one.setting}`",
+        f"{search['looked']} of {search['classes']}",
+        _class(search["nearest"]),
+        _furthest(search),
+    ]
+    cells += [_class(search["named"]), "yes" if search["undone"] else "no", _ADVICE.sub("", _cell(search["left"]))]
     return f"| {' | '.join(cells)} |"
 
 
