@@ -14,8 +14,19 @@ from onnx_clp.config import CleanConfig
 from onnx_clp.document.evidence import Outlook
 from onnx_clp.document.run import Decision
 from onnx_clp.errors import UsageError
+from onnx_clp.inversion import finding
 from onnx_clp.report import deciding
-from onnx_clp.run.effort import NO_SEARCH, Searched, audits, caps_wanted, decisions, lenient, search_plan, thoroughly
+from onnx_clp.run.effort import (
+    LEAST_CLASSES,
+    NO_SEARCH,
+    Searched,
+    audits,
+    caps_wanted,
+    decisions,
+    lenient,
+    search_plan,
+    thoroughly,
+)
 from onnx_clp.run.pipeline import clean
 from tests import planted
 from tests.reports import report
@@ -48,6 +59,14 @@ def test_what_is_asked_for_by_name_is_done_at_any_effort() -> None:
     assert not audits(CleanConfig(validate=False))
     assert not audits(CleanConfig(budget=1.0))
     assert caps_wanted(CleanConfig(effort="low", bound_activations=2.5), "", NO_SEARCH, False) == 2.5
+
+
+def test_a_search_that_nobody_named_takes_models_among_whose_classes_one_can_stand_out() -> None:
+    unasked, named = search_plan(CleanConfig(effort="high")), search_plan(CleanConfig(effort="high", invert=True))
+    assert unasked is not None
+    assert unasked.least_classes == LEAST_CLASSES == finding.LEAST_CLASSES
+    assert named is not None
+    assert named.least_classes == 2
 
 
 def test_only_folding_searches_without_repairing() -> None:

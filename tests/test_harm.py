@@ -33,6 +33,7 @@ from tools.harm import (
     published,
     record,
     samples,
+    searching,
     split,
     tables,
     trained,
@@ -164,6 +165,7 @@ class TestRecord:
 
     def test_what_is_written_is_read_again(self, tmp_path: Path) -> None:
         full = replace(self.measured, measures={"agreement": 0.5, "loss": 0.25}, changes={"y": 0.125})
+        full = replace(full, evidence="class 3 stands out", search={"taken": False, "reason": "two classes"})
         record.write(tmp_path, full)
         assert record.read(tmp_path) == [full]
         assert record.path(tmp_path, "made", "-u 5").is_file()
@@ -208,6 +210,62 @@ class TestRecord:
     )
     def test_a_report_may_foretell_something_or_nothing(self, report: Any, foretold: Any) -> None:
         assert record.predictions(report) == foretold
+
+
+def _report(effort: str, taken: bool, inversion: Mapping[str, Any] | None) -> dict[str, Any]:
+    """As much of a report as a search is read from."""
+    decision = {
+        "step": "search",
+        "taken": taken,
+        "reason": "high effort" if taken else "/home/a.onnx: it reads no images",
+    }
+    return {"options": {"effort": effort}, "decisions": [decision], "inversion": inversion}
+
+
+def _inversion(likely: int | None, repair: Mapping[str, Any] | None, note: str = "") -> dict[str, Any]:
+    patch = {"kind": "patch", "z": 5.25, "flip": 0.9, "size": 8.0, "picture": None}
+    forms = [patch, patch | {"kind": "warp", "z": None, "flip": 0.0}]
+    results = [{"target": 7, "margin": 1.0, "forms": forms}, {"target": 2, "margin": 0.0, "forms": []}]
+    found = {"classes": 1000, "results": results, "likely": likely, "nearest": 7, "repair": repair}
+    return found | {"repair_note": note, "unfinished": "in haste"}
+
+
+class TestSearching:
+    def test_a_run_that_was_not_to_search_says_nothing_of_it(self) -> None:
+        assert searching.searched({}) == searching.searched(_report("normal", taken=False, inversion=None)) == {}
+
+    def test_a_search_that_could_not_be_says_why(self) -> None:
+        found = searching.searched(_report("high", taken=False, inversion=None))
+        assert found == {"taken": False, "reason": "it reads no images"}
+
+    def test_what_a_search_came_to_is_kept_without_its_pictures(self) -> None:
+        found = searching.searched(_report("high", True, _inversion(7, {"stands_out": False, "directions": 3})))
+        assert (found["looked"], found["classes"], found["named"], found["undone"]) == (2, 1000, 7, True)
+        assert found["directions"] == 3
+        assert found["forms"][0] == {"kind": "patch", "z": 5.25, "flip": 0.9, "size": 8.0}
+
+    @pytest.mark.parametrize("repair", [None, {"stands_out": True, "directions": 3}])
+    def test_a_trigger_that_is_still_there_is_not_undone(self, repair: Any) -> None:
+        assert not searching.searched(_report("high", True, _inversion(7, repair)))["undone"]
+
+    def test_where_no_class_is_named_nothing_is_said_of_undoing_it(self) -> None:
+        assert (
+            searching.searched(_report("high", True, _inversion(None, None, "nothing stands out")))["left"]
+            == "in haste"
+        )
+        few = _inversion(None, None) | {"nearest": None, "unfinished": "", "sentence": "2 classes are too few"}
+        assert searching.searched(_report("high", True, few))["left"] == "2 classes are too few"
+
+    def test_the_table_has_a_row_for_each_run_that_was_to_search(self) -> None:
+        high = Measured("b", "classifier", "--effort high", 100, "written")
+        named = replace(high, search=searching.searched(_report("high", True, _inversion(7, None, "too dear"))))
+        none = replace(high, search=searching.searched(_report("high", False, None)))
+        others = [replace(none, network="c"), replace(none, network="a")]
+        _, _, row, _, left = searching.table([high, named, *others]).splitlines()
+        assert row == "| b | `--effort high` | 2 of 1000 | 7 | patch, 5.2, turns 90 % | 7 | no | too dear; in haste |"
+        assert left == "- not searched (it reads no images): a, c."
+        assert searching.table(others) == left
+        assert searching.table([high]) == ""
 
 
 class TestTables:
@@ -384,6 +442,23 @@ class TestMeasuring:
         assert "nothing" in found.outcome
         assert found.measures == found.changes == {}
 
+    def test_high_effort_goes_on_where_it_cannot_search_and_says_why(self, work: Path) -> None:
+        model = onnx.load(work / "models" / "made.onnx")
+        model.graph.output.append(helper.make_tensor_value_info("f", TensorProto.FLOAT, ["n", 32]))
+        onnx.save(model, work / "models" / "made.onnx")
+        measuring.measure_all([NETWORK], ["--effort high", ""], work, work / "out")
+        high, default = (record.read_one(record.path(work / "out", "made", one)) for one in ("--effort high", ""))
+        assert (high.outcome, default.outcome) == ("written", "written")
+        assert not high.search["taken"]
+        assert "one output with the class scores" in high.search["reason"]
+        assert default.search == {}
+
+    def test_high_effort_searches_a_classifier(self, work: Path) -> None:
+        measuring.measure_all([NETWORK], ["--effort high --search-seconds 5"], work, work / "out")
+        (found,) = record.read(work / "out")
+        assert found.search["taken"]
+        assert (found.search["classes"], found.search["looked"]) == (4, 4)
+
     def test_a_network_that_was_not_made_is_left_out(self, work: Path) -> None:
         measuring.measure_all([replace(NETWORK, name="other")], [""], work, work / "out")
         assert record.read(work / "out") == []
@@ -391,7 +466,7 @@ class TestMeasuring:
     def test_the_page_is_filled_by_the_command(self, work: Path) -> None:
         record.write(work / "out", TestTables.harmed)
         page = work / "harm.md"
-        parts = ("summary", "picture", "edits", "foretold", "calibration", "all")
+        parts = ("summary", "search", "picture", "edits", "foretold", "calibration", "all")
         page.write_text("".join(f"<!-- made: {part} -->\n<!-- end -->\n" for part in parts), encoding="utf-8")
         command = [sys.executable, "-m", "tools.harm", "page", "--page", str(page), "--out", str(work / "out")]
         done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parent.parent)
@@ -470,13 +545,15 @@ class TestCoverage:
     )
 
     def test_runs_of_the_same_effect_count_once_and_those_of_none_do_not(self) -> None:
-        again = replace(self.edit, setting="-u 5")
+        again = replace(self.edit, setting="-u 5", predicted={"loss": 0.00200001, "loss_upper": 0.008})
         more = replace(self.edit, setting="-u 2", measures={"loss": 0.006})
+        dearer = replace(again, predicted={"loss": 0.0022, "loss_upper": 0.0088})
         other = replace(self.edit, network="b")
         nothing = replace(self.edit, predicted={"loss": 0.0, "loss_upper": 0.0}, measures={"loss": 0.0, "agreement": 1})
         unlabelled = replace(self.edit, measures={"agreement": 0.9})
         refused = replace(self.edit, outcome="exit 4: no")
-        assert coverage.edits([self.edit, again, more, other, nothing, unlabelled, refused]) == [self.edit, more, other]
+        every = [self.edit, again, more, dearer, other, nothing, unlabelled, refused]
+        assert coverage.edits(every) == [self.edit, more, dearer, other]
 
     def test_it_counts_what_lies_below_and_names_what_lies_above(self) -> None:
         above = replace(self.edit, network="b", setting="-u 2", measures={"loss": 0.02, "loss_error": 0.01})

@@ -243,6 +243,16 @@ def test_the_planted_class_is_named_and_its_twin_is_left_alone(tmp_path: Path, e
     assert "nothing stands out" in twin.repair_note
 
 
+def test_a_model_of_fewer_classes_than_asked_for_is_refused_before_any_image_is_made(
+    tmp_path: Path, engine: Engine
+) -> None:
+    asked = request(tmp_path, infected=False, seconds=5.0)
+    classes = len(search(asked, engine, ignore).inversion.results)
+    with pytest.raises(UsageError, match=f"{classes} classes are too few"):
+        search(replace(asked, images=tmp_path / "none.npz", least_classes=classes + 1), engine, ignore)
+    assert search(replace(asked, invert=False, least_classes=classes), engine, ignore).inversion.classes == classes
+
+
 def test_requests_and_answers_survive_the_wire(tmp_path: Path) -> None:
     asked = SearchRequest(
         original=tmp_path / "m",

@@ -70,7 +70,8 @@ def test_what_nothing_may_run_cannot_be_searched() -> None:
         ({"x": "float[n,3,h,w_] x"}, "the size of its images is open (--shape x:1,3,224,224 gives it)"),
         ({"body": TWO, "y": "float[n,10] y, float[n,10] a"}, "it has several outputs"),
         ({"body": "y = Gemm<transB = 1>(x, k)", "x": "float[n,16] x"}, "its input is no batch of images"),
-        ({"k": np.ones((3, 16)), "y": "float[n,3] y"}, "its output is no list of class scores"),
+        ({"k": np.ones((3, 16)), "y": "float[n,3] y"}, "3 classes are too few"),
+        ({"k": np.ones((1, 16)), "y": "float[n,1] y"}, "its output is no list of class scores"),
         ({"body": BODY.replace("f = Flatten(p)", "o = Det(p) f = Flatten(p)")}, "there is no gradient rule for Det"),
     ],
 )

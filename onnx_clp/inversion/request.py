@@ -45,6 +45,7 @@ class SearchRequest:
         landmark: a value that tells the range instead; None where the range above holds.
         seconds: how long the search may take; it then ends with what it has.
         suspects: classes that something else is evidence of, such as their rows in the last layer.
+        least_classes: a model of fewer is refused, before any image is made.
         output_name: the output that holds the class scores; None takes the first that fits.
         limits: where and how far to run.
     """
@@ -62,6 +63,7 @@ class SearchRequest:
     landmark: Landmark | None = None
     seconds: float = 300.0
     suspects: tuple[int, ...] = ()
+    least_classes: int = 2
     output_name: str | None = None
     limits: RunLimits = field(default_factory=RunLimits)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -51,7 +50,7 @@ def search(request: SearchRequest, engine: Engine, tick: Tick) -> Found:
         folded = read_subject(request.folded, request.limits.shapes, request.output_name)
     batches = Batches()
     attack = Attack(folded, engine, deadline, batches)
-    _require_classes(attack, original, request.original)
+    _require_classes(attack, original, request)
     request = in_its_values(request, folded, attack, engine)
     seconds = attack.seconds(_plain(folded, request))
     maker = None if request.images is not None else Synthesiser(original, engine, batches)
@@ -120,14 +119,16 @@ def _whole(forms: Forms) -> bool:
     return len(forms.by_kind) == len(KINDS)
 
 
-def _require_classes(attack: Attack, subject: Subject, path: Path) -> None:
-    scores = attack.logits(np.zeros((1, *subject.shape), np.float32))
+def _require_classes(attack: Attack, subject: Subject, request: SearchRequest) -> None:
+    scores, name = attack.logits(np.zeros((1, *subject.shape), np.float32)), quoted(request.original)
     if scores.ndim != 2 or scores.shape[1] < 2:
         found = "x".join(map(str, scores.shape))
         raise UsageError(
-            f"{quoted(path)}: a search for triggers needs scores of at least two classes, (batch, classes); "
+            f"{name}: a search for triggers needs scores of at least two classes, (batch, classes); "
             f"output {quoted(subject.output, 60)} gives {found} for one image; name another with --output"
         )
+    if scores.shape[1] < request.least_classes:
+        raise UsageError(f"{name}: {scores.shape[1]} classes are too few to tell whether one of them stands out")
 
 
 def _plain(subject: Subject, request: SearchRequest) -> Images:

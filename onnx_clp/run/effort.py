@@ -17,6 +17,9 @@ from onnx_clp.document.evidence import Outlook
 SEARCH_SECONDS: Final = 300.0
 """How long a search for triggers may take where no option says it."""
 
+LEAST_CLASSES: Final = 4
+"""Fewest classes of a search that nobody asked for by name: among fewer none can stand out (`inversion.finding`)."""
+
 
 _ASKED: Final = "asked for"
 _UNASKED: Final = "not asked for"
@@ -37,11 +40,13 @@ class SearchPlan:
         invert: whether to look for triggers; otherwise images are made and nothing else.
         repair: whether to undo what is found.
         seconds: how long it may take.
+        least_classes: of how few classes a model may be.
     """
 
     invert: bool
     repair: bool
     seconds: float
+    least_classes: int = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +78,7 @@ def search_plan(config: CleanConfig) -> SearchPlan | None:
         invert=config.invert or config.repair or high,
         repair=config.repair or (high and config.prune),
         seconds=config.search_seconds or SEARCH_SECONDS,
+        least_classes=2 if config.searches else LEAST_CLASSES,
     )
 
 

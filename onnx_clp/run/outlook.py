@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from onnx import ModelProto, TensorProto, ValueInfoProto
+from onnx import ModelProto, TensorProto
 
 from onnx_clp.cap import bound_activations
 from onnx_clp.cap.bound_activations import Statistic
@@ -17,6 +17,7 @@ from onnx_clp.config import CleanConfig
 from onnx_clp.document.evidence import Outlook
 from onnx_clp.graph.model import ModelIndex
 from onnx_clp.operators.nodes import STANDARD_DOMAINS, input_name, is_op, operator
+from onnx_clp.run import effort
 from onnx_clp.text import shown
 from onnx_clp.verdicts import Skipped
 
@@ -59,18 +60,14 @@ def _of_output(model: ModelProto, name: str | None) -> str:
     fitting = [value for value in model.graph.output if name in (None, value.name)]
     if len(fitting) != 1:
         return "it has several outputs (--output names the one with the class scores)"
-    return "" if _is_scores(fitting[0]) else "its output is no list of class scores"
-
-
-def _is_scores(value: ValueInfoProto) -> bool:
-    tensor = value.type.tensor_type
+    tensor = fitting[0].type.tensor_type
     sizes = [dim.dim_value for dim in tensor.shape.dim]
-    few = len(sizes) == 2 and 0 < sizes[1] < _LEAST_CLASSES
-    return tensor.elem_type == TensorProto.FLOAT and not few and (not tensor.HasField("shape") or len(sizes) == 2)
-
-
-_LEAST_CLASSES: Final = 4
-"""Fewest classes among which one can stand out (inversion.finding)."""
+    scores = not tensor.HasField("shape") or (len(sizes) == 2 and sizes[1] != 1)
+    if tensor.elem_type != TensorProto.FLOAT or not scores:
+        return "its output is no list of class scores"
+    if len(sizes) == 2 and 0 < sizes[1] < effort.LEAST_CLASSES:
+        return f"{sizes[1]} classes are too few to tell whether one of them stands out"
+    return ""
 
 
 def _of_operators(index: ModelIndex) -> str:

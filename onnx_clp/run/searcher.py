@@ -102,6 +102,7 @@ class Searching:
                     landmark=landmark if config.pixel_range is None else None,
                     seconds=plan.seconds,
                     suspects=suspected,
+                    least_classes=plan.least_classes,
                     output_name=config.output_name,
                     limits=replace(config.limits(self._file.size), timeout=plan.seconds * _GRACE + _START),
                 ),

@@ -11,7 +11,7 @@ from pathlib import Path
 from onnx_clp.errors import ClpError
 from tools.zoo import datasets
 
-SETTINGS = ("", "--bound-activations auto")
+SETTINGS = ("", "--bound-activations auto", "--effort high")
 """What is measured if nothing is named: the default run, and what README recommends."""
 
 _PICTURE, _EDITS = "predicted.png", "edits.png"

@@ -9,6 +9,8 @@ from tools.harm.record import Measured
 from tools.redteam.record import spelled
 
 _ERRORS: Final = 2
+_SAME: Final = 4
+"""Decimals to which losses foretold agree where the edit is the same: the last digits differ from run to run."""
 _COSTLY: Final = 0.01
 """The share of images from which on an edit costs more than chance does on a few hundred."""
 
@@ -20,7 +22,8 @@ def edits(found: Iterable[Measured]) -> list[Measured]:
         loss, upper = one.get("loss"), one.predicted.get("loss_upper")
         if one.outcome != "written" or loss is None or upper is None or (upper == 0 and one.get("agreement") == 1):
             continue
-        kept.setdefault((one.network, one.samples, one.predicted.get("loss"), loss, one.get("agreement")), one)
+        foretold = round(one.predicted["loss"], _SAME)
+        kept.setdefault((one.network, one.samples, foretold, loss, one.get("agreement")), one)
     return list(kept.values())
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from tools.harm import comparing, detections, record, samples
+from tools.harm import comparing, detections, record, samples, searching
 from tools.harm.network import Kind, Network
 from tools.harm.record import Measured
 from tools.harm.samples import Samples
@@ -111,6 +111,8 @@ def _noted(network: Network, setting: str, count: int, ran: Run) -> Measured:
         peak=ran.peak,
         tool=ran.report.get("tool", ""),
         predicted=record.predictions(ran.report),
+        evidence=(ran.report.get("gauge") or {}).get("evidence", ""),
+        search=searching.searched(ran.report),
         **record.shown(ran.report),
     )
 

@@ -22,7 +22,8 @@ class Measured:
     from, one mapping an output with the fields of the report's `OutputChange`, as the gauge measured it on `images`
     images of `source` ("photographs", "noise"). `cpu` is in seconds, `peak` the
     largest resident memory of one of its processes in bytes. `outcome` is "written", or why nothing was. `pruned`
-    channels were switched off, `kept` stood out and stay.
+    channels were switched off, `kept` stood out and stay. `evidence` made a backdoor likely to the run, empty for
+    nothing; `search` is what its search came to (`searching.searched`), empty where none was due.
     """
 
     network: str
@@ -43,6 +44,8 @@ class Measured:
     source: str = ""
     images: int = 0
     shown: Sequence[Mapping[str, Any]] = ()
+    evidence: str = ""
+    search: Mapping[str, Any] = field(default_factory=dict)
 
     def get(self, name: str) -> float | None:
         """A measure, or nothing if it was not taken or is not a number."""

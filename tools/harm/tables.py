@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tools.evidence import page
+from tools.harm import searching
 from tools.harm.network import Kind
 from tools.harm.record import Measured
 
@@ -39,7 +40,14 @@ def fill(
     }
     page.fill(
         path,
-        {"all": table(found), "summary": summary(found), "foretold": foretold, "calibration": calibration, **shown},
+        {
+            "all": table(found),
+            "summary": summary(found),
+            "search": searching.table(found),
+            "foretold": foretold,
+            "calibration": calibration,
+            **shown,
+        },
     )
 
 
