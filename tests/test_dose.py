@@ -90,7 +90,26 @@ def inside(monkeypatch: pytest.MonkeyPatch) -> list[DoseRequest]:
     monkeypatch.setattr(running, "limit_memory", lambda _: None)
     monkeypatch.setattr(ordinary, "_COUNTS", ALL)
     monkeypatch.setattr(ordinary, "load", loaded)
+    monkeypatch.setattr(worker, "_FOR_HEIGHTS", 0)
     return asked
+
+
+@pytest.mark.usefixtures("inside")
+def test_heights_of_caps_are_chosen_on_more_photographs_as_far_as_these_take_no_more_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(worker, "_FOR_HEIGHTS", 40)
+    proto = unsure()
+
+    def count(**options: Any) -> int:
+        shown = gauge_of(cleaned(proto, **options)).ordinary
+        assert shown is not None
+        return shown.count
+
+    usual = count()
+    assert usual == count(bound_activations=3.0) < 40 == count(bound_activations=0.0)
+    monkeypatch.setattr(worker, "_WORK", 1.0)
+    assert count(bound_activations=0.0) == usual
 
 
 @lru_cache(maxsize=1)

@@ -112,6 +112,7 @@ class Source:
         images: the user's own, if any.
         pixels: the range of pixel values that the user names.
         most: how many of them are taken at most.
+        least: how many photographs are taken, as far as that allows, whatever their size.
     """
 
     model: ModelProto
@@ -119,6 +120,7 @@ class Source:
     images: Path | None
     pixels: tuple[float, float] | None
     most: int
+    least: int = 0
 
 
 def ordinary_inputs(source: Source, form: Form, bench: Bench, neutral: Feed) -> tuple[Images, Ordinary, int]:
@@ -142,7 +144,7 @@ def ordinary_inputs(source: Source, form: Form, bench: Bench, neutral: Feed) -> 
         shape = (intake.channels, intake.height, intake.width)
         images = form.feeds(read_images(source.images, shape, min(_MOST_SUPPLIED, source.most), low, high))
         return images, Ordinary("data", len(images)), 1
-    shown = _shown(form, min(_count(intake), source.most))
+    shown = _shown(form, min(max(_count(intake), source.least), source.most))
     said = Ordinary("photographs", len(shown), choice.name, choice.told)
     return form.feeds(choice.of(shown)), said, len(choice.pixels)
 

@@ -111,8 +111,12 @@ class Undoing:
         return of_patch if patch is form else joined(form, of_patch), counter
 
     def _leftover(self, forms: Forms, z: finding.Float64, further: Counter | None) -> Leftover:
-        """What finds more to undo: the other forms by which the class is ahead, and then what is looked for further."""
-        ahead = [forms.by_kind[kind] for kind, far in zip(KINDS, z, strict=True) if far >= _HARDLY]
+        """What finds more to undo: the other forms by which the class is ahead, and then what is looked for further.
+
+        Where a patch stands out most, others are ordinary evidence for the class, unless they are beyond the limit too.
+        """
+        least = finding.LIMIT if KINDS[int(z.argmax())] == "patch" else _HARDLY
+        ahead = [forms.by_kind[kind] for kind, far in zip(KINDS, z, strict=True) if far >= least]
         working = [form for form in ahead if form.flip >= _WORKING]
         return Leftover(working, self._others(forms.target), self._ground.engine, further)
 
