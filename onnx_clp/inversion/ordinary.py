@@ -21,6 +21,7 @@ from onnx_clp.inversion.request import Images
 COUNT: Final = 96
 BESIDE: Final = 48
 EVERY: Final = slice(None)
+_TWICE: Final = 2
 
 
 def photographs(
@@ -55,8 +56,8 @@ def loss(pairs: Iterable[tuple[Float32, Float32]], target: int) -> Loss:
     """What a repair is predicted to cost (`gauge.loss`): the largest of some sets of images, none where there is none.
 
     On images of other classes the target's score is left out, as lowering it there is what a repair is for. Of images
-    of the target as many count as come to a class on average, those that change least: a trigger that is spread over
-    the whole image resembles much that is foreign to the model, and brings it to the target.
+    of the target at most twice as many count as come to a class on average, those that change least: a trigger that is
+    spread over the whole image resembles much that is foreign to the model, and brings it to the target.
 
     Args:
         pairs: class scores (n, classes) before and after, n ≥ 1, a pair a set.
@@ -74,10 +75,10 @@ def _loss(before: Float32, after: Float32, target: int) -> Loss:
 
 
 def _members(before: Float32, after: Float32, own: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Of the target's own images the fair share that moves least."""
+    """Of the target's own images those that move least, up to twice the fair share of a class."""
     rows = np.flatnonzero(own)
     moved = np.square((after - before)[rows]).sum(axis=1)
-    return rows[np.argsort(moved, kind="stable")[: -(-len(own) // before.shape[1])]]
+    return rows[np.argsort(moved, kind="stable")[: -(-_TWICE * len(own) // before.shape[1])]]
 
 
 def _change(before: Float32, after: Float32, beside: int | None) -> OutputChange:

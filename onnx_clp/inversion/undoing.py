@@ -30,6 +30,8 @@ LADDER: Final = 0.9
 REPAIRED: Final = 0.95
 _HARDLY: Final = 0.5
 _WORKING: Final = 0.5
+_FURTHER: Final = 0.5
+"""Of the budget: what caps may come to that stop more than the form that was found at first."""
 _LEAST_FITTED: Final = 20
 _FITTING: Final = 0.05
 
@@ -72,7 +74,7 @@ class Undoing:
         budget, tick, deadline = ground.request.allowed(ground.pictures.made.source), ground.tick, ground.deadline
         if ground.unguided:
             return thorough(bench, ladder, budget, tick, deadline)
-        climb = Rounds(bench, ladder[0], budget, deadline, counter)
+        climb = Rounds(bench, ladder[0], _FURTHER * budget, deadline, counter)
         return repair(bench, ladder, budget, tick, deadline, climb)
 
     def _bench(self, target: int) -> RepairBench:
