@@ -35,7 +35,7 @@ _MOST_DOSES: Final = 16
 _EVERY: Final = 1 << 20
 _FEW: Final = 16
 """Images at most: on ONNX Runtime, and on ONNX's reference evaluator, which is slow."""
-_FOR_HEIGHTS, _WORK = 144, 2e11
+_FOR_HEIGHTS, _WORK = 144, 1e11
 """Photographs that heights of caps are chosen on, as far as they take so many multiply-accumulates a dose together."""
 _LEAST: Final = 1e-30
 _ELEMENTS: Final = 3 * 224 * 224
