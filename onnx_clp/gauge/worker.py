@@ -37,6 +37,8 @@ _FEW: Final = 16
 """Images at most: on ONNX Runtime, and on ONNX's reference evaluator, which is slow."""
 _FOR_HEIGHTS, _WORK = 144, 1e11
 """Photographs that heights of caps are chosen on, as far as they take so many multiply-accumulates a dose together."""
+_A_BYTE: Final = 25
+"""Multiply-accumulates a byte of a network for large images, where they cannot be counted."""
 _LEAST: Final = 1e-30
 _ELEMENTS: Final = 3 * 224 * 224
 """Elements of the input that go through at once where values inside are held."""
@@ -180,7 +182,10 @@ class _Trial:
 def _for_heights(request: DoseRequest, shapes: Shapes) -> int:
     """Of 48 photographs, as many as large ones usually are, one that changes class says too little of a height."""
     work = macs.count(request.model, shapes)
-    return min(_FOR_HEIGHTS, int(_WORK / work)) if work else 0
+    if work is None:
+        size = request.limits.model_bytes
+        work = _A_BYTE * (request.original.stat().st_size if size is None else size)
+    return min(_FOR_HEIGHTS, int(_WORK / max(work, 1)))
 
 
 def _said(made: Ordinary, request: DoseRequest) -> Ordinary:
