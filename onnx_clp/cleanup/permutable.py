@@ -131,6 +131,7 @@ def _along_one_axis(scope: GraphIndex, node: NodeProto, order: Order) -> Permute
 
 def _axis_moved(node: NodeProto, order: Order) -> Rewrite:
     def rewrite(_edit: GraphEdit, _scope: GraphIndex) -> None:
+        """Name the axis by its new place."""
         set_attribute(node, "axis", order[read.axis(node)])
 
     return rewrite
@@ -143,6 +144,7 @@ def _concat(scope: GraphIndex, node: NodeProto, order: Order) -> Permuted | None
     data = tuple(slot for slot, name in enumerate(node.input) if not scope.is_constant(name))
 
     def rewrite(edit: GraphEdit, scope: GraphIndex) -> None:
+        """Name the axis by its new place, and put the constants in that order."""
         set_attribute(node, "axis", order[read.axis(node)])
         _put(edit, scope, node, constants)
 
@@ -190,6 +192,7 @@ def _axes_moved(node: NodeProto, order: Order, axes: Sequence[int]) -> Rewrite:
     moved = [order[axis] for axis in axes]
 
     def rewrite(edit: GraphEdit, scope: GraphIndex) -> None:
+        """Name the axes by their new places, where the node has them."""
         if read.AXES.listed(node) is not None:
             read.AXES.set(node, moved)
         else:
@@ -214,6 +217,7 @@ def _pad(scope: GraphIndex, node: NodeProto, order: Order) -> Permuted | None:
     moved = np.asarray(pads, np.int64).reshape(2, -1)[:, inverse(order)].reshape(-1)
 
     def rewrite(edit: GraphEdit, scope: GraphIndex) -> None:
+        """Put the pads in that order, where the node has them."""
         if read.PADS.listed(node) is not None:
             read.PADS.set(node, moved.tolist())
         else:
@@ -229,6 +233,7 @@ def _slice(scope: GraphIndex, node: NodeProto, order: Order) -> Permuted | None:
     moved = [order[axis] for axis in axes or range(len(starts))]
 
     def rewrite(edit: GraphEdit, scope: GraphIndex) -> None:
+        """Name all axes by their new places, in the type of the starts."""
         if scope.opset < 10:
             read.AXES.set(node, moved)
         else:

@@ -19,6 +19,7 @@ from onnx_clp.gauge.loss import predicted
 from onnx_clp.gauge.ordinary import Source, form_of, ordinary_inputs
 from onnx_clp.gauge.request import CAPS_OFF, DOSING, Dial, DialSetting, Dosed, DoseRequest, Switch
 from onnx_clp.gauge.running import capped
+from onnx_clp.process.errand import model_bytes
 from onnx_clp.process.serve import Send
 from onnx_clp.validation import macs
 from onnx_clp.validation.anatomy import anatomy_of, read_skeleton
@@ -183,8 +184,7 @@ def _for_heights(request: DoseRequest, shapes: Shapes) -> int:
     """Of 48 photographs, as many as large ones usually are, one that changes class says too little of a height."""
     work = macs.count(request.model, shapes)
     if work is None:
-        size = request.limits.model_bytes
-        work = _A_BYTE * (request.original.stat().st_size if size is None else size)
+        work = _A_BYTE * model_bytes(request)
     return min(_FOR_HEIGHTS, int(_WORK / max(work, 1)))
 
 

@@ -87,13 +87,18 @@ def nearest(z: Float64) -> int:
     return int(np.argmax(z.max(axis=0)))
 
 
+def too_few(classes: int) -> str:
+    """What to say of a model of fewer classes than `LEAST_CLASSES`, or than were asked for."""
+    return f"{classes} classes are too few to tell whether one of them stands out"
+
+
 def sentence(target: int, z: Float64, stands_out: bool, classes: int, words: Sequence[str]) -> str:
     """What was found, for people; `z` is by form, of the class that stands out, else of the nearest.
 
     `words` say of each form what of it is smaller.
     """
     if classes < LEAST_CLASSES:
-        return f"{classes} classes are too few to tell whether one of them stands out"
+        return too_few(classes)
     far, by = f"{z.max():.1f} robust standard deviations", words[int(z.argmax())]
     if not stands_out and z.max() > LIMIT:
         return (

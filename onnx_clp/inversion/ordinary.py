@@ -21,7 +21,8 @@ from onnx_clp.inversion.request import Images
 COUNT: Final = 96
 BESIDE: Final = 48
 EVERY: Final = slice(None)
-_TWICE: Final = 2
+_SHARES: Final = 2
+"""So many times a class's share of the images count of the target's own."""
 
 
 def photographs(
@@ -78,7 +79,7 @@ def _members(before: Float32, after: Float32, own: NDArray[np.bool_]) -> NDArray
     """Of the target's own images those that move least, up to twice the fair share of a class."""
     rows = np.flatnonzero(own)
     moved = np.square((after - before)[rows]).sum(axis=1)
-    return rows[np.argsort(moved, kind="stable")[: -(-_TWICE * len(own) // before.shape[1])]]
+    return rows[np.argsort(moved, kind="stable")[: -(-_SHARES * len(own) // before.shape[1])]]
 
 
 def _change(before: Float32, after: Float32, beside: int | None) -> OutputChange:

@@ -31,7 +31,7 @@ from onnx_clp.inversion.pace import Deadline
 from onnx_clp.inversion.program import OutOfMemory
 from onnx_clp.inversion.request import Cap, Images, Repair
 from onnx_clp.inversion.subject import Subject
-from onnx_clp.inversion.trigger import outcome
+from onnx_clp.inversion.trigger import others, outcome
 from onnx_clp.inversion.walk import Trail, Walk
 from onnx_clp.numerics.directions import Fit, fit_each
 from onnx_clp.process.progress import Tick
@@ -84,7 +84,7 @@ class State:
 
 def _but_for(target: int, images: Images, look: Look) -> Images | None:
     """The images that are not of the target to the model; None where all are."""
-    rest = images[look.all(images).argmax(axis=1) != target]
+    rest = others(images, look.all(images).argmax(axis=1), target, len(images))
     return rest if len(rest) else None
 
 
@@ -121,11 +121,11 @@ class RepairBench:
         look = Look(subject, subject.output, engine)
         self._beside = None if beside is None else _but_for(target, beside, look)
         self._given, self._before = look.all(images).argmax(axis=1), [look.all(some) for some in ordinary]
-        others: NDArray[np.bool_] = self._given != target
-        self._rest = images[others]
-        self._kept = others if made and others.any() else np.ones(len(images), np.bool_)
+        outside: NDArray[np.bool_] = self._given != target
+        self._rest = images[outside]
+        self._kept = outside if made and outside.any() else np.ones(len(images), np.bool_)
         self._fitted = images if fitted is None else fitted
-        self._others = others if fitted is None else look.all(fitted).argmax(axis=1) != target
+        self._others = outside if fitted is None else look.all(fitted).argmax(axis=1) != target
 
     @property
     def enough(self) -> float:

@@ -128,7 +128,7 @@ def _require_classes(attack: Attack, subject: Subject, request: SearchRequest) -
             f"output {quoted(subject.output, 60)} gives {found} for one image; name another with --output"
         )
     if scores.shape[1] < request.least_classes:
-        raise UsageError(f"{name}: {scores.shape[1]} classes are too few to tell whether one of them stands out")
+        raise UsageError(f"{name}: {finding.too_few(scores.shape[1])}")
 
 
 def _plain(subject: Subject, request: SearchRequest) -> Images:

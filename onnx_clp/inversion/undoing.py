@@ -30,6 +30,7 @@ LADDER: Final = 0.9
 REPAIRED: Final = 0.95
 _HARDLY: Final = 0.5
 _WORKING: Final = 0.5
+"""Of the images: a form that turns fewer does not work, and there is nothing of it to undo."""
 _FURTHER: Final = 0.5
 """Of the budget: what caps may come to that stop more than the form that was found at first."""
 _LEAST_FITTED: Final = 20

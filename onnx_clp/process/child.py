@@ -24,7 +24,7 @@ from onnx_clp.config import GIB
 from onnx_clp.errors import NotValidated
 from onnx_clp.process import interpreter
 from onnx_clp.process.codec import encode, restored
-from onnx_clp.process.errand import Asked, Errand
+from onnx_clp.process.errand import Asked, Errand, model_bytes
 from onnx_clp.process.interpreter import drain, end, environment, signal_name
 from onnx_clp.process.progress import Tick
 from onnx_clp.text import quoted
@@ -112,11 +112,9 @@ def _require_text(errand: Errand[Any, Any], request: Asked) -> None:
 
 def memory_cap(errand: Errand[Any, Any], request: Asked) -> int:
     """The child's memory cap in bytes: as asked, else what the errand spares and six times the model."""
-    limits = request.limits
-    if limits.memory is not None:
-        return limits.memory
-    size = request.original.stat().st_size if limits.model_bytes is None else limits.model_bytes
-    return errand.spare(request) + _MODEL_COPIES * size
+    if request.limits.memory is not None:
+        return request.limits.memory
+    return errand.spare(request) + _MODEL_COPIES * model_bytes(request)
 
 
 def command(parent: int, cap: int, home: str) -> list[str]:

@@ -71,6 +71,12 @@ class Errand(Generic[_Request, _Answer]):
         return f"{quoted(request.original)}: {self.failed} because {cause}"
 
 
+def model_bytes(request: Asked) -> int:
+    """How large the input model is: as the limits say, which count its external data, else the file."""
+    known = request.limits.model_bytes
+    return request.original.stat().st_size if known is None else known
+
+
 def found(address: str) -> Any:
     """The object at "package.module:name"."""
     module, _, name = address.partition(":")

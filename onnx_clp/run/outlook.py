@@ -66,7 +66,9 @@ def _of_output(model: ModelProto, name: str | None) -> str:
     if tensor.elem_type != TensorProto.FLOAT or not scores:
         return "its output is no list of class scores"
     if len(sizes) == 2 and 0 < sizes[1] < effort.LEAST_CLASSES:
-        return f"{sizes[1]} classes are too few to tell whether one of them stands out"
+        from onnx_clp.inversion.finding import too_few
+
+        return too_few(sizes[1])
     return ""
 
 
