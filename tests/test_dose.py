@@ -724,7 +724,7 @@ def test_of_pixel_values_that_are_as_likely_those_count_that_cost_most(
     whole = gauge_of(cleaned(network(1.0, body))).whole
     assert whole is not None
     assert whole.loss.share == (0.5 if ways == 3 else 0.1)
-    assert set(images) == {24 // ways}
+    assert max(images) == 24 // ways
     assert len(images) % ways == 0
 
 

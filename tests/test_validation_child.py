@@ -17,7 +17,7 @@ import pytest
 
 from onnx_clp.config import RunLimits
 from onnx_clp.errors import Interrupted, NotValidated, UsageError, ValidationFailed
-from onnx_clp.process import child, interpreter, serve
+from onnx_clp.process import child, interpreter, serve, standby
 from onnx_clp.process.codec import encode
 from onnx_clp.validation import Request, validate, worker
 from onnx_clp.validation.provider import CPU
@@ -106,7 +106,7 @@ def test_the_child_keeps_memory_from_session_to_session(tmp_path: Path, monkeypa
 
 
 def fake(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
-    monkeypatch.setattr(child, "command", lambda *_: [sys.executable, "-c", code])
+    monkeypatch.setattr(standby, "command", lambda *_: [sys.executable, "-c", code])
 
 
 @pytest.mark.parametrize(
@@ -194,9 +194,9 @@ def _wait_for(question: Callable[[], int]) -> int:
 
 
 def test_command_keeps_the_current_folder_off_the_path() -> None:
-    line = child.command(1, 2, "a:B")
+    line = standby.command(1)
     assert line[:2] == [sys.executable, "-P"]
-    assert line[-3:] == ["1", "2", "a:B"]
+    assert line[-1] == "1"
 
 
 def test_relative_path_entries_do_not_follow_the_child(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,8 +249,8 @@ def test_prints_of_libraries_do_not_reach_the_answer(tmp_path: Path, monkeypatch
     noise = "import os; os.write(1, b'EP Error'); print('banner')"
     hook = "import onnx_clp.validation.proof as p; real = p.prove; "
     wrapped = f"{hook}p.prove = lambda *a: (exec({noise!r}), real(*a))[1]"
-    real = child.command(os.getpid(), 8 << 30, VALIDATION.home)
-    real[real.index("-c") + 1] = child._BOOTSTRAP.replace("main(int", f"{wrapped}; main(int")
-    monkeypatch.setattr(child, "command", lambda *_: real)
+    real = standby.command(os.getpid())
+    real[real.index("-c") + 1] = standby.BOOTSTRAP.replace("main(int", f"{wrapped}; main(int")
+    monkeypatch.setattr(standby, "command", lambda *_: real)
     original = save(network(folded=False), tmp_path / "original.onnx")
     assert validate(request(original)).validation.outcome == "validated"

@@ -133,4 +133,5 @@ AUDIT: Final = Errand(
     failed="not audited",
     instead="go without an audit (--effort low)",
     names=True,
+    more=True,
 )

@@ -54,6 +54,13 @@ class Allowance:
         changed = (one.changed or 0.0 for one in prediction.outputs if one.kind == "classes")
         return prediction.loss.high <= self.budget and max(changed, default=0.0) <= self.changed
 
+    def of_part(self, share: float) -> Allowance:
+        """What a `share` of the images, above 0, may cost at most if all of them together are to stay within this.
+
+        That is so if the others cost nothing: a mean over all is never below its part's, times the share.
+        """
+        return Allowance(self.budget / share, self.changed / share)
+
 
 Measure = Callable[[DialDose], Prediction]
 

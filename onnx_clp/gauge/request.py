@@ -200,4 +200,5 @@ DOSING: Final = Errand(
     instead="go without a proof with --no-validate",
     names=True,
     spare=lambda request: spare(request.images),
+    more=True,
 )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -33,6 +35,8 @@ Array = NDArray[Any]
 Float64 = NDArray[np.float64]
 
 _MOST_DOSES: Final = 16
+_LOOKS: Final = 3
+"""Parts of the images after which a dose that is too high is given up."""
 _EVERY: Final = 1 << 20
 _FEW: Final = 16
 """Images at most: on ONNX Runtime, and on ONNX's reference evaluator, which is slow."""
@@ -81,6 +85,7 @@ class _Trial:
         least = _for_heights(request, form.shapes) if request.wish.caps == 0 else 0
         source = Source(model, request.controls.landmark, request.images, pixels, most, least)
         self._images, made, self._ways = ordinary_inputs(source, form, self._bench, neutral)
+        self._looks = _looks(len(self._images), self._ways)
         self._made = _said(made, request)
         self._before = self._bench.answers(self._images, neutral)
         self._places = outputs.by_place(model)
@@ -94,13 +99,16 @@ class _Trial:
         caps, asked = None, None
         budget = wish.budget if wish.unheard is None or self._made.source != "noise" else wish.unheard
         allowed = dosing.Allowance(budget, max(wish.changed, self._ways / len(self._images)))
+        within = partial(self.measure, allowed=allowed)
         # Made-up signals do not tell which height is low enough.
         blind = self._made.source == "noise" and wish.caps == 0
         if wish.caps is not None and self._request.controls.caps_input and not blind:
-            caps, _ = dosing.lowest(wish.caps, allowed, self.measure)
+            caps, _ = dosing.lowest(wish.caps, allowed, within)
             asked = self.measure(DialDose((), wish.caps)) if 0 < wish.caps != caps else None
-        chosen, prediction = dosing.longest(channels, caps, allowed, self.measure)
         whole = DialDose(tuple(channels), None)
+        if caps is None:
+            self.measure(whole)
+        chosen, prediction = dosing.longest(channels, caps, allowed, within)
         gauge = Gauge(
             ordinary=self._made,
             budget=wish.budget,
@@ -116,25 +124,37 @@ class _Trial:
             sweep=tuple(self._at(every, u) for u in wish.sweep),
         )
 
-    def measure(self, chosen: DialDose) -> Prediction:
-        """What a dose does to the images, in the way in which they come that it costs most."""
-        if chosen not in self._known:
-            after = self._answers(chosen)
-            ways = (self._foretold(after, way) for way in range(self._ways))
-            self._known[chosen] = max(ways, key=lambda one: one.loss.share)
-            self._send(f"tick gauge {len(self._known)} {_MOST_DOSES}")
+    def measure(self, chosen: DialDose, allowed: dosing.Allowance | None = None) -> Prediction:
+        """What a dose does to the images, in the way in which they come that it costs most.
+
+        Of a dose that some of them show to cost more than is `allowed` it says what it does to these.
+        """
+        if chosen in self._known:
+            return self._known[chosen]
+        after: dict[str, list[Array]] = {}
+        for start, end in pairwise(self._looks):
+            for name, rows in self._bench.answers(self._images[start:end], self._feeds(chosen)).items():
+                after.setdefault(name, []).extend(rows)
+            if allowed is not None and end < len(self._images):
+                found = self._foretold(after)
+                if not allowed.of_part(end / len(self._images)).holds(found):
+                    return found
+        self._send(f"tick gauge {len(self._known) + 1} {_MOST_DOSES}")
+        self._known[chosen] = self._foretold(after)
         return self._known[chosen]
 
-    def _foretold(self, after: dict[str, list[Array]], way: int) -> Prediction:
-        before, now = ({name: one[way :: self._ways] for name, one in a.items()} for a in (self._before, after))
+    def _foretold(self, after: dict[str, list[Array]]) -> Prediction:
+        return max((self._in_one_way(after, way) for way in range(self._ways)), key=lambda one: one.loss.share)
+
+    def _in_one_way(self, after: dict[str, list[Array]], way: int) -> Prediction:
+        now = {name: rows[way :: self._ways] for name, rows in after.items()}
+        before = {name: self._before[name][: len(rows)][way :: self._ways] for name, rows in after.items()}
         moved = outputs.changes(before, now, self._places, beside=self._request.wish.beside)
-        return Prediction(predicted(moved, len(self._images), noise=self._made.source == "noise"), moved)
+        images = max(map(len, after.values()), default=0)
+        return Prediction(predicted(moved, images, noise=self._made.source == "noise"), moved)
 
     def _at(self, channels: Sequence[dosing.Channel], u: float) -> Prediction:
         return self.measure(DialDose(tuple(one for one in channels if one.z > u)))
-
-    def _answers(self, chosen: DialDose) -> dict[str, list[Array]]:
-        return self._bench.answers(self._images, self._feeds(chosen))
 
     def _feeds(self, chosen: DialDose) -> dict[str, Array]:
         given = dosing.feeds(self._request.controls.dials, self._fills, chosen, self._dtypes)
@@ -178,6 +198,12 @@ class _Trial:
             off = sorted(dial.switch.outlying[one.place] for one in chosen.off if one.dial == number)
             found.append(DialSetting(dial.switch.value, tuple(float(f) for f in fill), tuple(off)))
         return tuple(found)
+
+
+def _looks(images: int, ways: int) -> list[int]:
+    """Where the images are cut into thirds of whole runs, each image in all of its ways; fewer where they are few."""
+    run = TOGETHER * ways
+    return sorted({at * images // _LOOKS // run * run for at in range(_LOOKS)} | {images})
 
 
 def _for_heights(request: DoseRequest, shapes: Shapes) -> int:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from onnx_clp.errors import NotValidated, UnsupportedModelError
-from onnx_clp.validation.plan import available_cpus
+from onnx_clp.validation.plan import most_threads
 from onnx_clp.validation.provider import Engine
 from onnx_clp.validation.runtime import load_runtime
 from onnx_clp.validation.session import FailureKind, failure
@@ -18,7 +18,6 @@ from onnx_clp.validation.session import FailureKind, failure
 Array = NDArray[Any]
 Feeds = Mapping[str, Array]
 
-_MAX_THREADS: Final = 4
 _LARGEST: Final = 1 << 31
 
 
@@ -39,7 +38,7 @@ class Program:
             raise UnsupportedModelError("models of 2 GiB and more cannot be searched for triggers")
         ort = load_runtime()
         options = ort.SessionOptions()
-        options.intra_op_num_threads = min(_MAX_THREADS, available_cpus())
+        options.intra_op_num_threads = most_threads()
         options.inter_op_num_threads = 1
         # Without an arena, memory that a run which failed had got is there for the next one, and for NumPy.
         options.enable_cpu_mem_arena = False

@@ -11,7 +11,6 @@ import contextlib
 import json
 import os
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -22,10 +21,10 @@ from typing import IO, Any, TypeVar
 from onnx_clp import errors
 from onnx_clp.config import GIB
 from onnx_clp.errors import NotValidated
-from onnx_clp.process import interpreter
+from onnx_clp.process import standby
 from onnx_clp.process.codec import encode, restored
 from onnx_clp.process.errand import Asked, Errand, model_bytes
-from onnx_clp.process.interpreter import drain, end, environment, signal_name
+from onnx_clp.process.interpreter import drain, end, signal_name
 from onnx_clp.process.progress import Tick
 from onnx_clp.text import quoted
 
@@ -36,15 +35,6 @@ _MODEL_COPIES = 6
 _MAX_ANSWER = 64 << 20
 _MAX_STDERR = 16 << 10
 _POLL_SECONDS = 0.1
-# Several sessions of one model follow each other: memory that one lets go is the next one's, and need not go back to
-# the system and be zeroed again. Names are glibc's (mallopt(3)); other C libraries do not read them.
-_KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(GIB), "MALLOC_TRIM_THRESHOLD_": str(4 * GIB)}
-
-# The package's folder goes last: nothing that lies beside it can stand in for a library.
-_BOOTSTRAP = (
-    "import sys; sys.path.append(sys.argv[1]); from onnx_clp.process.serve import main; "
-    "main(int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +58,7 @@ def ask(errand: Errand[Any, _Answer], request: Asked, hear: Callable[[bytearray]
     """
     _require_text(errand, request)
     talk = _Talk(errand, request, memory_cap(errand, request), hear)
-    process = _start(command(os.getpid(), talk.cap, errand.home))
+    process = standby.taken(errand.more)
     try:
         code, answer, complaints = _converse(process, talk)
     finally:
@@ -117,29 +107,6 @@ def memory_cap(errand: Errand[Any, Any], request: Asked) -> int:
     return errand.spare(request) + _MODEL_COPIES * model_bytes(request)
 
 
-def command(parent: int, cap: int, home: str) -> list[str]:
-    """The child's command line: this interpreter, without the current folder on its path."""
-    if not sys.executable:
-        raise NotValidated("the validation needs a Python interpreter to start, and this one has no path")
-    return interpreter.command(_BOOTSTRAP, str(parent), str(cap), home)
-
-
-def _start(arguments: list[str]) -> subprocess.Popen[bytes]:
-    pipe = subprocess.PIPE
-    try:
-        return subprocess.Popen(
-            arguments,
-            stdin=pipe,
-            stdout=pipe,
-            stderr=pipe,
-            cwd=interpreter.HOME,
-            env={**environment(), **_KEEP_MEMORY},
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise NotValidated(f"the validation process could not be started: {quoted(error)}") from error
-
-
 def _converse(process: subprocess.Popen[bytes], talk: _Talk) -> tuple[int, bytes, bytes]:
     """The child's exit code, its answer and what it said on stderr."""
     assert process.stdin is not None
@@ -150,7 +117,7 @@ def _converse(process: subprocess.Popen[bytes], talk: _Talk) -> tuple[int, bytes
     threads = [
         reader,
         threading.Thread(target=drain, args=(process.stderr, complaints, _MAX_STDERR), daemon=True),
-        threading.Thread(target=_feed, args=(process.stdin, encode(talk.request).encode()), daemon=True),
+        threading.Thread(target=_feed, args=(process.stdin, _asked(talk)), daemon=True),
     ]
     for thread in threads:
         thread.start()
@@ -158,6 +125,11 @@ def _converse(process: subprocess.Popen[bytes], talk: _Talk) -> tuple[int, bytes
     for thread in threads:
         thread.join(timeout=5)
     return process.returncode, bytes(answer), bytes(complaints)
+
+
+def _asked(talk: _Talk) -> bytes:
+    """What the child reads: its memory cap and where its errand is found, then the request."""
+    return f"{talk.cap} {talk.errand.home}\n{encode(talk.request)}".encode()
 
 
 def _wait(process: subprocess.Popen[bytes], reader: threading.Thread, talk: _Talk, answer: bytearray) -> None:

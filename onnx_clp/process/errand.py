@@ -48,6 +48,7 @@ class Errand(Generic[_Request, _Answer]):
         failed, instead: how a sentence says that it was not done, and what a user can do without it.
         names: whether errors of the worker are to be led by the model's name; else they name it themselves.
         spare: the bytes that a request may take beside its models: for libraries, inputs, and the values of a run.
+        more: whether another child follows within seconds, so that it may be started by then.
     """
 
     home: str
@@ -58,6 +59,7 @@ class Errand(Generic[_Request, _Answer]):
     instead: str
     names: bool = False
     spare: Callable[[_Request], int] = lambda _: 4 * GIB
+    more: bool = False
 
     def memory_sentence(self, request: Asked, cap: int) -> str:
         """The one line for a model that needs more memory than it may have."""

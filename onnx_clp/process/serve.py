@@ -22,11 +22,11 @@ Send = Callable[[str], None]
 _MAX_FILE = 1 << 20
 
 
-def main(parent: int, cap: int, home: str) -> None:
-    """Read a request from stdin, do the errand found at `home`, write the answer to what was stdout.
+def main(parent: int) -> None:
+    """Load the libraries, read an errand from stdin, do it, write the answer to what was stdout.
 
-    Libraries' prints go to stderr. `parent` is the process id whose death ends this one, `cap` the memory cap in
-    bytes.
+    The first line of stdin is the memory cap in bytes and where the errand is found; the request follows.
+    Libraries' prints go to stderr. `parent` is the process id whose death ends this one.
     """
     gc.disable()  # short-lived, and nothing large is ever in a cycle
     answer_to = os.dup(1)
@@ -39,10 +39,23 @@ def main(parent: int, cap: int, home: str) -> None:
             out.write(line.encode() + b"\n")
             out.flush()
 
-        send(answer(found(home), sys.stdin.buffer.read().decode(), cap, send))
+        _load()
+        cap, _, home = sys.stdin.buffer.readline().decode().strip().partition(" ")
+        if home:  # else nothing was asked
+            send(answer(found(home), sys.stdin.buffer.read().decode(), int(cap), send))
     # Leave without tearing down: provider libraries are known to crash on the way out.
     sys.stderr.flush()
     os._exit(0)
+
+
+def _load() -> None:
+    """Import what every errand needs; what fails here fails again, and is reported, where it is needed."""
+    with contextlib.suppress(Exception):
+        import onnx  # noqa: F401
+
+        from onnx_clp.validation.runtime import load_runtime
+
+        load_runtime()
 
 
 def answer(errand: Errand[Any, Any], text: str, cap: int, send: Send = lambda _: None) -> str:

@@ -17,6 +17,7 @@ from onnx_clp.config import CleanConfig
 from onnx_clp.errors import UsageError
 from onnx_clp.modelfile.destination import check_destination, refuse_data_files
 from onnx_clp.process.clock import Clock, Listener
+from onnx_clp.process.standby import standing_by
 from onnx_clp.text import shown_path
 
 if TYPE_CHECKING:
@@ -53,19 +54,23 @@ def run(
     Raises:
         ClpError: nothing was written; the class tells why.
     """
-    from onnx_clp.modelfile import reader
-    from onnx_clp.run.job import Job
-
     if destination is not None:
         check_destination(source, destination, overwrite=overwrite)
     _require_data(config)
     clock = Clock(progress)
-    with clock.stage("read"):
-        file = reader.read(source, config.max_size)
-    with file:
+    with standing_by(config.validate), _read(source, config, clock) as file:
+        from onnx_clp.run.job import Job
+
         for target in (*beside, *([] if destination is None else [destination])):
             refuse_data_files(file, target)
         return Job(file, source, destination, config, clock, before_write, overwrite).run().report
+
+
+def _read(source: Path, config: CleanConfig, clock: Clock) -> ModelFile:
+    from onnx_clp.modelfile import reader
+
+    with clock.stage("read"):
+        return reader.read(source, config.max_size)
 
 
 def _require_data(config: CleanConfig) -> None:
@@ -99,7 +104,8 @@ def clean(
     with clock.stage("read"):
         file = _opened(source, chosen.max_size)
     try:
-        done = Job(file, file.path, None, chosen, clock).run()
+        with standing_by(chosen.validate):
+            done = Job(file, file.path, None, chosen, clock).run()
     except BaseException:
         file.close()
         raise

@@ -36,7 +36,7 @@ def options(ort: ModuleType, size: int, plan: Plan, light: Mapped | None) -> obj
     chosen = ort.SessionOptions()
     levels = ort.GraphOptimizationLevel
     chosen.graph_optimization_level = levels.ORT_ENABLE_ALL if plan.optimised else levels.ORT_DISABLE_ALL
-    chosen.intra_op_num_threads = 1 if plan.one_thread else min(_MAX_THREADS, available_cpus())
+    chosen.intra_op_num_threads = 1 if plan.one_thread else most_threads()
     chosen.inter_op_num_threads = 1
     chosen.use_deterministic_compute = True
     chosen.log_severity_level = 4
@@ -47,6 +47,11 @@ def options(ort: ModuleType, size: int, plan: Plan, light: Mapped | None) -> obj
     if light is not None:
         chosen.add_session_config_entry(_FOLDER, os.fspath(light.folder))
     return chosen
+
+
+def most_threads() -> int:
+    """Threads that a session's layers, or runs side by side, share at most."""
+    return min(_MAX_THREADS, available_cpus())
 
 
 def available_cpus() -> int:

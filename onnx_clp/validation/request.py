@@ -157,4 +157,5 @@ CALIBRATION: Final = Errand(
     answered=Readings,
     failed="not validated",
     instead=_INSTEAD,
+    more=True,
 )
