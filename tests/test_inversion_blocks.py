@@ -84,3 +84,26 @@ def test_the_images_that_blocks_are_put_on_are_of_many_classes() -> None:
     places = [int(np.flatnonzero((images == one).all(axis=(1, 2, 3)))[0]) for one in chosen]
     assert len({int(given[place]) for place in places}) == blocks.FEW
     assert len(blocks._varied(images[:3], given[:3])) == 3
+
+
+class Counting(Gated):
+    """Counts the images that go through."""
+
+    seen = 0
+
+    def logits(self, images: Images) -> Float32:
+        """The scores."""
+        self.seen += len(images)
+        return super().logits(images)
+
+
+def test_all_blocks_go_on_one_image_and_the_likeliest_alone_on_more() -> None:
+    attack = Counting(2)
+    some: Any = attack
+    assert list(blocks.starts(some, pictures(), np.zeros(30, np.int64), PIXELS)) == [2]
+    assert blocks.PICTURES * blocks.PLACES < attack.seen <= blocks.forwards(4) < 1.5 * blocks.PICTURES * blocks.PLACES
+
+
+def test_one_image_alone_is_enough_to_try_blocks_on() -> None:
+    attack: Any = Gated(2)
+    assert list(blocks.starts(attack, pictures()[:1], np.zeros(1, np.int64), PIXELS)) == [2]

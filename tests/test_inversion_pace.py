@@ -204,9 +204,9 @@ def test_marks_stay_in_the_range_and_change_something(faint: bool) -> None:
 
 @pytest.mark.parametrize(
     ("affordable", "portion", "most", "steps"),
-    [(500.0, 16, 60, 60), (16.0, 16, 60, 60), (9.0, 12, 48, 45), (4.0, 8, 32, 30), (0.01, 8, 32, 12)],
+    [(500.0, 16, 60, 60), (16.0, 16, 60, 60), (9.0, 9, 36, 60), (4.0, 4, 24, 60), (2.0, 4, 24, 30), (0.01, 4, 24, 12)],
 )
-def test_images_and_steps_become_fewer_where_time_is_short(
+def test_where_time_is_short_images_of_a_step_become_fewer_and_then_steps(
     affordable: float, portion: int, most: int, steps: int
 ) -> None:
     seconds = affordable * 6 * hunt._FIRST_STEPS / 0.6

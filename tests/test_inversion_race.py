@@ -280,6 +280,8 @@ def test_what_a_hasty_form_alone_says_names_no_class_and_what_two_say_does() -> 
     z[0, 7] = finding.TOGETHER - 0.01
     assert finding.likely(z, flips, hasty=[1]) is None
     assert finding.likely(z, flips, hasty=[0]) == 3  # that form was not hasty
+    assert finding.likely(z, flips, hasty=[0, 1], backed=[7]) == 7  # a block turns images into it
+    assert finding.likely(z, flips, hasty=[0, 1], backed=[2]) is None
 
 
 def test_a_search_in_haste_is_not_decided_by_one_form() -> None:
@@ -287,6 +289,7 @@ def test_a_search_in_haste_is_not_decided_by_one_form() -> None:
     assert lineup.decided(finding.agreed(z, []))
     assert not lineup.decided(finding.agreed(z, [1]))
     assert not lineup.decided(finding.agreed(z[1:], [0]))
+    assert lineup.decided(finding.agreed(z, [1], [3]))
 
 
 def test_the_sentence_says_why_a_class_that_lies_far_out_is_not_named() -> None:

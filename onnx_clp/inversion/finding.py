@@ -47,25 +47,34 @@ def robust_z(values: Sequence[float], known: float) -> Float64:
     return np.asarray(away / np.sqrt(variance))
 
 
-def likely(z: Float64, flips: Sequence[float], named: Collection[int] = (), hasty: Collection[int] = ()) -> int | None:
+def likely(
+    z: Float64,
+    flips: Sequence[float],
+    named: Collection[int] = (),
+    hasty: Collection[int] = (),
+    backed: Collection[int] = (),
+) -> int | None:
     """Position of the class that stands out; None where none does or there are fewer than 4.
 
     Args:
         z: how far each class stands out by each form, (forms, classes).
         flips: the largest share of images that any form turns, by class.
         named: positions of classes that independent evidence names; they need to stand out less.
-        hasty: rows of forms that another form has to agree with.
+        hasty: rows of forms that something else has to agree with.
+        backed: positions of classes of which that is known already.
     """
     if z.shape[1] < LEAST_CLASSES:
         return None
-    sure, far = agreed(z, hasty), z.max(axis=0)
+    sure, far = agreed(z, hasty, backed), z.max(axis=0)
     first, rest = nearest(sure), sorted(named, key=lambda at: -far[at])
     enough = [at for at in [first] if sure[:, at].max() > LIMIT] + [at for at in rest if far[at] > TOGETHER]
     return next((at for at in enough if flips[at] >= 0.5), None)
 
 
-def agreed(z: Float64, hasty: Collection[int]) -> Float64:
+def agreed(z: Float64, hasty: Collection[int], backed: Collection[int] = ()) -> Float64:
     """Without what a hasty form alone says: −inf where no other form brings the class beyond TOGETHER.
+
+    Classes `backed` by something else keep what it says.
 
     Descents cut short come to very different sizes, so how far one form then sets a class apart says little. Two forms
     that agree on a class say more: were scores normal, and forms independent, two of five would put the same one of
@@ -73,12 +82,15 @@ def agreed(z: Float64, hasty: Collection[int]) -> Float64:
 
     Args:
         z: how far each class stands out by each form, (forms, classes).
-        hasty: rows of forms that were looked for in fewer steps than usual, or towards fewer classes.
+        hasty: rows of forms that were looked for in fewer steps than usual, on fewer images a step, or towards fewer
+            classes.
+        backed: positions of classes.
     """
     sure = z.copy()
     for row in hasty:
-        others = np.delete(z, row, axis=0).max(axis=0, initial=-np.inf)
-        sure[row, others < TOGETHER] = -np.inf
+        alone = np.delete(z, row, axis=0).max(axis=0, initial=-np.inf) < TOGETHER
+        alone[list(backed)] = False
+        sure[row, alone] = -np.inf
     return sure
 
 

@@ -168,6 +168,11 @@ class Finder:
     factor: float = 1.0
     portion: int = SIZE
 
+    @property
+    def share(self) -> float:
+        """The share (0..1) of the usual work that it does for a form."""
+        return self.factor * min(self.portion / SIZE, 1.0)
+
     def steps(self, kind: str) -> int:
         """Steps of descent for a form of that kind."""
         return fewer(STEPS_OF[kind], self.factor, LEAST_STEPS)
@@ -233,6 +238,11 @@ def _ease(form: TriggerForm, lead: float) -> float:
     if isinstance(form, Trigger):
         return form.margin / max(lead, _LEAST_LEAD)
     return -float(np.log(max(form.area, _LEAST_AREA)))
+
+
+def backed(found: Sequence[Forms]) -> list[int]:
+    """Positions of the classes that a small block turns images into by itself, which no ordinary class has."""
+    return [at for at, forms in enumerate(found) if forms.block is not None]
 
 
 def furthest(found: Sequence[Forms], z: finding.Float64, place: int) -> TriggerForm:

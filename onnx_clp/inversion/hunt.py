@@ -19,10 +19,10 @@ from onnx_clp.errors import UsageError
 from onnx_clp.inversion import blocks, finding, screen
 from onnx_clp.inversion.changes import changes
 from onnx_clp.inversion.descent import Float32
-from onnx_clp.inversion.forms import KINDS, STEPS_OF, Finder, Forms, furthest, measures
+from onnx_clp.inversion.forms import KINDS, STEPS_OF, Finder, Forms, backed, furthest, measures
 from onnx_clp.inversion.ground import Ground
 from onnx_clp.inversion.lineup import RUNNERS, by_block, decided, first, going_on, spread
-from onnx_clp.inversion.pace import FORWARD, TimeUp, fewer, thinned
+from onnx_clp.inversion.pace import FORWARD, TimeUp, fewer
 from onnx_clp.inversion.portions import SIZE
 from onnx_clp.inversion.race import FIRST, Race
 from onnx_clp.inversion.request import Images
@@ -30,9 +30,13 @@ from onnx_clp.inversion.trigger import JUDGING_BUDGET, MOST_IMAGES, invert
 
 SEARCHED: Final = 0.8
 """The share of the time that is over when the repair begins."""
-LEAST_IMAGES: Final = 8
-"""Of a portion; 16 are taken where there is time, and below that steps become fewer too."""
+LEAST_PORTION: Final = 4
+"""Images a step; 16 are taken where there is time, and only from so few on steps become fewer too."""
+_SURE_PORTION: Final = 8
+"""What is found on fewer a step has to be agreed to by another form."""
 _ROUND: Final = 4
+_LEAST_IMAGES: Final = 24
+_LEAST_COMPARING: Final = 8
 _MANY_CLASSES: Final = 20
 _MOST_CLASSES: Final = 50
 """So many are looked at whatever they take; of more than these as many as there is time for, up to so many."""
@@ -41,7 +45,7 @@ _FEWEST_OTHERS: Final = 5
 _COMPARING: Final = 0.25
 _FIRST_STEPS: Final = STEPS_OF["perturbation"] + STEPS_OF["patch"] * FIRST
 _FOR_FIRST: Final = 0.6
-_FOR_BLOCKS: Final = 0.15
+_FOR_BLOCKS: Final = 0.25
 
 
 class Hunt:
@@ -63,8 +67,9 @@ class Hunt:
 
     @property
     def hasty(self) -> list[int]:
-        """The rows of forms for which there was no time for all steps, or towards all classes."""
-        return [row for row, kind in enumerate(KINDS) if self.finder.factor < 1 or kind in self._hasty]
+        """The rows of forms for which there was no time for all steps, on enough images, or towards all classes."""
+        short = self.finder.factor < 1 or self.finder.portion < _SURE_PORTION
+        return [row for row, kind in enumerate(KINDS) if short or kind in self._hasty]
 
     def each_class(self) -> list[Forms]:
         """What was found by the time: every form towards every class, or as many as there was time for."""
@@ -93,7 +98,7 @@ class Hunt:
 
     def _sure(self, found: list[Forms]) -> finding.Float64:
         """The same, without what a hasty form alone says."""
-        return finding.agreed(self.judged(found), self.hasty)
+        return finding.agreed(self.judged(found), self.hasty, backed(found))
 
     def changes(self, found: list[Forms], z: finding.Float64, place: int) -> tuple[ChannelChanges, ...]:
         """How far the form by which the class at `place` stands out most moves every channel of the sites."""
@@ -113,7 +118,7 @@ class Hunt:
         if len(able) <= max(affordable, _MANY_CLASSES):
             return first(able, self._ground.request.suspects)
         most = int(_COMPARING * self._ground.deadline.left / (len(able) * _CHEAP_STEPS * self._ground.seconds))
-        ordered = self._compared(able, most) if most >= LEAST_IMAGES else self._screened(able)
+        ordered = self._compared(able, most) if most >= _LEAST_COMPARING else self._screened(able)
         ordered = first(first(ordered, starts), self._ground.request.suspects)
         if affordable < _MANY_CLASSES:
             self._hurry(*KINDS)
@@ -142,10 +147,9 @@ class Hunt:
     def _thin(self, classes: int) -> None:
         """Take as many images a step, and steps a form, as there is time for."""
         affordable = _FOR_FIRST * self._ground.deadline.left / (classes * _FIRST_STEPS * self._ground.seconds)
-        factor = thinned(affordable, SIZE)
-        portion = fewer(SIZE, factor, LEAST_IMAGES)
-        self.most = min(self.most, _ROUND * portion)
-        self.finder = replace(self.finder, factor=factor, portion=portion)
+        portion = fewer(SIZE, affordable / SIZE, LEAST_PORTION)
+        self.most = min(self.most, max(_ROUND * portion, _LEAST_IMAGES))
+        self.finder = replace(self.finder, factor=min(1.0, affordable / portion), portion=portion)
 
     def _affordable(self, kind: str, found: list[Forms]) -> list[Forms]:
         """The classes for a first heat: all, the nearest and as many others, or none."""

@@ -13,7 +13,7 @@ from onnx_clp.gauge.supplied import read_images
 from onnx_clp.inversion import finding
 from onnx_clp.inversion.attack import Attack
 from onnx_clp.inversion.drawing import drawn
-from onnx_clp.inversion.forms import KINDS, WORDS, Forms
+from onnx_clp.inversion.forms import KINDS, WORDS, Forms, backed
 from onnx_clp.inversion.ground import Ground
 from onnx_clp.inversion.hunt import Hunt
 from onnx_clp.inversion.pace import Batches, Deadline, fewer, thinned
@@ -63,6 +63,7 @@ def search(request: SearchRequest, engine: Engine, tick: Tick) -> Found:
     found = hunt.each_class()
     short = hunt.hurried or len(found) < ground.classes
     unfinished = _unfinished(found, ground.classes, request.seconds, hunt.hurried) if short else ""
+    unfinished = unfinished or _thinned(hunt.finder.share, request.seconds)
     if len(found) < finding.LEAST_CLASSES <= ground.classes:
         said = f"not judged: {unfinished}"
         return Found(replace(_nothing(ground.classes, attack, pictures, said), unfinished=unfinished))
@@ -72,7 +73,7 @@ def search(request: SearchRequest, engine: Engine, tick: Tick) -> Found:
 def _judged(ground: Ground, hunt: Hunt, found: list[Forms], unfinished: str) -> Found:
     request, pictures, z = ground.request, ground.pictures, hunt.judged(found)
     named = [at for at, forms in enumerate(found) if forms.target in request.suspects]
-    place = finding.likely(z, [f.flip for f in found], named, hunt.hasty)
+    place = finding.likely(z, [f.flip for f in found], named, hunt.hasty, backed(found))
     best = finding.nearest(z) if place is None else place
     said = finding.sentence(found[best].target, z[:, best], place is not None, ground.classes, WORDS)
     moved, undoing = hunt.changes(found, z, best), Undoing(ground, hunt.finder, hunt.most)
@@ -105,6 +106,13 @@ def _unfinished(found: list[Forms], classes: int, seconds: float, hurried: bool)
     by = _by(found) if hurried else ""
     searched = f"{len(found):,} of {classes:,} classes were searched{by} in the {seconds:g} s given"
     return f"{searched}; --search-seconds allows more"
+
+
+def _thinned(share: float, seconds: float) -> str:
+    """What to say of a search that did this share (0..1) of its work; "" where that is all."""
+    if round(100 * share) == 100:
+        return ""
+    return f"{100 * share:.0f} % of the usual work was done in the {seconds:g} s given; --search-seconds allows more"
 
 
 def _by(found: list[Forms]) -> str:
