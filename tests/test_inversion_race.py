@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from onnx_clp.inversion.portions import Portions
 from onnx_clp.inversion.race import Race
 from onnx_clp.inversion.request import SearchRequest
 from onnx_clp.inversion.search import search
-from onnx_clp.inversion.smallest import Smallest, descended
+from onnx_clp.inversion.smallest import Best, Smallest, descended
 from onnx_clp.inversion.trigger import Trigger
 from onnx_clp.judge.head_check import Head, convincing, limit
 from onnx_clp.run.searcher import suspects
@@ -264,6 +265,57 @@ def test_nothing_is_undone_where_the_last_layer_names_another_class(tmp_path: Pa
     assert found.repair_note == f"the row of class {other} in the last layer is evidence of another target"
     both = search(replace(asked, suspects=(other, planted.TARGET)), engine, lambda *_: None).inversion
     assert both.repair_note == "the model has no value that could take a cap"
+
+
+# --- several beginnings -------------------------------------------------------------------------------
+
+
+@dataclass
+class Walk:
+    """A descent that has come by forms of these (flip, area) so far."""
+
+    came_by: list[tuple[float, float]]
+    steps: int = 0
+
+    def step(self) -> None:
+        """One step."""
+        self.steps += 1
+
+    @property
+    def form(self) -> Any:
+        """As after the last step."""
+        flip, area = self.came_by[self.steps - 1]
+        return SimpleNamespace(flip=flip, area=area)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "best"),
+    [
+        ((0.95, 20.0), (0.9, 10.0), (0.9, 10.0)),
+        ((0.95, 20.0), (0.89, 10.0), (0.95, 20.0)),
+        ((0.5, 20.0), (0.4, 10.0), (0.5, 20.0)),
+        ((0.5, 10.0), (0.5, 10.0), (0.5, 10.0)),
+    ],
+)
+def test_of_several_beginnings_the_smallest_form_that_works_counts_else_the_one_that_turns_most(
+    one: tuple[float, float], other: tuple[float, float], best: tuple[float, float]
+) -> None:
+    walks = [Walk([one]), Walk([other])]
+    found = descended(Best(*walks), 1)
+    assert (found.flip, found.area) == best
+    assert [walk.steps for walk in walks] == [1, 1]
+
+
+def test_portions_taken_again_begin_at_the_first_and_know_nothing() -> None:
+    images = np.arange(10, dtype=np.float32).reshape(10, 1, 1, 1)
+    portions = Portions(images, 4)
+    first = portions.following()
+    portions.turned(1.0)
+    again = portions.again()
+    assert np.array_equal(again.following(), first)
+    assert (again.count, again.seen) == (portions.count, False)
+    assert again.turned(0.0) == 0.0
+    assert portions.turned(1.0) == 1.0
 
 
 # --- in haste -----------------------------------------------------------------------------------------

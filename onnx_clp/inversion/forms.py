@@ -14,11 +14,11 @@ from onnx_clp.inversion.attack import Attack
 from onnx_clp.inversion.blend import BlendDescent
 from onnx_clp.inversion.descent import Float32
 from onnx_clp.inversion.pace import fewer
-from onnx_clp.inversion.patch import PatchDescent
+from onnx_clp.inversion.patch import Patch, PatchDescent
 from onnx_clp.inversion.pixels import Range
 from onnx_clp.inversion.portions import SIZE, Portions
 from onnx_clp.inversion.request import Images
-from onnx_clp.inversion.smallest import ENOUGH, Descent, Sized, descended
+from onnx_clp.inversion.smallest import ENOUGH, Best, Descent, Sized, descended
 from onnx_clp.inversion.trigger import BUDGET, JUDGING_BUDGET, STEPS, Trigger, TriggerDescent
 from onnx_clp.inversion.warp import WarpDescent
 from onnx_clp.inversion.wave import WaveDescent
@@ -42,7 +42,7 @@ class TriggerForm(Sized, Protocol):
 class Scene:
     """What a descent has: the model, images of other classes than the target, where to start, how many steps to take.
 
-    `block` is where patches start instead, if a small block turns images by itself.
+    `block` is where patches start as well, if a small block turns images by itself.
     """
 
     attack: Attack
@@ -81,9 +81,11 @@ def _trigger(scene: Scene, budget: float = JUDGING_BUDGET) -> TriggerDescent:
     )
 
 
-def _patch(scene: Scene) -> PatchDescent:
-    start = scene.start if scene.block is None else scene.block
-    return PatchDescent(scene.attack, scene.portions, scene.target, start, scene.pixels)
+def _patch(scene: Scene) -> Descent[Patch]:
+    usual = PatchDescent(scene.attack, scene.portions, scene.target, scene.start, scene.pixels)
+    if scene.block is None:
+        return usual
+    return Best(PatchDescent(scene.attack, scene.portions.again(), scene.target, scene.block, scene.pixels), usual)
 
 
 def _blend(scene: Scene) -> BlendDescent:
@@ -121,7 +123,7 @@ _LEAST_LEAD: Final = 1e-6
 class Forms:
     """What has been found for one class by now, by kind; `start` is where patches and waves begin.
 
-    `block` is where the patch begins instead, if a small block turns images by itself.
+    `block` is where the patch begins as well, if a small block turns images by itself.
     `early` holds what had been found when the first heat was over, by kind.
     """
 

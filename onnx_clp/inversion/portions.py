@@ -34,6 +34,13 @@ class Portions:
         self._turned: deque[float] = deque(maxlen=self.count)
         self._weights: deque[int] = deque(maxlen=self.count)
 
+    def again(self) -> Portions:
+        """The same portions from the first on, with nothing noted."""
+        fresh = Portions(self.all)
+        fresh.count, fresh._parts = self.count, self._parts
+        fresh._turned, fresh._weights = deque(maxlen=self.count), deque(maxlen=self.count)
+        return fresh
+
     @property
     def shape(self) -> tuple[int, ...]:
         """(channels, height, width) of an image."""

@@ -59,6 +59,28 @@ class Smallest(Generic[_Form]):
         return found
 
 
+class Best(Generic[_Form]):
+    """Several descents towards one form that differ in where they begin: the smallest that any of them comes by."""
+
+    def __init__(self, *descents: Descent[_Form]) -> None:
+        self._descents = descents
+
+    def step(self) -> None:
+        """One step of each."""
+        for descent in self._descents:
+            descent.step()
+
+    @property
+    def form(self) -> _Form:
+        """Of the forms that turn enough of all images the smallest; where none does, the one that turns most."""
+        return min((descent.form for descent in self._descents), key=_rank)
+
+
+def _rank(form: Sized) -> tuple[bool, float]:
+    works = form.flip >= ENOUGH
+    return not works, form.area if works else -form.flip
+
+
 def descended(descent: Descent[_Found], steps: int) -> _Found:
     """What a descent has found after so many steps."""
     for _ in range(steps):
