@@ -19,6 +19,7 @@ from onnx_clp.inversion.hunt import Hunt
 from onnx_clp.inversion.pace import Batches, Deadline, fewer, thinned
 from onnx_clp.inversion.pictures import Pictures
 from onnx_clp.inversion.pixels import Range
+from onnx_clp.inversion.precision import in_single
 from onnx_clp.inversion.request import Found, Images, SearchRequest
 from onnx_clp.inversion.subject import Subject, read_subject
 from onnx_clp.inversion.synthesis import STEPS, Synthesiser
@@ -44,6 +45,7 @@ def search(request: SearchRequest, engine: Engine, tick: Tick) -> Found:
         NotValidated: there is not enough memory for one image.
     """
     deadline = Deadline(request.seconds)
+    request = replace(request, sites=tuple(map(in_single, request.sites)))
     original = read_subject(request.original, request.limits.shapes, request.output_name)
     folded = original
     if request.folded is not None:

@@ -17,6 +17,7 @@ from onnx_clp.file.messages import freeze_inputs
 from onnx_clp.file.store import TensorStore
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.graph.model import ModelIndex
+from onnx_clp.inversion.precision import widen
 from onnx_clp.operators import read
 from onnx_clp.operators.nodes import input_name, is_op
 from onnx_clp.text import quoted, shown
@@ -64,14 +65,15 @@ class Subject:
 
 
 def read_subject(path: Path, shapes: Mapping[str, tuple[int, ...]], output: str | None) -> Subject:
-    """Read the model at `path`.
+    """Read the model at `path`; half precision becomes single.
 
     Raises:
-        UsageError: it is not a model of one float32 image and one score a class, or its image size is open and not
+        UsageError: it is not a model of one image in floats and one score a class, or its image size is open and not
             given in `shapes`.
     """
     model = onnx.load(path)
     freeze_inputs(model.graph)
+    widen(model)
     name = quoted(path)
     held = {t.name for t in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in held]
