@@ -30,7 +30,7 @@ from onnx_clp.inversion.trigger import JUDGING_BUDGET, MOST_IMAGES, invert
 
 SEARCHED: Final = 0.8
 """The share of the time that is over when the repair begins."""
-LEAST_PORTION: Final = 4
+_LEAST_PORTION: Final = 4
 """Images a step; 16 are taken where there is time, and only from so few on steps become fewer too."""
 _SURE_PORTION: Final = 8
 """What is found on fewer a step has to be agreed to by another form."""
@@ -147,7 +147,7 @@ class Hunt:
     def _thin(self, classes: int) -> None:
         """Take as many images a step, and steps a form, as there is time for."""
         affordable = _FOR_FIRST * self._ground.deadline.left / (classes * _FIRST_STEPS * self._ground.seconds)
-        portion = fewer(SIZE, affordable / SIZE, LEAST_PORTION)
+        portion = fewer(SIZE, affordable / SIZE, _LEAST_PORTION)
         self.most = min(self.most, max(_ROUND * portion, _LEAST_IMAGES))
         self.finder = replace(self.finder, factor=min(1.0, affordable / portion), portion=portion)
 
