@@ -299,6 +299,14 @@ def test_a_search_with_time_leaves_nothing_out(tmp_path: Path, engine: Engine) -
     assert found.unfinished == ""
 
 
+@pytest.mark.parametrize(("factor", "portion", "share"), [(1.0, 16, ""), (1.0, 8, "50 %"), (0.5, 4, "12 %")])
+def test_a_search_that_did_less_than_usual_says_how_much(factor: float, portion: int, share: str) -> None:
+    said = searching._thinned(Finder(Range(0, 1), 0, factor, portion).share, 300.0)
+    assert said == (
+        f"{share} of the usual work was done in the 300 s given; --search-seconds allows more" if share else ""
+    )
+
+
 def test_a_search_that_is_cut_off_judges_by_the_forms_that_all_classes_have(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, engine: Engine
 ) -> None:
