@@ -227,3 +227,18 @@ def test_a_mixture_is_one_image_with_a_rectangle_of_another() -> None:
     assert mixed.shape == (40, 2, 7, 7)
     assert {len(np.unique(one)) for one in mixed} == {1, 2}
     np.testing.assert_array_equal(mixed[:, 0], mixed[:, 1])
+
+
+@pytest.mark.parametrize(
+    "new",
+    [
+        "r = MaxPool<kernel_shape = [3, 3], strides = [1, 1], pads = [1, 1, 1, 1]>(d)",
+        "q = MaxPool<kernel_shape = [2, 2], pads = [0, 1, 1, 0], ceil_mode = 1>(d) r = Relu(q)",
+        "q = Min(d, one, high) r = Max(q, low)",
+    ],
+)
+def test_what_caps_and_pools_give_is_what_the_file_gives(new: str) -> None:
+    model = network(GRAPH.replace("r = Relu(d)", new))
+    with torch.no_grad():
+        ours = OnnxNetwork(model)(torch.from_numpy(IMAGES)).numpy()
+    np.testing.assert_allclose(ours, by_runtime(model, IMAGES), rtol=1e-4, atol=1e-5)

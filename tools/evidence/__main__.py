@@ -43,12 +43,16 @@ def main_parser() -> argparse.ArgumentParser:
     real.add_argument("--only", default="", metavar="NAME", help="this network alone")
     real.add_argument("--run", action="append", default=[], metavar="NAME", help="only this one (may repeat)")
     real.add_argument("--search-seconds", type=float, default=300.0, help="cap of a search; more on a busy machine")
-    for command in (measure, aside, effort, defaults, real):
+    again = commands.add_parser(
+        "reactivation", help="cleaned networks trained further, with and without the trigger: what is missing (torch)"
+    )
+    again.add_argument("--search-seconds", type=float, default=300.0, help="cap of a search; more on a busy machine")
+    for command in (measure, aside, effort, defaults, real, again):
         command.add_argument("--work", type=Path, default=Path("zoo"), metavar="FOLDER", help="of the trained zoo")
         command.add_argument("--data", type=Path, default=datasets.FASHION_MNIST_FOLDER, metavar="FOLDER")
     report = commands.add_parser("report", help="rewrite the page's tables and the pictures from the records")
     report.add_argument("--page", type=Path, default=Path("docs/evidence.md"), metavar="FILE")
-    for command in (measure, aside, effort, defaults, real, report):
+    for command in (measure, aside, effort, defaults, real, again, report):
         command.add_argument("--out", type=Path, default=Path("docs/evidence"), metavar="FOLDER", help="of records")
     return parser
 
@@ -63,6 +67,7 @@ def main(arguments: Sequence[str]) -> int:
         "effort": _effort,
         "defaults": _defaults,
         "realsize": _realsize,
+        "reactivation": _reactivation,
         "report": _report,
     }
     try:
@@ -118,6 +123,12 @@ def _realsize(given: argparse.Namespace) -> None:
 
     runs = given.run or list(real_size.RUNS)
     real_size.measure_all(given.work, given.photographs, given.out, runs, given.search_seconds, given.only)
+
+
+def _reactivation(given: argparse.Namespace) -> None:
+    from tools.evidence import reactivation
+
+    reactivation.measure_all(subject.read(given.work), given.work, given.data, given.out, given.search_seconds)
 
 
 def _report(given: argparse.Namespace) -> None:

@@ -13,6 +13,7 @@ from tools.evidence import (
     experiments,
     latency,
     naming,
+    reactivation,
     real_size,
     record,
     scoring,
@@ -55,5 +56,6 @@ def all_parts(out: Path) -> Mapping[str, str]:
         "naming": naming.roc(runs),
         "defaults": defaults.table(out),
         "defaults-sums": defaults.summary(out),
+        "reactivation": reactivation.table(record.lines(out / reactivation.LOG)),
         "evasion": experiments.evasion(record.lines(out / evasion.LOG)),
     }

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -198,6 +199,22 @@ def _conv(given: Arguments, attributes: Attributes) -> Tensor:
     return out
 
 
+def _max_pool(given: Arguments, attributes: Attributes) -> Tensor:
+    if attributes.get("auto_pad", b"NOTSET") != b"NOTSET" or len(attributes["kernel_shape"]) != 2:
+        raise UsageError("MaxPool: only those of images whose padding is given can be trained through")
+    pads = list(attributes.get("pads", (0, 0, 0, 0)))
+    x = functional.pad(given[0], (pads[1], pads[3], pads[0], pads[2]), value=-torch.inf) if any(pads) else given[0]
+    out: Tensor = functional.max_pool2d(
+        x,
+        tuple(attributes["kernel_shape"]),
+        tuple(attributes.get("strides", (1, 1))),
+        0,
+        tuple(attributes.get("dilations", (1, 1))),
+        bool(attributes.get("ceil_mode", 0)),
+    )
+    return out
+
+
 def _normalised(given: Arguments, attributes: Attributes) -> Tensor:
     x, scale, shift, mean, variance = given
     return functional.batch_norm(x, mean, variance, scale, shift, False, 0.0, attributes.get("epsilon", 1e-5))
@@ -265,6 +282,9 @@ OPERATORS: dict[str, Operator] = {
     "GlobalAveragePool": lambda given, _: given[0].mean((2, 3), keepdim=True),
     "Identity": lambda given, _: given[0],
     "MatMul": lambda given, _: given[0] @ given[1],
+    "Max": lambda given, _: reduce(torch.maximum, given),
+    "MaxPool": _max_pool,
+    "Min": lambda given, _: reduce(torch.minimum, given),
     "Mul": lambda given, _: given[0] * given[1],
     "Pad": _pad,
     "ReduceMean": _mean,
