@@ -20,6 +20,7 @@ Send = Callable[[str], None]
 """Sends one line to the parent at once."""
 
 _MAX_FILE = 1 << 20
+_RUNTIME = "onnx_clp.validation.runtime:load_runtime"
 
 
 def main(parent: int) -> None:
@@ -51,11 +52,8 @@ def main(parent: int) -> None:
 def _load() -> None:
     """Import what every errand needs; what fails here fails again, and is reported, where it is needed."""
     with contextlib.suppress(Exception):
-        import onnx  # noqa: F401
-
-        from onnx_clp.validation.runtime import load_runtime
-
-        load_runtime()
+        found("onnx:load")
+        found(_RUNTIME)()
 
 
 def answer(errand: Errand[Any, Any], text: str, cap: int, send: Send = lambda _: None) -> str:
