@@ -26,7 +26,7 @@ class Portions:
         all: the images.
     """
 
-    def __init__(self, images: Images, size: int = SIZE) -> None:
+    def __init__(self, images: Images, size: float = SIZE) -> None:
         self.count = max(1, round(len(images) / size))
         self.all = images
         self._parts = np.array_split(images, self.count)
@@ -36,10 +36,7 @@ class Portions:
 
     def again(self) -> Portions:
         """The same portions from the first on, with nothing noted."""
-        fresh = Portions(self.all)
-        fresh.count, fresh._parts = self.count, self._parts
-        fresh._turned, fresh._weights = deque(maxlen=self.count), deque(maxlen=self.count)
-        return fresh
+        return Portions(self.all, len(self.all) / self.count)
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto,
 
 from onnx_clp.cap.bound_directions import Site
 from onnx_clp.operators import read
-from onnx_clp.operators.nodes import is_op
+from onnx_clp.operators.nodes import is_op, set_attribute
 
 HALVES: Final = frozenset((TensorProto.FLOAT16, TensorProto.BFLOAT16))
 
@@ -48,7 +48,7 @@ def _widen_values(values: Iterable[ValueInfoProto]) -> None:
 def _widen_nodes(nodes: Iterable[NodeProto]) -> None:
     for node in nodes:
         if is_op(node, "Cast") and read.cast_type(node) in HALVES:
-            read.set_cast_type(node, TensorProto.FLOAT)
+            set_attribute(node, "to", TensorProto.FLOAT)
         for attribute in node.attribute:
             if attribute.type == AttributeProto.TENSOR:
                 _widen_tensor(attribute.t)

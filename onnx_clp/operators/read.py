@@ -245,11 +245,6 @@ def cast_type(node: NodeProto) -> int | None:
     return found if isinstance(found, int) else None
 
 
-def set_cast_type(node: NodeProto, data_type: int) -> None:
-    """Cast: state the TensorProto.DataType that it gives."""
-    set_attribute(node, "to", data_type)
-
-
 def quantized_type(node: NodeProto) -> int:
     """QuantizeLinear, DequantizeLinear: the TensorProto.DataType stated for the output, 0 where none is."""
     return int(attribute(node, "output_dtype", 0))
