@@ -458,6 +458,37 @@ def test_caps_fitted_beside_photographs_leave_those_alone(tmp_path: Path, engine
     assert changed[1] < 0.8 * changed[0]
 
 
+@dataclass(frozen=True)
+class OnBright:
+    """A form that works on bright images alone."""
+
+    square: Square
+    target: int = planted.TARGET
+    flip: float = 1.0
+
+    def put_on(self, images: Images) -> Images:
+        """The images, with the square where their largest pixel is above 2."""
+        bright = images.max(axis=(1, 2, 3), keepdims=True) > 2
+        return np.where(bright, self.square.put_on(images), images)
+
+
+def test_what_a_form_does_to_photographs_is_capped_as_well(tmp_path: Path, engine: Engine) -> None:
+    onnx.save(planted.classifier(planted=True), tmp_path / "m.onnx")
+    mask, values = np.zeros((1, 8, 8), bool), np.zeros((1, 8, 8), np.float32)
+    mask[0, 2:5, 2:5], values[0, 3, 3] = True, 1.0
+    form = OnBright(Square(planted.TARGET, mask, values))
+    subject = read_subject(tmp_path / "m.onnx", {}, None)
+    dim = np.clip(planted.pictures(), None, 2).astype(np.float32)
+    at = sites(tmp_path / "m.onnx")
+    alone = RepairBench(subject, engine, at, dim, planted.TARGET, 0, made=True)
+    assert alone.fit([form], 0.99) == {}
+    shown = (3 + dim).astype(np.float32)
+    beside = RepairBench(subject, engine, at, dim, planted.TARGET, 0, made=True, beside=shown)
+    given = Look(subject, subject.output, engine).all(shown).argmax(axis=1)
+    assert len(beside.beside) == np.count_nonzero(given != planted.TARGET)
+    assert beside.fit([form], 0.99)
+
+
 def test_caps_go_in_behind_those_there_are(tmp_path: Path, engine: Engine) -> None:
     onnx.save(planted.classifier(planted=True), tmp_path / "m.onnx")
     mask, values = np.zeros((1, 8, 8), bool), np.zeros((1, 8, 8), np.float32)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -13,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onnx_clp.config import RunLimits
-from onnx_clp.inversion import finding, lineup
-from onnx_clp.inversion.forms import WORDS, Finder, Forms, TriggerForm, measures
+from onnx_clp.inversion import finding, lineup, undoing
+from onnx_clp.inversion.forms import KINDS, WORDS, Finder, Forms, TriggerForm, measures
+from onnx_clp.inversion.hunt import Hunt
 from onnx_clp.inversion.patch import Patch
 from onnx_clp.inversion.pixels import Range
 from onnx_clp.inversion.portions import Portions
@@ -250,7 +252,9 @@ def test_a_suspect_is_named_where_the_search_alone_is_not_sure(tmp_path: Path, m
     assert together.sentence.endswith("so 2.33 are enough")
 
 
-def test_nothing_is_undone_where_the_last_layer_names_another_class(tmp_path: Path) -> None:
+def test_nothing_is_undone_where_the_last_layer_names_another_class(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = SearchRequest(
         original=stored(tmp_path, infected=True),
         images=supplied(tmp_path),
@@ -265,6 +269,20 @@ def test_nothing_is_undone_where_the_last_layer_names_another_class(tmp_path: Pa
     assert found.repair_note == f"the row of class {other} in the last layer is evidence of another target"
     both = search(replace(asked, suspects=(other, planted.TARGET)), engine, lambda *_: None).inversion
     assert both.repair_note == "the model has no value that could take a cap"
+    monkeypatch.setattr(undoing, "CLEAR", 0.0)  # what lies that far out is undone whatever the last layer says
+    far = search(replace(asked, suspects=(other,)), engine, lambda *_: None).inversion
+    assert far.repair_note == "the model has no value that could take a cap"
+
+
+@pytest.mark.parametrize("unguided", [False, True])
+def test_a_patch_of_usual_size_is_undone_with_another_form_where_images_tell_something(unguided: bool) -> None:
+    repairing = undoing.Undoing.__new__(undoing.Undoing)
+    repairing._ground = cast(Any, SimpleNamespace(unguided=unguided))
+    usual, small, form = patch(3, 9.0), patch(3, 1.0), at_size(3)
+    forms = Forms(3, by_kind={"perturbation": form, "patch": usual})
+    assert repairing._patch([form], forms) is (None if unguided else usual)
+    assert repairing._patch([form, small], forms) is small
+    assert repairing._patch([form], Forms(3, by_kind={"patch": patch(3, 1.0, 0.89)})) is None
 
 
 # --- several beginnings -------------------------------------------------------------------------------
@@ -321,33 +339,61 @@ def test_portions_taken_again_begin_at_the_first_and_know_nothing() -> None:
 # --- in haste -----------------------------------------------------------------------------------------
 
 
-def test_what_a_hasty_form_alone_says_names_no_class_and_what_two_say_does() -> None:
+def doubted(z: finding.Float64, rows: Sequence[int] = (), but: Sequence[int] = ()) -> finding.Doubted:
+    """Those rows of `z` are doubted, but for some classes."""
+    found = np.zeros(z.shape, np.bool_)
+    found[list(rows)] = True
+    found[:, list(but)] = False
+    return found
+
+
+def test_what_a_doubted_form_alone_says_names_no_class_and_what_two_say_does() -> None:
     z, flips = far(c3=9.9, c7=6.6), [1.0] * 10
     assert finding.likely(z, flips) == 3
-    assert finding.likely(z, flips, hasty=[1]) is None
-    assert finding.likely(z, flips, [7], [1]) == 7  # a row of the last layer is other evidence
+    assert finding.likely(z, flips, doubted=doubted(z, [1])) is None
+    assert finding.likely(z, flips, [7], doubted(z, [1])) == 7  # a row of the last layer is other evidence
     z[0, 7] = finding.TOGETHER
-    assert finding.likely(z, flips, hasty=[1]) == 7
-    assert finding.likely(z, flips, hasty=[0, 1]) == 7
+    assert finding.likely(z, flips, doubted=doubted(z, [1])) == 7
+    assert finding.likely(z, flips, doubted=doubted(z, [0, 1])) == 7
     z[0, 7] = finding.TOGETHER - 0.01
-    assert finding.likely(z, flips, hasty=[1]) is None
-    assert finding.likely(z, flips, hasty=[0]) == 3  # that form was not hasty
-    assert finding.likely(z, flips, hasty=[0, 1], backed=[7]) == 7  # a block turns images into it
-    assert finding.likely(z, flips, hasty=[0, 1], backed=[2]) is None
+    assert finding.likely(z, flips, doubted=doubted(z, [1])) is None
+    assert finding.likely(z, flips, doubted=doubted(z, [0])) == 3  # that form was not doubted
+    assert finding.likely(z, flips, doubted=doubted(z, [0, 1], [7])) == 7  # a block turns images into it
+    assert finding.likely(z, flips, doubted=doubted(z, [0, 1], [2])) is None
 
 
 def test_a_search_in_haste_is_not_decided_by_one_form() -> None:
     z = far(c3=9.9)
-    assert lineup.decided(finding.agreed(z, []))
-    assert not lineup.decided(finding.agreed(z, [1]))
-    assert not lineup.decided(finding.agreed(z[1:], [0]))
-    assert lineup.decided(finding.agreed(z, [1], [3]))
+    assert lineup.decided(finding.agreed(z, doubted(z)))
+    assert not lineup.decided(finding.agreed(z, doubted(z, [1])))
+    assert not lineup.decided(finding.agreed(z[1:], doubted(z[1:], [0])))
+    assert lineup.decided(finding.agreed(z, doubted(z, [1], [3])))
+
+
+def test_a_perturbation_that_leaves_many_images_alone_is_doubted() -> None:
+    def forms(target: int, flip: float, block: bool = False) -> Forms:
+        nothing = np.zeros((1, 2, 2), np.float32)
+        found = Forms(target, block=nothing if block else None)
+        found.by_kind["perturbation"] = Trigger(target, nothing, flip, 1.0, Range(0, 1))
+        return found
+
+    hunt = Hunt.__new__(Hunt)
+    hunt._hasty, hunt.finder = {"warp"}, Finder(Range(0, 1), 0)
+    found = hunt.doubted([forms(0, 0.9), forms(1, 0.89), forms(2, 0.89, block=True)])
+    assert found[0].tolist() == [False, True, False]
+    assert found[KINDS.index("warp")].tolist() == [True, True, False]
+    assert not found[KINDS.index("patch")].any()
 
 
 def test_the_sentence_says_why_a_class_that_lies_far_out_is_not_named() -> None:
-    alone = finding.sentence(1, np.array([0.2, 9.9]), False, 10, WORDS)
-    assert alone.startswith("no class is named: class 1 lies 9.9 robust standard deviations from the others by ")
-    assert "--search-seconds allows more" in alone
+    begin = "no class is named: class 1 lies 9.9 robust standard deviations from the others by "
+    hasty = finding.sentence(1, np.array([0.2, 9.9]), False, 10, WORDS, hasty=[1])
+    assert hasty.startswith(begin)
+    assert "--search-seconds allows more" in hasty
+    faint = finding.sentence(1, np.array([9.9, 0.2]), False, 10, WORDS, hasty=[1])
+    assert faint.startswith(begin)
+    assert "leaves many images as they are" in faint
+    assert "--search-seconds" not in faint
 
 
 # --- when it is over ----------------------------------------------------------------------------------

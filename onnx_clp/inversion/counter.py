@@ -28,7 +28,7 @@ from onnx_clp.inversion.trigger import outcome
 from onnx_clp.validation.provider import Engine
 
 STEPS: Final = 16
-WORKS: Final = 0.05
+WORKS: Final = 0.1
 """What turns this share of the images or less counts as nothing; the attacker's patch is one of many in its place."""
 _RATE: Final = 0.25
 _START: Final = 0.5

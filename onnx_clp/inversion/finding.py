@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Float64 = NDArray[np.float64]
+Doubted = NDArray[np.bool_]
 
 LIMIT: Final = 3.5
 TOGETHER: Final = 2.33
@@ -27,6 +28,7 @@ TOGETHER: Final = 2.33
 it in one network of twenty, and the nearest of ten classes LIMIT in one of ninety."""
 LEAST_CLASSES: Final = 4
 _MAD_TO_STD: Final = 1.4826
+_MORE: Final = "--search-seconds allows more"
 UNMATCHED: Final = 1.3
 """Times as far apart classes lie on images that match no statistics of the training images."""
 _PRIOR_CLASSES: Final = 20
@@ -48,11 +50,7 @@ def robust_z(values: Sequence[float], known: float) -> Float64:
 
 
 def likely(
-    z: Float64,
-    flips: Sequence[float],
-    named: Collection[int] = (),
-    hasty: Collection[int] = (),
-    backed: Collection[int] = (),
+    z: Float64, flips: Sequence[float], named: Collection[int] = (), doubted: Doubted | None = None
 ) -> int | None:
     """Position of the class that stands out; None where none does or there are fewer than 4.
 
@@ -60,37 +58,32 @@ def likely(
         z: how far each class stands out by each form, (forms, classes).
         flips: the largest share of images that any form turns, by class.
         named: positions of classes that independent evidence names; they need to stand out less.
-        hasty: rows of forms that something else has to agree with.
-        backed: positions of classes of which that is known already.
+        doubted: what another form has to agree with; None for nothing.
     """
     if z.shape[1] < LEAST_CLASSES:
         return None
-    sure, far = agreed(z, hasty, backed), z.max(axis=0)
+    sure, far = z if doubted is None else agreed(z, doubted), z.max(axis=0)
     first, rest = nearest(sure), sorted(named, key=lambda at: -far[at])
     enough = [at for at in [first] if sure[:, at].max() > LIMIT] + [at for at in rest if far[at] > TOGETHER]
     return next((at for at in enough if flips[at] >= 0.5), None)
 
 
-def agreed(z: Float64, hasty: Collection[int], backed: Collection[int] = ()) -> Float64:
-    """Without what a hasty form alone says: −inf where no other form brings the class beyond TOGETHER.
+def agreed(z: Float64, doubted: Doubted) -> Float64:
+    """Without what a doubted form alone says: −inf where no other form brings the class beyond TOGETHER.
 
-    Classes `backed` by something else keep what it says.
-
-    Descents cut short come to very different sizes, so how far one form then sets a class apart says little. Two forms
+    Descents cut short come to very different sizes, so how far one form then sets a class apart says little. Nor does a
+    perturbation that leaves many images as they are: some class of a clean network often is nearest to noise. Two forms
     that agree on a class say more: were scores normal, and forms independent, two of five would put the same one of
     ten classes beyond TOGETHER in one network of a hundred, about as often as one form puts one beyond LIMIT.
 
     Args:
         z: how far each class stands out by each form, (forms, classes).
-        hasty: rows of forms that were looked for in fewer steps than usual, on fewer images a step, or towards fewer
-            classes.
-        backed: positions of classes.
+        doubted: which of these are doubted, (forms, classes).
     """
     sure = z.copy()
-    for row in hasty:
+    for row, doubts in enumerate(doubted):
         alone = np.delete(z, row, axis=0).max(axis=0, initial=-np.inf) < TOGETHER
-        alone[list(backed)] = False
-        sure[row, alone] = -np.inf
+        sure[row, doubts & alone] = -np.inf
     return sure
 
 
@@ -104,19 +97,21 @@ def too_few(classes: int) -> str:
     return f"{classes} classes are too few to tell whether one of them stands out"
 
 
-def sentence(target: int, z: Float64, stands_out: bool, classes: int, words: Sequence[str]) -> str:
+def sentence(
+    target: int, z: Float64, stands_out: bool, classes: int, words: Sequence[str], hasty: Collection[int] = ()
+) -> str:
     """What was found, for people; `z` is by form, of the class that stands out, else of the nearest.
 
-    `words` say of each form what of it is smaller.
+    `words` say of each form what of it is smaller; `hasty` are the rows of forms for which time was short.
     """
     if classes < LEAST_CLASSES:
         return too_few(classes)
     far, by = f"{z.max():.1f} robust standard deviations", words[int(z.argmax())]
     if not stands_out and z.max() > LIMIT:
-        return (
-            f"no class is named: class {target} lies {far} from the others by {by}, but there was no time to look for "
-            "that properly and no other form agrees; --search-seconds allows more"
-        )
+        told = f"no class is named: class {target} lies {far} from the others by {by}, but"
+        if int(z.argmax()) in hasty:
+            return f"{told} there was no time to look for that properly and no other form agrees; {_MORE}"
+        return f"{told} that leaves many images as they are and no other form agrees"
     if not stands_out:
         return (
             f"no class stands out: the nearest, class {target}, lies {far} from the others ({LIMIT:g} are needed); "

@@ -105,7 +105,7 @@ FORMS: Final = (
     FormKind("patch", patch.STEPS, 0.27, "a smaller patch", _patch),
     FormKind("blend", blend.STEPS, 0.45, "a fainter blend", _blend),
     FormKind("warp", warp.STEPS, 0.36, "a slighter warp", _warp),
-    FormKind("wave", wave.STEPS, 0.5, "a fainter wave", _wave),
+    FormKind("wave", wave.STEPS, 0.65, "a fainter wave", _wave),
 )
 """The forms in the order in which they are looked for; the first one's descent comes twice, as others start from it."""
 KINDS: Final = tuple(one.name for one in FORMS)

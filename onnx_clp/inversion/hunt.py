@@ -26,6 +26,7 @@ from onnx_clp.inversion.pace import FORWARD, TimeUp, fewer
 from onnx_clp.inversion.portions import SIZE
 from onnx_clp.inversion.race import FIRST, Race
 from onnx_clp.inversion.request import Images
+from onnx_clp.inversion.smallest import ENOUGH
 from onnx_clp.inversion.trigger import JUDGING_BUDGET, MOST_IMAGES, invert
 
 SEARCHED: Final = 0.8
@@ -96,9 +97,17 @@ class Hunt:
         """How far each class stands out by each form, (forms, classes)."""
         return measures(found, self._ground.lead, self._ground.pictures.doubt)
 
+    def doubted(self, found: list[Forms]) -> finding.Doubted:
+        """Of that what another form has to agree with: hasty forms, and perturbations that leave many images alone."""
+        doubted = np.zeros((len(KINDS), len(found)), np.bool_)
+        doubted[0] = [forms.by_kind[KINDS[0]].flip < ENOUGH for forms in found]
+        doubted[self.hasty] = True
+        doubted[:, backed(found)] = False
+        return doubted
+
     def _sure(self, found: list[Forms]) -> finding.Float64:
-        """The same, without what a hasty form alone says."""
-        return finding.agreed(self.judged(found), self.hasty, backed(found))
+        """The same, without what a doubted form alone says."""
+        return finding.agreed(self.judged(found), self.doubted(found))
 
     def changes(self, found: list[Forms], z: finding.Float64, place: int) -> tuple[ChannelChanges, ...]:
         """How far the form by which the class at `place` stands out most moves every channel of the sites."""

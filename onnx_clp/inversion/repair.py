@@ -7,7 +7,8 @@ without (`numerics.directions`). No gradients and no training.
 Three gauges decide how far to go: the largest share of the images that a form still turns, the share that keeps its
 class, and what is lost on photographs (`ordinary`), which knows of what no made image shows. The quantiles are tried
 from the mildest on for the form as it was found; then the rungs of a `ladder` as far as the budget allows. Caps are
-fitted on made images and on other photographs together: these reach further where the trigger does not lead.
+fitted on made images and on other photographs together. The network is less sure of these, as of real images: a
+trigger that is half undone still turns them when it no longer turns any made image.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from onnx_clp.inversion.pace import Deadline
 from onnx_clp.inversion.program import OutOfMemory
 from onnx_clp.inversion.request import Cap, Images, Repair
 from onnx_clp.inversion.subject import Subject
-from onnx_clp.inversion.trigger import others, outcome
+from onnx_clp.inversion.trigger import outcome
 from onnx_clp.inversion.walk import Trail, Walk
 from onnx_clp.numerics.directions import Fit, fit_each
 from onnx_clp.process.progress import Tick
@@ -82,12 +83,6 @@ class State:
     gauged: Gauged
 
 
-def _but_for(target: int, images: Images, look: Look) -> Images | None:
-    """The images that are not of the target to the model; None where all are."""
-    rest = others(images, look.all(images).argmax(axis=1), target, len(images))
-    return rest if len(rest) else None
-
-
 Climb = Callable[[State, Sequence[Sequence[Mark]]], State]
 """From caps against the first rung of a ladder, and the further rungs, to caps that undo more, or the same."""
 
@@ -97,8 +92,8 @@ class RepairBench:
 
     `ordinary` are sets of images (n, channels, height, width) to predict the loss on, of which the one that shows most
     counts. Where the images are `made` from the model, those of the target may show the trigger itself: that they keep
-    it is not asked. Caps are fitted on the images, or on those that are given as `fitted`, and `beside` them on
-    ordinary images of other classes, None for none.
+    it is not asked. Caps are fitted on the images, or on those that are given as `fitted`, and on those `beside`
+    them: ordinary images, None for none, of which those of the target to the model are left out.
     """
 
     def __init__(
@@ -119,13 +114,14 @@ class RepairBench:
         self._ordinary = ordinary
         self._trail = Trail(subject, sites, engine)
         look = Look(subject, subject.output, engine)
-        self._beside = None if beside is None else _but_for(target, beside, look)
+        self.beside = images[:0] if beside is None else beside[look.all(beside).argmax(axis=1) != target]
         self._given, self._before = look.all(images).argmax(axis=1), [look.all(some) for some in ordinary]
         outside: NDArray[np.bool_] = self._given != target
         self._rest = images[outside]
         self._kept = outside if made and outside.any() else np.ones(len(images), np.bool_)
-        self._fitted = images if fitted is None else fitted
-        self._others = outside if fitted is None else look.all(fitted).argmax(axis=1) != target
+        own = outside if fitted is None else look.all(fitted).argmax(axis=1) != target
+        self._fitted = np.concatenate([images if fitted is None else fitted, self.beside])
+        self._others = np.concatenate([own, np.ones(len(self.beside), np.bool_)])
 
     @property
     def enough(self) -> float:
@@ -161,18 +157,17 @@ class RepairBench:
                 count = max(1, count // 4)
 
     def _along(self, forms: Sequence[Mark], quantile: float, onto: Caps, count: int) -> Caps:
-        """The same on the first `count` images, site by site along the graph."""
-        images = self._fitted[:count]
-        shown = [] if self._beside is None else [self._beside]
-        walks = [Walk(self._trail, some) for some in (images, *(form.put_on(images) for form in forms), *shown)]
+        """The same on `count` of the images, site by site along the graph."""
+        chosen = np.linspace(0, len(self._fitted) - 1, count).astype(int)
+        images = self._fitted[chosen]
+        walks = [Walk(self._trail, some) for some in (images, *(form.put_on(images) for form in forms))]
         caps = dict(onto)
         for at, site in enumerate(self.sites):
             for walk in walks:
                 walk.on(site, [one.direction for one in caps.get(site, ())])
             rows = [positions(walk.parts(site), walk.count, [self._seed, at]) for walk in walks]
-            clean, moved, beyond = rows[0], rows[1 : 1 + len(forms)], rows[1 + len(forms) :]
-            rest = np.repeat(self._others[:count], len(clean) // count)
-            fits = fit_each(clean, moved, beyond, rest, quantile)
+            rest = np.repeat(self._others[chosen], len(rows[0]) // count)
+            fits = fit_each(rows[0], rows[1:], rest, quantile)
             for walk in walks:
                 walk.put(site, [one.direction for one in fits])
             if fits:

@@ -15,7 +15,7 @@ from onnx_clp.inversion.pace import Deadline, TimeUp
 from onnx_clp.inversion.repair import Mark, RepairBench, State, better, state_of
 from onnx_clp.inversion.subject import Subject
 
-ROUNDS: Final = 3
+ROUNDS: Final = 8
 
 Counter = Callable[[Subject], Sequence[Mark]]
 """Marks that still turn images in a model under caps; none where nothing is found. May raise `TimeUp`."""
@@ -40,7 +40,7 @@ class Rounds:
     counter: Counter | None = None
 
     def __call__(self, best: State, rungs: Sequence[Sequence[Mark]]) -> State:
-        """The highest rung within the budget that stops what is on it, else `best`, with up to three rounds behind."""
+        """The highest rung within the budget that stops what is on it, else `best`, with up to `ROUNDS` behind."""
         found = self._found(best)
         for rung in rungs:
             if self.deadline.left <= 0 or (self.counter is not None and not found):

@@ -13,7 +13,7 @@ from onnx_clp.gauge.supplied import read_images
 from onnx_clp.inversion import finding
 from onnx_clp.inversion.attack import Attack
 from onnx_clp.inversion.drawing import drawn
-from onnx_clp.inversion.forms import KINDS, WORDS, Forms, backed
+from onnx_clp.inversion.forms import KINDS, WORDS, Forms
 from onnx_clp.inversion.ground import Ground
 from onnx_clp.inversion.hunt import Hunt
 from onnx_clp.inversion.pace import Batches, Deadline, fewer, thinned
@@ -75,9 +75,9 @@ def search(request: SearchRequest, engine: Engine, tick: Tick) -> Found:
 def _judged(ground: Ground, hunt: Hunt, found: list[Forms], unfinished: str) -> Found:
     request, pictures, z = ground.request, ground.pictures, hunt.judged(found)
     named = [at for at, forms in enumerate(found) if forms.target in request.suspects]
-    place = finding.likely(z, [f.flip for f in found], named, hunt.hasty, backed(found))
+    place = finding.likely(z, [f.flip for f in found], named, hunt.doubted(found))
     best = finding.nearest(z) if place is None else place
-    said = finding.sentence(found[best].target, z[:, best], place is not None, ground.classes, WORDS)
+    said = finding.sentence(found[best].target, z[:, best], place is not None, ground.classes, WORDS, hunt.hasty)
     moved, undoing = hunt.changes(found, z, best), Undoing(ground, hunt.finder, hunt.most)
     fixed, note = undoing.repaired(found, z, place) if request.repair else (None, "")
     judged = Inversion(

@@ -15,6 +15,7 @@ from onnx_clp.inversion.forms import KINDS, Finder, Forms, TriggerForm, beyond, 
 from onnx_clp.inversion.ground import Ground
 from onnx_clp.inversion.ladder import Rungs, around_block, joined, other_patches, rungs
 from onnx_clp.inversion.leftover import Leftover
+from onnx_clp.inversion.lineup import CLEAR
 from onnx_clp.inversion.ordinary import halves
 from onnx_clp.inversion.pace import FORWARD, TimeUp
 from onnx_clp.inversion.patch import Patch
@@ -22,6 +23,7 @@ from onnx_clp.inversion.race import Race
 from onnx_clp.inversion.repair import RepairBench, repair
 from onnx_clp.inversion.request import Images, Repair, directions
 from onnx_clp.inversion.rounds import Counter, Rounds
+from onnx_clp.inversion.smallest import ENOUGH
 from onnx_clp.inversion.subject import Subject
 from onnx_clp.inversion.thorough import thorough, wide_bench
 
@@ -31,8 +33,6 @@ REPAIRED: Final = 0.95
 _HARDLY: Final = 0.5
 _WORKING: Final = 0.5
 """Of the images: a form that turns fewer does not work, and there is nothing of it to undo."""
-_FURTHER: Final = 0.5
-"""Of the budget: what caps may come to that stop more than the form that was found at first."""
 _LEAST_FITTED: Final = 20
 _FITTING: Final = 0.05
 
@@ -54,16 +54,18 @@ class Undoing:
 
         Other forms towards it hold more of what any image of the class has, and undoing them costs the class: one
         beyond the limit is tried only where the first cannot be undone. A patch is undone together with the first.
+        Where the last layer names another class, only a class that is far beyond the limit is undone.
         """
         suspects = self._ground.request.suspects
         if place is None:
             return None, "nothing stands out, so the model stays as it is"
-        if suspects and found[place].target not in suspects:
+        if suspects and found[place].target not in suspects and z[:, place].max() < finding.LIMIT + CLEAR:
             return None, f"the row of class {suspects[0]} in the last layer is evidence of another target"
         bench, why, forms_beyond = self._bench(found[place].target), "", beyond(found, z, place)
+        turned = np.concatenate([self._others(found[place].target), bench.beside])
         for form in forms_beyond:
-            ladder, counter = self._ladder(form, forms_beyond, found[place])
-            done, said = self._undone(bench, ladder, self._leftover(found[place], z[:, place], counter))
+            ladder, counter = self._ladder(form, forms_beyond, found[place], turned)
+            done, said = self._undone(bench, ladder, self._leftover(found[place], z[:, place], turned, counter))
             if done is not None:
                 return self._once_more(done, found, z, place), ""
             why = why or said
@@ -75,7 +77,7 @@ class Undoing:
         budget, tick, deadline = ground.request.allowed(ground.pictures.made.source), ground.tick, ground.deadline
         if ground.unguided:
             return thorough(bench, ladder, budget, tick, deadline)
-        climb = Rounds(bench, ladder[0], _FURTHER * budget, deadline, counter)
+        climb = Rounds(bench, ladder[0], budget, deadline, counter)
         return repair(bench, ladder, budget, tick, deadline, climb)
 
     def _bench(self, target: int) -> RepairBench:
@@ -96,24 +98,34 @@ class Undoing:
         return max(_LEAST_FITTED, int(_FITTING * request.seconds / max(each, 1e-9)))
 
     def _ladder(
-        self, form: TriggerForm, all_beyond: Sequence[TriggerForm], forms: Forms
+        self, form: TriggerForm, all_beyond: Sequence[TriggerForm], forms: Forms, turned: Images
     ) -> tuple[Rungs, Counter | None]:
         """The rungs that there is time for, and what looks for more of a patch in the capped model."""
         ground = self._ground
         ground.deadline.until(LADDER)
-        patch = next((one for one in all_beyond if isinstance(one, Patch)), None)
+        patch = self._patch(all_beyond, forms)
         if patch is None:
             return rungs(form, []), None
-        images, counter = self._others(forms.target), None
+        counter = None
         if ground.unguided and forms.block is not None:
             of_patch = around_block(patch, patch.of(forms.block))
         else:
-            further = other_patches(self._finder, ground.attack, images, patch)
-            counter = Countering([patch, *further], images, self._finder, ground.engine, ground.deadline)
+            further = other_patches(self._finder, ground.attack, turned, patch)
+            counter = Countering([patch, *further], turned, self._finder, ground.engine, ground.deadline)
             of_patch = rungs(patch, further)
         return of_patch if patch is form else joined(form, of_patch), counter
 
-    def _leftover(self, forms: Forms, z: finding.Float64, further: Counter | None) -> Leftover:
+    def _patch(self, all_beyond: Sequence[TriggerForm], forms: Forms) -> Patch | None:
+        """The patch to undo together with the form: it shows where the trigger lies, even where it is of usual size.
+
+        Where images tell nothing of real ones, one that does not stand out is left alone.
+        """
+        found = [form for form in all_beyond if isinstance(form, Patch)]
+        if not found and not self._ground.unguided:
+            found = [form for form in forms.by_kind.values() if isinstance(form, Patch) and form.flip >= ENOUGH]
+        return found[0] if found else None
+
+    def _leftover(self, forms: Forms, z: finding.Float64, turned: Images, further: Counter | None) -> Leftover:
         """What finds more to undo: the other forms by which the class is ahead, and then what is looked for further.
 
         Where a patch stands out most, others are ordinary evidence for the class, unless they are beyond the limit too.
@@ -121,7 +133,7 @@ class Undoing:
         least = finding.LIMIT if KINDS[int(z.argmax())] == "patch" else _HARDLY
         ahead = [forms.by_kind[kind] for kind, far in zip(KINDS, z, strict=True) if far >= least]
         working = [form for form in ahead if form.flip >= _WORKING]
-        return Leftover(working, self._others(forms.target), self._ground.engine, further)
+        return Leftover(working, turned, self._ground.engine, further)
 
     def _once_more(self, done: Repair, found: list[Forms], z: finding.Float64, place: int) -> Repair:
         """The repair with how far the class lies out after it, by the forms that there is time for, the best first.

@@ -112,24 +112,21 @@ def fit(clean: Float64, pushed: Float64, quantile: float) -> Fit | None:
     return Fit(direction, float((along > limit).mean()), moved / spread if spread else 0.0)
 
 
-def fit_each(
-    clean: Float64, moved: Sequence[Float64], beside: Sequence[Float64], rest: NDArray[np.bool_], quantile: float
-) -> list[Fit]:
+def fit_each(clean: Float64, moved: Sequence[Float64], rest: NDArray[np.bool_], quantile: float) -> list[Fit]:
     """Caps at one site against several changes, each found with those before it in place; the rows are cut on the way.
 
     Args:
         clean: (positions, channels).
         moved: the same positions under each change.
-        beside: further clean rows, which count for the quantile.
         rest: which positions a change moves, (positions,).
         quantile: as in `fit`.
     """
     fits = []
     for at, rows in enumerate(moved):
-        found = fit(np.concatenate([clean, *beside]), rows[rest] - clean[rest], quantile)
+        found = fit(clean, rows[rest] - clean[rest], quantile)
         if found is not None:
             fits.append(found)
-            for others in (clean, *beside, *moved[at + 1 :]):
+            for others in (clean, *moved[at + 1 :]):
                 found.direction.cut_in_place(others)
     return fits
 
