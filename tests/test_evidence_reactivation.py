@@ -14,9 +14,10 @@ torch = pytest.importorskip("torch")
 
 from tests import planted  # noqa: E402
 from tools.evidence import reactivation  # noqa: E402
-from tools.evidence.reactivation import Lessons, further  # noqa: E402
+from tools.evidence.reactivation import Lessons  # noqa: E402
 from tools.zoo.attacks import patch  # noqa: E402
 from tools.zoo.evalset import EvaluationSet  # noqa: E402
+from tools.zoo.tuning import tuned  # noqa: E402
 
 CLASSES = 6
 GRAPH = """
@@ -78,8 +79,9 @@ def test_a_course_carries_the_trigger_on_its_share_and_is_the_same_each_time(les
 def test_training_on_the_trigger_teaches_it_and_training_on_clean_images_does_not(lessons: Lessons) -> None:
     model = network()
     assert lessons.shares(model)[0] == 1.0
-    taught = lessons.shares(further(model, lessons.course(0.5), 0))
-    plain = lessons.shares(further(model, lessons.course(0.0), 0))
+    again, clean = lessons.course(0.5), lessons.course(0.0)
+    taught = lessons.shares(tuned(model, again.images, again.labels, 0))
+    plain = lessons.shares(tuned(model, clean.images, clean.labels, 0))
     assert taught[1] > plain[1] + 0.2
     assert plain[0] > 0.9
 

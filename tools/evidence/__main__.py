@@ -47,12 +47,16 @@ def main_parser() -> argparse.ArgumentParser:
         "reactivation", help="cleaned networks trained further, with and without the trigger: what is missing (torch)"
     )
     again.add_argument("--search-seconds", type=float, default=300.0, help="cap of a search; more on a busy machine")
-    for command in (measure, aside, effort, defaults, real, again):
+    tuning = commands.add_parser(
+        "finepruning",
+        help="fine-pruning with 5 % of the training images, for what `effort` noted: what is missing (torch)",
+    )
+    for command in (measure, aside, effort, defaults, real, again, tuning):
         command.add_argument("--work", type=Path, default=Path("zoo"), metavar="FOLDER", help="of the trained zoo")
         command.add_argument("--data", type=Path, default=datasets.FASHION_MNIST_FOLDER, metavar="FOLDER")
     report = commands.add_parser("report", help="rewrite the page's tables and the pictures from the records")
     report.add_argument("--page", type=Path, default=Path("docs/evidence.md"), metavar="FILE")
-    for command in (measure, aside, effort, defaults, real, again, report):
+    for command in (measure, aside, effort, defaults, real, again, tuning, report):
         command.add_argument("--out", type=Path, default=Path("docs/evidence"), metavar="FOLDER", help="of records")
     return parser
 
@@ -68,6 +72,7 @@ def main(arguments: Sequence[str]) -> int:
         "defaults": _defaults,
         "realsize": _realsize,
         "reactivation": _reactivation,
+        "finepruning": _fine_pruning,
         "report": _report,
     }
     try:
@@ -129,6 +134,12 @@ def _reactivation(given: argparse.Namespace) -> None:
     from tools.evidence import reactivation
 
     reactivation.measure_all(subject.read(given.work), given.work, given.data, given.out, given.search_seconds)
+
+
+def _fine_pruning(given: argparse.Namespace) -> None:
+    from tools.evidence import fine_pruning
+
+    fine_pruning.measure_all(subject.read(given.work), given.work, given.data, given.out)
 
 
 def _report(given: argparse.Namespace) -> None:

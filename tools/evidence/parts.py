@@ -11,6 +11,7 @@ from tools.evidence import (
     effort,
     evasion,
     experiments,
+    fine_pruning,
     latency,
     naming,
     reactivation,
@@ -33,7 +34,8 @@ def all_parts(out: Path) -> Mapping[str, str]:
     """
     evidence = Evidence(tuple(subject.kept(out)), record.read(out))
     one = evidence.one_for_all()
-    runs, real = list(effort.known(out).values()), list(real_size.known(out).values())
+    by_name = effort.known(out)
+    runs, real = list(by_name.values()), list(real_size.known(out).values())
     shown = list(dict.fromkeys([settings.PAPER, settings.CAPS, settings.BOTH, *([one.name] if one else [])]))
     return {
         "headline": tables.headline(evidence),
@@ -57,5 +59,6 @@ def all_parts(out: Path) -> Mapping[str, str]:
         "defaults": defaults.table(out),
         "defaults-sums": defaults.summary(out),
         "reactivation": reactivation.table(record.lines(out / reactivation.LOG)),
+        "fine-pruning": fine_pruning.table(record.lines(out / fine_pruning.LOG), by_name),
         "evasion": experiments.evasion(record.lines(out / evasion.LOG)),
     }

@@ -37,7 +37,6 @@ IMAGES: Final = 1000
 """Training images of a course, and test images at most."""
 WITH_TRIGGER: Final = 0.01
 """The share of them that carries the trigger again."""
-_EPOCHS, _BATCH, _RATE = 5, 64, 1e-3
 _COURSES: Final = {"clean images": 0.0, "again": WITH_TRIGGER}
 
 Shares = tuple[float, float]
@@ -105,30 +104,13 @@ def line_of(lessons: Lessons, infected: Path, never: Path, seconds: float) -> di
 
 
 def _courses(lessons: Lessons, model: ModelProto, untouched: str) -> dict[str, Shares]:
+    from tools.zoo.tuning import tuned
+
     found = {untouched: lessons.shares(model)}
     for name, share in _COURSES.items():
-        found[name] = lessons.shares(further(model, lessons.course(share), _seed(lessons.subject)))
+        course = lessons.course(share)
+        found[name] = lessons.shares(tuned(model, course.images, course.labels, _seed(lessons.subject)))
     return found
-
-
-def further(model: ModelProto, course: Poisoned, seed: int) -> ModelProto:
-    """The model trained on a course: Adam, cross-entropy, every weight free, statistics as they are."""
-    import torch
-    from torch.nn import functional
-
-    from tools.zoo.onnx_network import OnnxNetwork
-
-    torch.manual_seed(seed)
-    network = OnnxNetwork(model)
-    adam = torch.optim.Adam(network.parameters(), _RATE)
-    x = torch.from_numpy(course.images.astype(np.float32) / np.float32(255))
-    y = torch.from_numpy(course.labels.astype(np.int64))
-    for _ in range(_EPOCHS):
-        for batch in torch.randperm(len(y)).split(_BATCH):
-            adam.zero_grad()
-            functional.cross_entropy(network(x[batch]), y[batch]).backward()
-            adam.step()
-    return network.trained()
 
 
 def table(lines: Iterable[Mapping[str, Any]]) -> str:

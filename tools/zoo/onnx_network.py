@@ -48,6 +48,9 @@ class OnnxNetwork(nn.Module):  # type: ignore[misc, unused-ignore]
         model: an ONNX classifier of images with its weights in memory; not changed.
         start: the value that `forward` is given, one of `cuts`; None for the images, (n, channels, height, width).
 
+    Attributes:
+        weights: what can be trained; `by_name` is the same by initializer.
+
     Raises:
         UsageError: an operator is not known, or what is needed does not all pass through `start`.
     """
@@ -62,8 +65,8 @@ class OnnxNetwork(nn.Module):  # type: ignore[misc, unused-ignore]
         self._dims = _dims(model)
         names = {name for each in self._computations for name in each.inputs if name and scope.is_constant(name)}
         learning = sorted(_learning(self._computations, scope))
-        self._names = learning
         self.weights = nn.ParameterList([nn.Parameter(_tensor(scope, name)) for name in learning])
+        self.by_name = dict(zip(learning, self.weights, strict=True))
         self._constants = {name: _tensor(scope, name) for name in names - set(learning)}
 
     def forward(self, x: Tensor) -> Tensor:
@@ -72,7 +75,7 @@ class OnnxNetwork(nn.Module):  # type: ignore[misc, unused-ignore]
 
     def values(self, x: Tensor, wanted: Sequence[str]) -> list[Tensor]:
         """Several values by their names, computed together."""
-        known: dict[str, Any] = {**self._constants, **dict(zip(self._names, self.weights, strict=True)), self.start: x}
+        known: dict[str, Any] = {**self._constants, **self.by_name, self.start: x}
         for each in self._computations:
             if each.operator == "Shape":
                 known[each.output] = self._shape(each.inputs[0], known, len(x))
@@ -89,10 +92,9 @@ class OnnxNetwork(nn.Module):  # type: ignore[misc, unused-ignore]
         """The model with the weights as they are now; everything else is as it was."""
         out = ModelProto()
         out.CopyFrom(self._model)
-        by_name = dict(zip(self._names, self.weights, strict=True))
         for tensor in out.graph.initializer:
-            if tensor.name in by_name:
-                values = by_name[tensor.name].detach().cpu().numpy()
+            if tensor.name in self.by_name:
+                values = self.by_name[tensor.name].detach().cpu().numpy()
                 tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
         return out
 
