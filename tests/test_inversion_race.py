@@ -21,7 +21,7 @@ from onnx_clp.inversion.patch import Patch
 from onnx_clp.inversion.pixels import Range
 from onnx_clp.inversion.portions import Portions
 from onnx_clp.inversion.race import Race
-from onnx_clp.inversion.request import SearchRequest
+from onnx_clp.inversion.request import FOUND_BUDGET, SearchRequest
 from onnx_clp.inversion.search import search
 from onnx_clp.inversion.smallest import Best, Smallest, descended
 from onnx_clp.inversion.trigger import Trigger
@@ -179,7 +179,7 @@ def test_a_suspect_goes_on_with_the_nearest() -> None:
 
 
 def test_a_search_is_decided_by_one_class_far_out_and_no_other() -> None:
-    enough = finding.LIMIT + lineup.CLEAR
+    enough = finding.LIMIT + finding.CLEAR
     assert lineup.decided(far(c3=enough))
     assert not lineup.decided(far(c3=enough - 0.1))
     assert not lineup.decided(far(c3=enough, c4=finding.LIMIT))
@@ -269,7 +269,7 @@ def test_nothing_is_undone_where_the_last_layer_names_another_class(
     assert found.repair_note == f"the row of class {other} in the last layer is evidence of another target"
     both = search(replace(asked, suspects=(other, planted.TARGET)), engine, lambda *_: None).inversion
     assert both.repair_note == "the model has no value that could take a cap"
-    monkeypatch.setattr(undoing, "CLEAR", 0.0)  # what lies that far out is undone whatever the last layer says
+    monkeypatch.setattr(finding, "CLEAR", 0.0)  # what lies that far out is undone whatever the last layer says
     far = search(replace(asked, suspects=(other,)), engine, lambda *_: None).inversion
     assert far.repair_note == "the model has no value that could take a cap"
 
@@ -370,19 +370,37 @@ def test_a_search_in_haste_is_not_decided_by_one_form() -> None:
     assert lineup.decided(finding.agreed(z, doubted(z, [1], [3])))
 
 
-def test_a_perturbation_that_leaves_many_images_alone_is_doubted() -> None:
+def test_what_leaves_many_images_alone_and_what_is_no_patch_is_doubted(monkeypatch: pytest.MonkeyPatch) -> None:
     def forms(target: int, flip: float, block: bool = False) -> Forms:
         nothing = np.zeros((1, 2, 2), np.float32)
         found = Forms(target, block=nothing if block else None)
-        found.by_kind["perturbation"] = Trigger(target, nothing, flip, 1.0, Range(0, 1))
+        found.by_kind["perturbation"] = Trigger(target, nothing, flip, 1.0, PIXELS)
         return found
 
+    z = np.full((len(KINDS), 4), 5.5)
+    z[KINDS.index("wave"), 3] = z[KINDS.index("patch"), 3] = 5.4
     hunt = Hunt.__new__(Hunt)
-    hunt._hasty, hunt.finder = {"warp"}, Finder(Range(0, 1), 0)
-    found = hunt.doubted([forms(0, 0.9), forms(1, 0.89), forms(2, 0.89, block=True)])
-    assert found[0].tolist() == [False, True, False]
-    assert found[KINDS.index("warp")].tolist() == [True, True, False]
+    hunt._hasty, hunt.finder = {"warp"}, Finder(PIXELS, 0)
+    monkeypatch.setattr(hunt, "judged", lambda _: z)
+    found = hunt.doubted([forms(0, 0.9), forms(1, 0.89), forms(2, 0.89, block=True), forms(3, 0.9)])
+    assert found[0].tolist() == [False, True, False, False]
+    assert found[KINDS.index("warp")].tolist() == [True, True, False, True]
+    assert found[KINDS.index("wave")].tolist() == [False, False, False, True]  # not far enough beyond the limit
     assert not found[KINDS.index("patch")].any()
+
+
+def test_less_is_spent_on_evidence_that_is_less_sure_but_for_what_the_user_allows() -> None:
+    def budget(form: TriggerForm, far: float, asked: float | None = None) -> float:
+        repairing = undoing.Undoing.__new__(undoing.Undoing)
+        request = SearchRequest(original=Path("m.onnx"), budget=asked)
+        made = SimpleNamespace(made=SimpleNamespace(source="statistics"))
+        repairing._ground = cast(Any, SimpleNamespace(request=request, pictures=made))
+        return repairing._budget(form, far)
+
+    assert budget(patch(3, 1.0), 3.6) == FOUND_BUDGET
+    assert budget(at_size(3), 5.5) == FOUND_BUDGET
+    assert budget(at_size(3), 5.4) == FOUND_BUDGET / 2
+    assert budget(at_size(3), 5.4, 0.03) == 0.03
 
 
 def test_the_sentence_says_why_a_class_that_lies_far_out_is_not_named() -> None:
@@ -392,7 +410,7 @@ def test_the_sentence_says_why_a_class_that_lies_far_out_is_not_named() -> None:
     assert "--search-seconds allows more" in hasty
     faint = finding.sentence(1, np.array([9.9, 0.2]), False, 10, WORDS, hasty=[1])
     assert faint.startswith(begin)
-    assert "leaves many images as they are" in faint
+    assert faint.endswith("but no other form agrees, and by itself only a patch counts below 5.5")
     assert "--search-seconds" not in faint
 
 
@@ -411,10 +429,10 @@ def at_size(target: int) -> Trigger:
 
 
 def test_a_search_is_over_once_a_patch_that_begins_at_a_block_decides_it() -> None:
-    z = far(c3=finding.LIMIT + lineup.CLEAR)
+    z = far(c3=finding.LIMIT + finding.CLEAR)
     assert lineup.by_block(patches(True), z)
     assert not lineup.by_block(patches(False), z)
-    assert not lineup.by_block(patches(True), far(c3=finding.LIMIT + lineup.CLEAR - 0.1))
+    assert not lineup.by_block(patches(True), far(c3=finding.LIMIT + finding.CLEAR - 0.1))
     other = z.copy()
     other[0, 3] = 9.0
     assert not lineup.by_block(patches(True), other)  # another form says more

@@ -26,6 +26,8 @@ LIMIT: Final = 3.5
 TOGETHER: Final = 2.33
 """What is enough for a class that the last layer names already: were scores normal, one class by five forms would reach
 it in one network of twenty, and the nearest of ten classes LIMIT in one of ninety."""
+CLEAR: Final = 2.0
+"""How far beyond the limit a class must be for a search to be decided, if no other passes the limit."""
 LEAST_CLASSES: Final = 4
 _MAD_TO_STD: Final = 1.4826
 _MORE: Final = "--search-seconds allows more"
@@ -71,10 +73,10 @@ def likely(
 def agreed(z: Float64, doubted: Doubted) -> Float64:
     """Without what a doubted form alone says: −inf where no other form brings the class beyond TOGETHER.
 
-    Descents cut short come to very different sizes, so how far one form then sets a class apart says little. Nor does a
-    perturbation that leaves many images as they are: some class of a clean network often is nearest to noise. Two forms
-    that agree on a class say more: were scores normal, and forms independent, two of five would put the same one of
-    ten classes beyond TOGETHER in one network of a hundred, about as often as one form puts one beyond LIMIT.
+    Descents cut short come to very different sizes, so how far one form then sets a class apart says little. Nor do
+    perturbations and waves: some class of a clean network often is nearest to noise. Two forms that agree on a class
+    say more: were scores normal, and forms independent, two of five would put the same one of ten classes beyond
+    TOGETHER in one network of a hundred, about as often as one form puts one beyond LIMIT.
 
     Args:
         z: how far each class stands out by each form, (forms, classes).
@@ -111,7 +113,7 @@ def sentence(
         told = f"no class is named: class {target} lies {far} from the others by {by}, but"
         if int(z.argmax()) in hasty:
             return f"{told} there was no time to look for that properly and no other form agrees; {_MORE}"
-        return f"{told} that leaves many images as they are and no other form agrees"
+        return f"{told} no other form agrees, and by itself only a patch counts below {LIMIT + CLEAR:g}"
     if not stands_out:
         return (
             f"no class stands out: the nearest, class {target}, lies {far} from the others ({LIMIT:g} are needed); "

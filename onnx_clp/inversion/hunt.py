@@ -98,9 +98,13 @@ class Hunt:
         return measures(found, self._ground.lead, self._ground.pictures.doubt)
 
     def doubted(self, found: list[Forms]) -> finding.Doubted:
-        """Of that what another form has to agree with: hasty forms, and perturbations that leave many images alone."""
-        doubted = np.zeros((len(KINDS), len(found)), np.bool_)
-        doubted[0] = [forms.by_kind[KINDS[0]].flip < ENOUGH for forms in found]
+        """Of that what another form has to agree with.
+
+        Hasty forms, perturbations that leave many images alone, and all but patches unless far beyond the limit.
+        """
+        doubted = self.judged(found) < finding.LIMIT + finding.CLEAR
+        doubted[KINDS.index("patch")] = False
+        doubted[0] |= [forms.by_kind[KINDS[0]].flip < ENOUGH for forms in found]
         doubted[self.hasty] = True
         doubted[:, backed(found)] = False
         return doubted

@@ -19,8 +19,6 @@ AHEAD: Final = 1.5
 """Standard deviations that a class must be from the others for a form to be looked for any further."""
 NEAR: Final = 1.0
 """A form is not looked for any further where another sets a class apart by so much more."""
-CLEAR: Final = 2.0
-"""How far beyond the limit a class must be for a search to be decided, if no other passes the limit."""
 
 
 def first(ordered: Sequence[_One], named: Collection[_One]) -> list[_One]:
@@ -43,7 +41,7 @@ def decided(z: finding.Float64) -> bool:
         z: how far each class stands out by each form, (forms, classes).
     """
     far = np.sort(z.max(axis=0))
-    return len(far) >= finding.LEAST_CLASSES and far[-1] >= finding.LIMIT + CLEAR and far[-2] < finding.LIMIT
+    return len(far) >= finding.LEAST_CLASSES and far[-1] >= finding.LIMIT + finding.CLEAR and far[-2] < finding.LIMIT
 
 
 def going_on(z: finding.Float64, row: int, suspects: Collection[int] = ()) -> list[int]:

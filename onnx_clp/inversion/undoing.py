@@ -15,7 +15,6 @@ from onnx_clp.inversion.forms import KINDS, Finder, Forms, TriggerForm, beyond, 
 from onnx_clp.inversion.ground import Ground
 from onnx_clp.inversion.ladder import Rungs, around_block, joined, other_patches, rungs
 from onnx_clp.inversion.leftover import Leftover
-from onnx_clp.inversion.lineup import CLEAR
 from onnx_clp.inversion.ordinary import halves
 from onnx_clp.inversion.pace import FORWARD, TimeUp
 from onnx_clp.inversion.patch import Patch
@@ -33,6 +32,7 @@ REPAIRED: Final = 0.95
 _HARDLY: Final = 0.5
 _WORKING: Final = 0.5
 """Of the images: a form that turns fewer does not work, and there is nothing of it to undo."""
+_LESS_SURE: Final = 0.5
 _LEAST_FITTED: Final = 20
 _FITTING: Final = 0.05
 
@@ -59,22 +59,34 @@ class Undoing:
         suspects = self._ground.request.suspects
         if place is None:
             return None, "nothing stands out, so the model stays as it is"
-        if suspects and found[place].target not in suspects and z[:, place].max() < finding.LIMIT + CLEAR:
+        if suspects and found[place].target not in suspects and z[:, place].max() < finding.LIMIT + finding.CLEAR:
             return None, f"the row of class {suspects[0]} in the last layer is evidence of another target"
         bench, why, forms_beyond = self._bench(found[place].target), "", beyond(found, z, place)
         turned = np.concatenate([self._others(found[place].target), bench.beside])
+        budget = self._budget(forms_beyond[0], float(z[:, place].max()))
         for form in forms_beyond:
             ladder, counter = self._ladder(form, forms_beyond, found[place], turned)
-            done, said = self._undone(bench, ladder, self._leftover(found[place], z[:, place], turned, counter))
+            leftover = self._leftover(found[place], z[:, place], turned, counter)
+            done, said = self._undone(bench, ladder, budget, leftover)
             if done is not None:
                 return self._once_more(done, found, z, place), ""
             why = why or said
         return None, why
 
-    def _undone(self, bench: RepairBench, ladder: Rungs, counter: Counter) -> tuple[Repair | None, str]:
+    def _budget(self, form: TriggerForm, far: float) -> float:
+        """What caps may come to: all that was asked for, and of the usual budget half on evidence that is less sure.
+
+        Undoing what is no trigger costs the class itself, of which photographs show little. Of clean networks none has
+        a patch that stands out, and some have other forms that do.
+        """
+        request = self._ground.request
+        sure = isinstance(form, Patch) or far >= finding.LIMIT + finding.CLEAR or request.budget is not None
+        return request.allowed(self._ground.pictures.made.source) * (1 if sure else _LESS_SURE)
+
+    def _undone(self, bench: RepairBench, ladder: Rungs, budget: float, counter: Counter) -> tuple[Repair | None, str]:
         ground = self._ground
         ground.deadline.until(REPAIRED)
-        budget, tick, deadline = ground.request.allowed(ground.pictures.made.source), ground.tick, ground.deadline
+        tick, deadline = ground.tick, ground.deadline
         if ground.unguided:
             return thorough(bench, ladder, budget, tick, deadline)
         climb = Rounds(bench, ladder[0], budget, deadline, counter)
