@@ -370,23 +370,14 @@ def test_a_search_in_haste_is_not_decided_by_one_form() -> None:
     assert lineup.decided(finding.agreed(z, doubted(z, [1], [3])))
 
 
-def test_what_leaves_many_images_alone_and_what_is_no_patch_is_doubted(monkeypatch: pytest.MonkeyPatch) -> None:
-    def forms(target: int, flip: float, block: bool = False) -> Forms:
-        nothing = np.zeros((1, 2, 2), np.float32)
-        found = Forms(target, block=nothing if block else None)
-        found.by_kind["perturbation"] = Trigger(target, nothing, flip, 1.0, PIXELS)
-        return found
-
-    z = np.full((len(KINDS), 4), 5.5)
-    z[KINDS.index("wave"), 3] = z[KINDS.index("patch"), 3] = 5.4
+def test_all_but_patches_is_doubted_and_patches_in_haste() -> None:
+    nothing = np.zeros((1, 2, 2), np.float32)
     hunt = Hunt.__new__(Hunt)
     hunt._hasty, hunt.finder = {"warp"}, Finder(PIXELS, 0)
-    monkeypatch.setattr(hunt, "judged", lambda _: z)
-    found = hunt.doubted([forms(0, 0.9), forms(1, 0.89), forms(2, 0.89, block=True), forms(3, 0.9)])
-    assert found[0].tolist() == [False, True, False, False]
-    assert found[KINDS.index("warp")].tolist() == [True, True, False, True]
-    assert found[KINDS.index("wave")].tolist() == [False, False, False, True]  # not far enough beyond the limit
-    assert not found[KINDS.index("patch")].any()
+    forms = [Forms(0), Forms(1, block=nothing)]
+    assert hunt.doubted(forms).T.tolist() == [[kind != "patch" for kind in KINDS], [False] * len(KINDS)]
+    hunt._hasty.add("patch")
+    assert hunt.doubted(forms).T.tolist() == [[True] * len(KINDS), [False] * len(KINDS)]
 
 
 def test_less_is_spent_on_evidence_that_is_less_sure_but_for_what_the_user_allows() -> None:
@@ -410,7 +401,7 @@ def test_the_sentence_says_why_a_class_that_lies_far_out_is_not_named() -> None:
     assert "--search-seconds allows more" in hasty
     faint = finding.sentence(1, np.array([9.9, 0.2]), False, 10, WORDS, hasty=[1])
     assert faint.startswith(begin)
-    assert faint.endswith("but no other form agrees, and by itself only a patch counts below 5.5")
+    assert faint.endswith("but no other form agrees, and only a patch counts by itself")
     assert "--search-seconds" not in faint
 
 

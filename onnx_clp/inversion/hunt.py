@@ -26,7 +26,6 @@ from onnx_clp.inversion.pace import FORWARD, TimeUp, fewer
 from onnx_clp.inversion.portions import SIZE
 from onnx_clp.inversion.race import FIRST, Race
 from onnx_clp.inversion.request import Images
-from onnx_clp.inversion.smallest import ENOUGH
 from onnx_clp.inversion.trigger import JUDGING_BUDGET, MOST_IMAGES, invert
 
 SEARCHED: Final = 0.8
@@ -98,14 +97,9 @@ class Hunt:
         return measures(found, self._ground.lead, self._ground.pictures.doubt)
 
     def doubted(self, found: list[Forms]) -> finding.Doubted:
-        """Of that what another form has to agree with.
-
-        Hasty forms, perturbations that leave many images alone, and all but patches unless far beyond the limit.
-        """
-        doubted = self.judged(found) < finding.LIMIT + finding.CLEAR
-        doubted[KINDS.index("patch")] = False
-        doubted[0] |= [forms.by_kind[KINDS[0]].flip < ENOUGH for forms in found]
-        doubted[self.hasty] = True
+        """What another form has to agree with: all but patches, and patches in haste; nothing of a class backed."""
+        doubted = np.ones((len(KINDS), len(found)), np.bool_)
+        doubted[KINDS.index("patch")] = KINDS.index("patch") in self.hasty
         doubted[:, backed(found)] = False
         return doubted
 
