@@ -21,7 +21,7 @@ from onnx_clp.inversion.patch import Patch
 from onnx_clp.inversion.pixels import Range
 from onnx_clp.inversion.portions import Portions
 from onnx_clp.inversion.race import Race
-from onnx_clp.inversion.request import FOUND_BUDGET, SearchRequest
+from onnx_clp.inversion.request import SearchRequest
 from onnx_clp.inversion.search import search
 from onnx_clp.inversion.smallest import Best, Smallest, descended
 from onnx_clp.inversion.trigger import Trigger
@@ -362,6 +362,12 @@ def test_what_a_doubted_form_alone_says_names_no_class_and_what_two_say_does() -
     assert finding.likely(z, flips, doubted=doubted(z, [0, 1], [2])) is None
 
 
+def test_the_first_caps_may_take_half_of_the_budget_on_evidence_that_is_less_sure() -> None:
+    assert undoing.first_share(patch(3, 1.0), 3.6) == 1.0
+    assert undoing.first_share(at_size(3), 5.5) == 1.0
+    assert undoing.first_share(at_size(3), 5.4) == 0.5
+
+
 def test_a_search_in_haste_is_not_decided_by_one_form() -> None:
     z = far(c3=9.9)
     assert lineup.decided(finding.agreed(z, doubted(z)))
@@ -378,20 +384,6 @@ def test_all_but_patches_is_doubted_and_patches_in_haste() -> None:
     assert hunt.doubted(forms).T.tolist() == [[kind != "patch" for kind in KINDS], [False] * len(KINDS)]
     hunt._hasty.add("patch")
     assert hunt.doubted(forms).T.tolist() == [[True] * len(KINDS), [False] * len(KINDS)]
-
-
-def test_less_is_spent_on_evidence_that_is_less_sure_but_for_what_the_user_allows() -> None:
-    def budget(form: TriggerForm, far: float, asked: float | None = None) -> float:
-        repairing = undoing.Undoing.__new__(undoing.Undoing)
-        request = SearchRequest(original=Path("m.onnx"), budget=asked)
-        made = SimpleNamespace(made=SimpleNamespace(source="statistics"))
-        repairing._ground = cast(Any, SimpleNamespace(request=request, pictures=made))
-        return repairing._budget(form, far)
-
-    assert budget(patch(3, 1.0), 3.6) == FOUND_BUDGET
-    assert budget(at_size(3), 5.5) == FOUND_BUDGET
-    assert budget(at_size(3), 5.4) == FOUND_BUDGET / 2
-    assert budget(at_size(3), 5.4, 0.03) == 0.03
 
 
 def test_the_sentence_says_why_a_class_that_lies_far_out_is_not_named() -> None:

@@ -37,6 +37,15 @@ _LEAST_FITTED: Final = 20
 _FITTING: Final = 0.05
 
 
+def first_share(form: TriggerForm, far: float) -> float:
+    """Which share of the budget caps against the form that stands out most may take: half, where that is less sure.
+
+    What is dearer to undo than that is no trigger as a rule but what ordinary images of the class have, of whose loss
+    photographs show little. Sure are patches, and forms `far` beyond the limit.
+    """
+    return 1.0 if isinstance(form, Patch) or far >= finding.LIMIT + finding.CLEAR else _LESS_SURE
+
+
 class Undoing:
     """The repair of one search.
 
@@ -63,34 +72,24 @@ class Undoing:
             return None, f"the row of class {suspects[0]} in the last layer is evidence of another target"
         bench, why, forms_beyond = self._bench(found[place].target), "", beyond(found, z, place)
         turned = np.concatenate([self._others(found[place].target), bench.beside])
-        budget = self._budget(forms_beyond[0], float(z[:, place].max()))
         for form in forms_beyond:
             ladder, counter = self._ladder(form, forms_beyond, found[place], turned)
             leftover = self._leftover(found[place], z[:, place], turned, counter)
-            done, said = self._undone(bench, ladder, budget, leftover)
+            done, said = self._undone(bench, ladder, first_share(forms_beyond[0], float(z[:, place].max())), leftover)
             if done is not None:
                 return self._once_more(done, found, z, place), ""
             why = why or said
         return None, why
 
-    def _budget(self, form: TriggerForm, far: float) -> float:
-        """What caps may come to: all that was asked for, and of the usual budget half on evidence that is less sure.
-
-        Undoing what is no trigger costs the class itself, of which photographs show little. Of clean networks none has
-        a patch that stands out, and some have other forms that do.
-        """
-        request = self._ground.request
-        sure = isinstance(form, Patch) or far >= finding.LIMIT + finding.CLEAR or request.budget is not None
-        return request.allowed(self._ground.pictures.made.source) * (1 if sure else _LESS_SURE)
-
-    def _undone(self, bench: RepairBench, ladder: Rungs, budget: float, counter: Counter) -> tuple[Repair | None, str]:
+    def _undone(self, bench: RepairBench, ladder: Rungs, first: float, counter: Counter) -> tuple[Repair | None, str]:
+        """Caps on the rungs of the ladder; those on its first may take a share `first` of the budget."""
         ground = self._ground
         ground.deadline.until(REPAIRED)
-        tick, deadline = ground.tick, ground.deadline
+        budget, tick, deadline = ground.request.allowed(ground.pictures.made.source), ground.tick, ground.deadline
         if ground.unguided:
             return thorough(bench, ladder, budget, tick, deadline)
         climb = Rounds(bench, ladder[0], budget, deadline, counter)
-        return repair(bench, ladder, budget, tick, deadline, climb)
+        return repair(bench, ladder, first * budget, tick, deadline, climb)
 
     def _bench(self, target: int) -> RepairBench:
         ground, request, pictures = self._ground, self._ground.request, self._ground.pictures
