@@ -376,14 +376,19 @@ def test_a_search_in_haste_is_not_decided_by_one_form() -> None:
     assert lineup.decided(finding.agreed(z, doubted(z, [1], [3])))
 
 
-def test_all_but_patches_is_doubted_and_patches_in_haste() -> None:
-    nothing = np.zeros((1, 2, 2), np.float32)
+def test_all_but_patches_is_doubted_unless_far_beyond_the_limit_and_all_in_haste(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    z = np.full((len(KINDS), 3), 5.5)
+    z[:, 0] = 5.4
     hunt = Hunt.__new__(Hunt)
     hunt._hasty, hunt.finder = {"warp"}, Finder(PIXELS, 0)
-    forms = [Forms(0), Forms(1, block=nothing)]
-    assert hunt.doubted(forms).T.tolist() == [[kind != "patch" for kind in KINDS], [False] * len(KINDS)]
-    hunt._hasty.add("patch")
-    assert hunt.doubted(forms).T.tolist() == [[True] * len(KINDS), [False] * len(KINDS)]
+    monkeypatch.setattr(hunt, "judged", lambda _: z)
+    forms = [Forms(0), Forms(1), Forms(2, block=np.zeros((1, 2, 2), np.float32))]
+    near, clear = [kind != "patch" for kind in KINDS], [kind == "warp" for kind in KINDS]
+    assert hunt.doubted(forms).T.tolist() == [near, clear, [False] * len(KINDS)]
+    hunt._hasty.update(KINDS)
+    assert hunt.doubted(forms).T.tolist() == [[True] * len(KINDS), [True] * len(KINDS), [False] * len(KINDS)]
 
 
 def test_the_sentence_says_why_a_class_that_lies_far_out_is_not_named() -> None:
@@ -393,7 +398,7 @@ def test_the_sentence_says_why_a_class_that_lies_far_out_is_not_named() -> None:
     assert "--search-seconds allows more" in hasty
     faint = finding.sentence(1, np.array([9.9, 0.2]), False, 10, WORDS, hasty=[1])
     assert faint.startswith(begin)
-    assert faint.endswith("but no other form agrees, and only a patch counts by itself")
+    assert faint.endswith("but no other form agrees, and by itself only a patch counts below 5.5")
     assert "--search-seconds" not in faint
 
 

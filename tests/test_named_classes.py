@@ -61,6 +61,22 @@ def test_a_class_counts_by_its_largest_z_where_a_form_turns_half_of_the_images()
     assert naming.furthest(missing) == (None, 0.0)
 
 
+@pytest.mark.parametrize(
+    ("z", "far"),
+    [
+        ({"patch": 3.0, "wave": 2.0}, 3.0),
+        ({"patch": 1.0, "wave": 5.0}, 1.0),
+        ({"patch": 2.33, "wave": 5.0}, 5.0),
+        ({"perturbation": 6.0, "wave": 2.4, "patch": -1.0}, 6.0),
+        ({"perturbation": 5.4}, 0.0),
+        ({"perturbation": 5.5}, 5.5),
+    ],
+)
+def test_a_form_that_is_no_patch_counts_where_another_agrees(z: dict[str, float], far: float) -> None:
+    found = {"likely": None, "nearest": 3, "z": {"3": z}, "flip": {"3": {"perturbation": 1.0}}}
+    assert naming.furthest(network("h", "clean", None, found)) == (3, far)
+
+
 def test_false_alarms_are_counted_by_kind_and_half() -> None:
     table = naming.false_alarms(LINES)
     assert cells(table, "**all**")[1:6] == ["3", "80.0 to 80.0", "1", "2.2", "3.7"]

@@ -113,7 +113,7 @@ def sentence(
         told = f"no class is named: class {target} lies {far} from the others by {by}, but"
         if int(z.argmax()) in hasty:
             return f"{told} there was no time to look for that properly and no other form agrees; {_MORE}"
-        return f"{told} no other form agrees, and only a patch counts by itself"
+        return f"{told} no other form agrees, and by itself only a patch counts below {LIMIT + CLEAR:g}"
     if not stands_out:
         return (
             f"no class stands out: the nearest, class {target}, lies {far} from the others ({LIMIT:g} are needed); "

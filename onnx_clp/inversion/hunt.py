@@ -97,9 +97,13 @@ class Hunt:
         return measures(found, self._ground.lead, self._ground.pictures.doubt)
 
     def doubted(self, found: list[Forms]) -> finding.Doubted:
-        """What another form has to agree with: all but patches, and patches in haste; nothing of a class backed."""
-        doubted = np.ones((len(KINDS), len(found)), np.bool_)
-        doubted[KINDS.index("patch")] = KINDS.index("patch") in self.hasty
+        """What another form has to agree with: hasty forms, and all but patches unless far beyond the limit.
+
+        Nothing of a class that is backed is doubted.
+        """
+        doubted = self.judged(found) < finding.LIMIT + finding.CLEAR
+        doubted[KINDS.index("patch")] = False
+        doubted[self.hasty] = True
         doubted[:, backed(found)] = False
         return doubted
 

@@ -1,7 +1,8 @@
 """How often a search names a class in a clean network, and how often the right one in an infected one, as tables.
 
-The networks are those of `effort`. A class counts by its largest z of any form, where one of its forms turns at least
-half of the images: what the search itself goes by (`onnx_clp.inversion.finding`).
+The networks are those of `effort`. A class counts by its largest z of any form where a second form puts it 2.33 out as
+well or that z is 5.5, else by that of its patch, and where one of its forms turns at least half of the images: what the
+search itself goes by (`onnx_clp.inversion.finding`).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean, median
 from typing import Any
 
-from onnx_clp.inversion.finding import LIMIT
+from onnx_clp.inversion.finding import CLEAR, LIMIT, TOGETHER
 from tools.evidence.effort import HIGH
 from tools.evidence.tables import markdown, percent
 from tools.redteam.record import wilson
@@ -35,9 +36,16 @@ def furthest(line: Line) -> tuple[int | None, float]:
     """The class that lies furthest out, and its z; (None, 0) where no form turns half of the images into any."""
     found = line["search"]
     reached = [int(at) for at, flips in found["flip"].items() if max(flips.values(), default=0.0) >= _TURNED]
-    far = {at: max(found["z"][str(at)].values()) for at in reached}
+    far = {at: _sure(found["z"][str(at)]) for at in reached}
     nearest = max(far, key=lambda at: far[at], default=None)
     return nearest, 0.0 if nearest is None else far[nearest]
+
+
+def _sure(z: Mapping[str, float]) -> float:
+    """How far a class lies out by its forms, as far as these count."""
+    ordered = sorted(z.values(), reverse=True)
+    agreed = len(ordered) > 1 and ordered[1] >= TOGETHER
+    return ordered[0] if agreed or ordered[0] >= LIMIT + CLEAR else z.get("patch", 0.0)
 
 
 def false_alarms(lines: Sequence[Line]) -> str:
