@@ -10,7 +10,7 @@ import pytest
 
 from onnx_clp.inversion import counter
 from onnx_clp.inversion.capped import Look
-from onnx_clp.inversion.counter import STEPS, Countering, PlaceDescent, around
+from onnx_clp.inversion.counter import STEPS, Countering, PlaceDescent, around, spread
 from onnx_clp.inversion.forms import Finder
 from onnx_clp.inversion.leftover import Leftover
 from onnx_clp.inversion.pace import Deadline, TimeUp
@@ -103,6 +103,16 @@ def test_what_turns_too_few_is_none(tmp_path: Path, engine: Engine) -> None:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(counter, "WORKS", 0.75)
         assert found(subject) == []
+
+
+def test_patches_are_spread_where_they_take_a_quarter_of_the_image() -> None:
+    def square(side: int) -> Patch:
+        change = np.zeros((1, 20, 20), np.float32)
+        change[:, 1 : side + 1, 1 : side + 1] = 1.0
+        return Patch(1, change, 1.0, float(side * side), Range(0, 1))
+
+    assert not spread([square(8)])  # 10 × 10 of 20 × 20 with the pixels around it
+    assert spread([square(9)])
 
 
 def test_two_looks_start_from_other_noise(tmp_path: Path, engine: Engine) -> None:

@@ -398,10 +398,12 @@ class Priced:
         return Gauged(0.0, 1.0, Loss(high / 4, 0.0, high))
 
 
-def undone(each: float, rungs: Any, counter: Any = None, left: Any = None) -> tuple[float | None, list[int]]:
+def undone(
+    each: float, rungs: Any, counter: Any = None, left: Any = None, blind: bool = False
+) -> tuple[float | None, list[int]]:
     """The upper end of the predicted loss, None where nothing is undone, and of every fit how many forms it had."""
     bench: Any = Priced(each)
-    rounds = Rounds(bench, rungs[0], 0.08, left or Deadline(math.inf), counter)
+    rounds = Rounds(bench, rungs[0], 0.08, left or Deadline(math.inf), counter, blind)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("onnx_clp.inversion.repair.told", lambda state, _before: state.gauged)
         done: Any = repair(bench, rungs, 0.08, lambda *_: None, None, rounds)[0]
@@ -426,6 +428,7 @@ def test_what_still_works_is_undone_in_rounds_behind_what_was_before() -> None:
     assert undone(0.01, [[1]], counter) == (0.03, [1] * 3)
     assert looks == [1, 2, 3]
     assert undone(0.01, [[1], [1] * 2], lambda _: []) == (0.01, [1])
+    assert undone(0.01, [[1], [1] * 2], lambda _: [], blind=True) == (0.02, [1, 2])
     assert undone(0.01, [[1], [1] * 2], lambda caps: [0] * (len(caps) < 2)) == (0.02, [1, 2])
     assert undone(0.001, [[1]], lambda _: [0])[1] == [1] * (1 + ROUNDS)
     assert undone(0.03, [[1]], lambda _: [0]) == (0.06, [1] * 3)

@@ -30,6 +30,7 @@ from onnx_clp.validation.provider import Engine
 STEPS: Final = 16
 WORKS: Final = 0.1
 """What turns this share of the images or less counts as nothing; the attacker's patch is one of many in its place."""
+_LARGEST: Final = 0.25
 _RATE: Final = 0.25
 _START: Final = 0.5
 _SHARE: Final = 0.4
@@ -46,6 +47,14 @@ def around(patches: Sequence[Patch]) -> NDArray[np.bool_]:
     strong = np.any([far >= _SHARE * max(float(far.max()), 1e-12) for far in found], axis=0)
     side = 2 * grain(*found[0].shape) + 1
     return np.asarray(maximum_filter(strong, size=side, mode="constant"), np.bool_)
+
+
+def spread(patches: Sequence[Patch]) -> bool:
+    """Whether patches take up more than a quarter of the image.
+
+    A change that may take so many pixels turns the images of any network, so that it turns them says nothing.
+    """
+    return bool(around(patches).mean() > _LARGEST)
 
 
 class PlaceDescent:

@@ -31,6 +31,7 @@ class Rounds:
         budget: the largest share of images whose class may change, and the largest predicted loss.
         deadline: when to stop.
         counter: finds what still works; without it all rungs are climbed that the budget allows, and no round follows.
+        blind: whether the counter finds so little of what may still work that all rungs are climbed as well.
     """
 
     bench: RepairBench
@@ -38,12 +39,13 @@ class Rounds:
     budget: float
     deadline: Deadline
     counter: Counter | None = None
+    blind: bool = False
 
     def __call__(self, best: State, rungs: Sequence[Sequence[Mark]]) -> State:
         """The highest rung within the budget that stops what is on it, else `best`, with up to `ROUNDS` behind."""
         found = self._found(best)
         for rung in rungs:
-            if self.deadline.left <= 0 or (self.counter is not None and not found):
+            if self.deadline.left <= 0 or (self.counter is not None and not found and not self.blind):
                 break
             higher = self._higher(rung, best)
             if higher is not None:

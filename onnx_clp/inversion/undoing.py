@@ -10,7 +10,7 @@ import numpy as np
 from onnx_clp.inversion import finding
 from onnx_clp.inversion.attack import Attack
 from onnx_clp.inversion.capped import capped
-from onnx_clp.inversion.counter import Countering
+from onnx_clp.inversion.counter import Countering, spread
 from onnx_clp.inversion.forms import KINDS, Finder, Forms, TriggerForm, beyond, measures
 from onnx_clp.inversion.ground import Ground
 from onnx_clp.inversion.ladder import Rungs, around_block, joined, other_patches, rungs
@@ -75,20 +75,23 @@ class Undoing:
         for form in forms_beyond:
             ladder, counter = self._ladder(form, forms_beyond, found[place], turned)
             leftover = self._leftover(found[place], z[:, place], turned, counter)
-            done, said = self._undone(bench, ladder, first_share(forms_beyond[0], float(z[:, place].max())), leftover)
+            first = first_share(forms_beyond[0], float(z[:, place].max()))
+            done, said = self._undone(bench, ladder, first, leftover, counter is None)
             if done is not None:
                 return self._once_more(done, found, z, place), ""
             why = why or said
         return None, why
 
-    def _undone(self, bench: RepairBench, ladder: Rungs, first: float, counter: Counter) -> tuple[Repair | None, str]:
+    def _undone(
+        self, bench: RepairBench, ladder: Rungs, first: float, counter: Counter, blind: bool
+    ) -> tuple[Repair | None, str]:
         """Caps on the rungs of the ladder; those on its first may take a share `first` of the budget."""
         ground = self._ground
         ground.deadline.until(REPAIRED)
         budget, tick, deadline = ground.request.allowed(ground.pictures.made.source), ground.tick, ground.deadline
         if ground.unguided:
             return thorough(bench, ladder, budget, tick, deadline)
-        climb = Rounds(bench, ladder[0], budget, deadline, counter)
+        climb = Rounds(bench, ladder[0], budget, deadline, counter, blind)
         return repair(bench, ladder, first * budget, tick, deadline, climb)
 
     def _bench(self, target: int) -> RepairBench:
@@ -122,7 +125,8 @@ class Undoing:
             of_patch = around_block(patch, patch.of(forms.block))
         else:
             further = other_patches(self._finder, ground.attack, turned, patch)
-            counter = Countering([patch, *further], turned, self._finder, ground.engine, ground.deadline)
+            if not spread([patch, *further]):
+                counter = Countering([patch, *further], turned, self._finder, ground.engine, ground.deadline)
             of_patch = rungs(patch, further)
         return of_patch if patch is form else joined(form, of_patch), counter
 
