@@ -179,7 +179,7 @@ def test_a_suspect_goes_on_with_the_nearest() -> None:
 
 
 def test_a_search_is_decided_by_one_class_far_out_and_no_other() -> None:
-    enough = finding.LIMIT + finding.CLEAR
+    enough = finding.CLEAR
     assert lineup.decided(far(c3=enough))
     assert not lineup.decided(far(c3=enough - 0.1))
     assert not lineup.decided(far(c3=enough, c4=finding.LIMIT))
@@ -269,7 +269,9 @@ def test_nothing_is_undone_where_the_last_layer_names_another_class(
     assert found.repair_note == f"the row of class {other} in the last layer is evidence of another target"
     both = search(replace(asked, suspects=(other, planted.TARGET)), engine, lambda *_: None).inversion
     assert both.repair_note == "the model has no value that could take a cap"
-    monkeypatch.setattr(finding, "CLEAR", 0.0)  # what lies that far out is undone whatever the last layer says
+    monkeypatch.setattr(
+        finding, "CLEAR", finding.LIMIT
+    )  # what lies that far out is undone whatever the last layer says
     far = search(replace(asked, suspects=(other,)), engine, lambda *_: None).inversion
     assert far.repair_note == "the model has no value that could take a cap"
 
@@ -376,19 +378,16 @@ def test_a_search_in_haste_is_not_decided_by_one_form() -> None:
     assert lineup.decided(finding.agreed(z, doubted(z, [1], [3])))
 
 
-def test_all_but_patches_is_doubted_unless_far_beyond_the_limit_and_all_in_haste(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_all_but_patches_is_doubted_unless_far_beyond_the_limit_and_all_in_haste() -> None:
     z = np.full((len(KINDS), 3), 5.5)
     z[:, 0] = 5.4
     hunt = Hunt.__new__(Hunt)
     hunt._hasty, hunt.finder = {"warp"}, Finder(PIXELS, 0)
-    monkeypatch.setattr(hunt, "judged", lambda _: z)
     forms = [Forms(0), Forms(1), Forms(2, block=np.zeros((1, 2, 2), np.float32))]
     near, clear = [kind != "patch" for kind in KINDS], [kind == "warp" for kind in KINDS]
-    assert hunt.doubted(forms).T.tolist() == [near, clear, [False] * len(KINDS)]
+    assert hunt.doubted(forms, z).T.tolist() == [near, clear, [False] * len(KINDS)]
     hunt._hasty.update(KINDS)
-    assert hunt.doubted(forms).T.tolist() == [[True] * len(KINDS), [True] * len(KINDS), [False] * len(KINDS)]
+    assert hunt.doubted(forms, z).T.tolist() == [[True] * len(KINDS), [True] * len(KINDS), [False] * len(KINDS)]
 
 
 def test_the_sentence_says_why_a_class_that_lies_far_out_is_not_named() -> None:
@@ -417,10 +416,10 @@ def at_size(target: int) -> Trigger:
 
 
 def test_a_search_is_over_once_a_patch_that_begins_at_a_block_decides_it() -> None:
-    z = far(c3=finding.LIMIT + finding.CLEAR)
+    z = far(c3=finding.CLEAR)
     assert lineup.by_block(patches(True), z)
     assert not lineup.by_block(patches(False), z)
-    assert not lineup.by_block(patches(True), far(c3=finding.LIMIT + finding.CLEAR - 0.1))
+    assert not lineup.by_block(patches(True), far(c3=finding.CLEAR - 0.1))
     other = z.copy()
     other[0, 3] = 9.0
     assert not lineup.by_block(patches(True), other)  # another form says more

@@ -26,11 +26,10 @@ LIMIT: Final = 3.5
 TOGETHER: Final = 2.33
 """What is enough for a class that the last layer names already: were scores normal, one class by five forms would reach
 it in one network of twenty, and the nearest of ten classes LIMIT in one of ninety."""
-CLEAR: Final = 2.0
-"""How far beyond the limit a class must be for a search to be decided, if no other passes the limit."""
+CLEAR: Final = LIMIT + 2.0
+"""How far out one form alone is believed, whatever it is, and a search decided if no other class passes the limit."""
 LEAST_CLASSES: Final = 4
 _MAD_TO_STD: Final = 1.4826
-_MORE: Final = "--search-seconds allows more"
 UNMATCHED: Final = 1.3
 """Times as far apart classes lie on images that match no statistics of the training images."""
 _PRIOR_CLASSES: Final = 20
@@ -112,8 +111,9 @@ def sentence(
     if not stands_out and z.max() > LIMIT:
         told = f"no class is named: class {target} lies {far} from the others by {by}, but"
         if int(z.argmax()) in hasty:
-            return f"{told} there was no time to look for that properly and no other form agrees; {_MORE}"
-        return f"{told} no other form agrees, and by itself only a patch counts below {LIMIT + CLEAR:g}"
+            short = "there was no time to look for that properly and no other form agrees"
+            return f"{told} {short}; --search-seconds allows more"
+        return f"{told} no other form agrees, and by itself only a patch counts below {CLEAR:g}"
     if not stands_out:
         return (
             f"no class stands out: the nearest, class {target}, lies {far} from the others ({LIMIT:g} are needed); "

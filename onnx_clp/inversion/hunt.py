@@ -96,12 +96,12 @@ class Hunt:
         """How far each class stands out by each form, (forms, classes)."""
         return measures(found, self._ground.lead, self._ground.pictures.doubt)
 
-    def doubted(self, found: list[Forms]) -> finding.Doubted:
+    def doubted(self, found: list[Forms], z: finding.Float64) -> finding.Doubted:
         """What another form has to agree with: hasty forms, and all but patches unless far beyond the limit.
 
-        Nothing of a class that is backed is doubted.
+        Nothing of a class that is backed is doubted. `z` is what `judged` gives.
         """
-        doubted = self.judged(found) < finding.LIMIT + finding.CLEAR
+        doubted = z < finding.CLEAR
         doubted[KINDS.index("patch")] = False
         doubted[self.hasty] = True
         doubted[:, backed(found)] = False
@@ -109,7 +109,8 @@ class Hunt:
 
     def _sure(self, found: list[Forms]) -> finding.Float64:
         """The same, without what a doubted form alone says."""
-        return finding.agreed(self.judged(found), self.doubted(found))
+        z = self.judged(found)
+        return finding.agreed(z, self.doubted(found, z))
 
     def changes(self, found: list[Forms], z: finding.Float64, place: int) -> tuple[ChannelChanges, ...]:
         """How far the form by which the class at `place` stands out most moves every channel of the sites."""

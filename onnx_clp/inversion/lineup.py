@@ -41,7 +41,7 @@ def decided(z: finding.Float64) -> bool:
         z: how far each class stands out by each form, (forms, classes).
     """
     far = np.sort(z.max(axis=0))
-    return len(far) >= finding.LEAST_CLASSES and far[-1] >= finding.LIMIT + finding.CLEAR and far[-2] < finding.LIMIT
+    return len(far) >= finding.LEAST_CLASSES and far[-1] >= finding.CLEAR and far[-2] < finding.LIMIT
 
 
 def going_on(z: finding.Float64, row: int, suspects: Collection[int] = ()) -> list[int]:

@@ -75,7 +75,7 @@ def search(request: SearchRequest, engine: Engine, tick: Tick) -> Found:
 def _judged(ground: Ground, hunt: Hunt, found: list[Forms], unfinished: str) -> Found:
     request, pictures, z = ground.request, ground.pictures, hunt.judged(found)
     named = [at for at, forms in enumerate(found) if forms.target in request.suspects]
-    place = finding.likely(z, [f.flip for f in found], named, hunt.doubted(found))
+    place = finding.likely(z, [f.flip for f in found], named, hunt.doubted(found, z))
     best = finding.nearest(z) if place is None else place
     said = finding.sentence(found[best].target, z[:, best], place is not None, ground.classes, WORDS, hunt.hasty)
     moved, undoing = hunt.changes(found, z, best), Undoing(ground, hunt.finder, hunt.most)

@@ -43,7 +43,7 @@ def first_share(form: TriggerForm, far: float) -> float:
     What is dearer to undo than that is no trigger as a rule but what ordinary images of the class have, of whose loss
     photographs show little. Sure are patches, and forms `far` beyond the limit.
     """
-    return 1.0 if isinstance(form, Patch) or far >= finding.LIMIT + finding.CLEAR else _LESS_SURE
+    return 1.0 if isinstance(form, Patch) or far >= finding.CLEAR else _LESS_SURE
 
 
 class Undoing:
@@ -68,14 +68,14 @@ class Undoing:
         suspects = self._ground.request.suspects
         if place is None:
             return None, "nothing stands out, so the model stays as it is"
-        if suspects and found[place].target not in suspects and z[:, place].max() < finding.LIMIT + finding.CLEAR:
+        if suspects and found[place].target not in suspects and z[:, place].max() < finding.CLEAR:
             return None, f"the row of class {suspects[0]} in the last layer is evidence of another target"
         bench, why, forms_beyond = self._bench(found[place].target), "", beyond(found, z, place)
         turned = np.concatenate([self._others(found[place].target), bench.beside])
+        first = first_share(forms_beyond[0], float(z[:, place].max()))
         for form in forms_beyond:
             ladder, counter = self._ladder(form, forms_beyond, found[place], turned)
             leftover = self._leftover(found[place], z[:, place], turned, counter)
-            first = first_share(forms_beyond[0], float(z[:, place].max()))
             done, said = self._undone(bench, ladder, first, leftover, counter is None)
             if done is not None:
                 return self._once_more(done, found, z, place), ""

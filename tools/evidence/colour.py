@@ -8,7 +8,7 @@ from typing import Any
 from tools.evidence.effort import HIGH, RUNS
 from tools.evidence.naming import furthest
 from tools.evidence.record import Rates
-from tools.evidence.tables import markdown, percent
+from tools.evidence.tables import markdown, pair, percent
 from tools.evidence.yardsticks import STRICT
 from tools.redteam.record import wilson
 from tools.zoo.recipe import CLEAN
@@ -37,7 +37,7 @@ def _row(line: Line) -> list[str]:
     return [
         f"{line['kind'].split(',')[0]}, {line['attack']}",
         "looked at" if line["half"] == "choose" else "reported",
-        _pair(line["rates"]),
+        pair(line["rates"]),
         *(_after(line, runs[run]) for run in RUNS),
         "–" if target is None else str(target),
         _named(line),
@@ -45,13 +45,9 @@ def _row(line: Line) -> list[str]:
     ]
 
 
-def _pair(rates: Sequence[float]) -> str:
-    return f"{percent(rates[0])}/{percent(rates[1])}"
-
-
 def _after(line: Line, run: Mapping[str, Any]) -> str:
     caps = "" if run["caps"] is None else f" (C = {run['caps']:g})"
-    text = _pair(run["rates"])
+    text = pair(run["rates"])
     return (f"**{text}**" if strict(line, run) else text) + caps
 
 

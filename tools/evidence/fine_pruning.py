@@ -21,7 +21,7 @@ from onnx import ModelProto, numpy_helper
 
 from tools.evidence import effort, measuring, record
 from tools.evidence.subject import Subject
-from tools.evidence.tables import markdown, percent
+from tools.evidence.tables import markdown, pair, percent
 from tools.zoo import datasets, measure, result
 from tools.zoo.datasets import Images, Labels
 from tools.zoo.evalset import EvaluationSet
@@ -35,15 +35,12 @@ _LOST: Final = 0.04
 _STEP: Final = 0.05
 """The share of the channels that is switched off at a time."""
 
-Shares = tuple[float, float]
-"""ACC and ASR, in 0..1."""
-
 
 def measure_all(subjects: Iterable[Subject], work: Path, data: Path, out: Path) -> None:
     """Note the infected networks that are missing and that the tool was measured on."""
-    known = {line["name"] for line in record.lines(out / LOG)}
+    known, wanted = {line["name"] for line in record.lines(out / LOG)}, effort.known(out)
     for one in subjects:
-        if one.name in known or not one.infected or one.name not in effort.known(out):
+        if one.name in known or not one.infected or one.name not in wanted:
             continue
         loaded = datasets.load(one.result.design.dataset, data)
         exam = one.evaluation(loaded, work, min(effort.IMAGES, len(loaded.y_test)))
@@ -89,10 +86,7 @@ def activity(model: ModelProto, images: Images) -> NDArray[np.float64]:
     shown.CopyFrom(model)
     shown.graph.output.insert(0, onnx.ValueInfoProto(name=_last(model)[1]))
     session = measuring.session(shown.SerializeToString())
-    name, found = session.get_inputs()[0].name, []
-    for start in range(0, len(images), 250):
-        x = images[start : start + 250].astype(np.float32) / np.float32(255)
-        found.append(np.maximum(session.run(None, {name: x})[0], 0).mean(axis=(2, 3)))
+    found = [np.maximum(values, 0).mean(axis=(2, 3)) for values in measure.outputs(session, images)]
     return np.asarray(np.concatenate(found).mean(axis=0), np.float64)
 
 
@@ -124,9 +118,8 @@ def _accuracy(model: ModelProto, images: Images, labels: Labels) -> float:
     return float((measure.predict(measuring.session(model.SerializeToString()), images) == labels).mean())
 
 
-def _shares(model: ModelProto, exam: EvaluationSet) -> Shares:
-    rates = measure.measure(model.SerializeToString(), exam)
-    return round(rates.acc, 4), round(rates.asr, 4)
+def _shares(model: ModelProto, exam: EvaluationSet) -> tuple[float, float]:
+    return measure.measure(model.SerializeToString(), exam).shares
 
 
 def table(lines: Iterable[Mapping[str, Any]], runs: Mapping[str, Mapping[str, Any]]) -> str:
@@ -137,18 +130,14 @@ def table(lines: Iterable[Mapping[str, Any]], runs: Mapping[str, Mapping[str, An
     rows = [
         [
             line["name"],
-            _pair(line["before"]),
-            _pair(runs[line["name"]]["runs"][effort.HIGH]["rates"]),
-            _pair(line["fine-pruned"]),
+            pair(line["before"]),
+            pair(runs[line["name"]]["runs"][effort.HIGH]["rates"]),
+            pair(line["fine-pruned"]),
             percent(line["pruned"]),
-            _pair(line["tuned"]),
+            pair(line["tuned"]),
         ]
         for line in lines
         if effort.HIGH in runs.get(line["name"], {"runs": ()})["runs"]
     ]
     head = ["network", "before", "`--effort high`, no data", "fine-pruning, 5 %", "channels off", "training alone, 5 %"]
     return markdown(head, rows) if rows else ""
-
-
-def _pair(shares: Iterable[float]) -> str:
-    return "/".join(percent(share) for share in list(shares)[:2])

@@ -45,7 +45,7 @@ def _sure(z: Mapping[str, float]) -> float:
     """How far a class lies out by its forms, as far as these count."""
     ordered = sorted(z.values(), reverse=True)
     agreed = len(ordered) > 1 and ordered[1] >= TOGETHER
-    return ordered[0] if agreed or ordered[0] >= LIMIT + CLEAR else z.get("patch", 0.0)
+    return ordered[0] if agreed or ordered[0] >= CLEAR else z.get("patch", 0.0)
 
 
 def false_alarms(lines: Sequence[Line]) -> str:

@@ -24,7 +24,7 @@ from onnx import ModelProto
 import onnx_clp
 from tools.evidence import record
 from tools.evidence.subject import Subject
-from tools.evidence.tables import markdown, percent
+from tools.evidence.tables import markdown, pair
 from tools.zoo import datasets, measure, result
 from tools.zoo.attacks import Poisoned, attack_named, poison
 from tools.zoo.datasets import Dataset
@@ -61,8 +61,7 @@ class Lessons:
 
     def shares(self, model: ModelProto) -> Shares:
         """ACC and ASR of a model."""
-        rates = measure.measure(model.SerializeToString(), self.exam)
-        return round(rates.acc, 4), round(rates.asr, 4)
+        return measure.measure(model.SerializeToString(), self.exam).shares
 
 
 def _seed(subject: Subject) -> int:
@@ -118,16 +117,12 @@ def table(lines: Iterable[Mapping[str, Any]]) -> str:
     rows = [
         [
             line["name"],
-            _pair(line["before"]),
-            *(_pair(line["cleaned"][key]) for key in ("as cleaned", *_COURSES)),
-            *(_pair(line["never"][key]) for key in ("as trained", *_COURSES)),
+            pair(line["before"]),
+            *(pair(line["cleaned"][key]) for key in ("as cleaned", *_COURSES)),
+            *(pair(line["never"][key]) for key in ("as trained", *_COURSES)),
         ]
         for line in lines
     ]
     head = ["network", "before", "cleaned", "then clean images", "then the trigger again"]
     head += ["never infected", "then clean images", "then the trigger"]
     return markdown(head, rows) if rows else ""
-
-
-def _pair(shares: Shares) -> str:
-    return "/".join(map(percent, shares))

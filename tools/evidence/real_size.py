@@ -24,7 +24,7 @@ from onnx_clp.errors import LoadError
 from tools.evidence import effort, record
 from tools.evidence.effort import HIGH, Case
 from tools.evidence.record import Rates
-from tools.evidence.tables import markdown, percent
+from tools.evidence.tables import markdown, pair, percent
 from tools.evidence.yardsticks import STRICT
 from tools.redteam.record import wilson
 from tools.zoo import planted
@@ -150,7 +150,7 @@ def _row(line: Line) -> list[str]:
 
 
 def _pair(measured: Mapping[str, float]) -> str:
-    return f"{percent(measured['acc_all'])}/{percent(measured['asr'])}"
+    return pair([measured["acc_all"], measured["asr"]])
 
 
 def _after(line: Line, run: str) -> str:

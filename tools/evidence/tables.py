@@ -47,6 +47,11 @@ def markdown(head: Sequence[str], rows: Rows) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
+def pair(shares: Sequence[float]) -> str:
+    """The first two of some shares, ACC/ASR, in percent."""
+    return "/".join(percent(share) for share in shares[:2])
+
+
 def percent(share: float) -> str:
     """A share as a percentage with one decimal."""
     return f"{100 * share:.1f}"

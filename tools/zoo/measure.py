@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -28,6 +29,11 @@ class Rates:
     asr: float
     ra: float
 
+    @property
+    def shares(self) -> tuple[float, float]:
+        """ACC and ASR, rounded to 1e-4."""
+        return round(self.acc, 4), round(self.asr, 4)
+
     def as_dict(self) -> dict[str, int | float]:
         """The fields, rounded to 1e-4."""
         return {key: round(value, 4) for key, value in asdict(self).items()}
@@ -44,12 +50,17 @@ def measure(model: Path | bytes, data: EvaluationSet, *, threads: int = 0) -> Ra
 
 def predict(session: onnxruntime.InferenceSession, images: Images, batch: int = 250) -> Labels:
     """The class with the largest logit, int64 (n,), for uint8 images (n, c, h, w)."""
+    return np.concatenate([logits.argmax(axis=1) for logits in outputs(session, images, batch)])
+
+
+def outputs(
+    session: onnxruntime.InferenceSession, images: Images, batch: int = 250
+) -> Iterator[npt.NDArray[np.float32]]:
+    """The first output for uint8 images (n, c, h, w), some of them after the other."""
     name = session.get_inputs()[0].name
-    found: list[npt.NDArray[np.int64]] = []
     for start in range(0, len(images), batch):
         x = images[start : start + batch].astype(np.float32) / np.float32(255)
-        found.append(session.run(None, {name: x})[0].argmax(axis=1))
-    return np.concatenate(found)
+        yield session.run(None, {name: x})[0]
 
 
 def rates(on_clean: Labels, on_triggered: Labels, data: EvaluationSet) -> Rates:
