@@ -243,6 +243,21 @@ def test_a_class_that_hardly_stands_out_is_told_and_is_no_evidence(z: float, fou
     assert not convinces or said.startswith("class 7's row stands out")
 
 
+@pytest.mark.parametrize(
+    ("y", "to", "everywhere"),
+    [
+        ("float[1,10,1,1] y", [1, 10, 1, 1], False),
+        ("float[1,1,1,10] y", [1, 1, 1, 10], False),
+        ("float[N,1,10] y", [-1, 1, 10], False),
+        ("float[1,5,2,1] y", [1, 5, 2, 1], True),
+    ],
+)
+def test_scores_at_one_position_are_of_the_whole_input(y: str, to: list[int], *, everywhere: bool) -> None:
+    body = POOL + "s = Gemm<transB=1>(f, k) y = Reshape(s, to)"
+    found = cleaned(model(body, rows(), y=y, to=np.array(to))).report.findings
+    assert [one.kind for one in found] == [head_check.AT_EVERY_POSITION if everywhere else head_check.STANDS_OUT]
+
+
 def test_heads_that_cannot_be_judged_are_no_evidence() -> None:
     nothing = np.zeros(0)
     assert head_check.evidence([head_check.Head("fc", 2, "cannot be judged", nothing, nothing, 3.5)]) == ""

@@ -14,7 +14,7 @@ from typing import Final
 
 from onnx_clp.gradient.broadcast import reduced
 from onnx_clp.gradient.tape import BackStep, Gradients, Rule, Rules
-from onnx_clp.gradient.writer import Term
+from onnx_clp.gradient.writer import FLOATS, Term
 from onnx_clp.operators import read
 
 Derivative = Callable[[BackStep, Term, Term], Term]
@@ -207,7 +207,8 @@ def _identity(step: BackStep) -> Gradients:
 
 
 def _cast(step: BackStep) -> Gradients:
-    return {0: step.gradient.cast(step.input().data_type)}
+    kind = step.input().data_type
+    return {0: step.gradient.cast(kind) if kind in FLOATS else step.gradient}
 
 
 def _dropout(step: BackStep) -> Gradients:

@@ -23,7 +23,8 @@ from onnx_clp.gradient.writer import GraphWriter, Term
 from onnx_clp.operators.nodes import is_op
 from onnx_clp.text import shown
 
-_LOOKED_THROUGH: Final = ("Softmax", "LogSoftmax", "Identity")
+LOOKED_THROUGH: Final = ("Softmax", "LogSoftmax", "Identity")
+"""What may make class scores of logits at the end of a model."""
 
 
 class LossBuilder:
@@ -74,7 +75,7 @@ class LossBuilder:
         """
         name = output or self.model.graph.output[0].name
         producer = self._writer.index.main.producer(name)
-        while producer is not None and is_op(producer, *_LOOKED_THROUGH):
+        while producer is not None and is_op(producer, *LOOKED_THROUGH):
             name = producer.input[0]
             producer = self._writer.index.main.producer(name)
         if self._writer.values.rank(name) not in (2, None):

@@ -42,7 +42,8 @@ class SearchRequest:
         budget: the largest share of images whose class the repair may change, and the upper end of the loss it may be
             predicted to cause; None for `FOUND_BUDGET`, or `UNMATCHED_BUDGET` where images match no statistics.
         low, high: the range of pixel values; images supplied may widen it.
-        landmark: a value that tells the range instead; None where the range above holds.
+        asked_range: whether the user gave that range; a file that states one is not asked then.
+        landmark: a value that tells the range where no file states it; None where the range above holds.
         seconds: how long the search may take; it then ends with what it has.
         suspects: classes that something else is evidence of, such as their rows in the last layer.
         least_classes: a model of fewer is refused, before any image is made.
@@ -60,6 +61,7 @@ class SearchRequest:
     budget: float | None = None
     low: float = 0.0
     high: float = 1.0
+    asked_range: bool = False
     landmark: Landmark | None = None
     seconds: float = 300.0
     suspects: tuple[int, ...] = ()

@@ -17,6 +17,7 @@ from onnx_clp.file.messages import freeze_inputs
 from onnx_clp.file.store import TensorStore
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.graph.model import ModelIndex
+from onnx_clp.inversion.interface import EIGHT_BITS, flatten_scores, take_floats
 from onnx_clp.inversion.precision import widen
 from onnx_clp.operators import read
 from onnx_clp.operators.nodes import input_name, is_op
@@ -47,6 +48,7 @@ class Subject:
         output: name of the output with one score a class.
         shape: (channels, height, width) of an image, whatever the model's layout.
         channels_last: whether the model takes (batch, height, width, channels).
+        data_type: TensorProto.DataType of the file's input; `model` takes float32.
     """
 
     model: ModelProto
@@ -54,6 +56,7 @@ class Subject:
     output: str
     shape: tuple[int, int, int]
     channels_last: bool
+    data_type: int = TensorProto.FLOAT
 
     def laid_out(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """(n, channels, height, width) as the model takes it."""
@@ -65,11 +68,11 @@ class Subject:
 
 
 def read_subject(path: Path, shapes: Mapping[str, tuple[int, ...]], output: str | None) -> Subject:
-    """Read the model at `path`; half precision becomes single.
+    """Read the model at `path`; half precision becomes single, an input of 8 bits single precision that is rounded.
 
     Raises:
-        UsageError: it is not a model of one image in floats and one score a class, or its image size is open and not
-            given in `shapes`.
+        UsageError: it is not a model of one image in floats or 8 bits and one score a class, or its image size is open
+            and not given in `shapes`.
     """
     model = onnx.load(path)
     freeze_inputs(model.graph)
@@ -77,13 +80,15 @@ def read_subject(path: Path, shapes: Mapping[str, tuple[int, ...]], output: str 
     name = quoted(path)
     held = {t.name for t in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in held]
-    if len(inputs) != 1 or inputs[0].type.tensor_type.elem_type != TensorProto.FLOAT:
-        raise UsageError(f"{name}: a search for triggers needs a model with one input, of float32 images")
+    if len(inputs) != 1 or (kind := inputs[0].type.tensor_type.elem_type) not in (TensorProto.FLOAT, *EIGHT_BITS):
+        raise UsageError(f"{name}: a search for triggers needs a model with one input, of images in floats or 8 bits")
     dims = _dims(inputs[0], shapes)
     shape, last = _image(dims, name, inputs[0].name)
+    if kind in EIGHT_BITS:
+        take_floats(model, inputs[0])
     scores = _scores(model, output, name)
     _open_batch(model, inputs[0], scores)
-    return Subject(model, inputs[0].name, scores.name, shape, last)
+    return Subject(model, inputs[0].name, scores.name, shape, last, kind)
 
 
 def _dims(value: ValueInfoProto, shapes: Mapping[str, tuple[int, ...]]) -> list[int]:
@@ -107,10 +112,11 @@ def _scores(model: ModelProto, output: str | None, name: str) -> ValueInfoProto:
     fitting = [value for value in model.graph.output if output in (None, value.name)]
     if len(fitting) != 1:
         raise UsageError(f"{name}: a search for triggers needs one output with the class scores; name it with --output")
-    tensor = fitting[0].type.tensor_type
+    scores = flatten_scores(model, fitting[0])
+    tensor = scores.type.tensor_type
     if tensor.elem_type != TensorProto.FLOAT or (tensor.HasField("shape") and len(tensor.shape.dim) != 2):
-        raise UsageError(f"{name}: a search for triggers needs class scores, float32 of shape (batch, classes)")
-    return fitting[0]
+        raise UsageError(f"{name}: a search for triggers needs class scores, floats of shape (batch, classes)")
+    return scores
 
 
 def _open_batch(model: ModelProto, image: ValueInfoProto, scores: ValueInfoProto) -> None:

@@ -1,6 +1,7 @@
 """The pixel values that a search takes where nobody says them.
 
-Statistics tell them as they tell the gauge (`gauge.pixels`), and without any the class scores tell the scale.
+An input of 8 bits, or one that the file rounds to 8 bits, states them. Statistics tell them as they tell the gauge
+(`gauge.pixels`), and without any the class scores tell the scale.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from onnx import TensorProto
 
 from onnx_clp.errors import UnsupportedModelError
 from onnx_clp.gauge import pixels
@@ -31,27 +31,30 @@ _CHANNELS: Final = (1, 3)
 
 
 def in_its_values(request: SearchRequest, subject: Subject, attack: Attack, engine: Engine) -> SearchRequest:
-    """The request with the range that the model itself tells, where its `landmark` is to tell one.
+    """The request with the range that the file states or the model tells by its `landmark`, unless the user did.
 
     Where several ranges are as likely it is the first of them, and nothing is told of images of other than 1 or 3
     channels. Images of the user's that are scaled already say the range themselves (`Range.holding`).
     """
+    if request.asked_range:
+        return request
     channels, height, width = subject.shape
+    intake = Intake(subject.input, channels, height, width, subject.channels_last, subject.data_type)
+    stated = pixels.settled(intake, None, range_at(subject.model, subject.input))
+    if stated is not None:
+        low, high = stated.ends
+        return replace(request, low=low, high=high, landmark=None)
     if request.landmark is None or channels not in _CHANNELS:
         return request
     if request.images is not None and _between_whole_numbers(request.images, request.count, subject.shape):
         return replace(request, landmark=None)
-    intake = Intake(subject.input, channels, height, width, subject.channels_last, TensorProto.FLOAT)
     few = crops(load(), _LOOKS, height, width, request.limits.seed)
 
     def shown(values: Pixels) -> Float32:
         images = values.of(few)
         return np.ascontiguousarray(grey(images) if channels == 1 else images)
 
-    quantised = pixels.settled(intake, None, range_at(subject.model, subject.input))
-    if quantised is not None:
-        low, high = quantised.ends
-    elif request.landmark.mean:
+    if request.landmark.mean:
         seen, plain = Look(subject, request.landmark.value, engine), normalises(subject.model, subject.input)
         low, high = pixels.found(request.landmark, lambda v: list(seen.all(shown(v))), normalises=plain).ends
     else:

@@ -115,8 +115,9 @@ def classes_judged(judged: Iterable[Head]) -> int:
 
 
 def _sequence(index: ModelIndex, output: str) -> bool:
-    rank = index.main.ranks.of(output)
-    return rank is not None and rank > 2
+    """Whether an output has scores at several positions; (batch, classes, 1, 1) and the like have one."""
+    ranks = index.main.ranks
+    return sum(ranks.size(output, axis) != 1 for axis in range(1, ranks.of(output) or 0)) > 1
 
 
 def evidence(judged: Iterable[Head]) -> str:

@@ -99,6 +99,7 @@ class Searching:
                     budget=config.budget,
                     low=low,
                     high=high,
+                    asked_range=config.pixel_range is not None,
                     landmark=landmark if config.pixel_range is None else None,
                     seconds=plan.seconds,
                     suspects=suspected,
