@@ -21,7 +21,8 @@ from onnx_clp.inversion.changes import changes
 from onnx_clp.inversion.descent import Float32
 from onnx_clp.inversion.forms import KINDS, STEPS_OF, Finder, Forms, backed, furthest, measures
 from onnx_clp.inversion.ground import Ground
-from onnx_clp.inversion.lineup import RUNNERS, by_block, decided, first, going_on, spread
+from onnx_clp.inversion.lineup import RUNNERS, by_block, by_mark, decided, first, going_on, spread
+from onnx_clp.inversion.ordinary import photographs
 from onnx_clp.inversion.pace import FORWARD, TimeUp, fewer
 from onnx_clp.inversion.portions import SIZE
 from onnx_clp.inversion.race import FIRST, Race
@@ -40,6 +41,10 @@ _LEAST_COMPARING: Final = 8
 _MANY_CLASSES: Final = 20
 _MOST_CLASSES: Final = 50
 """So many are looked at whatever they take; of more than these as many as there is time for, up to so many."""
+_FEWEST_OF_MANY: Final = 8
+"""Of many classes: those that marks of each of four kinds lead to, and as many to compare them with."""
+_FOR_MARKS: Final = 0.15
+_LEAST_MARKS: Final = 4
 _CHEAP_STEPS: Final = 8
 _FEWEST_OTHERS: Final = 5
 _COMPARING: Final = 0.25
@@ -64,6 +69,7 @@ class Hunt:
         self._ground, self._hasty = ground, set[str]()
         self.most, self.finder = MOST_IMAGES, Finder(ground.pictures.pixels, ground.request.limits.seed)
         self.hurried = False
+        self._marks: dict[int, list[screen.Turning]] = {}
 
     @property
     def hasty(self) -> list[int]:
@@ -77,15 +83,21 @@ class Hunt:
         found, kind = list[Forms](), KINDS[0]
         try:
             starts = self._blocks()
-            found += [Forms(target, block=starts.get(target)) for target in self._chosen(starts)]
+            chosen = self._chosen(starts)
+            found += [Forms(target, block=starts.get(target), marks=self._marks.get(target, ())) for target in chosen]
             self._thin(len(found))
             for level, kind in enumerate(KINDS):
-                if level > KINDS.index("patch") and by_block(found, self._sure(found)):
+                if level > KINDS.index("patch") and self._over(found):
                     break
                 self._level(level, kind, found)
         except TimeUp:
             self._hurry(kind)
         return [forms for forms in found if "perturbation" in forms.by_kind]
+
+    def _over(self, found: list[Forms]) -> bool:
+        """Whether further forms change nothing: of which class is named, and of what is undone first."""
+        sure = self._sure(found)
+        return by_block(found, sure) or by_mark(found, sure)
 
     def _hurry(self, *kinds: str) -> None:
         """Note that there was no time for all of these forms."""
@@ -121,17 +133,20 @@ class Hunt:
     def _chosen(self, starts: Collection[int]) -> list[int]:
         """The classes to search, in the order in which to begin.
 
-        Of many classes suspects come first, then those that a small block turns images into.
+        Of many classes suspects come first, then those that a small block turns images into, then those that random
+        marks lead to, then the nearest by a short search where there is time for one.
         """
         able = [c for c in range(self._ground.classes) if np.count_nonzero(self._ground.given != c) >= _FEWEST_OTHERS]
         if not able:
             raise UsageError("the model gives all images one class; no trigger can be recognised by that")
-        affordable = max(finding.LEAST_CLASSES + 2, min(_MOST_CLASSES, self._classes_affordable()))
+        affordable = max(_FEWEST_OF_MANY, min(_MOST_CLASSES, self._classes_affordable()))
         if len(able) <= max(affordable, _MANY_CLASSES):
             return first(able, self._ground.request.suspects)
+        screened = self._screened(able)
         most = int(_COMPARING * self._ground.deadline.left / (len(able) * _CHEAP_STEPS * self._ground.seconds))
-        ordered = self._compared(able, most) if most >= _LEAST_COMPARING else self._screened(able)
-        ordered = first(first(ordered, starts), self._ground.request.suspects)
+        ordered = self._compared(able, most) if most >= _LEAST_COMPARING else screened
+        for named in (screened[: screen.LEADING], starts, self._ground.request.suspects):
+            ordered = first(ordered, named)
         if affordable < _MANY_CLASSES:
             self._hurry(*KINDS)
         return spread(ordered, affordable)
@@ -147,10 +162,18 @@ class Hunt:
         return [classes[at] for at in np.argsort(-np.asarray(reached), kind="stable")]
 
     def _screened(self, classes: list[int]) -> list[int]:
-        """The classes in the order in which random marks bring them near."""
-        pictures, able = self._ground.pictures, set(classes)
-        ordered = screen.order(self._ground.attack, pictures.images, pictures.pixels, self._ground.request.limits.seed)
-        return [int(one) for one in ordered if int(one) in able]
+        """The classes in the order in which random marks lead to them; on photographs, where the model takes any."""
+        ground, able = self._ground, set(classes)
+        pixels, seed, scores = ground.pictures.pixels, ground.request.limits.seed, ground.attack.logits
+        photos = photographs(ground.subject.shape, pixels, seed, 2 * screen.MORE)
+        images = ground.pictures.images if photos is None else photos
+        affordable = _FOR_MARKS * ground.deadline.left / (screen.forwards(1) * FORWARD * ground.seconds)
+        count = fewer(screen.MARKS, affordable / screen.MARKS, _LEAST_MARKS)
+        found = screen.screened(scores, images, pixels, seed, count)
+        ordered = [int(one) for one in found.order if int(one) in able]
+        for target in ordered[: screen.LEADING]:
+            self._marks[target] = screen.turning(scores, images, found.likely(target), target)
+        return ordered
 
     def _classes_affordable(self) -> int:
         """How many classes there is time for at full steps."""

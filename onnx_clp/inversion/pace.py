@@ -6,6 +6,7 @@ images go through at once, and how many images and steps of descent a search can
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,12 @@ _Found = TypeVar("_Found")
 MOST_AT_ONCE: Final = 100
 FORWARD: Final = 0.3
 """The share of the time there and back that an image takes there."""
+
+
+_TRIM_THRESHOLD: Final = -1
+_MMAP_THRESHOLD: Final = -3
+_LARGE: Final = 4 << 20
+"""Bytes."""
 
 
 class TimeUp(Exception):
@@ -56,6 +63,27 @@ def fewer(count: int, factor: float, least: int) -> int:
     return min(count, max(least, round(count * factor)))
 
 
+def give_back() -> None:
+    """Let go of what an error that ran out of memory still holds: it and the frames it came through are a cycle."""
+    import gc
+
+    gc.collect()
+
+
+def return_large() -> None:
+    """Have glibc return every large array to the system as soon as it is free (mallopt(3)); others do so anyway.
+
+    Kept, arrays of many sizes leave gaps between them, and a limit on memory counts the gaps: a walk on 120 images of
+    224 pixels used 0.7 GB and held 2.7. Descents take 1.4 times as long with it.
+    """
+    import ctypes
+
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        set_option = ctypes.CDLL(None).mallopt
+        set_option(_MMAP_THRESHOLD, _LARGE)
+        set_option(_TRIM_THRESHOLD, _LARGE)
+
+
 class Batches:
     """Runs images in parts that memory has room for: a quarter of them whenever it has not, so that some is left.
 
@@ -79,6 +107,7 @@ class Batches:
                 found = work(part)
             except (OutOfMemory, MemoryError) as error:
                 self._shrink(error)
+                give_back()
                 continue
             yield part, found
             start = part.stop

@@ -28,7 +28,7 @@ from onnx_clp.errors import NotValidated
 from onnx_clp.gauge.loss import NOTHING
 from onnx_clp.inversion.capped import Look, capped, positions
 from onnx_clp.inversion.ordinary import loss
-from onnx_clp.inversion.pace import Deadline
+from onnx_clp.inversion.pace import Deadline, give_back
 from onnx_clp.inversion.program import OutOfMemory
 from onnx_clp.inversion.request import Cap, Images, Repair
 from onnx_clp.inversion.subject import Subject
@@ -154,7 +154,8 @@ class RepairBench:
             except (OutOfMemory, MemoryError) as error:
                 if count == 1:
                     raise NotValidated(f"there is not enough memory for one image: {error}") from error
-                count = max(1, count // 4)
+                count //= 2
+            give_back()
 
     def _along(self, forms: Sequence[Mark], quantile: float, onto: Caps, count: int) -> Caps:
         """The same on `count` of the images, site by site along the graph."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Final
 
@@ -13,7 +14,7 @@ from onnx_clp.gauge.supplied import read_images
 from onnx_clp.inversion import finding
 from onnx_clp.inversion.attack import Attack
 from onnx_clp.inversion.drawing import drawn
-from onnx_clp.inversion.forms import KINDS, WORDS, Forms
+from onnx_clp.inversion.forms import KINDS, WORDS, Forms, marked
 from onnx_clp.inversion.ground import Ground
 from onnx_clp.inversion.hunt import Hunt
 from onnx_clp.inversion.pace import Batches, Deadline, fewer, thinned
@@ -74,10 +75,13 @@ def search(request: SearchRequest, engine: Engine, tick: Tick) -> Found:
 
 def _judged(ground: Ground, hunt: Hunt, found: list[Forms], unfinished: str) -> Found:
     request, pictures, z = ground.request, ground.pictures, hunt.judged(found)
-    named = [at for at, forms in enumerate(found) if forms.target in request.suspects]
+    named = [at for at, forms in enumerate(found) if forms.target in request.suspects or marked(forms)]
     place = finding.likely(z, [f.flip for f in found], named, hunt.doubted(found, z))
     best = finding.nearest(z) if place is None else place
-    said = finding.sentence(found[best].target, z[:, best], place is not None, ground.classes, WORDS, hunt.hasty)
+    beside = _beside(found[best], request.suspects)
+    said = finding.sentence(
+        found[best].target, z[:, best], place is not None, ground.classes, WORDS, hunt.hasty, beside
+    )
     moved, undoing = hunt.changes(found, z, best), Undoing(ground, hunt.finder, hunt.most)
     fixed, note = undoing.repaired(found, z, place) if request.repair else (None, "")
     judged = Inversion(
@@ -94,6 +98,16 @@ def _judged(ground: Ground, hunt: Hunt, found: list[Forms], unfinished: str) -> 
         unfinished=unfinished,
     )
     return Found(judged, {} if fixed is None else fixed.caps)
+
+
+def _beside(forms: Forms, suspects: Collection[int]) -> str:
+    """What names the class beside the forms; "" for nothing."""
+    if forms.target in suspects:
+        return "its row in the last layer stands out too"
+    if marked(forms):
+        best = forms.marks[0]
+        return f"a random {best.mark.kind} turns {best.flip:.0%} of images into it too"
+    return ""
 
 
 def _nothing(classes: int, attack: Attack, pictures: Pictures, sentence: str) -> Inversion:

@@ -12,14 +12,15 @@ from onnx_clp.inversion.attack import Attack
 from onnx_clp.inversion.capped import capped
 from onnx_clp.inversion.counter import Countering, spread
 from onnx_clp.inversion.forms import KINDS, Finder, Forms, TriggerForm, beyond, measures
+from onnx_clp.inversion.fresh_marks import FreshMarks
 from onnx_clp.inversion.ground import Ground
 from onnx_clp.inversion.ladder import Rungs, around_block, joined, other_patches, rungs
 from onnx_clp.inversion.leftover import Leftover
 from onnx_clp.inversion.ordinary import halves
-from onnx_clp.inversion.pace import FORWARD, TimeUp
+from onnx_clp.inversion.pace import FORWARD, TimeUp, return_large
 from onnx_clp.inversion.patch import Patch
 from onnx_clp.inversion.race import Race
-from onnx_clp.inversion.repair import RepairBench, repair
+from onnx_clp.inversion.repair import Mark, RepairBench, repair
 from onnx_clp.inversion.request import Images, Repair, directions
 from onnx_clp.inversion.rounds import Counter, Rounds
 from onnx_clp.inversion.smallest import ENOUGH
@@ -33,6 +34,10 @@ _HARDLY: Final = 0.5
 _WORKING: Final = 0.5
 """Of the images: a form that turns fewer does not work, and there is nothing of it to undo."""
 _LESS_SURE: Final = 0.5
+_SMALL: Final = 96
+"""Pixels a side up to which what a walk keeps of all images is small."""
+_LOOKED: Final = 16
+"""Of made images and of photographs: what fresh marks are put on."""
 _LEAST_FITTED: Final = 20
 _FITTING: Final = 0.05
 
@@ -70,20 +75,37 @@ class Undoing:
             return None, "nothing stands out, so the model stays as it is"
         if suspects and found[place].target not in suspects and z[:, place].max() < finding.CLEAR:
             return None, f"the row of class {suspects[0]} in the last layer is evidence of another target"
+        if min(self._ground.subject.shape[1:]) > _SMALL:
+            return_large()
         bench, why, forms_beyond = self._bench(found[place].target), "", beyond(found, z, place)
+        done = self._marks_undone(bench, found[place])
+        if done is not None:
+            return self._once_more(done, found, z, place), ""
         turned = np.concatenate([self._others(found[place].target), bench.beside])
         first = first_share(forms_beyond[0], float(z[:, place].max()))
         for form in forms_beyond:
             ladder, counter = self._ladder(form, forms_beyond, found[place], turned)
             leftover = self._leftover(found[place], z[:, place], turned, counter)
-            done, said = self._undone(bench, ladder, first, leftover, counter is None)
+            done, said = self._undone(bench, ladder, first, leftover, blind=counter is None)
             if done is not None:
                 return self._once_more(done, found, z, place), ""
             why = why or said
         return None, why
 
+    def _marks_undone(self, bench: RepairBench, forms: Forms) -> Repair | None:
+        """Caps against random marks that turn images by themselves, as long as fresh ones do; None for no such caps.
+
+        They show the trigger's kind, where descents among so many pixels find what turns the images of any network.
+        """
+        marks = [one.mark for one in forms.marks]
+        if not marks:
+            return None
+        some = np.concatenate([self._others(forms.target)[:_LOOKED], bench.beside[:_LOOKED]])
+        counter = FreshMarks(marks[0], forms.target, some, self._ground.engine)
+        return self._undone(bench, [[marks[0]], marks], 1.0, counter, blind=False)[0]
+
     def _undone(
-        self, bench: RepairBench, ladder: Rungs, first: float, counter: Counter, blind: bool
+        self, bench: RepairBench, ladder: Sequence[Sequence[Mark]], first: float, counter: Counter, *, blind: bool
     ) -> tuple[Repair | None, str]:
         """Caps on the rungs of the ladder; those on its first may take a share `first` of the budget."""
         ground = self._ground
@@ -158,7 +180,7 @@ class Undoing:
         ground = self._ground
         ground.deadline.until(1.0)
         again = list(found)
-        again[place] = forms = Forms(found[place].target, block=found[place].block)
+        again[place] = forms = Forms(found[place].target, block=found[place].block, marks=found[place].marks)
         attack = Attack(self._capped(done), ground.engine, ground.deadline)
         try:
             for row in np.argsort(-z[:, place], kind="stable"):
