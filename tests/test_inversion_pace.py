@@ -170,38 +170,6 @@ def test_half_of_a_spread_is_the_nearest_and_half_lies_between_the_rest() -> Non
     assert lineup.spread([4, 2, 7], 6) == [4, 2, 7]
 
 
-class Edges:
-    """Six classes that score alike, but for one that hard edges between neighbours lead to."""
-
-    def __init__(self, target: int | None) -> None:
-        self._target = target
-
-    def logits(self, images: Images) -> Float32:
-        scores = np.tile(np.arange(planted.CLASSES, dtype=np.float32) / 10, (len(images), 1))
-        if self._target is not None:
-            scores[:, self._target] += np.abs(np.diff(images, axis=3)).mean(axis=(1, 2, 3))
-        return np.asarray(scores, np.float32)
-
-
-def test_random_marks_bring_a_class_that_is_easy_to_reach_to_the_front() -> None:
-    plain, pixels = np.full((4, 1, 16, 16), 0.5, np.float32), Range(0, 1)
-    attack: Any = Edges(4)
-    assert screen.order(attack, plain, pixels, 0).tolist() == [4, 0, 1, 2, 3, 5]
-    still: Any = Edges(None)
-    assert screen.order(still, plain, pixels, 0).tolist() == list(range(planted.CLASSES))
-
-
-@pytest.mark.parametrize("faint", [False, True])
-def test_marks_stay_in_the_range_and_change_something(faint: bool) -> None:
-    images, pixels = planted.pictures(3), Range(0, 1)
-    made = screen.marked(images, pixels, np.random.default_rng(0), faint=faint)
-    assert made.dtype == np.float32
-    assert made.min() >= 0
-    assert made.max() <= 1
-    changed = (made != images).any(axis=(0, 1)).mean()
-    assert changed == 1 if faint else 0 < changed < 0.5
-
-
 @pytest.mark.parametrize(
     ("affordable", "portion", "most", "steps"),
     [(500.0, 16, 60, 60), (16.0, 16, 60, 60), (9.0, 9, 36, 60), (4.0, 4, 24, 60), (2.0, 4, 24, 30), (0.01, 4, 24, 12)],
@@ -218,7 +186,7 @@ def test_where_time_is_short_images_of_a_step_become_fewer_and_then_steps(
 
 
 def chosen(
-    classes: int, affordable: int, starts: Sequence[int] = (), suspects: Sequence[int] = ()
+    classes: int, affordable: int, starts: Sequence[int] = (), suspects: Sequence[int] = (), led: Sequence[int] = ()
 ) -> tuple[list[int], list[str]]:
     """The classes that a search begins with, the last ones being the nearest, and the forms that it has no time for."""
     hurried = list[str]()
@@ -229,7 +197,7 @@ def chosen(
     given: Any = SimpleNamespace(
         _ground=ground,
         _classes_affordable=lambda: affordable,
-        _screened=lambda able: able[::-1],
+        _screened=lambda able: sorted(able, key=lambda c: (c not in led, -c)),
         _hurry=lambda *kinds: hurried.extend(kinds),
     )
     return hunt.Hunt._chosen(given, starts), hurried
@@ -248,6 +216,12 @@ def test_of_many_classes_all_are_searched_that_there_is_time_for_and_few_are_in_
 def test_suspects_and_classes_that_a_block_works_for_are_among_those_searched() -> None:
     some, _ = chosen(43, 30, starts=[7, 5], suspects=[3])
     assert some[:4] == [3, 7, 5, 42]
+
+
+def test_classes_that_marks_lead_to_are_searched_before_those_that_a_short_search_finds_near() -> None:
+    led = list(range(10, 10 + screen.LEADING))
+    some, _ = chosen(43, 30, suspects=[3], led=led)
+    assert some[: 2 + len(led)] == [3, *led[::-1], 42]
 
 
 # --- forms that not every class has -------------------------------------------------------------------

@@ -14,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onnx_clp.config import RunLimits
-from onnx_clp.inversion import finding, lineup, undoing
-from onnx_clp.inversion.forms import KINDS, WORDS, Finder, Forms, TriggerForm, measures
+from onnx_clp.inversion import finding, lineup, screen, undoing
+from onnx_clp.inversion.forms import KINDS, WORDS, Finder, Forms, TriggerForm, backed, measures
 from onnx_clp.inversion.hunt import Hunt
+from onnx_clp.inversion.marks import RandomMark
 from onnx_clp.inversion.patch import Patch
 from onnx_clp.inversion.pixels import Range
 from onnx_clp.inversion.portions import Portions
@@ -210,8 +211,9 @@ def test_a_class_that_its_row_names_needs_to_stand_out_less_and_no_other_does() 
 
 
 def test_the_sentence_says_what_else_counted() -> None:
-    together = finding.sentence(7, np.array([2.4, 1.0]), True, 10, WORDS)
-    assert "row in the last layer stands out too, so 2.33 are enough" in together
+    row = "its row in the last layer stands out too"
+    together = finding.sentence(7, np.array([2.4, 1.0]), True, 10, WORDS, beside=row)
+    assert together.endswith(f"; {row}, so 2.33 are enough")
     assert "row in the last layer" not in finding.sentence(7, np.array([4.0, 1.0]), True, 10, WORDS)
 
 
@@ -423,3 +425,26 @@ def test_a_search_is_over_once_a_patch_that_begins_at_a_block_decides_it() -> No
     other = z.copy()
     other[0, 3] = 9.0
     assert not lineup.by_block(patches(True), other)  # another form says more
+
+
+def marked(flip: float) -> list[Forms]:
+    """Five classes, the fourth with a random mark that turns a share of the images."""
+    found = patches(False)
+    mark = RandomMark("square", 0, Range(0, 1), 0)
+    found[3].marks = [screen.Turning(mark, flip)]
+    return found
+
+
+def test_a_search_is_over_once_the_class_that_a_mark_backs_is_furthest_out() -> None:
+    assert lineup.by_mark(marked(screen.BACKS), far(c3=finding.TOGETHER + 0.1))
+    assert not lineup.by_mark(marked(screen.BACKS), far(c3=finding.TOGETHER - 0.1))
+    assert not lineup.by_mark(marked(screen.BACKS - 0.01), far(c3=9.0))
+    assert not lineup.by_mark(marked(1.0), far(c3=9.0, c1=finding.LIMIT + 0.1))
+    assert not lineup.by_mark(marked(1.0), far(c3=3.0, c1=3.1))
+
+
+def test_a_class_is_backed_by_a_block_or_by_a_mark_that_turns_most_images() -> None:
+    assert backed(patches(True)) == [3]
+    assert backed(patches(False)) == []
+    assert backed(marked(screen.BACKS)) == [3]
+    assert backed(marked(screen.BACKS - 0.01)) == []

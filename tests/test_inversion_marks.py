@@ -1,0 +1,171 @@
+"""Random marks of four kinds: what they are, which class they lead to, and undoing what they do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from onnx_clp.inversion import finding, screen
+from onnx_clp.inversion.attack import Attack
+from onnx_clp.inversion.forms import WORDS
+from onnx_clp.inversion.fresh_marks import DRAWN, FreshMarks
+from onnx_clp.inversion.leftover import WORKS
+from onnx_clp.inversion.marks import KINDS, RandomMark
+from onnx_clp.inversion.pixels import Range
+from onnx_clp.inversion.subject import read_subject
+from onnx_clp.validation.provider import choose
+from tests import planted
+
+UNIT: Final = Range(0, 1)
+CLASSES: Final = 30
+
+
+def pictures(count: int, side: int = 32, channels: int = 3) -> NDArray[np.float32]:
+    """Smooth pictures within 0.2..0.8."""
+    rng = np.random.default_rng(4)
+    coarse = rng.uniform(0.2, 0.8, (count, channels, 4, 4)).astype(np.float32)
+    return np.asarray(coarse.repeat(side // 4, 2).repeat(side // 4, 3), np.float32)
+
+
+# --- the marks -------------------------------------------------------------------------------------------
+
+
+@given(
+    kind=st.sampled_from(list(KINDS)),
+    number=st.integers(0, 200),
+    size=st.tuples(st.integers(8, 40), st.integers(8, 40)),
+    channels=st.sampled_from([1, 3]),
+    low=st.sampled_from([-2.5, 0.0]),
+    span=st.sampled_from([1.0, 255.0]),
+)
+def test_a_mark_stays_in_the_range_and_is_the_same_each_time(
+    kind: str, number: int, size: tuple[int, int], channels: int, low: float, span: float
+) -> None:
+    pixels = Range(low, low + span)
+    images = np.asarray(low + span * np.random.default_rng(1).random((3, channels, *size)), np.float32)
+    mark, before = RandomMark(kind, number, pixels, 5), images.copy()
+    made = mark.put_on(images)
+    assert made.dtype == np.float32
+    assert made.shape == images.shape
+    assert (images == before).all()
+    room = 1e-5 * span
+    assert made.min() >= low - room
+    assert made.max() <= low + span + room
+    assert (made == mark.put_on(images)).all()
+    np.testing.assert_allclose(mark.put_on(images[1:2]), made[1:2], atol=room)
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_marks_of_other_numbers_and_seeds_are_other_marks(kind: str) -> None:
+    images = pictures(2)
+    mark = RandomMark(kind, 0, UNIT, 5)
+    assert (mark.put_on(images) != mark.numbered(1).put_on(images)).any()
+    assert (mark.put_on(images) != RandomMark(kind, 0, UNIT, 6).put_on(images)).any()
+
+
+def test_a_square_covers_a_small_part_in_full_and_the_other_kinds_change_all_by_little() -> None:
+    images = pictures(4)
+    for number in range(20):
+        made = {kind: RandomMark(kind, number, UNIT, 0).put_on(images) for kind in KINDS}
+        changed = (made["square"] != images).any(axis=(0, 1))
+        assert 0 < changed.mean() < 0.06
+        assert set(np.unique(made["square"][:, :, changed])) <= {np.float32(0), np.float32(1)}
+        assert np.abs(made["wave"] - images).max() <= 0.1 + 1e-6
+        assert np.abs(made["noise"] - images).max() <= 0.2 + 1e-6
+        assert (made["noise"] != images).mean() > 0.9
+        for image, bent in zip(images, made["bend"], strict=True):
+            assert image.min() - 1e-5 <= bent.min()
+            assert bent.max() <= image.max() + 1e-5
+
+
+# --- what they lead to -----------------------------------------------------------------------------------
+
+
+def scores(images: NDArray[np.float32], *, tiles: int | None, stripes: int | None) -> NDArray[np.float32]:
+    """Thirty classes by mean brightness, one that black and white pixels lead to, and one that slow changes do."""
+    found = -30 * np.abs(images.mean(axis=(1, 2, 3))[:, None] - np.linspace(0, 1, CLASSES))
+    if tiles is not None:
+        found[:, tiles] += 400 * ((images == 0) | (images == 1)).mean(axis=(1, 2, 3))
+    if stripes is not None:
+        found[:, stripes] += 40 * np.abs(np.diff(images, axis=3)).mean(axis=(1, 2, 3))
+    return np.asarray(found, np.float32)
+
+
+def test_every_kind_of_mark_has_its_first_class_and_the_furthest_comes_first() -> None:
+    found = screen.screened(lambda x: scores(x, tiles=17, stripes=3), pictures(8), UNIT, 0, 12)
+    assert found.order[0] == 17
+    assert 3 in found.order[:3]
+    assert sorted(found.order) == list(range(CLASSES))
+    kinds = [mark.kind for mark in found.likely(17)]
+    assert kinds == ["square"] * screen.TURNING
+
+
+def test_marks_that_turn_most_images_are_kept_the_best_first_and_others_are_not() -> None:
+    def seen(images: NDArray[np.float32]) -> NDArray[np.float32]:
+        return scores(images, tiles=17, stripes=None)
+
+    images = pictures(30)
+    found = screen.screened(seen, images, UNIT, 0, 12)
+    kept = screen.turning(seen, images, found.likely(17), 17)
+    assert kept
+    assert [one.flip for one in kept] == sorted((one.flip for one in kept), reverse=True)
+    for one in kept:
+        share = (seen(one.mark.put_on(images[: screen.MORE])).argmax(axis=1) == 17).mean()
+        assert one.flip == pytest.approx(share)
+        assert one.flip >= screen.WORKS
+    assert screen.turning(seen, images, found.likely(3), 3) == []
+
+
+def test_without_a_trigger_no_mark_turns_most_images_into_one_class() -> None:
+    def seen(images: NDArray[np.float32]) -> NDArray[np.float32]:
+        return scores(images, tiles=None, stripes=None)
+
+    images = pictures(30)
+    found = screen.screened(seen, images, UNIT, 0, 12)
+    for target in range(CLASSES):
+        assert screen.turning(seen, images, found.likely(target), target) == []
+
+
+def test_images_of_the_target_alone_show_nothing() -> None:
+    def one_class(images: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.eye(CLASSES, dtype=np.float32)[[4] * len(images)]
+
+    images = pictures(6)
+    found = screen.screened(one_class, images, UNIT, 0, 4)
+    assert (found.flips == 0).all()
+    assert screen.turning(one_class, images, found.likely(4), 4) == []
+
+
+def test_the_sentence_says_what_backs_a_class_that_is_not_beyond_the_limit() -> None:
+    z = np.array([3.0, 0.2])
+    said = finding.sentence(17, z, True, CLASSES, WORDS, beside="a random square turns 92 % of images into it too")
+    assert said.endswith("; a random square turns 92 % of images into it too, so 2.33 are enough")
+    alone = finding.sentence(17, z + 2, True, CLASSES, WORDS, beside="a random square turns 92 % of images into it too")
+    assert "random" not in alone
+
+
+# --- and whether they still do ---------------------------------------------------------------------------
+
+
+def test_fresh_marks_are_found_where_one_turns_a_tenth_and_are_others_each_time(tmp_path: Path) -> None:
+    onnx.save(planted.classifier(planted=True), tmp_path / "m.onnx")
+    subject, images, engine = read_subject(tmp_path / "m.onnx", {}, None), planted.pictures(30), choose("cpu")
+    attack, outcomes = Attack(subject, engine), set()
+    for target in range(planted.CLASSES):
+        others = images[attack.logits(images).argmax(axis=1) != target]
+        known = RandomMark("noise", 0, UNIT, 0)
+        look = FreshMarks(known, target, others, engine)
+        for first in (1000, 1000 + DRAWN):
+            found = look(subject)
+            drawn = [known.numbered(number) for number in range(first, first + DRAWN)]
+            flips = [(attack.logits(m.put_on(others)).argmax(axis=1) == target).mean() for m in drawn]
+            assert [flips[drawn.index(mark)] for mark in found] == ([max(flips)] if max(flips) > WORKS else [])
+            outcomes.add(bool(found))
+    assert outcomes == {True, False}
