@@ -274,7 +274,7 @@ def test_where_memory_is_short_caps_are_fitted_on_fewer_images(
             bench.fit([square], 0.95)
     else:
         assert bench.fit([square], 0.95)
-    assert walked == {40: [40, 40], 10: [40, 10, 10], 0: [40, 10, 2, 1]}[room]
+    assert walked == {40: [40, 40], 10: [40, 20, 10, 10], 0: [40, 20, 10, 5, 2, 1]}[room]
 
 
 def test_positions_are_few_and_the_same_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, engine: Engine) -> None:

@@ -99,18 +99,11 @@ def too_few(classes: int) -> str:
 
 
 def sentence(
-    target: int,
-    z: Float64,
-    stands_out: bool,
-    classes: int,
-    words: Sequence[str],
-    hasty: Collection[int] = (),
-    beside: str = "",
+    target: int, z: Float64, stands_out: bool, classes: int, words: Sequence[str], hasty: Collection[int] = ()
 ) -> str:
     """What was found, for people; `z` is by form, of the class that stands out, else of the nearest.
 
-    `words` say of each form what of it is smaller; `hasty` are the rows of forms for which time was short; `beside` is
-    what else names the class, "" for nothing.
+    `words` say of each form what of it is smaller; `hasty` are the rows of forms for which time was short.
     """
     if classes < LEAST_CLASSES:
         return too_few(classes)
@@ -126,7 +119,7 @@ def sentence(
             f"no class stands out: the nearest, class {target}, lies {far} from the others ({LIMIT:g} are needed); "
             "that is no proof, some triggers leave no such mark"
         )
-    both = "" if z.max() > LIMIT else f"; {beside}, so {TOGETHER:g} are enough"
+    both = "" if z.max() > LIMIT else f"; its row in the last layer stands out too, so {TOGETHER:g} are enough"
     return (
         f"class {target} is the likely target of a hidden trigger: {by} turns images into it "
         f"than into the other classes, by {far}{both}"

@@ -18,7 +18,7 @@ from onnx_clp.inversion.patch import Patch, PatchDescent
 from onnx_clp.inversion.pixels import Range
 from onnx_clp.inversion.portions import SIZE, Portions
 from onnx_clp.inversion.request import Images
-from onnx_clp.inversion.screen import BACKS, Turning
+from onnx_clp.inversion.screen import Lead, Turning
 from onnx_clp.inversion.smallest import ENOUGH, Best, Descent, Sized, descended
 from onnx_clp.inversion.trigger import BUDGET, JUDGING_BUDGET, STEPS, Trigger, TriggerDescent
 from onnx_clp.inversion.warp import WarpDescent
@@ -125,7 +125,7 @@ class Forms:
     """What has been found for one class by now, by kind; `start` is where patches and waves begin.
 
     `block` is where the patch begins as well, if a small block turns images by itself.
-    `marks` are random ones that turn images by themselves, the best first.
+    `marks` are random ones that turn images by themselves, the best first; `lead` says that such name the class.
     `early` holds what had been found when the first heat was over, by kind.
     """
 
@@ -135,6 +135,7 @@ class Forms:
     early: dict[str, TriggerForm] = field(default_factory=dict)
     block: Float32 | None = None
     marks: Sequence[Turning] = ()
+    lead: Lead | None = None
 
     def whole(self, kind: str) -> bool:
         """Whether the form of that kind was looked for to the end."""
@@ -246,13 +247,8 @@ def _ease(form: TriggerForm, lead: float) -> float:
 
 
 def backed(found: Sequence[Forms]) -> list[int]:
-    """Positions of the classes that a small block or a random mark turns images into by itself: no ordinary ones."""
-    return [at for at, forms in enumerate(found) if forms.block is not None or marked(forms)]
-
-
-def marked(forms: Forms) -> bool:
-    """Whether one random mark turns so many images into the class that it is evidence."""
-    return bool(forms.marks) and forms.marks[0].flip >= BACKS
+    """Positions of the classes that a small block turns images into by itself or marks lead to: no ordinary ones."""
+    return [at for at, forms in enumerate(found) if forms.block is not None or forms.lead is not None]
 
 
 def furthest(found: Sequence[Forms], z: finding.Float64, place: int) -> TriggerForm:

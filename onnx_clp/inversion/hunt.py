@@ -8,7 +8,7 @@ for is left out.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -21,7 +21,7 @@ from onnx_clp.inversion.changes import changes
 from onnx_clp.inversion.descent import Float32
 from onnx_clp.inversion.forms import KINDS, STEPS_OF, Finder, Forms, backed, furthest, measures
 from onnx_clp.inversion.ground import Ground
-from onnx_clp.inversion.lineup import RUNNERS, by_block, by_mark, decided, first, going_on, spread
+from onnx_clp.inversion.lineup import RUNNERS, by_block, decided, first, going_on, led, spread
 from onnx_clp.inversion.ordinary import photographs
 from onnx_clp.inversion.pace import FORWARD, TimeUp, fewer
 from onnx_clp.inversion.portions import SIZE
@@ -70,6 +70,7 @@ class Hunt:
         self.most, self.finder = MOST_IMAGES, Finder(ground.pictures.pixels, ground.request.limits.seed)
         self.hurried = False
         self._marks: dict[int, list[screen.Turning]] = {}
+        self._leads: dict[int, screen.Lead] = {}
 
     @property
     def hasty(self) -> list[int]:
@@ -84,20 +85,25 @@ class Hunt:
         try:
             starts = self._blocks()
             chosen = self._chosen(starts)
-            found += [Forms(target, block=starts.get(target), marks=self._marks.get(target, ())) for target in chosen]
+            found += [self._begun(target, starts) for target in chosen]
             self._thin(len(found))
             for level, kind in enumerate(KINDS):
-                if level > KINDS.index("patch") and self._over(found):
+                if level and self._over(level, found):
                     break
                 self._level(level, kind, found)
         except TimeUp:
             self._hurry(kind)
         return [forms for forms in found if "perturbation" in forms.by_kind]
 
-    def _over(self, found: list[Forms]) -> bool:
+    def _begun(self, target: int, starts: Mapping[int, Float32]) -> Forms:
+        marks, lead = self._marks.get(target, ()), self._leads.get(target)
+        return Forms(target, block=starts.get(target), marks=marks, lead=lead)
+
+    def _over(self, level: int, found: list[Forms]) -> bool:
         """Whether further forms change nothing: of which class is named, and of what is undone first."""
-        sure = self._sure(found)
-        return by_block(found, sure) or by_mark(found, sure)
+        if led(found) is not None:
+            return True
+        return level > KINDS.index("patch") and by_block(found, self._sure(found))
 
     def _hurry(self, *kinds: str) -> None:
         """Note that there was no time for all of these forms."""
@@ -171,6 +177,8 @@ class Hunt:
         count = fewer(screen.MARKS, affordable / screen.MARKS, _LEAST_MARKS)
         found = screen.screened(scores, images, pixels, seed, count)
         ordered = [int(one) for one in found.order if int(one) in able]
+        self._leads = found.led
+        ordered = first(ordered, self._leads)
         for target in ordered[: screen.LEADING]:
             self._marks[target] = screen.turning(scores, images, found.likely(target), target)
         return ordered

@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 import numpy as np
 
 from onnx_clp.inversion import finding
-from onnx_clp.inversion.forms import Forms, furthest, marked
+from onnx_clp.inversion.forms import Forms, furthest
 from onnx_clp.inversion.patch import Patch
 
 _One = TypeVar("_One")
@@ -71,8 +71,7 @@ def by_block(found: Sequence[Forms], z: finding.Float64) -> bool:
     return found[place].block is not None and isinstance(furthest(found, z, place), Patch)
 
 
-def by_mark(found: Sequence[Forms], z: finding.Float64) -> bool:
-    """Whether a search is over: the class furthest out is backed by a random mark, and no other passes the limit."""
-    place = finding.nearest(z)
-    rest = np.delete(z.max(axis=0), place)
-    return marked(found[place]) and z[:, place].max() > finding.TOGETHER and rest.max(initial=-np.inf) <= finding.LIMIT
+def led(found: Sequence[Forms]) -> int | None:
+    """Position of the class that random marks lead to, of several the one by most; None for none."""
+    there = [(forms.lead.share, -at) for at, forms in enumerate(found) if forms.lead is not None]
+    return -max(there)[1] if there else None

@@ -81,6 +81,11 @@ def bend(images: Images, _pixels: Range, rng: np.random.Generator) -> Images:
 KINDS: Final[Mapping[str, Draw]] = MappingProxyType({"square": square, "wave": wave, "noise": noise, "bend": bend})
 """Every kind by its name."""
 
+WORDS: Final[Mapping[str, str]] = MappingProxyType(
+    {"square": "a square of tiles", "wave": "a wave", "noise": "faint noise", "bend": "a smooth bend"}
+)
+"""Every kind for people."""
+
 
 @dataclass(frozen=True, slots=True)
 class RandomMark:

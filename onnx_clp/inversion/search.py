@@ -11,12 +11,13 @@ import numpy as np
 from onnx_clp.document.search import Inversion, Picture, SearchImages
 from onnx_clp.errors import UsageError
 from onnx_clp.gauge.supplied import read_images
-from onnx_clp.inversion import finding
+from onnx_clp.inversion import finding, marks
 from onnx_clp.inversion.attack import Attack
 from onnx_clp.inversion.drawing import drawn
-from onnx_clp.inversion.forms import KINDS, WORDS, Forms, marked
+from onnx_clp.inversion.forms import KINDS, WORDS, Forms
 from onnx_clp.inversion.ground import Ground
 from onnx_clp.inversion.hunt import Hunt
+from onnx_clp.inversion.lineup import led
 from onnx_clp.inversion.pace import Batches, Deadline, fewer, thinned
 from onnx_clp.inversion.pictures import Pictures
 from onnx_clp.inversion.pixels import Range
@@ -75,13 +76,12 @@ def search(request: SearchRequest, engine: Engine, tick: Tick) -> Found:
 
 def _judged(ground: Ground, hunt: Hunt, found: list[Forms], unfinished: str) -> Found:
     request, pictures, z = ground.request, ground.pictures, hunt.judged(found)
-    named = [at for at, forms in enumerate(found) if forms.target in request.suspects or marked(forms)]
-    place = finding.likely(z, [f.flip for f in found], named, hunt.doubted(found, z))
+    named = [at for at, forms in enumerate(found) if forms.target in request.suspects]
+    by_forms = finding.likely(z, [f.flip for f in found], named, hunt.doubted(found, z))
+    by_marks = led(found)
+    place = by_forms if by_marks is None else by_marks
     best = finding.nearest(z) if place is None else place
-    beside = _beside(found[best], request.suspects)
-    said = finding.sentence(
-        found[best].target, z[:, best], place is not None, ground.classes, WORDS, hunt.hasty, beside
-    )
+    said = _sentence(found[best], z[:, best], place is not None, ground.classes, hunt.hasty)
     moved, undoing = hunt.changes(found, z, best), Undoing(ground, hunt.finder, hunt.most)
     fixed, note = undoing.repaired(found, z, place) if request.repair else (None, "")
     judged = Inversion(
@@ -100,14 +100,16 @@ def _judged(ground: Ground, hunt: Hunt, found: list[Forms], unfinished: str) -> 
     return Found(judged, {} if fixed is None else fixed.caps)
 
 
-def _beside(forms: Forms, suspects: Collection[int]) -> str:
-    """What names the class beside the forms; "" for nothing."""
-    if forms.target in suspects:
-        return "its row in the last layer stands out too"
-    if marked(forms):
-        best = forms.marks[0]
-        return f"a random {best.mark.kind} turns {best.flip:.0%} of images into it too"
-    return ""
+def _sentence(forms: Forms, z: finding.Float64, stands_out: bool, classes: int, hasty: Collection[int]) -> str:
+    """What was found of the class that is named, else of the nearest."""
+    lead = forms.lead
+    if lead is None:
+        return finding.sentence(forms.target, z, stands_out, classes, WORDS, hasty)
+    mark, many = marks.WORDS[lead.kind], f"{lead.times:.0f} times as many as into any other class"
+    return (
+        f"class {forms.target} is the likely target of a hidden trigger: marks drawn at random, each {mark}, turn "
+        f"{lead.share:.0%} of the images into it, {many}"
+    )
 
 
 def _nothing(classes: int, attack: Attack, pictures: Pictures, sentence: str) -> Inversion:

@@ -70,7 +70,7 @@ class Undoing:
         beyond the limit is tried only where the first cannot be undone. A patch is undone together with the first.
         Where the last layer names another class, only a class that is far beyond the limit is undone.
         """
-        suspects = self._ground.request.suspects
+        suspects = () if place is None or found[place].lead is not None else self._ground.request.suspects
         if place is None:
             return None, "nothing stands out, so the model stays as it is"
         if suspects and found[place].target not in suspects and z[:, place].max() < finding.CLEAR:
