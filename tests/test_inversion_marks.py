@@ -11,14 +11,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from onnx_clp.inversion import finding, screen
+from onnx_clp.config import RunLimits
+from onnx_clp.inversion import finding, marks, screen
 from onnx_clp.inversion.attack import Attack
-from onnx_clp.inversion.forms import WORDS
+from onnx_clp.inversion.forms import WORDS, Forms
 from onnx_clp.inversion.fresh_marks import DRAWN, FreshMarks
 from onnx_clp.inversion.leftover import WORKS
 from onnx_clp.inversion.marks import KINDS, RandomMark
 from onnx_clp.inversion.pixels import Range
+from onnx_clp.inversion.request import SearchRequest
+from onnx_clp.inversion.screen import Screening
+from onnx_clp.inversion.search import _sentence, search
 from onnx_clp.inversion.subject import read_subject
 from onnx_clp.validation.provider import choose
 from tests import planted
@@ -143,12 +148,89 @@ def test_images_of_the_target_alone_show_nothing() -> None:
     assert screen.turning(one_class, images, found.likely(4), 4) == []
 
 
-def test_the_sentence_says_what_backs_a_class_that_is_not_beyond_the_limit() -> None:
-    z = np.array([3.0, 0.2])
-    said = finding.sentence(17, z, True, CLASSES, WORDS, beside="a random square turns 92 % of images into it too")
-    assert said.endswith("; a random square turns 92 % of images into it too, so 2.33 are enough")
-    alone = finding.sentence(17, z + 2, True, CLASSES, WORDS, beside="a random square turns 92 % of images into it too")
-    assert "random" not in alone
+def turned(*shares: tuple[int, int, float]) -> Screening:
+    """Ten marks of each kind that turn such shares of the images into classes: (kind, class, share)."""
+    marks = tuple(RandomMark(kind, number, UNIT, 0) for kind in KINDS for number in range(10))
+    flips = np.zeros((len(KINDS), 10, CLASSES))
+    for kind, target, share in shares:
+        flips[kind, :, target] = share
+    return Screening(marks, flips, flips)
+
+
+@pytest.mark.parametrize(
+    ("shares", "led"),
+    [
+        ([(0, 7, 0.4)], {7: "square"}),
+        ([(0, 7, 0.34)], {}),
+        ([(1, 7, 0.5), (1, 8, 0.14)], {7: "wave"}),
+        ([(1, 7, 0.5), (1, 8, 0.15)], {}),
+        ([(0, 7, 0.4), (3, 7, 0.6)], {7: "bend"}),
+        ([(0, 7, 0.6), (3, 7, 0.4)], {7: "square"}),
+        ([(0, 7, 0.4), (2, 9, 0.4)], {7: "square", 9: "noise"}),
+        ([], {}),
+    ],
+)
+def test_marks_lead_to_a_class_that_a_third_of_images_turn_into_and_into_no_other(
+    shares: list[tuple[int, int, float]], led: dict[int, str]
+) -> None:
+    found = turned(*shares).led
+    assert {target: lead.kind for target, lead in found.items()} == led
+    for target, lead in found.items():
+        assert lead.share == pytest.approx(max(share for _, at, share in shares if at == target))
+        assert lead.times >= screen.AHEAD
+
+
+def test_the_sentence_says_that_marks_name_the_class() -> None:
+    forms, z = Forms(17), np.array([3.0, 0.2])
+    assert _sentence(forms, z, False, CLASSES, []) == finding.sentence(17, z, False, CLASSES, WORDS)
+    forms.lead = screen.Lead("bend", 0.44, 10.2)
+    said = _sentence(forms, z, True, CLASSES, [])
+    assert said.startswith(
+        "class 17 is the likely target of a hidden trigger: marks drawn at random, each a smooth bend"
+    )
+    assert said.endswith("turn 44 % of the images into it, 10 times as many as into any other class")
+    assert set(marks.WORDS) == set(KINDS)
+
+
+def of_many_classes(*, planted_at: int | None) -> ModelProto:
+    """Sixty classes by mean brightness; black or white pixels lead to one of them, where it is planted."""
+    rises = np.linspace(0, 1, 60, dtype=np.float32)
+    weights = np.zeros((2, 60), np.float32)
+    # -15 (brightness - level)² but for what is the same for all classes.
+    weights[0], bias = 3000 * rises / 100, -15 * rises**2
+    if planted_at is not None:
+        weights[1, planted_at] = 4000
+    nodes = [
+        helper.make_node("Sub", ["images", "half"], ["off"]),
+        helper.make_node("Abs", ["off"], ["far"]),
+        helper.make_node("Sub", ["far", "most"], ["beyond"]),
+        helper.make_node("Relu", ["beyond"], ["lit"]),
+        helper.make_node("Concat", ["images", "lit"], ["both"], axis=1),
+        helper.make_node("GlobalAveragePool", ["both"], ["means"]),
+        helper.make_node("Flatten", ["means"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "weights", "bias"], ["scores"]),
+    ]
+    values = {"half": np.float32(0.5), "most": np.float32(0.45), "weights": weights, "bias": bias.astype(np.float32)}
+    graph = helper.make_graph(
+        nodes,
+        "many",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", 1, 32, 32])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["n", 60])],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in values.items()],
+    )
+    return helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
+
+
+@pytest.mark.parametrize("planted_at", [17, None])
+def test_of_many_classes_a_search_names_the_one_that_marks_lead_to(planted_at: int | None, tmp_path: Path) -> None:
+    onnx.save(of_many_classes(planted_at=planted_at), tmp_path / "many.onnx")
+    np.savez(tmp_path / "i.npz", images=pictures(40, channels=1))
+    request = SearchRequest(
+        original=tmp_path / "many.onnx", images=tmp_path / "i.npz", limits=RunLimits(provider="cpu"), seconds=120
+    )
+    found = search(request, choose("cpu"), lambda *_: None).inversion
+    assert found.likely == planted_at
+    assert ("marks drawn at random, each a square of tiles" in found.sentence) == (planted_at is not None)
 
 
 # --- and whether they still do ---------------------------------------------------------------------------

@@ -17,7 +17,6 @@ from onnx_clp.config import RunLimits
 from onnx_clp.inversion import finding, lineup, screen, undoing
 from onnx_clp.inversion.forms import KINDS, WORDS, Finder, Forms, TriggerForm, backed, measures
 from onnx_clp.inversion.hunt import Hunt
-from onnx_clp.inversion.marks import RandomMark
 from onnx_clp.inversion.patch import Patch
 from onnx_clp.inversion.pixels import Range
 from onnx_clp.inversion.portions import Portions
@@ -211,9 +210,8 @@ def test_a_class_that_its_row_names_needs_to_stand_out_less_and_no_other_does() 
 
 
 def test_the_sentence_says_what_else_counted() -> None:
-    row = "its row in the last layer stands out too"
-    together = finding.sentence(7, np.array([2.4, 1.0]), True, 10, WORDS, beside=row)
-    assert together.endswith(f"; {row}, so 2.33 are enough")
+    together = finding.sentence(7, np.array([2.4, 1.0]), True, 10, WORDS)
+    assert "row in the last layer stands out too, so 2.33 are enough" in together
     assert "row in the last layer" not in finding.sentence(7, np.array([4.0, 1.0]), True, 10, WORDS)
 
 
@@ -427,24 +425,29 @@ def test_a_search_is_over_once_a_patch_that_begins_at_a_block_decides_it() -> No
     assert not lineup.by_block(patches(True), other)  # another form says more
 
 
-def marked(flip: float) -> list[Forms]:
-    """Five classes, the fourth with a random mark that turns a share of the images."""
+def led(**shares: float) -> list[Forms]:
+    """Ten classes, some led to by random marks that turn such shares of the images, given as c3=0.4."""
     found = patches(False)
-    mark = RandomMark("square", 0, Range(0, 1), 0)
-    found[3].marks = [screen.Turning(mark, flip)]
+    for name, share in shares.items():
+        found[int(name[1:])].lead = screen.Lead("square", share, 5.0)
     return found
 
 
-def test_a_search_is_over_once_the_class_that_a_mark_backs_is_furthest_out() -> None:
-    assert lineup.by_mark(marked(screen.BACKS), far(c3=finding.TOGETHER + 0.1))
-    assert not lineup.by_mark(marked(screen.BACKS), far(c3=finding.TOGETHER - 0.1))
-    assert not lineup.by_mark(marked(screen.BACKS - 0.01), far(c3=9.0))
-    assert not lineup.by_mark(marked(1.0), far(c3=9.0, c1=finding.LIMIT + 0.1))
-    assert not lineup.by_mark(marked(1.0), far(c3=3.0, c1=3.1))
+def test_of_the_classes_that_marks_lead_to_the_one_by_most_is_taken() -> None:
+    assert lineup.led(led()) is None
+    assert lineup.led(led(c3=0.4)) == 3
+    assert lineup.led(led(c3=0.4, c7=0.6)) == 7
+    assert lineup.led(led(c3=0.6, c7=0.6)) == 3
 
 
-def test_a_class_is_backed_by_a_block_or_by_a_mark_that_turns_most_images() -> None:
+def test_a_search_is_over_after_the_perturbation_once_marks_lead_to_a_class() -> None:
+    hunt: Any = SimpleNamespace(_sure=lambda _found: far())
+    assert Hunt._over(hunt, 1, led(c3=0.4))
+    assert not Hunt._over(hunt, 1, led())
+    assert not Hunt._over(hunt, KINDS.index("patch") + 1, led())
+
+
+def test_a_class_is_backed_by_a_block_or_by_marks_that_lead_to_it() -> None:
     assert backed(patches(True)) == [3]
     assert backed(patches(False)) == []
-    assert backed(marked(screen.BACKS)) == [3]
-    assert backed(marked(screen.BACKS - 0.01)) == []
+    assert backed(led(c5=0.4)) == [5]

@@ -155,7 +155,7 @@ class Hunt:
             ordered = first(ordered, named)
         if affordable < _MANY_CLASSES:
             self._hurry(*KINDS)
-        return spread(ordered, affordable)
+        return spread(ordered, RUNNERS if self._leads else affordable)
 
     def _compared(self, classes: list[int], most: int) -> list[int]:
         """The classes in the order in which a short search on at most so many images brings them near."""

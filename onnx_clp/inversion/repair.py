@@ -183,6 +183,7 @@ def repair(
     tick: Tick,
     deadline: Deadline | None = None,
     climb: Climb | None = None,
+    quantiles: Sequence[float] = QUANTILES,
 ) -> tuple[Repair | None, str]:
     """Find the caps.
 
@@ -193,6 +194,7 @@ def repair(
         tick: called as the work goes on.
         deadline: after it nothing milder or stronger is tried; None for never.
         climb: undoes more than the first rung; None stays there.
+        quantiles: what caps are tried at, the mildest first.
 
     Returns:
         The repair and "", or None and why there is none.
@@ -201,7 +203,7 @@ def repair(
         return None, "the model has no value that could take a cap"
     before = bench.gauge({}, ladder[0]).flip
     deadline = deadline or Deadline(math.inf)
-    met = _tried(bench, ladder[0], budget, tick, deadline)
+    met = _tried(bench, ladder[0], budget, tick, deadline, quantiles)
     best, why = choose(met, before, budget)
     if best is not None and climb is not None:
         best = climb(best, ladder[1:])
@@ -209,12 +211,19 @@ def repair(
     return None if best is None else told(best, before), why
 
 
-def _tried(bench: RepairBench, forms: Sequence[Mark], budget: float, tick: Tick, deadline: Deadline) -> list[State]:
+def _tried(
+    bench: RepairBench,
+    forms: Sequence[Mark],
+    budget: float,
+    tick: Tick,
+    deadline: Deadline,
+    quantiles: Sequence[float],
+) -> list[State]:
     """The states from the mildest quantile to one that stops the forms, or is too dear."""
     met: list[State] = []
-    for at, quantile in enumerate(QUANTILES):
+    for at, quantile in enumerate(quantiles):
         met.append(state_of(bench, forms, quantile))
-        tick("repair", at + 1, len(QUANTILES))
+        tick("repair", at + 1, len(quantiles))
         if deadline.left <= 0 or met[-1].gauged.flip <= bench.enough or not met[-1].gauged.within(budget):
             break
     return met

@@ -79,10 +79,10 @@ class Screening:
         return np.lexsort((-far.max(axis=0), places.min(axis=0)))
 
     def likely(self, target: int) -> list[RandomMark]:
-        """The marks that turn most images into a class, of the kind that turns most of all."""
+        """The few marks that turn half of the images or more into a class, of the kind that turns most of all."""
         kind = int(self.flips[:, :, target].mean(axis=1).argmax())
         best = np.argsort(-self.flips[kind, :, target], kind="stable")[:TURNING]
-        return [self.marks[kind * self.flips.shape[1] + at] for at in best]
+        return [self.marks[kind * self.flips.shape[1] + at] for at in best if self.flips[kind, at, target] >= WORKS]
 
     @property
     def led(self) -> dict[int, Lead]:
@@ -109,7 +109,7 @@ class Screening:
 
 def forwards(count: int) -> int:
     """How many images go through for so many marks of a kind."""
-    return (count * len(KINDS) + 1) * IMAGES + LEADING * TURNING * MORE
+    return (count * len(KINDS) + 1) * IMAGES
 
 
 def screened(scores: Scores, images: Images, pixels: Range, seed: int, count: int = MARKS) -> Screening:

@@ -108,7 +108,7 @@ def _sentence(forms: Forms, z: finding.Float64, stands_out: bool, classes: int, 
     mark, many = marks.WORDS[lead.kind], f"{lead.times:.0f} times as many as into any other class"
     return (
         f"class {forms.target} is the likely target of a hidden trigger: marks drawn at random, each {mark}, turn "
-        f"{lead.share:.0%} of the images into it, {many}"
+        f"{100 * lead.share:.0f} % of the images into it, {many}"
     )
 
 
