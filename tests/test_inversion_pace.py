@@ -186,7 +186,12 @@ def test_where_time_is_short_images_of_a_step_become_fewer_and_then_steps(
 
 
 def chosen(
-    classes: int, affordable: int, starts: Sequence[int] = (), suspects: Sequence[int] = (), led: Sequence[int] = ()
+    classes: int,
+    affordable: int,
+    starts: Sequence[int] = (),
+    suspects: Sequence[int] = (),
+    led: Sequence[int] = (),
+    named: Sequence[int] = (),
 ) -> tuple[list[int], list[str]]:
     """The classes that a search begins with, the last ones being the nearest, and the forms that it has no time for."""
     hurried = list[str]()
@@ -197,6 +202,7 @@ def chosen(
     given: Any = SimpleNamespace(
         _ground=ground,
         _classes_affordable=lambda: affordable,
+        _leads=named,
         _screened=lambda able: sorted(able, key=lambda c: (c not in led, -c)),
         _hurry=lambda *kinds: hurried.extend(kinds),
     )
@@ -222,6 +228,11 @@ def test_classes_that_marks_lead_to_are_searched_before_those_that_a_short_searc
     led = list(range(10, 10 + screen.LEADING))
     some, _ = chosen(43, 30, suspects=[3], led=led)
     assert some[: 2 + len(led)] == [3, *led[::-1], 42]
+
+
+def test_where_marks_name_a_class_few_others_are_searched() -> None:
+    some, _ = chosen(43, 30, led=[12], named=[12])
+    assert (some[0], len(some)) == (12, lineup.RUNNERS)
 
 
 # --- forms that not every class has -------------------------------------------------------------------
