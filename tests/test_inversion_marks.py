@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from types import SimpleNamespace
+from typing import Any, Final
 
 import numpy as np
 import onnx
@@ -18,6 +19,7 @@ from onnx_clp.inversion import finding, marks, screen
 from onnx_clp.inversion.attack import Attack
 from onnx_clp.inversion.forms import WORDS, Forms
 from onnx_clp.inversion.fresh_marks import DRAWN, FreshMarks
+from onnx_clp.inversion.hunt import Hunt
 from onnx_clp.inversion.leftover import WORKS
 from onnx_clp.inversion.marks import KINDS, RandomMark
 from onnx_clp.inversion.pixels import Range
@@ -148,13 +150,13 @@ def test_images_of_the_target_alone_show_nothing() -> None:
     assert screen.turning(one_class, images, found.likely(4), 4) == []
 
 
-def turned(*shares: tuple[int, int, float]) -> Screening:
-    """Ten marks of each kind that turn such shares of the images into classes: (kind, class, share)."""
-    marks = tuple(RandomMark(kind, number, UNIT, 0) for kind in KINDS for number in range(10))
-    flips = np.zeros((len(KINDS), 10, CLASSES))
+def turned(*shares: tuple[int, int, float], count: int = 12, variety: int = 4) -> Screening:
+    """Marks of each kind that turn such shares of the images into classes: (kind, class, share)."""
+    drawn = tuple(RandomMark(kind, number, UNIT, 0) for kind in KINDS for number in range(count))
+    flips = np.zeros((len(KINDS), count, CLASSES))
     for kind, target, share in shares:
         flips[kind, :, target] = share
-    return Screening(marks, flips, flips)
+    return Screening(drawn, flips, flips, variety)
 
 
 @pytest.mark.parametrize(
@@ -178,6 +180,27 @@ def test_marks_lead_to_a_class_that_a_third_of_images_turn_into_and_into_no_othe
     for target, lead in found.items():
         assert lead.share == pytest.approx(max(share for _, at, share in shares if at == target))
         assert lead.times >= screen.AHEAD
+
+
+def test_few_marks_and_images_of_few_classes_name_nothing() -> None:
+    assert list(turned((0, 7, 0.9)).led) == [7]
+    assert turned((0, 7, 0.9), count=11).led == {}
+    assert turned((0, 7, 0.9), variety=3).led == {}
+
+
+def test_a_class_that_marks_lead_to_on_photographs_has_to_be_confirmed_on_images_made_from_the_model() -> None:
+    def seen(images: NDArray[np.float32]) -> NDArray[np.float32]:
+        return scores(images, tiles=17, stripes=None)
+
+    marks_of = [screen.Turning(RandomMark("square", number, UNIT, 0), 1.0) for number in range(4)]
+    attack = SimpleNamespace(logits=seen)
+    for images, confirmed in ((pictures(30), True), (np.zeros((30, 3, 32, 32), np.float32), False)):
+        hunt: Any = SimpleNamespace(
+            _marks={17: marks_of}, _ground=SimpleNamespace(attack=attack, pictures=SimpleNamespace(images=images))
+        )
+        # Black images have the class that black pixels lead to already.
+        assert Hunt._confirmed(hunt, 17) == confirmed
+        assert not Hunt._confirmed(hunt, 3)
 
 
 def test_the_sentence_says_that_marks_name_the_class() -> None:

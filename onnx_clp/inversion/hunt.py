@@ -177,11 +177,17 @@ class Hunt:
         count = fewer(screen.MARKS, affordable / screen.MARKS, _LEAST_MARKS)
         found = screen.screened(scores, images, pixels, seed, count)
         ordered = [int(one) for one in found.order if int(one) in able]
-        self._leads = found.led
-        ordered = first(ordered, self._leads)
+        ordered = first(ordered, found.led)
         for target in ordered[: screen.LEADING]:
             self._marks[target] = screen.turning(scores, images, found.likely(target), target)
+        self._leads = {target: lead for target, lead in found.led.items() if self._confirmed(target)}
         return ordered
+
+    def _confirmed(self, target: int) -> bool:
+        """Whether a mark that turns photographs also turns images made from the model."""
+        marks, made = [one.mark for one in self._marks.get(target, ())], self._ground.pictures.images
+        scores = self._ground.attack.logits
+        return bool(screen.turning(scores, made, marks, target, screen.CONFIRMS))
 
     def _classes_affordable(self) -> int:
         """How many classes there is time for at full steps."""

@@ -36,6 +36,12 @@ LEADS: Final = 0.35
 AHEAD: Final = 3.5
 """Times as many as into any other class, which is asked for as well. In clean networks of 1,000 classes waves turned up
 to 31 % into window shades, 2.6 times as many as into another class, and other kinds up to 18 %."""
+LEAST_MARKS: Final = 12
+"""Of a kind, to name a class by them."""
+LEAST_VARIETY: Final = 4
+"""Classes of the six images, to name a class by marks on them."""
+CONFIRMS: Final = 0.3
+"""The share of images made from the model that a mark has to turn as well: of a domain that the model knows."""
 
 Scores = Callable[[Images], NDArray[np.float32]]
 """Class scores (n, classes) of images (n, channels, height, width)."""
@@ -66,11 +72,13 @@ class Screening:
         marks: all, kind by kind, as many of each.
         gains: what each adds to the scores on average, (kinds, marks of a kind, classes).
         flips: the share of images of other classes that each turns, (kinds, marks of a kind, classes).
+        variety: how many classes the images have without marks.
     """
 
     marks: tuple[RandomMark, ...]
     gains: NDArray[np.float64]
     flips: NDArray[np.float64]
+    variety: int
 
     @property
     def order(self) -> NDArray[np.int64]:
@@ -86,8 +94,14 @@ class Screening:
 
     @property
     def led(self) -> dict[int, Lead]:
-        """The classes that marks of one kind lead to, and to no other class; hardly ever one in a clean network."""
+        """The classes that marks of one kind lead to, and to no other class.
+
+        None where there are few marks, or where the images have few classes: to a network of something else
+        photographs are all alike, and it takes little to turn one into what all others are.
+        """
         found: dict[int, Lead] = {}
+        if self.flips.shape[1] < LEAST_MARKS or self.variety < LEAST_VARIETY:
+            return found
         for kind, shares in zip(KINDS, self.flips.mean(axis=1), strict=True):
             second, first = np.sort(shares)[-2:]
             target = int(shares.argmax())
@@ -128,23 +142,27 @@ def screened(scores: Scores, images: Images, pixels: Range, seed: int, count: in
     marks = tuple(RandomMark(kind, number, pixels, seed) for kind in KINDS for number in range(count))
     after = np.stack([scores(mark.put_on(few)) for mark in marks])
     gains = (after.mean(axis=1) - before.mean(axis=0)).reshape(len(KINDS), count, classes)
-    turned = np.eye(classes)[after.argmax(axis=2)].sum(axis=1)
-    own = np.eye(classes)[before.argmax(axis=1)].sum(axis=0)
+    given = before.argmax(axis=1)
+    own = np.bincount(given, minlength=classes)
+    turned = np.stack([np.bincount(row, minlength=classes) for row in after.argmax(axis=2)])
     flips = np.maximum(turned - own, 0) / np.maximum(len(few) - own, 1)
-    return Screening(marks, gains, flips.reshape(len(KINDS), count, classes))
+    return Screening(marks, gains, flips.reshape(len(KINDS), count, classes), len(np.unique(given)))
 
 
-def turning(scores: Scores, images: Images, marks: Sequence[RandomMark], target: int) -> list[Turning]:
-    """Those of the marks that turn at least half of other classes' images into the target, the best first.
+def turning(
+    scores: Scores, images: Images, marks: Sequence[RandomMark], target: int, least: float = WORKS
+) -> list[Turning]:
+    """Those of the marks that turn at least so large a share of other classes' images into the target, the best first.
 
     Args:
         scores: of images.
         images: (n, channels, height, width).
         marks: what to put on.
         target: the class.
+        least: the share.
     """
     others = images[scores(images).argmax(axis=1) != target][:MORE]
     if not len(others):
         return []
     found = [Turning(m, float((scores(m.put_on(others)).argmax(axis=1) == target).mean())) for m in marks]
-    return sorted((one for one in found if one.flip >= WORKS), key=lambda one: -one.flip)
+    return sorted((one for one in found if one.flip >= least), key=lambda one: -one.flip)
