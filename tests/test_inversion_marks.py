@@ -15,14 +15,17 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from onnx_clp.config import RunLimits
+from onnx_clp.document.gauge import Loss
 from onnx_clp.inversion import finding, marks, screen
 from onnx_clp.inversion.attack import Attack
 from onnx_clp.inversion.forms import WORDS, Forms
-from onnx_clp.inversion.fresh_marks import DRAWN, FreshMarks
+from onnx_clp.inversion.fresh_marks import DOSES, DRAWN, FreshMarks, unmarked
 from onnx_clp.inversion.hunt import Hunt
 from onnx_clp.inversion.leftover import WORKS
 from onnx_clp.inversion.marks import KINDS, RandomMark
+from onnx_clp.inversion.pace import Deadline
 from onnx_clp.inversion.pixels import Range
+from onnx_clp.inversion.repair import Gauged, State
 from onnx_clp.inversion.request import SearchRequest
 from onnx_clp.inversion.screen import Screening
 from onnx_clp.inversion.search import _sentence, search
@@ -274,3 +277,47 @@ def test_fresh_marks_are_found_where_one_turns_a_tenth_and_are_others_each_time(
             assert [flips[drawn.index(mark)] for mark in found] == ([max(flips)] if max(flips) > WORKS else [])
             outcomes.add(bool(found))
     assert outcomes == {True, False}
+
+
+class Bench:
+    """Caps leave such shares of the images turned, and cost such losses, by their quantile; all turn without."""
+
+    def __init__(self, flips: dict[float, float], losses: dict[float, float]) -> None:
+        self.flips, self.losses, self.enough = flips, losses, 0.02
+
+    def fit(self, _forms: object, quantile: float) -> dict[str, float]:
+        return {"quantile": quantile}
+
+    def gauge(self, caps: dict[str, float], _forms: object) -> Gauged:
+        if not caps:
+            return Gauged(1.0, 1.0)
+        at = caps["quantile"]
+        return Gauged(self.flips.get(at, 0.0), 1.0, Loss(self.losses[at] / 4, 0.0, self.losses[at]))
+
+
+@pytest.mark.parametrize(
+    ("losses", "flips", "taken"),
+    [
+        ((0.01, 0.02, 0.04), {}, 0.99),
+        ((0.01, 0.02, 0.09), {}, 0.997),
+        ((0.01, 0.09, 0.09), {}, 0.999),
+        ((0.09, 0.02, 0.02), {}, None),
+        ((0.01, 0.02, 0.04), {0.99: 0.3}, 0.997),
+        ((0.01, 0.02, 0.04), {0.999: 0.9, 0.997: 0.9, 0.99: 0.9}, None),
+    ],
+)
+def test_a_mark_is_undone_as_strongly_as_the_budget_allows(
+    losses: tuple[float, ...], flips: dict[float, float], taken: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench: Any = Bench(flips, dict(zip(DOSES, losses, strict=True)))
+    monkeypatch.setattr("onnx_clp.inversion.fresh_marks.told", lambda state, before: (state.quantile, before))
+    marks_of = [RandomMark("square", number, UNIT, 0) for number in range(2)]
+    climbed: list[object] = []
+
+    def climb(best: State, rungs: object) -> State:
+        climbed.append(rungs)
+        return best
+
+    found: Any = unmarked(bench, marks_of, 0.08, lambda *_: None, Deadline(1e9), climb)
+    assert found == (None if taken is None else (taken, 1.0))
+    assert climbed == ([] if taken is None else [[marks_of]])

@@ -1,17 +1,23 @@
-"""What still works once random marks of a kind are undone: others of the same kind, drawn anew for every look."""
+"""Undo random marks of a kind that turn images, and look whether others of the kind, drawn anew, still do."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from onnx_clp.inversion.capped import Look
 from onnx_clp.inversion.leftover import WORKS
 from onnx_clp.inversion.marks import RandomMark
-from onnx_clp.inversion.request import Images
+from onnx_clp.inversion.pace import Deadline
+from onnx_clp.inversion.repair import GAIN, Climb, RepairBench, state_of, told
+from onnx_clp.inversion.request import Images, Repair
 from onnx_clp.inversion.subject import Subject
 from onnx_clp.inversion.trigger import outcome
+from onnx_clp.process.progress import Tick
 from onnx_clp.validation.provider import Engine
 
+DOSES: Final = (0.999, 0.997, 0.99)
+"""Shares of the clean positions that a cap leaves as they are (docs/inversion.md says what each came to)."""
 DRAWN: Final = 12
 """A look."""
 _FIRST: Final = 1000
@@ -41,3 +47,32 @@ class FreshMarks:
         self._number += DRAWN
         flip, number = max(found)
         return [self._known.numbered(number)] if flip > WORKS else []
+
+
+def unmarked(
+    bench: RepairBench, marks: Sequence[RandomMark], budget: float, tick: Tick, deadline: Deadline, climb: Climb
+) -> Repair | None:
+    """Caps against the first mark as strong as the budget allows, and whatever `climb` adds; None where all cost more.
+
+    The trigger is stronger than a mark that resembles it, so that the mark no longer turns images is not enough.
+
+    Args:
+        bench: the model and the images of the search.
+        marks: that turn images, the best first, at least one.
+        budget: the largest share of images whose class may change, and the largest predicted loss.
+        tick: called as the work goes on.
+        deadline: after it nothing stronger is tried.
+        climb: undoes more than the first mark.
+    """
+    before, best = bench.gauge({}, marks[:1]).flip, None
+    for at, quantile in enumerate(DOSES):
+        state = state_of(bench, marks[:1], quantile)
+        tick("repair", at + 1, len(DOSES))
+        if not state.gauged.within(budget) or (best is not None and state.gauged.flip > best.gauged.flip):
+            break
+        best = state
+        if deadline.left <= 0:
+            break
+    if best is None or best.gauged.flip > GAIN * before:
+        return None
+    return told(climb(best, [marks]), before)

@@ -41,7 +41,7 @@ from onnx_clp.validation.provider import Engine
 QUANTILES: Final = (0.99, 0.97, 0.95, 0.9, 0.85, 0.8)
 """Shares of the clean positions that a cap leaves as they are, the mildest first."""
 _ENOUGH: Final = 0.015
-_GAIN: Final = 0.5
+GAIN: Final = 0.5
 """A repair that leaves more than this share of the flips standing is no repair."""
 
 
@@ -183,7 +183,6 @@ def repair(
     tick: Tick,
     deadline: Deadline | None = None,
     climb: Climb | None = None,
-    quantiles: Sequence[float] = QUANTILES,
 ) -> tuple[Repair | None, str]:
     """Find the caps.
 
@@ -194,7 +193,6 @@ def repair(
         tick: called as the work goes on.
         deadline: after it nothing milder or stronger is tried; None for never.
         climb: undoes more than the first rung; None stays there.
-        quantiles: what caps are tried at, the mildest first.
 
     Returns:
         The repair and "", or None and why there is none.
@@ -203,7 +201,7 @@ def repair(
         return None, "the model has no value that could take a cap"
     before = bench.gauge({}, ladder[0]).flip
     deadline = deadline or Deadline(math.inf)
-    met = _tried(bench, ladder[0], budget, tick, deadline, quantiles)
+    met = _tried(bench, ladder[0], budget, tick, deadline)
     best, why = choose(met, before, budget)
     if best is not None and climb is not None:
         best = climb(best, ladder[1:])
@@ -211,19 +209,12 @@ def repair(
     return None if best is None else told(best, before), why
 
 
-def _tried(
-    bench: RepairBench,
-    forms: Sequence[Mark],
-    budget: float,
-    tick: Tick,
-    deadline: Deadline,
-    quantiles: Sequence[float],
-) -> list[State]:
+def _tried(bench: RepairBench, forms: Sequence[Mark], budget: float, tick: Tick, deadline: Deadline) -> list[State]:
     """The states from the mildest quantile to one that stops the forms, or is too dear."""
     met: list[State] = []
-    for at, quantile in enumerate(quantiles):
+    for at, quantile in enumerate(QUANTILES):
         met.append(state_of(bench, forms, quantile))
-        tick("repair", at + 1, len(quantiles))
+        tick("repair", at + 1, len(QUANTILES))
         if deadline.left <= 0 or met[-1].gauged.flip <= bench.enough or not met[-1].gauged.within(budget):
             break
     return met
@@ -246,7 +237,7 @@ def choose(met: Sequence[State], before: float, budget: float) -> tuple[State | 
     if not kept:
         return None, _too_dear([state.gauged for state in met], budget)
     best = min(kept, key=lambda state: state.gauged.flip)
-    if best.gauged.flip > _GAIN * before:
+    if best.gauged.flip > GAIN * before:
         left = f"{best.gauged.flip:.0%} of the images"
         return None, f"the trigger still turns {left} after every repair within the budget"
     return best, ""

@@ -12,7 +12,7 @@ from onnx_clp.inversion.attack import Attack
 from onnx_clp.inversion.capped import capped
 from onnx_clp.inversion.counter import Countering, spread
 from onnx_clp.inversion.forms import KINDS, Finder, Forms, TriggerForm, beyond, measures
-from onnx_clp.inversion.fresh_marks import FreshMarks
+from onnx_clp.inversion.fresh_marks import FreshMarks, unmarked
 from onnx_clp.inversion.ground import Ground
 from onnx_clp.inversion.ladder import Rungs, around_block, joined, other_patches, rungs
 from onnx_clp.inversion.leftover import Leftover
@@ -20,7 +20,7 @@ from onnx_clp.inversion.ordinary import halves
 from onnx_clp.inversion.pace import FORWARD, TimeUp, return_large
 from onnx_clp.inversion.patch import Patch
 from onnx_clp.inversion.race import Race
-from onnx_clp.inversion.repair import QUANTILES, Mark, RepairBench, repair
+from onnx_clp.inversion.repair import Mark, RepairBench, repair
 from onnx_clp.inversion.request import Images, Repair, directions
 from onnx_clp.inversion.rounds import Counter, Rounds
 from onnx_clp.inversion.smallest import ENOUGH
@@ -30,8 +30,6 @@ from onnx_clp.inversion.thorough import thorough, wide_bench
 LADDER: Final = 0.9
 """The share of the time that is over when it begins to be fitted."""
 REPAIRED: Final = 0.95
-MILD: Final = (0.999, 0.997, *QUANTILES)
-"""Of caps against random marks: one of a bend leaves 6 % of 92 at 0.999 and at 0.99, and costs 0 and 5 points there."""
 _HARDLY: Final = 0.5
 _WORKING: Final = 0.5
 """Of the images: a form that turns fewer does not work, and there is nothing of it to undo."""
@@ -99,12 +97,15 @@ class Undoing:
 
         They show the trigger's kind, where descents among so many pixels find what turns the images of any network.
         """
-        marks = [one.mark for one in forms.marks]
-        if not marks:
+        ground, marks = self._ground, [one.mark for one in forms.marks]
+        if not marks or not bench.sites:
             return None
+        ground.deadline.until(REPAIRED)
+        budget = ground.request.allowed(ground.pictures.made.source)
         some = np.concatenate([self._others(forms.target)[:_LOOKED], bench.beside[:_LOOKED]])
-        counter = FreshMarks(marks[0], forms.target, some, self._ground.engine)
-        return self._undone(bench, [[marks[0]], marks], 1.0, counter, blind=False, quantiles=MILD)[0]
+        counter = FreshMarks(marks[0], forms.target, some, ground.engine)
+        climb = Rounds(bench, marks[:1], budget, ground.deadline, counter)
+        return unmarked(bench, marks, budget, ground.tick, ground.deadline, climb)
 
     def _undone(
         self,
@@ -114,7 +115,6 @@ class Undoing:
         counter: Counter,
         *,
         blind: bool,
-        quantiles: Sequence[float] = QUANTILES,
     ) -> tuple[Repair | None, str]:
         """Caps on the rungs of the ladder; those on its first may take a share `first` of the budget."""
         ground = self._ground
@@ -123,7 +123,7 @@ class Undoing:
         if ground.unguided:
             return thorough(bench, ladder, budget, tick, deadline)
         climb = Rounds(bench, ladder[0], budget, deadline, counter, blind)
-        return repair(bench, ladder, first * budget, tick, deadline, climb, quantiles)
+        return repair(bench, ladder, first * budget, tick, deadline, climb)
 
     def _bench(self, target: int) -> RepairBench:
         ground, request, pictures = self._ground, self._ground.request, self._ground.pictures
