@@ -20,10 +20,11 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import NodeProto
+from onnx import GraphProto, NodeProto
 
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.graph.model import ModelIndex
+from onnx_clp.graph.ranks import recorded_sizes
 from onnx_clp.layers.layer import LinearLayer
 from onnx_clp.layers.rewrite import LayerRewrite, Layers
 from onnx_clp.numerics.outliers import LEAST_CHANNELS, Outliers, find_outliers
@@ -96,7 +97,9 @@ def look(index: ModelIndex, layers: Layers) -> tuple[Finding, ...]:
 
 def examined(index: ModelIndex, layers: Layers) -> list[Head]:
     """The heads of the main graph, each judged."""
-    outputs = [name for name in index.main.outputs if not _sequence(index, name)]
+    proto = index.main.proto
+    stated = {value.name: recorded_sizes(value) for value in proto.output} if isinstance(proto, GraphProto) else {}
+    outputs = [name for name in index.main.outputs if not _sequence(index, name, stated.get(name, ()))]
     whole = {id(rewrite) for rewrite in _behind(index.main, layers, outputs)}
     return [
         replace(examine(rewrite), positional=not rewrite.layer.is_convolution and id(rewrite) not in whole)
@@ -114,10 +117,12 @@ def classes_judged(judged: Iterable[Head]) -> int:
     return sum(head.classes for head in judged if not head.trouble)
 
 
-def _sequence(index: ModelIndex, output: str) -> bool:
-    """Whether an output has scores at several positions; (batch, classes, 1, 1) and the like have one."""
-    ranks = index.main.ranks
-    return sum(ranks.size(output, axis) != 1 for axis in range(1, ranks.of(output) or 0)) > 1
+def _sequence(index: ModelIndex, output: str, sizes: Sequence[int]) -> bool:
+    """Whether an output has scores at several positions; of sizes (batch, classes, 1, 1) and the like it has one."""
+    rank = index.main.ranks.of(output)
+    if rank is None or rank <= 2:
+        return False
+    return len(sizes) != rank or sum(size != 1 for size in sizes[1:]) > 1
 
 
 def evidence(judged: Iterable[Head]) -> str:
