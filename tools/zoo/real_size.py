@@ -162,6 +162,6 @@ PLANTS: Final[tuple[Plant, ...]] = (
 )
 """In the order in which they are made, so that a part of the list is a fair part.
 
-The last eight were added when random marks had been chosen as a screen on five networks of the first twenty, and before
-anything was cleaned with it: few of the first twenty are counted, as most lost more than 2 points to the attack.
+The last eight were added when random marks had been chosen as a screen on five networks of the first twenty and one of
+these had been cleaned with it: few of the first twenty are counted, as most lost more than 2 points to the attack.
 """
