@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
@@ -30,6 +31,7 @@ from onnx_clp.inversion.request import SearchRequest
 from onnx_clp.inversion.screen import Screening
 from onnx_clp.inversion.search import _sentence, search
 from onnx_clp.inversion.subject import read_subject
+from onnx_clp.inversion.trigger import others
 from onnx_clp.validation.provider import choose
 from tests import planted
 
@@ -123,7 +125,7 @@ def test_marks_that_turn_most_images_are_kept_the_best_first_and_others_are_not(
 
     images = pictures(30)
     found = screen.screened(seen, images, UNIT, 0, 12)
-    kept = screen.turning(seen, images, found.likely(17), 17)
+    kept = screen.turning(seen, images[: screen.MORE], found.likely(17), 17)
     assert kept
     assert [one.flip for one in kept] == sorted((one.flip for one in kept), reverse=True)
     for one in kept:
@@ -150,7 +152,8 @@ def test_images_of_the_target_alone_show_nothing() -> None:
     images = pictures(6)
     found = screen.screened(one_class, images, UNIT, 0, 4)
     assert (found.flips == 0).all()
-    assert screen.turning(one_class, images, found.likely(4), 4) == []
+    rest = others(images, one_class(images).argmax(axis=1), 4)
+    assert screen.turning(one_class, rest, found.likely(4), 4) == []
 
 
 def turned(*shares: tuple[int, int, float], count: int = 12, variety: int = 4) -> Screening:
@@ -198,9 +201,8 @@ def test_a_class_that_marks_lead_to_on_photographs_has_to_be_confirmed_on_images
     marks_of = [screen.Turning(RandomMark("square", number, UNIT, 0), 1.0) for number in range(4)]
     attack = SimpleNamespace(logits=seen)
     for images, confirmed in ((pictures(30), True), (np.zeros((30, 3, 32, 32), np.float32), False)):
-        hunt: Any = SimpleNamespace(
-            _marks={17: marks_of}, _ground=SimpleNamespace(attack=attack, pictures=SimpleNamespace(images=images))
-        )
+        rest = partial(others, images, seen(images).argmax(axis=1))
+        hunt: Any = SimpleNamespace(_marks={17: marks_of}, _ground=SimpleNamespace(attack=attack, others=rest))
         # Black images have the class that black pixels lead to already.
         assert Hunt._confirmed(hunt, 17) == confirmed
         assert not Hunt._confirmed(hunt, 3)

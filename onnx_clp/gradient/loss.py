@@ -20,11 +20,20 @@ from onnx import ModelProto, TensorProto
 from onnx_clp.errors import UnsupportedModelError, UsageError
 from onnx_clp.gradient.preparing import prepared
 from onnx_clp.gradient.writer import GraphWriter, Term
-from onnx_clp.operators.nodes import is_op
+from onnx_clp.graph.index import GraphIndex
+from onnx_clp.operators.nodes import is_op, is_quantizer
 from onnx_clp.text import shown
 
-LOOKED_THROUGH: Final = ("Softmax", "LogSoftmax", "Identity")
-"""What may make class scores of logits at the end of a model."""
+_LOOKED_THROUGH: Final = ("Softmax", "LogSoftmax", "Identity")
+
+
+def source_of(scope: GraphIndex, name: str, *, rounded: bool = False) -> str:
+    """What class scores were made of, before a Softmax, LogSoftmax or Identity, and before rounding if `rounded`."""
+    while (node := scope.producer(name)) is not None:
+        if not is_op(node, *_LOOKED_THROUGH) and not (rounded and is_quantizer(node)):
+            break
+        name = node.input[0]
+    return name
 
 
 class LossBuilder:
@@ -73,11 +82,7 @@ class LossBuilder:
         Raises:
             UnsupportedModelError: it has another number of dimensions.
         """
-        name = output or self.model.graph.output[0].name
-        producer = self._writer.index.main.producer(name)
-        while producer is not None and is_op(producer, *LOOKED_THROUGH):
-            name = producer.input[0]
-            producer = self._writer.index.main.producer(name)
+        name = source_of(self._writer.index.main, output or self.model.graph.output[0].name)
         if self._writer.values.rank(name) not in (2, None):
             raise UnsupportedModelError(f"the output '{shown(name)}' is not of shape (batch, classes)")
         return self.value(name)

@@ -27,7 +27,7 @@ from onnx_clp.inversion.pace import FORWARD, TimeUp, fewer
 from onnx_clp.inversion.portions import SIZE
 from onnx_clp.inversion.race import FIRST, Race
 from onnx_clp.inversion.request import Images
-from onnx_clp.inversion.trigger import JUDGING_BUDGET, MOST_IMAGES, invert
+from onnx_clp.inversion.trigger import JUDGING_BUDGET, MOST_IMAGES, invert, others
 
 SEARCHED: Final = 0.8
 """The share of the time that is over when the repair begins."""
@@ -177,17 +177,18 @@ class Hunt:
         count = fewer(screen.MARKS, affordable / screen.MARKS, _LEAST_MARKS)
         found = screen.screened(scores, images, pixels, seed, count)
         ordered = [int(one) for one in found.order if int(one) in able]
-        ordered = first(ordered, found.led)
+        leads, given = found.led, scores(images).argmax(axis=1)
+        ordered = first(ordered, leads)
         for target in ordered[: screen.LEADING]:
-            self._marks[target] = screen.turning(scores, images, found.likely(target), target)
-        self._leads = {target: lead for target, lead in found.led.items() if self._confirmed(target)}
+            rest = others(images, given, target, screen.MORE)
+            self._marks[target] = screen.turning(scores, rest, found.likely(target), target)
+        self._leads = {target: lead for target, lead in leads.items() if self._confirmed(target)}
         return ordered
 
     def _confirmed(self, target: int) -> bool:
         """Whether a mark that turns photographs also turns images made from the model."""
-        marks, made = [one.mark for one in self._marks.get(target, ())], self._ground.pictures.images
-        scores = self._ground.attack.logits
-        return bool(screen.turning(scores, made, marks, target, screen.CONFIRMS))
+        marks, made = [one.mark for one in self._marks.get(target, ())], self._ground.others(target, screen.MORE)
+        return bool(screen.turning(self._ground.attack.logits, made, marks, target, screen.CONFIRMS))
 
     def _classes_affordable(self) -> int:
         """How many classes there is time for at full steps."""

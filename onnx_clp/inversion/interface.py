@@ -17,14 +17,14 @@ from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, num
 
 from onnx_clp.errors import UsageError
 from onnx_clp.file.store import TensorStore
-from onnx_clp.gradient.loss import LOOKED_THROUGH
+from onnx_clp.gradient.loss import source_of
 from onnx_clp.gradient.writer import FLOATS
 from onnx_clp.graph.edit import GraphEdit
 from onnx_clp.graph.fresh import NameScope
 from onnx_clp.graph.index import GraphIndex
 from onnx_clp.graph.model import ModelIndex
 from onnx_clp.operators import read
-from onnx_clp.operators.nodes import STANDARD_DOMAINS, input_name, is_op, is_quantizer
+from onnx_clp.operators.nodes import STANDARD_DOMAINS, input_name, is_op
 from onnx_clp.operators.table import keeps
 from onnx_clp.operators.traits import Trait
 
@@ -46,21 +46,23 @@ def take_floats(model: ModelProto, image: ValueInfoProto) -> None:
     """
     edit = GraphEdit(ModelIndex(model, TensorStore()))
     scope = edit.index.main
-    readers = _first_readers(scope, image.name)
+    readers = _dequantizers(scope, image.name)
     if readers is None:
-        _round(model, image)
+        _round(model, image, edit.names)
         return
-    for node in readers:
-        if is_op(node, "DequantizeLinear"):
-            _spell_out(edit, scope, node)
+    for node, step, origin in readers:
+        _spell_out(edit, scope, node, step, origin)
     edit.finish()
     image.type.tensor_type.elem_type = TensorProto.FLOAT
     del model.graph.value_info[:]
 
 
-def _first_readers(scope: GraphIndex, name: str) -> list[NodeProto] | None:
-    """The Casts to floats and DequantizeLinears that read the pixels, be they moved; None where others do, too."""
-    found, moved = list[NodeProto](), [name]
+def _dequantizers(scope: GraphIndex, name: str) -> list[tuple[NodeProto, Array, Array]] | None:
+    """The DequantizeLinears that read the pixels, be they moved, each with its scale and zero point, float32 ().
+
+    None where something else reads them than these, Casts to floats, and what moves them.
+    """
+    found, moved = list[tuple[NodeProto, Array, Array]](), [name]
     while moved:
         value = moved.pop()
         for use in scope.uses(value):
@@ -68,8 +70,8 @@ def _first_readers(scope: GraphIndex, name: str) -> list[NodeProto] | None:
                 return None
             if is_op(use.node, "Cast") and read.cast_type(use.node) in FLOATS:
                 continue
-            if is_op(use.node, "DequantizeLinear") and _scale(scope, use.node) is not None:
-                found.append(use.node)
+            if is_op(use.node, "DequantizeLinear") and (scale := _scale(scope, use.node)) is not None:
+                found.append((use.node, *scale))
             elif keeps(use.node, Trait.MOVES):
                 moved.append(use.node.output[0])
             else:
@@ -86,23 +88,20 @@ def _scale(scope: GraphIndex, node: NodeProto) -> tuple[Array, Array] | None:
     return step.reshape(()).astype(np.float32), origin.reshape(()).astype(np.float32)
 
 
-def _spell_out(edit: GraphEdit, scope: GraphIndex, node: NodeProto) -> None:
+def _spell_out(edit: GraphEdit, scope: GraphIndex, node: NodeProto, step: Array, origin: Array) -> None:
     """Write (x - zero point) * scale in place of a DequantizeLinear, which takes no floats."""
-    scale = _scale(scope, node)
-    assert scale is not None
-    step, origin = scale
     value = node.output[0]
     zero = edit.add_constant(scope, f"{value}/zero", partial(numpy_helper.from_array, origin))
     edit.turn_into(scope, node, "Sub", [node.input[0], zero])
     edit.add_after(scope, value, "Mul", f"{value}/scaled", partial(numpy_helper.from_array, step))
 
 
-def _round(model: ModelProto, image: ValueInfoProto) -> None:
+def _round(model: ModelProto, image: ValueInfoProto, names: NameScope) -> None:
     opset = max(o.version for o in model.opset_import if o.domain in STANDARD_DOMAINS)
     if opset < _QUANTIZES_SINCE:
         raise UsageError(f"a search for triggers in a model of 8-bit images needs opset {_QUANTIZES_SINCE} or newer")
     kind = helper.tensor_dtype_to_np_dtype(image.type.tensor_type.elem_type)
-    names, whole = NameScope(ModelIndex(model, TensorStore()).names()), image.name
+    whole = image.name
     image.name, one, zero = (names.fresh(f"{whole}/{end}") for end in ("floats", "one", "zero"))
     image.type.tensor_type.elem_type = TensorProto.FLOAT
     model.graph.initializer.append(numpy_helper.from_array(np.ones((), np.float32), one))
@@ -120,19 +119,12 @@ def flatten_scores(model: ModelProto, scores: ValueInfoProto) -> ValueInfoProto:
     dims = [dim.dim_value for dim in tensor.shape.dim]
     wide = len(dims) > 2 and prod(dims[1:]) == max(dims[1:]) > 0
     rounded = tensor.elem_type in EIGHT_BITS
-    source = _before(model, scores.name) if wide or rounded else scores.name
+    index = ModelIndex(model, TensorStore())
+    source = source_of(index.main, scores.name, rounded=True) if wide or rounded else scores.name
     if source == scores.name and not (wide and tensor.elem_type == TensorProto.FLOAT):
         return scores
-    names = NameScope(ModelIndex(model, TensorStore()).names())
-    added = helper.make_tensor_value_info(names.fresh(f"{scores.name}/row"), TensorProto.FLOAT, ["batch", None])
+    name = NameScope(index.names()).fresh(f"{scores.name}/row")
+    added = helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", None])
     model.graph.node.append(helper.make_node("Flatten", [source], [added.name]))
     model.graph.output.append(added)
     return added
-
-
-def _before(model: ModelProto, name: str) -> str:
-    """What a value is made of, before rounding to 8 bits and a Softmax."""
-    made: dict[str, NodeProto] = {output: node for node in model.graph.node for output in node.output}
-    while (node := made.get(name)) is not None and (is_op(node, *LOOKED_THROUGH) or is_quantizer(node)):
-        name = node.input[0]
-    return name

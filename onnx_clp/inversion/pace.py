@@ -63,13 +63,6 @@ def fewer(count: int, factor: float, least: int) -> int:
     return min(count, max(least, round(count * factor)))
 
 
-def give_back() -> None:
-    """Let go of what an error that ran out of memory still holds: it and the frames it came through are a cycle."""
-    import gc
-
-    gc.collect()
-
-
 def return_large() -> None:
     """Have glibc return every large array to the system as soon as it is free (mallopt(3)); others do so anyway.
 
@@ -107,7 +100,6 @@ class Batches:
                 found = work(part)
             except (OutOfMemory, MemoryError) as error:
                 self._shrink(error)
-                give_back()
                 continue
             yield part, found
             start = part.stop

@@ -28,7 +28,7 @@ from onnx_clp.errors import NotValidated
 from onnx_clp.gauge.loss import NOTHING
 from onnx_clp.inversion.capped import Look, capped, positions
 from onnx_clp.inversion.ordinary import loss
-from onnx_clp.inversion.pace import Deadline, give_back
+from onnx_clp.inversion.pace import Deadline
 from onnx_clp.inversion.program import OutOfMemory
 from onnx_clp.inversion.request import Cap, Images, Repair
 from onnx_clp.inversion.subject import Subject
@@ -155,7 +155,6 @@ class RepairBench:
                 if count == 1:
                     raise NotValidated(f"there is not enough memory for one image: {error}") from error
                 count //= 2
-            give_back()
 
     def _along(self, forms: Sequence[Mark], quantile: float, onto: Caps, count: int) -> Caps:
         """The same on `count` of the images, site by site along the graph."""

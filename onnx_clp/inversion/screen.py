@@ -152,17 +152,16 @@ def screened(scores: Scores, images: Images, pixels: Range, seed: int, count: in
 def turning(
     scores: Scores, images: Images, marks: Sequence[RandomMark], target: int, least: float = WORKS
 ) -> list[Turning]:
-    """Those of the marks that turn at least so large a share of other classes' images into the target, the best first.
+    """Those of the marks that turn at least so large a share of the images into the target, the best first.
 
     Args:
         scores: of images.
-        images: (n, channels, height, width).
+        images: of other classes, (n, channels, height, width); none turns where there are none.
         marks: what to put on.
         target: the class.
         least: the share.
     """
-    others = images[scores(images).argmax(axis=1) != target][:MORE]
-    if not len(others):
+    if not len(images):
         return []
-    found = [Turning(m, float((scores(m.put_on(others)).argmax(axis=1) == target).mean())) for m in marks]
+    found = [Turning(m, float((scores(m.put_on(images)).argmax(axis=1) == target).mean())) for m in marks]
     return sorted((one for one in found if one.flip >= least), key=lambda one: -one.flip)

@@ -68,7 +68,7 @@ class Subject:
 
 
 def read_subject(path: Path, shapes: Mapping[str, tuple[int, ...]], output: str | None) -> Subject:
-    """Read the model at `path`; half precision becomes single, an input of 8 bits single precision that is rounded.
+    """Read the model at `path`; half precision becomes single, and so does an input of 8 bits.
 
     Raises:
         UsageError: it is not a model of one image in floats or 8 bits and one score a class, or its image size is open

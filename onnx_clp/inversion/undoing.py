@@ -20,7 +20,7 @@ from onnx_clp.inversion.ordinary import halves
 from onnx_clp.inversion.pace import FORWARD, TimeUp, return_large
 from onnx_clp.inversion.patch import Patch
 from onnx_clp.inversion.race import Race
-from onnx_clp.inversion.repair import Mark, RepairBench, repair
+from onnx_clp.inversion.repair import RepairBench, repair
 from onnx_clp.inversion.request import Images, Repair, directions
 from onnx_clp.inversion.rounds import Counter, Rounds
 from onnx_clp.inversion.smallest import ENOUGH
@@ -70,9 +70,9 @@ class Undoing:
         beyond the limit is tried only where the first cannot be undone. A patch is undone together with the first.
         Where the last layer names another class, only a class that is far beyond the limit is undone.
         """
-        suspects = () if place is None or found[place].lead is not None else self._ground.request.suspects
         if place is None:
             return None, "nothing stands out, so the model stays as it is"
+        suspects = self._ground.request.suspects if found[place].lead is None else ()
         if suspects and found[place].target not in suspects and z[:, place].max() < finding.CLEAR:
             return None, f"the row of class {suspects[0]} in the last layer is evidence of another target"
         if min(self._ground.subject.shape[1:]) > _SMALL:
@@ -101,25 +101,23 @@ class Undoing:
         if not marks or not bench.sites:
             return None
         ground.deadline.until(REPAIRED)
-        budget = ground.request.allowed(ground.pictures.made.source)
         some = np.concatenate([self._others(forms.target)[:_LOOKED], bench.beside[:_LOOKED]])
         counter = FreshMarks(marks[0], forms.target, some, ground.engine)
-        climb = Rounds(bench, marks[:1], budget, ground.deadline, counter)
-        return unmarked(bench, marks, budget, ground.tick, ground.deadline, climb)
+        climb = Rounds(bench, marks[:1], self._budget, ground.deadline, counter)
+        return unmarked(bench, marks, self._budget, ground.tick, ground.deadline, climb)
+
+    @property
+    def _budget(self) -> float:
+        """What a repair may cost."""
+        return self._ground.request.allowed(self._ground.pictures.made.source)
 
     def _undone(
-        self,
-        bench: RepairBench,
-        ladder: Sequence[Sequence[Mark]],
-        first: float,
-        counter: Counter,
-        *,
-        blind: bool,
+        self, bench: RepairBench, ladder: Rungs, first: float, counter: Counter, *, blind: bool
     ) -> tuple[Repair | None, str]:
         """Caps on the rungs of the ladder; those on its first may take a share `first` of the budget."""
         ground = self._ground
         ground.deadline.until(REPAIRED)
-        budget, tick, deadline = ground.request.allowed(ground.pictures.made.source), ground.tick, ground.deadline
+        budget, tick, deadline = self._budget, ground.tick, ground.deadline
         if ground.unguided:
             return thorough(bench, ladder, budget, tick, deadline)
         climb = Rounds(bench, ladder[0], budget, deadline, counter, blind)
@@ -189,7 +187,7 @@ class Undoing:
         ground = self._ground
         ground.deadline.until(1.0)
         again = list(found)
-        again[place] = forms = Forms(found[place].target, block=found[place].block, marks=found[place].marks)
+        again[place] = forms = Forms(found[place].target, block=found[place].block)
         attack = Attack(self._capped(done), ground.engine, ground.deadline)
         try:
             for row in np.argsort(-z[:, place], kind="stable"):

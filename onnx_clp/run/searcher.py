@@ -100,7 +100,7 @@ class Searching:
                     low=low,
                     high=high,
                     asked_range=config.pixel_range is not None,
-                    landmark=landmark if config.pixel_range is None else None,
+                    landmark=landmark,
                     seconds=plan.seconds,
                     suspects=suspected,
                     least_classes=plan.least_classes,
