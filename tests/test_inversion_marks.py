@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 import onnx
@@ -37,6 +38,7 @@ from tests import planted
 
 UNIT: Final = Range(0, 1)
 CLASSES: Final = 30
+MANY: Final = 300
 
 
 def pictures(count: int, side: int = 32, channels: int = 3) -> NDArray[np.float32]:
@@ -156,42 +158,85 @@ def test_images_of_the_target_alone_show_nothing() -> None:
     assert screen.turning(one_class, rest, found.likely(4), 4) == []
 
 
-def turned(*shares: tuple[int, int, float], count: int = 12, variety: int = 4) -> Screening:
-    """Marks of each kind that turn such shares of the images into classes: (kind, class, share)."""
-    drawn = tuple(RandomMark(kind, number, UNIT, 0) for kind in KINDS for number in range(count))
-    flips = np.zeros((len(KINDS), count, CLASSES))
-    for kind, target, share in shares:
-        flips[kind, :, target] = share
-    return Screening(drawn, flips, flips, variety)
+class Reads:
+    """Scores by the first pixel of an image, which is its class; counts how often it is asked."""
+
+    def __init__(self, classes: int) -> None:
+        self.asked, self._each = 0, np.eye(classes, dtype=np.float32)
+
+    def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        self.asked += 1
+        return np.asarray(self._each[images[:, 0, 0, 0].astype(int)])
+
+
+@dataclass(frozen=True)
+class Turns:
+    """A mark that turns a share of the images into a class."""
+
+    kind: str
+    target: int
+    share: float
+
+    def put_on(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        out = images.copy()
+        out[: round(self.share * len(images)), 0, 0, 0] = self.target
+        return out
+
+
+def led_by(
+    *kinds: tuple[int, int, list[float]], variety: int = screen.LEAST_VARIETY, seemed: float = 0.2, classes: int = MANY
+) -> tuple[dict[int, screen.Lead], int]:
+    """What marks lead to that turn such shares of images into classes, (kind, class, share by mark), others nothing.
+
+    With it how often the network was asked. By the few images all of these kinds turned `seemed` into their class.
+    """
+    count = len(kinds[0][2]) if kinds else 16
+    flips, drawn = np.zeros((len(KINDS), count, classes)), [Turns("", 0, 0.0)] * (len(KINDS) * count)
+    for kind, target, shares in kinds:
+        flips[kind, :, target] = seemed
+        drawn[kind * count : (kind + 1) * count] = [Turns(list(KINDS)[kind], target, share) for share in shares]
+    images = np.zeros((30, 1, 2, 2), np.float32)
+    images[:, 0, 0, 0] = classes - 1 - np.arange(30) % variety
+    reads = Reads(classes)
+    return screen.leads(reads, images, Screening(tuple(cast(Any, drawn)), flips, flips)), reads.asked
 
 
 @pytest.mark.parametrize(
-    ("shares", "led"),
+    ("kinds", "led"),
     [
-        ([(0, 7, 0.4)], {7: "square"}),
-        ([(0, 7, 0.34)], {}),
-        ([(1, 7, 0.5), (1, 8, 0.14)], {7: "wave"}),
-        ([(1, 7, 0.5), (1, 8, 0.15)], {}),
-        ([(0, 7, 0.4), (3, 7, 0.6)], {7: "bend"}),
-        ([(0, 7, 0.6), (3, 7, 0.4)], {7: "square"}),
-        ([(0, 7, 0.4), (2, 9, 0.4)], {7: "square", 9: "noise"}),
+        ([(0, 7, [0.75] * 2 + [0.0] * 14)], {7: ("square", 0.125)}),
+        ([(0, 7, [1.0] + [0.66] * 15)], {}),
+        ([(1, 7, [0.75] * 16), (1, 7, [0.75] * 8 + [0.5] * 8)], {7: ("wave", 0.5)}),
+        ([(0, 7, [0.75] * 4 + [0.0] * 12), (3, 7, [0.8] * 5 + [0.0] * 11)], {7: ("bend", 0.3125)}),
+        ([(0, 7, [0.75] * 5 + [0.0] * 11), (3, 7, [0.8] * 4 + [0.0] * 12)], {7: ("square", 0.3125)}),
+        ([(0, 7, [0.75] * 16), (2, 9, [0.75] * 16)], {7: ("square", 1.0), 9: ("noise", 1.0)}),
         ([], {}),
     ],
 )
-def test_marks_lead_to_a_class_that_a_third_of_images_turn_into_and_into_no_other(
-    shares: list[tuple[int, int, float]], led: dict[int, str]
+def test_marks_lead_to_a_class_that_an_eighth_of_them_turn_nearly_all_images_into(
+    kinds: list[tuple[int, int, list[float]]], led: dict[int, tuple[str, float]]
 ) -> None:
-    found = turned(*shares).led
-    assert {target: lead.kind for target, lead in found.items()} == led
-    for target, lead in found.items():
-        assert lead.share == pytest.approx(max(share for _, at, share in shares if at == target))
-        assert lead.times >= screen.AHEAD
+    found, _ = led_by(*kinds)
+    assert {target: (lead.kind, lead.share) for target, lead in found.items()} == led
+
+
+@pytest.mark.parametrize("kind", range(len(KINDS)))
+def test_of_few_classes_squares_and_bends_alone_name_one(kind: int) -> None:
+    shares = (kind, 7, [0.9] * 16)
+    assert list(led_by(shares, classes=screen.FEW + 1)[0]) == [7]
+    assert list(led_by(shares, classes=screen.FEW)[0]) == ([7] if list(KINDS)[kind] in ("square", "bend") else [])
 
 
 def test_few_marks_and_images_of_few_classes_name_nothing() -> None:
-    assert list(turned((0, 7, 0.9)).led) == [7]
-    assert turned((0, 7, 0.9), count=11).led == {}
-    assert turned((0, 7, 0.9), variety=3).led == {}
+    assert list(led_by((0, 7, [0.9] * screen.LEAST_MARKS))[0]) == [7]
+    assert led_by((0, 7, [0.9] * (screen.LEAST_MARKS - 1)))[0] == {}
+    assert led_by((0, 7, [0.9] * 16), variety=screen.LEAST_VARIETY - 1)[0] == {}
+
+
+def test_only_marks_that_seem_to_lead_somewhere_are_put_on_more_images() -> None:
+    assert led_by((0, 7, [0.9] * 16), seemed=screen.SEEMS + 0.01)[1] == 1 + 16
+    assert led_by((0, 7, [0.9] * 16), (3, 9, [0.9] * 16))[1] == 1 + 2 * 16
+    assert led_by((0, 7, [0.9] * 16), seemed=screen.SEEMS - 0.01) == ({}, 0)
 
 
 def test_a_class_that_marks_lead_to_on_photographs_has_to_be_confirmed_on_images_made_from_the_model() -> None:
@@ -211,12 +256,10 @@ def test_a_class_that_marks_lead_to_on_photographs_has_to_be_confirmed_on_images
 def test_the_sentence_says_that_marks_name_the_class() -> None:
     forms, z = Forms(17), np.array([3.0, 0.2])
     assert _sentence(forms, z, False, CLASSES, []) == finding.sentence(17, z, False, CLASSES, WORDS)
-    forms.lead = screen.Lead("bend", 0.44, 10.2)
+    forms.lead = screen.Lead("bend", 0.44)
     said = _sentence(forms, z, True, CLASSES, [])
-    assert said.startswith(
-        "class 17 is the likely target of a hidden trigger: marks drawn at random, each a smooth bend"
-    )
-    assert said.endswith("turn 44 % of the images into it, 10 times as many as into any other class")
+    assert said.startswith("class 17 is the likely target of a hidden trigger: of marks drawn at random, each a smooth")
+    assert said.endswith("each a smooth bend, 44 % turn at least 70 % of the images into it")
     assert set(marks.WORDS) == set(KINDS)
 
 
@@ -258,7 +301,30 @@ def test_of_many_classes_a_search_names_the_one_that_marks_lead_to(planted_at: i
     )
     found = search(request, choose("cpu"), lambda *_: None).inversion
     assert found.likely == planted_at
-    assert ("marks drawn at random, each a square of tiles" in found.sentence) == (planted_at is not None)
+    assert ("of marks drawn at random, each a square of tiles" in found.sentence) == (planted_at is not None)
+
+
+def asked(marks_known: dict[int, Any], *, seconds: float = 0.001) -> tuple[int | None, list[Forms]]:
+    """What a hunt of four classes whose marks lead to the third says, and what it found of each class."""
+    ground = SimpleNamespace(deadline=Deadline(60), seconds=seconds, request=SimpleNamespace(seconds=60))
+    hunt, found = Hunt.__new__(Hunt), [Forms(target) for target in (4, 5, 6, 7)]
+    known: Any = {"_ground": ground, "_marks": marks_known, "_leads": {}}
+
+    def screened(classes: list[int]) -> list[int]:
+        hunt._marks[6], hunt._leads[6] = [screen.Turning(RandomMark("bend", 0, UNIT, 0), 0.9)], screen.Lead("bend", 0.2)
+        return classes
+
+    vars(hunt).update(known, _screened=screened)
+    return hunt.led(found), found
+
+
+def test_where_no_form_names_a_class_marks_are_asked_unless_they_were_or_there_is_no_time() -> None:
+    place, found = asked({})
+    assert place == 2
+    assert [forms.lead is not None for forms in found] == [False, False, True, False]
+    assert [len(forms.marks) for forms in found] == [0, 0, 1, 0]
+    assert asked({3: []})[0] is None
+    assert asked({}, seconds=1.0)[0] is None
 
 
 # --- and whether they still do ---------------------------------------------------------------------------
@@ -300,10 +366,11 @@ class Bench:
 @pytest.mark.parametrize(
     ("losses", "flips", "taken"),
     [
+        ((0.01, 0.02, 0.04, 0.05, 0.06), {}, 0.95),
         ((0.01, 0.02, 0.04), {}, 0.99),
-        ((0.01, 0.02, 0.09), {}, 0.997),
-        ((0.01, 0.09, 0.09), {}, 0.999),
-        ((0.09, 0.02, 0.02), {}, None),
+        ((0.01, 0.02), {}, 0.997),
+        ((0.01,), {}, 0.999),
+        ((0.09, 0.02, 0.02, 0.02, 0.02), {}, None),
         ((0.01, 0.02, 0.04), {0.99: 0.3}, 0.997),
         ((0.01, 0.02, 0.04), {0.999: 0.9, 0.997: 0.9, 0.99: 0.9}, None),
     ],
@@ -311,7 +378,8 @@ class Bench:
 def test_a_mark_is_undone_as_strongly_as_the_budget_allows(
     losses: tuple[float, ...], flips: dict[float, float], taken: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bench: Any = Bench(flips, dict(zip(DOSES, losses, strict=True)))
+    too_dear = [0.09] * (len(DOSES) - len(losses))
+    bench: Any = Bench(flips, dict(zip(DOSES, [*losses, *too_dear], strict=True)))
     monkeypatch.setattr("onnx_clp.inversion.fresh_marks.told", lambda state, before: (state.quantile, before))
     marks_of = [RandomMark("square", number, UNIT, 0) for number in range(2)]
     climbed: list[object] = []

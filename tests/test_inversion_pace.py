@@ -484,6 +484,14 @@ def test_of_the_targets_images_at_most_twice_its_fair_share_count_those_that_cha
     assert (loss([(scores, turned)], 0).share > 0.1) is lost
 
 
+@pytest.mark.parametrize(("shares", "lost"), [(1, False), (2, True)])
+def test_fewer_of_the_targets_images_count_where_a_trigger_is_known_to_bring_them(shares: int, lost: bool) -> None:
+    scores = scores_of([0] * 12 + [1 + at % 9 for at in range(38)])
+    turned = scores.copy()
+    turned[:7, 0] -= 20
+    assert (loss([(scores, turned)], 0, shares).share > 0.05) is lost
+
+
 def test_the_time_for_one_image_is_measured(tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     counted = itertools.count()
     attack = Attack(read_subject(stored(tmp_path, infected=True), {}, None), engine)

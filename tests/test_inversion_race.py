@@ -429,7 +429,7 @@ def led(**shares: float) -> list[Forms]:
     """Ten classes, some led to by random marks that turn such shares of the images, given as c3=0.4."""
     found = patches(False)
     for name, share in shares.items():
-        found[int(name[1:])].lead = screen.Lead("square", share, 5.0)
+        found[int(name[1:])].lead = screen.Lead("square", share)
     return found
 
 

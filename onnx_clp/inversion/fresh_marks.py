@@ -16,7 +16,7 @@ from onnx_clp.inversion.trigger import outcome
 from onnx_clp.process.progress import Tick
 from onnx_clp.validation.provider import Engine
 
-DOSES: Final = (0.999, 0.997, 0.99)
+DOSES: Final = (0.999, 0.997, 0.99, 0.97, 0.95)
 """Shares of the clean positions that a cap leaves as they are (docs/inversion.md says what each came to)."""
 DRAWN: Final = 12
 """A look."""

@@ -110,6 +110,18 @@ class Hunt:
         self.hurried = True
         self._hasty.update(kinds)
 
+    def led(self, found: list[Forms]) -> int | None:
+        """Position of the class that random marks lead to, asked where nothing else names one; None for none."""
+        ground, able = self._ground, [forms.target for forms in found]
+        ground.deadline.until(SEARCHED)
+        cost = 2 * screen.forwards(screen.MARKS) * FORWARD * ground.seconds
+        if self._marks or not able or cost > _FOR_MARKS * ground.request.seconds:
+            return None
+        self._screened(able)
+        for forms in found:
+            forms.marks, forms.lead = self._marks.get(forms.target, ()), self._leads.get(forms.target)
+        return led(found)
+
     def judged(self, found: list[Forms]) -> finding.Float64:
         """How far each class stands out by each form, (forms, classes)."""
         return measures(found, self._ground.lead, self._ground.pictures.doubt)
@@ -177,7 +189,7 @@ class Hunt:
         count = fewer(screen.MARKS, affordable / screen.MARKS, _LEAST_MARKS)
         found = screen.screened(scores, images, pixels, seed, count)
         ordered = [int(one) for one in found.order if int(one) in able]
-        leads, given = found.led, scores(images).argmax(axis=1)
+        leads, given = screen.leads(scores, images, found), scores(images).argmax(axis=1)
         ordered = first(ordered, leads)
         for target in ordered[: screen.LEADING]:
             rest = others(images, given, target, screen.MORE)

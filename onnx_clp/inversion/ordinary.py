@@ -21,7 +21,7 @@ from onnx_clp.inversion.request import Images
 COUNT: Final = 96
 BESIDE: Final = 48
 EVERY: Final = slice(None)
-_SHARES: Final = 2
+SHARES: Final = 2
 """So many times a class's share of the images count of the target's own."""
 
 
@@ -53,33 +53,34 @@ def halves(shape: tuple[int, int, int], pixels: Range, seed: int) -> tuple[Image
     return gauging, photographs(shape, pixels, seed, BESIDE, slice(1, None, 2))
 
 
-def loss(pairs: Iterable[tuple[Float32, Float32]], target: int) -> Loss:
+def loss(pairs: Iterable[tuple[Float32, Float32]], target: int, shares: int = SHARES) -> Loss:
     """What a repair is predicted to cost (`gauge.loss`): the largest of some sets of images, none where there is none.
 
     On images of other classes the target's score is left out, as lowering it there is what a repair is for. Of images
-    of the target at most twice as many count as come to a class on average, those that change least: a trigger that is
-    spread over the whole image resembles much that is foreign to the model, and brings it to the target.
+    of the target at most `shares` times as many count as come to a class on average, those that change least: a trigger
+    that is spread over the whole image resembles much that is foreign to the model, and brings it to the target.
 
     Args:
         pairs: class scores (n, classes) before and after, n ≥ 1, a pair a set.
         target: the class.
+        shares: how many times.
     """
-    return max((_loss(*pair, target) for pair in pairs), key=lambda one: one.high, default=NOTHING)
+    return max((_loss(*pair, target, shares) for pair in pairs), key=lambda one: one.high, default=NOTHING)
 
 
-def _loss(before: Float32, after: Float32, target: int) -> Loss:
+def _loss(before: Float32, after: Float32, target: int, shares: int) -> Loss:
     own, turned = before.argmax(axis=1) == target, after.argmax(axis=1) == target
-    with_target = np.concatenate([_members(before, after, own), np.flatnonzero(turned & ~own)])
+    with_target = np.concatenate([_members(before, after, own, shares), np.flatnonzero(turned & ~own)])
     parts = [(np.flatnonzero(~own & ~turned), target), (with_target, None)]
     found = [(_change(before[some], after[some], beside), len(some)) for some, beside in parts if len(some)]
     return predicted([_together(found)], sum(count for _, count in found))
 
 
-def _members(before: Float32, after: Float32, own: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Of the target's own images those that move least, up to twice the fair share of a class."""
+def _members(before: Float32, after: Float32, own: NDArray[np.bool_], shares: int) -> NDArray[np.int64]:
+    """Of the target's own images those that move least, up to so many times the fair share of a class."""
     rows = np.flatnonzero(own)
     moved = np.square((after - before)[rows]).sum(axis=1)
-    return rows[np.argsort(moved, kind="stable")[: -(-_SHARES * len(own) // before.shape[1])]]
+    return rows[np.argsort(moved, kind="stable")[: -(-shares * len(own) // before.shape[1])]]
 
 
 def _change(before: Float32, after: Float32, beside: int | None) -> OutputChange:

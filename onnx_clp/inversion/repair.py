@@ -27,7 +27,7 @@ from onnx_clp.document.search import RepairedLayer, RepairReport
 from onnx_clp.errors import NotValidated
 from onnx_clp.gauge.loss import NOTHING
 from onnx_clp.inversion.capped import Look, capped, positions
-from onnx_clp.inversion.ordinary import loss
+from onnx_clp.inversion.ordinary import SHARES, loss
 from onnx_clp.inversion.pace import Deadline
 from onnx_clp.inversion.program import OutOfMemory
 from onnx_clp.inversion.request import Cap, Images, Repair
@@ -93,7 +93,8 @@ class RepairBench:
     `ordinary` are sets of images (n, channels, height, width) to predict the loss on, of which the one that shows most
     counts. Where the images are `made` from the model, those of the target may show the trigger itself: that they keep
     it is not asked. Caps are fitted on the images, or on those that are given as `fitted`, and on those `beside`
-    them: ordinary images, None for none, of which those of the target to the model are left out.
+    them: ordinary images, None for none, of which those of the target to the model are left out. For `shares` see
+    `ordinary.loss`.
     """
 
     def __init__(
@@ -108,10 +109,11 @@ class RepairBench:
         made: bool = False,
         fitted: Images | None = None,
         beside: Images | None = None,
+        shares: int = SHARES,
     ) -> None:
         self.images, self.sites = images, sites
         self._subject, self._engine, self._target, self._seed = subject, engine, target, seed
-        self._ordinary = ordinary
+        self._ordinary, self._shares = ordinary, shares
         self._trail = Trail(subject, sites, engine)
         look = Look(subject, subject.output, engine)
         self.beside = images[:0] if beside is None else beside[look.all(beside).argmax(axis=1) != target]
@@ -143,7 +145,8 @@ class RepairBench:
         flips, margins = zip(*(outcome(look.all(form.put_on(self._rest)), self._target) for form in forms), strict=True)
         agreement = float((look.all(self.images[self._kept]).argmax(axis=1) == self._given[self._kept]).mean())
         after = [look.all(some) for some in self._ordinary]
-        return Gauged(max(flips), agreement, loss(zip(self._before, after, strict=True), self._target), max(margins))
+        lost = loss(zip(self._before, after, strict=True), self._target, self._shares)
+        return Gauged(max(flips), agreement, lost, max(margins))
 
     def fit(self, forms: Sequence[Mark], quantile: float, onto: Caps | None = None) -> Caps:
         """Caps at every site against every form, behind those of `onto`; a site that no form moves gets none more."""

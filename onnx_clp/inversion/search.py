@@ -11,7 +11,7 @@ import numpy as np
 from onnx_clp.document.search import Inversion, Picture, SearchImages
 from onnx_clp.errors import UsageError
 from onnx_clp.gauge.supplied import read_images
-from onnx_clp.inversion import finding, marks
+from onnx_clp.inversion import finding, marks, screen
 from onnx_clp.inversion.attack import Attack
 from onnx_clp.inversion.drawing import drawn
 from onnx_clp.inversion.forms import KINDS, WORDS, Forms
@@ -80,6 +80,7 @@ def _judged(ground: Ground, hunt: Hunt, found: list[Forms], unfinished: str) -> 
     by_forms = finding.likely(z, [f.flip for f in found], named, hunt.doubted(found, z))
     by_marks = led(found)
     place = by_forms if by_marks is None else by_marks
+    place = hunt.led(found) if place is None else place
     best = finding.nearest(z) if place is None else place
     said = _sentence(found[best], z[:, best], place is not None, ground.classes, hunt.hasty)
     moved, undoing = hunt.changes(found, z, best), Undoing(ground, hunt.finder, hunt.most)
@@ -105,10 +106,10 @@ def _sentence(forms: Forms, z: finding.Float64, stands_out: bool, classes: int, 
     lead = forms.lead
     if lead is None:
         return finding.sentence(forms.target, z, stands_out, classes, WORDS, hasty)
-    mark, many = marks.WORDS[lead.kind], f"{lead.times:.0f} times as many as into any other class"
     return (
-        f"class {forms.target} is the likely target of a hidden trigger: marks drawn at random, each {mark}, turn "
-        f"{100 * lead.share:.0f} % of the images into it, {many}"
+        f"class {forms.target} is the likely target of a hidden trigger: of marks drawn at random, each "
+        f"{marks.WORDS[lead.kind]}, {100 * lead.share:.0f} % turn at least {100 * screen.NEARLY_ALL:.0f} % of the "
+        "images into it"
     )
 
 

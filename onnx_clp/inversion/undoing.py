@@ -16,7 +16,7 @@ from onnx_clp.inversion.fresh_marks import FreshMarks, unmarked
 from onnx_clp.inversion.ground import Ground
 from onnx_clp.inversion.ladder import Rungs, around_block, joined, other_patches, rungs
 from onnx_clp.inversion.leftover import Leftover
-from onnx_clp.inversion.ordinary import halves
+from onnx_clp.inversion.ordinary import SHARES, halves
 from onnx_clp.inversion.pace import FORWARD, TimeUp, return_large
 from onnx_clp.inversion.patch import Patch
 from onnx_clp.inversion.race import Race
@@ -77,7 +77,7 @@ class Undoing:
             return None, f"the row of class {suspects[0]} in the last layer is evidence of another target"
         if min(self._ground.subject.shape[1:]) > _SMALL:
             return_large()
-        bench, why, forms_beyond = self._bench(found[place].target), "", beyond(found, z, place)
+        bench, why, forms_beyond = self._bench(found[place]), "", beyond(found, z, place)
         done = self._marks_undone(bench, found[place])
         if done is not None:
             return self._once_more(done, found, z, place), ""
@@ -123,8 +123,10 @@ class Undoing:
         climb = Rounds(bench, ladder[0], budget, deadline, counter, blind)
         return repair(bench, ladder, first * budget, tick, deadline, climb)
 
-    def _bench(self, target: int) -> RepairBench:
+    def _bench(self, forms: Forms) -> RepairBench:
+        """What caps are fitted and gauged on. Where marks lead to a class, they brought it what is beyond its share."""
         ground, request, pictures = self._ground, self._ground.request, self._ground.pictures
+        target, shares = forms.target, SHARES if forms.lead is None else 1
         seed, place, most = request.limits.seed, (ground.subject, ground.engine), self._fitted_images()
         if ground.unguided:
             return wide_bench(*place, request, pictures.images, target, pictures.pixels, most)
@@ -132,7 +134,7 @@ class Undoing:
         shown, beside = (pictures.images, None) if own else halves(ground.subject.shape, pictures.pixels, seed)
         some, sites = pictures.images[:most], [site for site in request.sites if not site.dense]
         gauging = [] if shown is None else [shown]
-        return RepairBench(*place, sites, some, target, seed, gauging, not own, None, beside)
+        return RepairBench(*place, sites, some, target, seed, gauging, not own, None, beside, shares)
 
     def _fitted_images(self) -> int:
         """On how many images there is time to fit caps at every site, each through half of the model on average."""
