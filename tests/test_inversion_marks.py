@@ -21,7 +21,7 @@ from onnx_clp.document.gauge import Loss
 from onnx_clp.inversion import finding, marks, screen
 from onnx_clp.inversion.attack import Attack
 from onnx_clp.inversion.forms import WORDS, Forms
-from onnx_clp.inversion.fresh_marks import DOSES, DRAWN, FreshMarks, unmarked
+from onnx_clp.inversion.fresh_marks import DOSES, DRAWN, Allowed, FreshMarks, unmarked
 from onnx_clp.inversion.hunt import Hunt
 from onnx_clp.inversion.leftover import WORKS
 from onnx_clp.inversion.marks import KINDS, RandomMark
@@ -364,19 +364,25 @@ class Bench:
 
 
 @pytest.mark.parametrize(
-    ("losses", "flips", "taken"),
+    ("losses", "flips", "stronger", "taken"),
     [
-        ((0.01, 0.02, 0.04, 0.05, 0.06), {}, 0.95),
-        ((0.01, 0.02, 0.04), {}, 0.99),
-        ((0.01, 0.02), {}, 0.997),
-        ((0.01,), {}, 0.999),
-        ((0.09, 0.02, 0.02, 0.02, 0.02), {}, None),
-        ((0.01, 0.02, 0.04), {0.99: 0.3}, 0.997),
-        ((0.01, 0.02, 0.04), {0.999: 0.9, 0.997: 0.9, 0.99: 0.9}, None),
+        ((0.01, 0.02, 0.04, 0.05, 0.06), {}, 0.08, 0.95),
+        ((0.01, 0.02, 0.04), {}, 0.08, 0.99),
+        ((0.01, 0.02, 0.03, 0.05, 0.06), {}, 0.04, 0.99),
+        ((0.06, 0.07), {}, 0.04, 0.999),
+        ((0.01, 0.02), {}, 0.08, 0.997),
+        ((0.01,), {}, 0.08, 0.999),
+        ((0.09, 0.02, 0.02, 0.02, 0.02), {}, 0.08, None),
+        ((0.01, 0.02, 0.04), {0.99: 0.3}, 0.08, 0.997),
+        ((0.01, 0.02, 0.04), {0.999: 0.9, 0.997: 0.9, 0.99: 0.9}, 0.08, None),
     ],
 )
 def test_a_mark_is_undone_as_strongly_as_the_budget_allows(
-    losses: tuple[float, ...], flips: dict[float, float], taken: float | None, monkeypatch: pytest.MonkeyPatch
+    losses: tuple[float, ...],
+    flips: dict[float, float],
+    stronger: float,
+    taken: float | None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     too_dear = [0.09] * (len(DOSES) - len(losses))
     bench: Any = Bench(flips, dict(zip(DOSES, [*losses, *too_dear], strict=True)))
@@ -388,6 +394,6 @@ def test_a_mark_is_undone_as_strongly_as_the_budget_allows(
         climbed.append(rungs)
         return best
 
-    found: Any = unmarked(bench, marks_of, 0.08, lambda *_: None, Deadline(1e9), climb)
+    found: Any = unmarked(bench, marks_of, Allowed(0.08, stronger), lambda *_: None, Deadline(1e9), climb)
     assert found == (None if taken is None else (taken, 1.0))
     assert climbed == ([] if taken is None else [[marks_of]])

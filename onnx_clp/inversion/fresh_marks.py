@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from onnx_clp.inversion.capped import Look
@@ -49,8 +50,16 @@ class FreshMarks:
         return [self._known.numbered(number)] if flip > WORKS else []
 
 
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """The largest share of images whose class may change, and the largest predicted loss: at first, and for more."""
+
+    mildest: float
+    stronger: float
+
+
 def unmarked(
-    bench: RepairBench, marks: Sequence[RandomMark], budget: float, tick: Tick, deadline: Deadline, climb: Climb
+    bench: RepairBench, marks: Sequence[RandomMark], allowed: Allowed, tick: Tick, deadline: Deadline, climb: Climb
 ) -> Repair | None:
     """Caps against the first mark as strong as the budget allows, and whatever `climb` adds; None where all cost more.
 
@@ -59,7 +68,7 @@ def unmarked(
     Args:
         bench: the model and the images of the search.
         marks: that turn images, the best first, at least one.
-        budget: the largest share of images whose class may change, and the largest predicted loss.
+        allowed: what the mildest caps may cost, and what stronger ones may.
         tick: called as the work goes on.
         deadline: after it nothing stronger is tried.
         climb: undoes more than the first mark.
@@ -68,6 +77,7 @@ def unmarked(
     for at, quantile in enumerate(DOSES):
         state = state_of(bench, marks[:1], quantile)
         tick("repair", at + 1, len(DOSES))
+        budget = allowed.mildest if best is None else allowed.stronger
         if not state.gauged.within(budget) or (best is not None and state.gauged.flip > best.gauged.flip):
             break
         best = state

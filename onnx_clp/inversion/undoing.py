@@ -12,7 +12,7 @@ from onnx_clp.inversion.attack import Attack
 from onnx_clp.inversion.capped import capped
 from onnx_clp.inversion.counter import Countering, spread
 from onnx_clp.inversion.forms import KINDS, Finder, Forms, TriggerForm, beyond, measures
-from onnx_clp.inversion.fresh_marks import FreshMarks, unmarked
+from onnx_clp.inversion.fresh_marks import Allowed, FreshMarks, unmarked
 from onnx_clp.inversion.ground import Ground
 from onnx_clp.inversion.ladder import Rungs, around_block, joined, other_patches, rungs
 from onnx_clp.inversion.leftover import Leftover
@@ -23,6 +23,7 @@ from onnx_clp.inversion.race import Race
 from onnx_clp.inversion.repair import RepairBench, repair
 from onnx_clp.inversion.request import Images, Repair, directions
 from onnx_clp.inversion.rounds import Counter, Rounds
+from onnx_clp.inversion.screen import FEW
 from onnx_clp.inversion.smallest import ENOUGH
 from onnx_clp.inversion.subject import Subject
 from onnx_clp.inversion.thorough import thorough, wide_bench
@@ -34,6 +35,9 @@ _HARDLY: Final = 0.5
 _WORKING: Final = 0.5
 """Of the images: a form that turns fewer does not work, and there is nothing of it to undo."""
 _LESS_SURE: Final = 0.5
+_OF_MANY: Final = 0.5
+"""The share of the budget that stronger caps against marks may take among many classes, where photographs foretell half
+of what is lost (docs/inversion.md)."""
 _SMALL: Final = 96
 """Pixels a side up to which what a walk keeps of all images is small."""
 _LOOKED: Final = 16
@@ -103,8 +107,9 @@ class Undoing:
         ground.deadline.until(REPAIRED)
         some = np.concatenate([self._others(forms.target)[:_LOOKED], bench.beside[:_LOOKED]])
         counter = FreshMarks(marks[0], forms.target, some, ground.engine)
-        climb = Rounds(bench, marks[:1], self._budget, ground.deadline, counter)
-        return unmarked(bench, marks, self._budget, ground.tick, ground.deadline, climb)
+        budget, share = self._budget, 1.0 if ground.classes <= FEW else _OF_MANY
+        climb = Rounds(bench, marks[:1], budget, ground.deadline, counter)
+        return unmarked(bench, marks, Allowed(budget, share * budget), ground.tick, ground.deadline, climb)
 
     @property
     def _budget(self) -> float:
