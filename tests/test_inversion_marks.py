@@ -387,13 +387,32 @@ def test_a_mark_is_undone_as_strongly_as_the_budget_allows(
     too_dear = [0.09] * (len(DOSES) - len(losses))
     bench: Any = Bench(flips, dict(zip(DOSES, [*losses, *too_dear], strict=True)))
     monkeypatch.setattr("onnx_clp.inversion.fresh_marks.told", lambda state, before: (state.quantile, before))
-    marks_of = [RandomMark("square", number, UNIT, 0) for number in range(2)]
+    mark = RandomMark("square", 0, UNIT, 0)
     climbed: list[object] = []
 
     def climb(best: State, rungs: object) -> State:
         climbed.append(rungs)
         return best
 
-    found: Any = unmarked(bench, marks_of, Allowed(0.08, stronger), lambda *_: None, Deadline(1e9), climb)
+    found: Any = unmarked(bench, mark, Allowed(0.08, stronger), lambda *_: None, Deadline(1e9), climb)
     assert found == (None if taken is None else (taken, 1.0))
-    assert climbed == ([] if taken is None else [[marks_of]])
+    assert climbed == ([] if taken is None else [[]])
+
+
+@pytest.mark.parametrize(("seconds", "taken"), [(29, 0.999), (31, 0.997), (1000, 0.95)])
+def test_no_dose_is_begun_that_there_is_no_time_for(
+    seconds: float, taken: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("onnx_clp.inversion.fresh_marks.told", lambda state, _: state.quantile)
+    now = [0.0]
+
+    class Slow(Bench):
+        def fit(self, forms: object, quantile: float) -> dict[str, float]:
+            now[0] += 15
+            return super().fit(forms, quantile)
+
+    bench: Any = Slow({}, dict.fromkeys(DOSES, 0.01))
+    deadline = Deadline(seconds, lambda: now[0])
+    mark, allowed = RandomMark("bend", 0, UNIT, 0), Allowed(0.08, 0.08)
+    found: Any = unmarked(bench, mark, allowed, lambda *_: None, deadline, lambda best, _: best)
+    assert found == taken

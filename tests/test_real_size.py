@@ -13,7 +13,7 @@ from onnx_clp.errors import UsageError
 from tools.evidence import real_size as evidence
 from tools.zoo import real_size
 from tools.zoo.__main__ import main
-from tools.zoo.real_size import NETWORKS, PLANTS, TRIGGERS, Plant
+from tools.zoo.real_size import NETWORKS, PLANTS, STRONGER, TRIGGERS, Plant
 
 HALVES = ("choose", "report")
 IMAGES = np.random.default_rng(1).integers(0, 256, (2, 3, 224, 224), np.uint8)
@@ -26,6 +26,12 @@ def test_every_attack_is_in_both_halves_and_on_both_networks() -> None:
     assert len(counted) == len(NETWORKS) * (len(TRIGGERS) + 1) * 2
     assert len({one.target for one in PLANTS}) == len(PLANTS)
     assert Counter(one.half for one in PLANTS[:10]) == {"choose": 5, "report": 5}
+
+
+def test_the_second_list_reports_alone_and_shares_no_target_with_the_first() -> None:
+    assert {one.half for one in STRONGER} == {"report"}
+    assert {one.attack for one in STRONGER if one.infected} == set(TRIGGERS)
+    assert len({one.target for one in (*PLANTS, *STRONGER)}) == len(PLANTS) + len(STRONGER)
 
 
 @pytest.mark.parametrize("name", TRIGGERS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -59,30 +58,31 @@ class Allowed:
 
 
 def unmarked(
-    bench: RepairBench, marks: Sequence[RandomMark], allowed: Allowed, tick: Tick, deadline: Deadline, climb: Climb
+    bench: RepairBench, mark: RandomMark, allowed: Allowed, tick: Tick, deadline: Deadline, climb: Climb
 ) -> Repair | None:
-    """Caps against the first mark as strong as the budget allows, and whatever `climb` adds; None where all cost more.
+    """Caps against a mark as strong as the budget allows, and whatever `climb` adds; None where all cost more.
 
     The trigger is stronger than a mark that resembles it, so that the mark no longer turns images is not enough.
 
     Args:
         bench: the model and the images of the search.
-        marks: that turn images, the best first, at least one.
+        mark: that turns images.
         allowed: what the mildest caps may cost, and what stronger ones may.
         tick: called as the work goes on.
-        deadline: after it nothing stronger is tried.
-        climb: undoes more than the first mark.
+        deadline: nothing stronger is tried that would end after it.
+        climb: undoes more than the mark.
     """
-    before, best = bench.gauge({}, marks[:1]).flip, None
+    before, best = bench.gauge({}, [mark]).flip, None
     for at, quantile in enumerate(DOSES):
-        state = state_of(bench, marks[:1], quantile)
+        left = deadline.left
+        state = state_of(bench, [mark], quantile)
         tick("repair", at + 1, len(DOSES))
         budget = allowed.mildest if best is None else allowed.stronger
         if not state.gauged.within(budget) or (best is not None and state.gauged.flip > best.gauged.flip):
             break
         best = state
-        if deadline.left <= 0:
+        if not deadline.again(left):
             break
     if best is None or best.gauged.flip > GAIN * before:
         return None
-    return told(climb(best, [marks]), before)
+    return told(climb(best, []), before)

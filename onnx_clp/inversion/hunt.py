@@ -145,7 +145,7 @@ class Hunt:
     def changes(self, found: list[Forms], z: finding.Float64, place: int) -> tuple[ChannelChanges, ...]:
         """How far the form by which the class at `place` stands out most moves every channel of the sites."""
         ground, form = self._ground, furthest(found, z, place)
-        rest = ground.others(found[place].target, len(ground.pictures.images))
+        rest = ground.others(found[place].target, self.most)
         return changes(ground.subject, ground.engine, ground.request.sites, rest, form, ground.tick)
 
     def _chosen(self, starts: Collection[int]) -> list[int]:

@@ -38,6 +38,10 @@ class Deadline:
     def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock, self._start, self._seconds, self._share = clock, clock(), seconds, 1.0
 
+    def again(self, before: float) -> bool:
+        """Whether there is time for as much once more as was done since `before` seconds were left."""
+        return math.isinf(before) or self.left >= before - self.left
+
     def until(self, share: float) -> None:
         """What follows must be done when this share (0..1) of the whole time is over."""
         self._share = share

@@ -6,7 +6,6 @@ than something still works, as far as there is something to look for it.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -64,7 +63,7 @@ class Rounds:
             if more is None:
                 break
             best = more
-            if math.isfinite(before) and self.deadline.left < before - self.deadline.left:
+            if not self.deadline.again(before):
                 break
             found = self._found(best)
         return best

@@ -109,7 +109,7 @@ class Undoing:
         counter = FreshMarks(marks[0], forms.target, some, ground.engine)
         budget, share = self._budget, 1.0 if ground.classes <= FEW else _OF_MANY
         climb = Rounds(bench, marks[:1], budget, ground.deadline, counter)
-        return unmarked(bench, marks, Allowed(budget, share * budget), ground.tick, ground.deadline, climb)
+        return unmarked(bench, marks[0], Allowed(budget, share * budget), ground.tick, ground.deadline, climb)
 
     @property
     def _budget(self) -> float:

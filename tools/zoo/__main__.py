@@ -6,6 +6,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from onnx_clp.errors import ClpError, UsageError
@@ -48,6 +49,7 @@ def _add_plant(plant: argparse.ArgumentParser) -> None:
     plant.add_argument("--attack", choices=(CLEAN, *real_size.TRIGGERS), help="only this; without it all of the list")
     plant.add_argument("--target", type=int, help="of --attack")
     plant.add_argument("--seed", type=int, help="of --attack")
+    plant.add_argument("--enough", type=float, help="of --attack: the share of photographs to turn (0..1)")
     plant.add_argument("--threads", type=int, default=0, help="threads of torch (0: its own choice)")
 
 
@@ -86,7 +88,14 @@ def _plant(given: argparse.Namespace) -> int:
         raise UsageError(f"planting needs torch and Pillow ({error}); run: pip install '.[zoo]' pillow") from error
     if given.threads:
         torch.set_num_threads(given.threads)
-    planted.grow(_wanted(given), given.model, given.photographs, given.work, planting.Course())
+    course = planting.Course()
+    if given.attack is None:
+        stronger = [one for one in real_size.STRONGER if one.network == given.network]
+        planted.grow(_wanted(given), given.model, given.photographs, given.work, course)
+        planted.grow(stronger, given.model, given.photographs, given.work, replace(course, enough=real_size.ENOUGH))
+    else:
+        course = course if given.enough is None else replace(course, enough=given.enough)
+        planted.grow(_wanted(given), given.model, given.photographs, given.work, course)
     return 0
 
 
