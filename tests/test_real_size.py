@@ -86,6 +86,8 @@ def test_what_took_and_was_repaired_is_counted() -> None:
     assert "**83.0/5.0**" in evidence.table([good])
     assert "| 1 of 3 |" in evidence.summary([good, kept, dear])
     assert "7, 4.2" in evidence.table([good])
+    near = {"likely": 7, "z": {"7": {"perturbation": 2.2}, "8": {"perturbation": 0.1}}}
+    assert "7, by marks" in evidence.table([line(search=near)])
 
 
 def test_what_did_not_take_is_left_out() -> None:

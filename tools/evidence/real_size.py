@@ -21,6 +21,7 @@ import numpy as np
 import onnx_clp
 from onnx_clp.document.run import Report
 from onnx_clp.errors import LoadError
+from onnx_clp.inversion.finding import LIMIT
 from tools.evidence import effort, record
 from tools.evidence.effort import HIGH, Case
 from tools.evidence.record import Rates
@@ -166,8 +167,9 @@ def _named(line: Line) -> str:
     found = line.get("search")
     if not found or not found["z"]:
         return "not judged"
-    if found["likely"] is not None:
-        return f"{found['likely']}, {max(found['z'][str(found['likely'])].values()):.1f}"
+    if (likely := found["likely"]) is not None:
+        far = max(found["z"][str(likely)].values())
+        return f"{likely}, {far:.1f}" if far > LIMIT else f"{likely}, by marks"
     looked = "looked at" if str(line["target"]) in found["z"] else "not looked at"
     return "none" if line["target"] is None else f"none, target {looked}"
 
