@@ -228,9 +228,12 @@ def state_of(bench: RepairBench, forms: Sequence[Mark], quantile: float) -> Stat
     return State(quantile, caps, bench.gauge(caps, forms))
 
 
-def better(bench: RepairBench, state: State, best: State, budget: float) -> bool:
-    """Whether caps against more than `best` is against stay within the budget and stop what they should."""
-    return state.gauged.within(budget) and state.gauged.flip <= max(bench.enough, best.gauged.flip)
+def better(bench: RepairBench, state: State, best: State, budget: float, slack: float = 0.0) -> bool:
+    """Whether caps against more than `best` is against stay within the budget and stop what they should.
+
+    `slack` is the share of images by which they may stop less.
+    """
+    return state.gauged.within(budget) and state.gauged.flip <= max(bench.enough, best.gauged.flip + slack)
 
 
 def choose(met: Sequence[State], before: float, budget: float) -> tuple[State | None, str]:

@@ -30,6 +30,7 @@ class Rounds:
         budget: the largest share of images whose class may change, and the largest predicted loss.
         deadline: when to stop.
         counter: finds what still works; without it all rungs are climbed that the budget allows, and no round follows.
+        slack: the share of images that the forms may turn beyond what they turn by now.
         blind: whether the counter finds so little of what may still work that all rungs are climbed as well.
     """
 
@@ -39,6 +40,7 @@ class Rounds:
     deadline: Deadline
     counter: Counter | None = None
     blind: bool = False
+    slack: float = 0.0
 
     def __call__(self, best: State, rungs: Sequence[Sequence[Mark]]) -> State:
         """The highest rung within the budget that stops what is on it, else `best`, with up to `ROUNDS` behind."""
@@ -82,4 +84,4 @@ class Rounds:
 
     def _kept(self, state: State, best: State) -> State | None:
         """The state, if it keeps within the budget and is no worse than `best`."""
-        return state if better(self.bench, state, best, self.budget) else None
+        return state if better(self.bench, state, best, self.budget, self.slack) else None

@@ -12,7 +12,7 @@ from onnx_clp.inversion.attack import Attack
 from onnx_clp.inversion.capped import capped
 from onnx_clp.inversion.counter import Countering, spread
 from onnx_clp.inversion.forms import KINDS, Finder, Forms, TriggerForm, beyond, measures
-from onnx_clp.inversion.fresh_marks import Allowed, FreshMarks, unmarked
+from onnx_clp.inversion.fresh_marks import SLACK, Allowed, FreshMarks, unmarked
 from onnx_clp.inversion.ground import Ground
 from onnx_clp.inversion.ladder import Rungs, around_block, joined, other_patches, rungs
 from onnx_clp.inversion.leftover import Leftover
@@ -108,7 +108,7 @@ class Undoing:
         some = np.concatenate([self._others(forms.target)[:_LOOKED], bench.beside[:_LOOKED]])
         counter = FreshMarks(marks[0], forms.target, some, ground.engine)
         budget, share = self._budget, 1.0 if ground.classes <= FEW else _OF_MANY
-        climb = Rounds(bench, marks[:1], budget, ground.deadline, counter)
+        climb = Rounds(bench, marks[:1], budget, ground.deadline, counter, slack=SLACK)
         return unmarked(bench, marks[0], Allowed(budget, share * budget), ground.tick, ground.deadline, climb)
 
     @property
