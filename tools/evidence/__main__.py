@@ -49,7 +49,7 @@ def main_parser() -> argparse.ArgumentParser:
     again.add_argument("--search-seconds", type=float, default=300.0, help="cap of a search; more on a busy machine")
     tuning = commands.add_parser(
         "finepruning",
-        help="fine-pruning with 5 % of the training images, for what `effort` noted: what is missing (torch)",
+        help="fine-pruning with 5 %% of the training images, for what `effort` noted: what is missing (torch)",
     )
     for command in (measure, aside, effort, defaults, real, again, tuning):
         command.add_argument("--work", type=Path, default=Path("zoo"), metavar="FOLDER", help="of the trained zoo")
