@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tools.evidence.effort import HIGH, RUNS
-from tools.evidence.naming import furthest
+from tools.evidence.naming import furthest, named
 from tools.evidence.record import Rates
 from tools.evidence.tables import markdown, pair, percent
 from tools.evidence.yardsticks import STRICT
@@ -61,9 +61,9 @@ def _named(line: Line) -> str:
     found = line.get("search")
     if not found:
         return "not searched"
-    nearest, z = furthest(line)
     if found["likely"] is not None:
-        return f"{found['likely']}, {z:.1f}"
+        return named(found)
+    nearest, z = furthest(line)
     return "none" if nearest is None else f"none ({nearest}, {z:.1f})"
 
 

@@ -64,6 +64,16 @@ def false_alarms(lines: Sequence[Line]) -> str:
     return markdown(head, [*rows, _alarm_row("**all**", clean)])
 
 
+def named(search: Mapping[str, Any]) -> str:
+    """The class that a search named and how far it lies from the others, or that only marks name it, for a table.
+
+    A class within the limit counts as named by marks; no network of these tables was named by its row there.
+    """
+    likely = search["likely"]
+    far = max(search["z"][str(likely)].values())
+    return f"{likely}, {far:.1f}" if far > LIMIT else f"{likely}, by marks"
+
+
 def _alarm_row(name: str, lines: Sequence[Line]) -> list[str]:
     far = [furthest(line)[1] for line in lines]
     lost = [line["rates"][0] - line["runs"][HIGH]["rates"][0] for line in lines]

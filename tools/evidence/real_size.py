@@ -21,9 +21,9 @@ import numpy as np
 import onnx_clp
 from onnx_clp.document.run import Report
 from onnx_clp.errors import LoadError
-from onnx_clp.inversion.finding import LIMIT
 from tools.evidence import effort, record
 from tools.evidence.effort import HIGH, Case
+from tools.evidence.naming import named
 from tools.evidence.record import Rates
 from tools.evidence.tables import markdown, pair, percent
 from tools.evidence.yardsticks import STRICT
@@ -167,9 +167,8 @@ def _named(line: Line) -> str:
     found = line.get("search")
     if not found or not found["z"]:
         return "not judged"
-    if (likely := found["likely"]) is not None:
-        far = max(found["z"][str(likely)].values())
-        return f"{likely}, {far:.1f}" if far > LIMIT else f"{likely}, by marks"
+    if found["likely"] is not None:
+        return named(found)
     looked = "looked at" if str(line["target"]) in found["z"] else "not looked at"
     return "none" if line["target"] is None else f"none, target {looked}"
 
