@@ -113,7 +113,7 @@ class Hunt:
     def led(self, found: list[Forms]) -> int | None:
         """Position of the class that random marks lead to, asked where nothing else names one; None for none."""
         ground, able = self._ground, [forms.target for forms in found]
-        ground.deadline.until(SEARCHED)
+        ground.deadline.until(1.0)
         cost = 2 * screen.forwards(screen.MARKS) * FORWARD * ground.seconds
         if self._marks or not able or cost > _FOR_MARKS * ground.request.seconds:
             return None
