@@ -275,6 +275,14 @@ def test_a_bias_of_another_shape_is_not_folded_into(shape: tuple[int, ...]) -> N
     assert _left(proto) == "dynamic_bias"
 
 
+def test_a_normalisation_of_more_channels_than_come_in_is_not_folded_into_the_layer_behind_it() -> None:
+    """onnx.reference repeats the one channel, where the layer behind a fold would get one alone."""
+    body = "c = BatchNormalization(x, g, b, m, v) y = Conv(c, W)"
+    proto = model(body, x="float[2,1,6,6] x", W=(4, 3, 3, 3), **bn(3))()
+    assert _left(proto) == "wrong_length"
+    check_fold(proto.SerializeToString())
+
+
 def quantised(scale: tuple[int, ...], zero: tuple[int, ...], block: int) -> ModelProto:
     """x > MatMul(DequantizeLinear(W[8,4], scale, zero)) > Mul(k[4]) > y, along axis 0."""
     steps = [

@@ -71,12 +71,13 @@ def examine(scope: GraphIndex, node: NodeProto, layers: Layers) -> InputMatch | 
     rewrite, frame = after
     rank = frame.rank if frame.rank is not None else scope.ranks.of(node.input[slot])
     found = recognise(scope, node, Frame(frame.axis_from_end, rank, frame.channels))
-    if isinstance(found, Affine) and not is_op(node, "BatchNormalization") and len(found.affine.scale) > 1:
-        axis = None if rank is None else rank - frame.axis_from_end
-        if axis is None or scope.ranks.size(node.input[slot], axis) != frame.channels:
-            return Skipped(SkipReason.NOT_PER_CHANNEL, "its input is not known to have the layer's channels")
     if isinstance(found, Skipped):
         return found
+    axis = None if rank is None else rank - frame.axis_from_end
+    channels = None if axis is None else scope.ranks.size(node.input[slot], axis)
+    misfit = _misfit(node, found, channels, frame)
+    if misfit is not None:
+        return misfit
     if found.blocked is not None:
         return found.blocked
     if _adds_dimension(scope, node, slot, frame.rank):
@@ -85,6 +86,20 @@ def examine(scope: GraphIndex, node: NodeProto, layers: Layers) -> InputMatch | 
     if refusal is not None:
         return refusal
     return InputMatch(rewrite, found.affine, slot)
+
+
+def _misfit(node: NodeProto, found: Affine, channels: int | None, frame: Frame) -> Skipped | None:
+    """Why data of so many channels (None: unknown) may not be what the layer reads; None where it is.
+
+    Where the affine has a number for each channel, another operator than BatchNormalization repeats a single channel.
+    """
+    if is_op(node, "BatchNormalization"):
+        if channels is None or frame.channels is None or channels == frame.channels:
+            return None
+        return Skipped(SkipReason.WRONG_LENGTH, f"its input has {channels} channels, the layer reads {frame.channels}")
+    if len(found.affine.scale) > 1 and channels != frame.channels:
+        return Skipped(SkipReason.NOT_PER_CHANNEL, "its input is not known to have the layer's channels")
+    return None
 
 
 def _adds_dimension(scope: GraphIndex, node: NodeProto, slot: int, rank: int | None) -> bool:
