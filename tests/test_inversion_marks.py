@@ -27,12 +27,13 @@ from onnx_clp.inversion.leftover import WORKS
 from onnx_clp.inversion.marks import KINDS, RandomMark
 from onnx_clp.inversion.pace import Deadline
 from onnx_clp.inversion.pixels import Range
-from onnx_clp.inversion.repair import Gauged, State
+from onnx_clp.inversion.repair import Gauged, State, better
 from onnx_clp.inversion.request import SearchRequest
 from onnx_clp.inversion.screen import Screening
 from onnx_clp.inversion.search import _sentence, search
 from onnx_clp.inversion.subject import read_subject
 from onnx_clp.inversion.trigger import others
+from onnx_clp.inversion.undoing import Undoing
 from onnx_clp.validation.provider import choose
 from tests import planted
 
@@ -417,3 +418,56 @@ def test_no_dose_is_begun_that_there_is_no_time_for(
     mark, allowed = RandomMark("bend", 0, UNIT, 0), Allowed(0.08, 0.08)
     found: Any = unmarked(bench, mark, allowed, lambda *_: None, deadline, lambda best, _: best)
     assert found == taken
+
+
+@pytest.mark.parametrize(("classes", "share"), [(screen.FEW, 1.0), (screen.FEW + 1, 0.5)])
+def test_stronger_caps_against_marks_may_cost_half_as_much_among_many_classes(
+    classes: int, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allowed: list[Allowed] = []
+    monkeypatch.setattr("onnx_clp.inversion.undoing.unmarked", lambda *given: allowed.append(given[2]))
+    request = SimpleNamespace(allowed=lambda _: 0.08)
+    ground: Any = SimpleNamespace(
+        classes=classes,
+        request=request,
+        pictures=SimpleNamespace(made=SimpleNamespace(source="statistics")),
+        deadline=Deadline(60),
+        engine=choose("cpu"),
+        tick=lambda *_: None,
+        others=lambda *_: pictures(4),
+    )
+    finder: Any = None
+    bench: Any = SimpleNamespace(sites=[object()], beside=pictures(4))
+    undoing = Undoing(ground, finder, 4)
+    forms = Forms(3, marks=[screen.Turning(RandomMark("bend", 0, UNIT, 0), 1.0)])
+    undoing._marks_undone(bench, forms)
+    assert allowed == [Allowed(0.08, 0.08 * share)]
+    undoing._marks_undone(bench, Forms(3))
+    assert len(allowed) == 1
+
+
+@pytest.mark.parametrize(("lead", "shares"), [(None, 2), (screen.Lead("bend", 0.2), 1)])
+def test_of_a_class_that_marks_lead_to_fewer_photographs_count(
+    lead: screen.Lead | None, shares: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Any] = []
+    monkeypatch.setattr("onnx_clp.inversion.undoing.RepairBench", lambda *values: given.append(values[-1]))
+    ground: Any = SimpleNamespace(
+        unguided=False,
+        subject=SimpleNamespace(shape=(3, 32, 32)),
+        engine=choose("cpu"),
+        seconds=0.01,
+        request=SimpleNamespace(limits=RunLimits(provider="cpu"), sites=[], seconds=60),
+        pictures=SimpleNamespace(made=SimpleNamespace(source="statistics"), images=pictures(4), pixels=UNIT),
+    )
+    finder: Any = None
+    Undoing(ground, finder, 4)._bench(Forms(3, lead=lead))
+    assert given == [shares]
+
+
+@pytest.mark.parametrize(("slack", "taken"), [(0.0, False), (0.05, True)])
+def test_a_round_may_let_the_forms_turn_a_few_more_where_there_is_slack(slack: float, taken: bool) -> None:
+    bench: Any = Bench({}, {})
+    best = State(0.99, {}, Gauged(0.1, 1.0))
+    assert better(bench, State(0.99, {}, Gauged(0.14, 1.0)), best, 0.08, slack) is taken
+    assert not better(bench, State(0.99, {}, Gauged(0.16, 1.0)), best, 0.08, slack)
