@@ -182,6 +182,7 @@ STRONGER: Final[tuple[Plant, ...]] = (
 """A second list, for reporting alone, whose triggers turn `ENOUGH` of the photographs: most triggers of the first list
 just miss an ASR of 90 on unseen photographs, and one network of its reporting half is counted.
 
-It was written down when what names a class by marks and how marks are undone had been set, before any of it was made.
+It was written down when what names a class by marks had been set, and planted when how marks are undone was final: one
+rule of that (`fresh_marks.SLACK`) came between.
 """
 ENOUGH: Final = 0.95
