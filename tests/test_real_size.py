@@ -12,8 +12,8 @@ import pytest
 from onnx_clp.errors import UsageError
 from tools.evidence import real_size as evidence
 from tools.zoo import real_size
-from tools.zoo.__main__ import main
-from tools.zoo.real_size import NETWORKS, PLANTS, STRONGER, TRIGGERS, Plant
+from tools.zoo.__main__ import main, main_parser, wanted
+from tools.zoo.real_size import ENOUGH, NETWORKS, PLANTS, STRONGER, TRIGGERS, Plant
 
 HALVES = ("choose", "report")
 IMAGES = np.random.default_rng(1).integers(0, 256, (2, 3, 224, 224), np.uint8)
@@ -32,6 +32,17 @@ def test_the_second_list_reports_alone_and_shares_no_target_with_the_first() -> 
     assert {one.half for one in STRONGER} == {"report"}
     assert {one.attack for one in STRONGER if one.infected} == set(TRIGGERS)
     assert len({one.target for one in (*PLANTS, *STRONGER)}) == len(PLANTS) + len(STRONGER)
+
+
+def test_a_plant_that_is_described_is_made_alone_and_both_lists_otherwise() -> None:
+    files = ["plant", "--network", "mobilenetv2", "--model", "m", "--photographs", "p", "--work", "w"]
+    lists = wanted(main_parser().parse_args(files))
+    assert [(one.network, enough) for plants, enough in lists for one in plants] == [
+        *[("mobilenetv2", None)] * sum(one.network == "mobilenetv2" for one in PLANTS),
+        *[("mobilenetv2", ENOUGH)] * sum(one.network == "mobilenetv2" for one in STRONGER),
+    ]
+    described = [*files, "--attack", "warp", "--target", "3", "--seed", "5", "--enough", "0.9"]
+    assert wanted(main_parser().parse_args(described)) == [([Plant("mobilenetv2", "warp", 3, 5)], 0.9)]
 
 
 @pytest.mark.parametrize("name", TRIGGERS)

@@ -101,15 +101,15 @@ class Undoing:
 
         They show the trigger's kind, where descents among so many pixels find what turns the images of any network.
         """
-        ground, marks = self._ground, [one.mark for one in forms.marks]
-        if not marks or not bench.sites:
+        if not forms.marks or not bench.sites:
             return None
+        ground, mark = self._ground, forms.marks[0].mark
         ground.deadline.until(REPAIRED)
         some = np.concatenate([self._others(forms.target)[:_LOOKED], bench.beside[:_LOOKED]])
-        counter = FreshMarks(marks[0], forms.target, some, ground.engine)
+        counter = FreshMarks(mark, forms.target, some, ground.engine)
         budget, share = self._budget, 1.0 if ground.classes <= FEW else _OF_MANY
-        climb = Rounds(bench, marks[:1], budget, ground.deadline, counter, slack=SLACK)
-        return unmarked(bench, marks[0], Allowed(budget, share * budget), ground.tick, ground.deadline, climb)
+        climb = Rounds(bench, [mark], budget, ground.deadline, counter, slack=SLACK)
+        return unmarked(bench, mark, Allowed(budget, share * budget), ground.tick, ground.deadline, climb)
 
     @property
     def _budget(self) -> float:

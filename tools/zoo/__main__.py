@@ -6,7 +6,6 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from onnx_clp.errors import ClpError, UsageError
@@ -88,24 +87,20 @@ def _plant(given: argparse.Namespace) -> int:
         raise UsageError(f"planting needs torch and Pillow ({error}); run: pip install '.[zoo]' pillow") from error
     if given.threads:
         torch.set_num_threads(given.threads)
-    course = planting.Course()
-    if given.attack is None:
-        stronger = [one for one in real_size.STRONGER if one.network == given.network]
-        planted.grow(_wanted(given), given.model, given.photographs, given.work, course)
-        planted.grow(stronger, given.model, given.photographs, given.work, replace(course, enough=real_size.ENOUGH))
-    else:
-        course = course if given.enough is None else replace(course, enough=given.enough)
-        planted.grow(_wanted(given), given.model, given.photographs, given.work, course)
+    for plants, enough in wanted(given):
+        course = planting.Course() if enough is None else planting.Course(enough=enough)
+        planted.grow(plants, given.model, given.photographs, given.work, course)
     return 0
 
 
-def _wanted(given: argparse.Namespace) -> tuple[real_size.Plant, ...]:
-    """What to plant: the one described, or those of the list in that network."""
+def wanted(given: argparse.Namespace) -> list[tuple[list[real_size.Plant], float | None]]:
+    """What to plant, the one described or the lists of that network, and the share to turn; None for the usual one."""
     if given.attack is None:
-        return tuple(one for one in real_size.PLANTS if one.network == given.network)
+        lists = ((real_size.PLANTS, None), (real_size.STRONGER, real_size.ENOUGH))
+        return [([one for one in plants if one.network == given.network], enough) for plants, enough in lists]
     if given.target is None or given.seed is None:
         raise UsageError("--attack needs --target and --seed")
-    return (real_size.Plant(given.network, given.attack, given.target, given.seed),)
+    return [([real_size.Plant(given.network, given.attack, given.target, given.seed)], given.enough)]
 
 
 def _publish(given: argparse.Namespace) -> int:
